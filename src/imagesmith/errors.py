@@ -1,0 +1,72 @@
+"""Every error a user can cause.
+
+ImagesmithError                 exit code 3 when it ends one item, its own code when it ends the run
+├── UsageError              2   the command or call asks for something that cannot be
+│   └── ConfigError         2   a configuration has an unknown key, a wrong type or a contradiction
+├── NothingUsableError      4   no item of the input could be used at all
+├── ImageError              3   one image file cannot be used
+│   ├── FormatError         3   not an image, or a format that is not on the list
+│   ├── TruncatedError      3   the file ends before its image does
+│   └── TooLargeError       3   the declared size is over the pixel limit
+├── ModelError              3   a model name or file cannot be used
+│   └── IntegrityError      3   a file's content does not match its own sha256
+├── OutputError             3   a result cannot be written: exists, no permission, disk full
+└── TrainingError           3   a training run cannot go on
+
+A message says what was expected, what was found and what to do, in at most three lines.
+Mistakes of the programmer are plain `assert`s and never end up here.
+"""
+
+
+class ImagesmithError(Exception):
+    """Base of all errors whose message is meant for the user; apps print it without a traceback."""
+
+    exit_code = 3
+
+
+class UsageError(ImagesmithError):
+    """The command or call asks for something that cannot be done."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration has an unknown key, a wrong type or a contradiction."""
+
+
+class NothingUsableError(ImagesmithError):
+    """No item of the input could be used at all."""
+
+    exit_code = 4
+
+
+class ImageError(ImagesmithError):
+    """One image file cannot be used."""
+
+
+class FormatError(ImageError):
+    """Not an image, or a format that is not on the list."""
+
+
+class TruncatedError(ImageError):
+    """The file ends before its image does."""
+
+
+class TooLargeError(ImageError):
+    """The declared size is over the pixel limit."""
+
+
+class ModelError(ImagesmithError):
+    """A model name or file cannot be used."""
+
+
+class IntegrityError(ModelError):
+    """A file's content does not match the sha256 it carries."""
+
+
+class OutputError(ImagesmithError):
+    """A result cannot be written: it exists, the folder is not writable, the disk is full."""
+
+
+class TrainingError(ImagesmithError):
+    """A training run cannot go on."""

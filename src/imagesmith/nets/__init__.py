@@ -1,0 +1,45 @@
+"""The networks: pure `nn.Module`s, one file per family, named in one table.
+
+Every net has `scale`, `halo` (receptive radius in input pixels), `channels`, `multiple_of` and `fused()`, its inference form.
+"""
+
+import difflib
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from imagesmith.errors import ConfigError
+from imagesmith.nets.compact import Compact
+
+NETS: dict[str, type[nn.Module]] = {
+    "compact": Compact,
+}
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """A network by name and constructor options, as configurations and weight files carry it."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def build_net(spec: NetSpec) -> nn.Module:
+    """The freshly initialised network of `spec`; an unknown name or option is a ConfigError naming the nearest match."""
+    if spec.name not in NETS:
+        raise ConfigError(f"expected a network of {', '.join(NETS)}, got '{spec.name}'{_nearest(spec.name, NETS)}")
+    net_class = NETS[spec.name]
+    known = [name for name in inspect.signature(net_class).parameters if name != "self"]
+    for option in spec.options:
+        if option not in known:
+            raise ConfigError(
+                f"network '{spec.name}' has no option '{option}'{_nearest(option, known)}; it has {', '.join(known)}"
+            )
+    return net_class(**spec.options)
+
+
+def _nearest(word: str, known: Any) -> str:
+    match = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{match[0]}'?)" if match else ""
