@@ -1,0 +1,66 @@
+"""What `pip install` brings: one torch bound everywhere, and no accelerator stack by surprise."""
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+import imagesmith
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TORCH = "torch>=2.11,<2.14"
+
+
+def _name(requirement: str) -> str:
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match, requirement
+    return re.sub(r"[-_.]+", "-", match[0]).lower()
+
+
+def test_torch_is_bounded_once_and_no_extra_loosens_it() -> None:
+    """The accident: an extra asks for `torch` without a bound, and an upgrade breaks what was measured."""
+    assert [r for r in PROJECT["dependencies"] if _name(r) == "torch"] == [TORCH]
+    for extra, requirements in PROJECT["optional-dependencies"].items():
+        for requirement in requirements:
+            assert _name(requirement) not in {"torch", "torchvision", "torchaudio"}, f"{extra}: {requirement}"
+
+
+def test_every_requirement_states_the_version_it_was_tried_with() -> None:
+    """The accident: a five-year-old release satisfies the requirement, and fails far from its cause."""
+    everything = PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), [])
+    assert [r for r in everything if ">=" not in r and "==" not in r] == []
+
+
+def test_no_requirement_names_an_nvidia_package_directly_or_through_others() -> None:
+    """The accident: `pip install imagesmith[demo]` fetches three gigabytes of CUDA onto a laptop.
+
+    torch itself is left out of the walk: which build of it comes is the user's choice of index, not ours.
+    """
+    seen: set[str] = set()
+    queue = [_name(r) for r in PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), [])]
+    while queue:
+        name = queue.pop()
+        if name in seen or name == "torch":
+            continue
+        seen.add(name)
+        assert not name.startswith(("nvidia-", "cuda-", "triton")), name
+        try:
+            requires = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        queue += [_name(r) for r in requires if "extra ==" not in r]
+    assert {"pydantic-core", "scipy"} <= seen, "the walk did not reach the requirements of requirements"
+
+
+def test_the_installed_package_is_this_one() -> None:
+    """The accident: the tests examine an older copy in site-packages while the edits go elsewhere."""
+    assert importlib.metadata.version("imagesmith") == imagesmith.__version__
+    assert Path(imagesmith.__file__).is_relative_to(ROOT), "install with `pip install -e '.[test]'`"
+
+
+def test_the_package_carries_its_type_marker_and_its_licence() -> None:
+    """The accident: types and licence are in the repository but not in what users install."""
+    assert (ROOT / "src" / "imagesmith" / "py.typed").exists()
+    assert PROJECT["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text()

@@ -1,0 +1,61 @@
+"""The public names, and that asking for none of them costs nothing."""
+
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import imagesmith
+
+FROZEN = Path(__file__).with_name("public_surface.json")
+REGENERATE = "python -m tests.laws.test_public_surface"
+
+
+def surface() -> dict[str, str]:
+    """Every public name with its signature, as a user can call it (values and modules by their kind)."""
+
+    def spelled(value: object) -> str:
+        if inspect.ismodule(value):
+            return "module"
+        if inspect.isclass(value):
+            return "class" + ("" if issubclass(value, Exception) else _parameters(value))
+        return "function" + _parameters(value) if callable(value) else type(value).__name__
+
+    return {name: spelled(getattr(imagesmith, name)) for name in sorted(imagesmith.__all__)}
+
+
+def _parameters(value: object) -> str:
+    return "(" + ", ".join(inspect.signature(value).parameters) + ")"  # pyright: ignore[reportArgumentType]
+
+
+def test_public_names_are_frozen() -> None:
+    """The accident: a renamed parameter breaks every script of every user, and nobody here notices."""
+    assert surface() == json.loads(FROZEN.read_text()), f"changed on purpose? regenerate: {REGENERATE}"
+
+
+def test_every_public_name_says_what_it_is() -> None:
+    """The accident: `help(imagesmith.restore)` answers with nothing."""
+    for name in imagesmith.__all__:
+        value = getattr(imagesmith, name)
+        if callable(value) or inspect.ismodule(value):
+            assert inspect.getdoc(value), f"imagesmith.{name} has no docstring"
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    """The accident: one innocent top-level import, and `imagesmith --help` takes three seconds."""
+    heavy = ["torch", "numpy", "PIL", "av", "pydantic", "typer", "rich"]
+    code = f"import sys, imagesmith; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    """The accident: a lazy `__getattr__` that answers anything makes `hasattr` lie."""
+    assert not hasattr(imagesmith, "no_such_name")
+    assert set(dir(imagesmith)) == set(imagesmith.__all__)
+
+
+if __name__ == "__main__":
+    importlib.invalidate_caches()
+    FROZEN.write_text(json.dumps(surface(), indent=2) + "\n")
