@@ -3,6 +3,7 @@
 import importlib.metadata
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import imagesmith
@@ -28,7 +29,7 @@ def test_torch_is_bounded_once_and_no_extra_loosens_it() -> None:
 
 def test_every_requirement_states_the_version_it_was_tried_with() -> None:
     """The accident: a five-year-old release satisfies the requirement, and fails far from its cause."""
-    everything = PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), [])
+    everything = PROJECT["dependencies"] + list(chain(*PROJECT["optional-dependencies"].values()))
     assert [r for r in everything if ">=" not in r and "==" not in r] == []
 
 
@@ -38,7 +39,7 @@ def test_no_requirement_names_an_nvidia_package_directly_or_through_others() -> 
     torch itself is left out of the walk: which build of it comes is the user's choice of index, not ours.
     """
     seen: set[str] = set()
-    queue = [_name(r) for r in PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), [])]
+    queue = [_name(r) for r in PROJECT["dependencies"] + list(chain(*PROJECT["optional-dependencies"].values()))]
     while queue:
         name = queue.pop()
         if name in seen or name == "torch":
