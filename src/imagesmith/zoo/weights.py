@@ -1,0 +1,196 @@
+"""Weight files: written atomically, read strictly, verified against their sha256 and against a golden output.
+
+Nothing here unpickles. What a file holds is explained in `imagesmith.zoo.cards`.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from imagesmith.errors import ConfigError, IntegrityError, ModelError, OutputError
+from imagesmith.nets import NetSpec, build_net
+from imagesmith.tensors import to_float
+from imagesmith.zoo.cards import (
+    CARDS,
+    FORMAT,
+    GOLDEN_SUFFIX,
+    METADATA_KEY,
+    NO_DIGEST,
+    ModelCard,
+    read_header,
+    shipped_path,
+)
+
+RUN_WEIGHTS = "model.safetensors"
+"""The file inside a training run's folder that holds its best weights so far."""
+GOLDEN_TOLERANCE = 1e-4
+"""Largest difference from the golden output that another machine's float32 kernels may make."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with its weights, in evaluation mode and not yet fused, and what is known about it."""
+
+    net: nn.Module
+    card: ModelCard
+
+
+def describe(net: nn.Module, spec: NetSpec, name: str, **facts: Any) -> ModelCard:
+    """The card of `net`: what the network itself tells (scale, halo, parameters, ...) and the given `facts`."""
+    own: Any = net  # torch types every attribute of a module as Tensor | Module
+    params = sum(parameter.numel() for parameter in net.parameters())
+    return ModelCard(
+        name=name,
+        scale=own.scale,
+        net=spec.name,
+        options=dict(spec.options),
+        params=params,
+        halo=own.halo,
+        channels=own.channels,
+        **facts,
+    )
+
+
+def save_model(path: str | Path, net: nn.Module, card: ModelCard) -> None:
+    """Write the float32 tensors of the unfused `net` and its card as one file, which appears whole or not at all."""
+    fresh = build_net(NetSpec(card.net, card.options))
+    assert _shapes(fresh.state_dict()) == _shapes(net.state_dict()), f"the card's network {card.net} is not this one"
+    tensors = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in net.state_dict().items()}
+    own = {"format": FORMAT, "sha256": NO_DIGEST, "card": json.loads(card.to_json())}
+    text = json.dumps(own, ensure_ascii=False, separators=(",", ":"))
+    blank = safetensors.torch.save(tensors, metadata={METADATA_KEY: text})
+    digest = hashlib.sha256(blank).hexdigest()
+    _write(Path(path), blank.replace(NO_DIGEST.encode(), digest.encode(), 1))
+
+
+def load_model(name_or_path: str | Path) -> Model:
+    """The model of a shipped name, a weight file, or a training run's folder.
+
+    A string that is a shipped name means that one; write `./name` for a file or folder called so.
+    Raises ModelError for an unknown name or another kind of file, IntegrityError for a damaged one.
+    """
+    path = find_weights(name_or_path)
+    card, data = _read_verified(path)
+    try:
+        tensors = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise ModelError(f"cannot read the tensors of '{path}': {error}") from None
+    try:
+        with torch.random.fork_rng(devices=[]):  # loading must not move the caller's random numbers
+            net = build_net(NetSpec(card.net, card.options))
+    except (ConfigError, TypeError) as error:
+        raise ModelError(f"'{path}' needs a network that this imagesmith lacks: {error}") from None
+    expected, found = _shapes(net.state_dict()), _shapes(tensors)
+    if expected != found:
+        raise ModelError(f"'{path}' does not fit network '{card.net}': {_first_difference(expected, found)}")
+    net.load_state_dict(tensors)
+    return Model(net.eval(), card)
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """The weight file that `name_or_path` means, see `load_model`."""
+    if isinstance(name_or_path, str) and name_or_path in CARDS:
+        return shipped_path(name_or_path)
+    path = Path(name_or_path)
+    if path.is_dir():
+        if not (path / RUN_WEIGHTS).is_file():
+            raise ModelError(f"expected a training run's folder with {RUN_WEIGHTS} in it, got '{path}' without one")
+        return path / RUN_WEIGHTS
+    if path.is_file():
+        return path
+    near = difflib.get_close_matches(str(name_or_path), list(CARDS), n=1)
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    raise ModelError(
+        f"no model or file is called '{name_or_path}'{hint}\n"
+        f"expected one of {', '.join(CARDS) or 'no shipped models'}, a .safetensors file or a training run's folder"
+    )
+
+
+def verify_model(name: str) -> float:
+    """Check shipped weights against their sha256 and their golden output; the largest difference found there.
+
+    Raises IntegrityError where the file is damaged or the output differs by more than GOLDEN_TOLERANCE.
+    """
+    model, golden = load_model(name), _golden_path(name)
+    try:
+        with safe_open(golden, framework="pt") as file:
+            weights_digest = file.metadata()["weights_sha256"]
+            image, expected = file.get_tensor("input"), file.get_tensor("output")
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise ModelError(f"cannot read the golden output '{golden}': {error}") from None
+    if weights_digest != read_header(find_weights(name)).sha256:
+        raise IntegrityError(f"the golden output of '{name}' was made with other weights; install imagesmith again")
+    difference = float((_restore(model, image) - expected).abs().max())
+    if not difference <= GOLDEN_TOLERANCE:
+        raise IntegrityError(
+            f"'{name}' does not reproduce its golden output here: expected a difference of at most "
+            f"{GOLDEN_TOLERANCE:g}, got {difference:g}; run `imagesmith doctor` and report this machine"
+        )
+    return difference
+
+
+def write_golden(name: str, image: Tensor) -> Path:
+    """Keep what the shipped model `name` makes of `image`, uint8 (H, W, C), beside its weights."""
+    assert image.dtype == torch.uint8, f"a golden input is uint8, got {image.dtype}"
+    model, golden = load_model(name), _golden_path(name)
+    tensors = {"input": image.contiguous(), "output": _restore(model, image).contiguous()}
+    metadata = {"weights_sha256": read_header(find_weights(name)).sha256}
+    _write(golden, safetensors.torch.save(tensors, metadata=metadata))
+    return golden
+
+
+def _restore(model: Model, image: Tensor) -> Tensor:
+    """uint8 (H, W, C) -> float32 (C, H * scale, W * scale), by the form of the network that users run."""
+    net: Any = model.net
+    with torch.inference_mode():
+        return net.fused()(to_float(image.permute(2, 0, 1).unsqueeze(0), "uint8")).squeeze(0)
+
+
+def _golden_path(name: str) -> Path:
+    return shipped_path(name).with_name(f"{name}{GOLDEN_SUFFIX}")
+
+
+def _read_verified(path: Path) -> tuple[ModelCard, bytes]:
+    header = read_header(path)
+    data = path.read_bytes()
+    found = hashlib.sha256(data.replace(header.sha256.encode(), NO_DIGEST.encode(), 1)).hexdigest()
+    if found != header.sha256:
+        raise IntegrityError(
+            f"'{path}' is damaged: expected sha256 {header.sha256[:16]}..., got {found[:16]}...; "
+            "fetch or copy the file again"
+        )
+    return header.card, data
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _first_difference(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
+    name = min(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    return f"expected tensor '{name}' {expected.get(name, 'to be absent')}, got {found.get(name, 'none')}"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write under a temporary name, flush to the disk, rename: no partial file is ever visible."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None

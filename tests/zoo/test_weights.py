@@ -1,0 +1,155 @@
+"""Saving, loading and verifying weight files."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from skimage import data
+
+from imagesmith.errors import IntegrityError, ModelError, OutputError
+from imagesmith.zoo import Model, load_model, save_model, verify_model, write_golden
+from imagesmith.zoo.cards import CARDS
+
+
+def crop() -> torch.Tensor:
+    return torch.from_numpy(data.astronaut()[96:120, 200:224].copy())
+
+
+def test_a_model_comes_back_bit_for_bit(weight_file: Path, model: Model):
+    loaded = load_model(weight_file)
+    assert loaded.card == model.card
+    assert not loaded.net.training
+    for name, value in model.net.state_dict().items():
+        assert torch.equal(loaded.net.state_dict()[name], value), name
+
+
+def test_other_tools_can_read_the_tensors(weight_file: Path, model: Model):
+    assert load_file(weight_file).keys() == model.net.state_dict().keys()
+
+
+def test_the_same_model_gives_the_same_file_in_every_process(weight_file: Path):
+    """Metadata in hash order made every export differ, so no sha256 could be quoted."""
+    code = (
+        "import sys; from imagesmith.zoo import load_model, save_model; m = load_model(sys.argv[1]); "
+        "save_model(sys.argv[2], m.net, m.card)"
+    )
+    again = weight_file.with_name("again.safetensors")
+    subprocess.run([sys.executable, "-c", code, weight_file, again], check=True)
+    assert again.read_bytes() == weight_file.read_bytes()
+
+
+def test_loading_leaves_the_random_numbers_alone(weight_file: Path):
+    """Building the network draws initial weights; a training run that loads a teacher must not change its course."""
+    before = torch.random.get_rng_state()
+    load_model(weight_file)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_saving_keeps_float32_of_a_bf16_net(weight_file: Path, model: Model):
+    save_model(weight_file, model.net.bfloat16(), model.card)
+    assert {value.dtype for value in load_file(weight_file).values()} == {torch.float32}
+
+
+def test_the_card_must_be_of_this_network(model: Model, tmp_path: Path):
+    card = dataclasses.replace(model.card, options={"scale": 2, "width": 8, "depth": 1})
+    with pytest.raises(AssertionError, match="not this one"):
+        save_model(tmp_path / "a.safetensors", model.net, card)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(
+    weight_file: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+):
+    """A full disk in the middle of an export destroyed the only good weights."""
+    before = weight_file.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        save_model(weight_file, model.net, model.card)
+    assert weight_file.read_bytes() == before
+    assert list(weight_file.parent.iterdir()) == [weight_file]
+
+
+def test_shipped_name_file_and_run_folder_are_the_same_model(shipped: str, weight_file: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.safetensors").write_bytes(weight_file.read_bytes())
+    cards = [load_model(source).card for source in (shipped, weight_file, str(weight_file), run, str(run))]
+    assert all(card == cards[0] for card in cards)
+
+
+def test_an_unknown_name_gets_the_nearest_and_the_list(shipped: str):
+    with pytest.raises(ModelError, match=r"did you mean 'tiny-x2'\?") as caught:
+        load_model("tiny-x3")
+    assert "expected one of tiny-x2" in str(caught.value)
+
+
+def test_a_folder_without_weights_is_named(tmp_path: Path):
+    with pytest.raises(ModelError, match=r"folder with model\.safetensors"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"net": "compcat"}, "did you mean 'compact'"),
+        ({"options": {"widht": 4}}, "widht"),
+        ({"options": {"scale": 2, "width": 5, "depth": 1}}, r"expected tensor 'body\.0\.bias' \(5,\), got \(4,\)"),
+        ({"options": {"scale": 2, "width": 4, "depth": 2}}, r"'body\.1\.bias' \(4,\), got none"),
+        ({"options": {"scale": 2, "width": 4, "depth": 0}}, r"'body\.0\.bias' to be absent"),
+    ],
+)
+def test_tensors_of_another_network_are_a_model_error(
+    change: dict, words: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """torch's own message for this lists every tensor, a screenful that hides the cause."""
+    monkeypatch.setattr("imagesmith.zoo.weights.build_net", lambda spec: model.net)
+    save_model(tmp_path / "a.safetensors", model.net, dataclasses.replace(model.card, **change))
+    monkeypatch.undo()
+    with pytest.raises(ModelError, match=words) as caught:
+        load_model(tmp_path / "a.safetensors")
+    assert not isinstance(caught.value, IntegrityError)
+
+
+def test_verifying_reproduces_the_golden_output(shipped: str):
+    golden = write_golden(shipped, crop())
+    assert list(CARDS) == [shipped], "a golden file is not a model"
+    assert load_file(golden)["output"].shape == (3, 48, 48)
+    assert verify_model(shipped) <= 1e-6
+
+
+def test_verifying_notices_wrong_arithmetic_and_other_weights(
+    shipped: str, weight_file: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+):
+    """A sha256 says that the file is whole, not that this machine computes with it what ours computed."""
+    with pytest.raises(ModelError, match="cannot read the golden output"):
+        verify_model(shipped)
+    write_golden(shipped, crop())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model.net), "fused", lambda net: torch.nn.Upsample(scale_factor=2))
+        with pytest.raises(IntegrityError, match="does not reproduce its golden output"):
+            verify_model(shipped)
+
+    with torch.no_grad():
+        model.net.tail.bias += 1e-3
+    save_model(weight_file, model.net, model.card)
+    with pytest.raises(IntegrityError, match="other weights"):
+        verify_model(shipped)
+
+
+@pytest.mark.parametrize("name", sorted(CARDS))
+def test_every_shipped_model_verifies(name: str):
+    assert verify_model(name) <= 1e-4
+    net, card = load_model(name).net, CARDS[name]
+    assert (card.scale, card.halo, card.channels) == (net.scale, net.halo, net.channels)
+    assert card.params == sum(parameter.numel() for parameter in net.parameters())
+    assert card.protocol["set5"]["psnr_y"] > 0
+    assert card.licence
+    assert card.train_data
