@@ -56,8 +56,11 @@ def test_no_requirement_names_an_nvidia_package_directly_or_through_others() -> 
 
 def test_the_installed_package_is_this_one() -> None:
     """The accident: the tests examine an older copy in site-packages while the edits go elsewhere."""
+    source, installed = ROOT / "src" / "imagesmith", Path(imagesmith.__file__).parent
+    for file in source.rglob("*.py"):
+        copy = installed / file.relative_to(source)
+        assert copy.read_bytes() == file.read_bytes(), f"{copy} differs: install again, or with `pip install -e '.[test]'`"
     assert importlib.metadata.version("imagesmith") == imagesmith.__version__
-    assert Path(imagesmith.__file__).is_relative_to(ROOT), "install with `pip install -e '.[test]'`"
 
 
 def test_the_package_carries_its_type_marker_and_its_licence() -> None:
