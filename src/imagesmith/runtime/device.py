@@ -1,0 +1,246 @@
+"""Which machine, precision and memory layout a network runs on, decided by a short measurement and said with its reason."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from imagesmith.errors import UsageError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DEVICES = ("cpu", "cuda", "mps")
+
+CLEAR_MARGIN = 1.25  # a lower precision or another layout must be this much faster to be chosen
+_PROBE_MACS = 2e8  # one pass of the probe: two milliseconds of one good core, 25 on a slow path
+_PROBE_ROUNDS = 5
+_PROBE_SECONDS = 0.2  # no new round after this
+_HOPELESS = 8.0  # a candidate this much slower than the best so far is not run again
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a network runs; `reason` is a sentence for the user."""
+
+    device: torch.device
+    dtype: torch.dtype
+    channels_last: bool
+    compiled: bool
+    reason: str
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def __str__(self) -> str:
+        layout = "channels_last" if self.channels_last else "contiguous"
+        return f"{self.device.type} {_name(self.dtype)} {layout}{' compiled' if self.compiled else ''}: {self.reason}"
+
+
+def pick_runtime(net: nn.Module, device: str = "auto", dtype: str = "auto", *, compiled: bool = False) -> Runtime:
+    """The fastest runtime for `net` among those that `device` and `dtype` ('fp32' | 'bf16' | 'fp16' | 'auto') leave.
+
+    'auto' takes the first of cuda, mps, cpu that exists, and a precision below float32 only where the probe finds it
+    faster by `CLEAR_MARGIN`. The probe runs the net itself on a small picture, well under half a second, once per
+    net shape and process. A device that is not there or a precision that it cannot compute is a UsageError.
+    """
+    place = _pick_device(device)
+    dtypes = _possible_dtypes(place, dtype)
+    if place.type == "mps":
+        return Runtime(place, dtypes[0], False, compiled, "not probed on this device")
+    if not any(parameter.ndim == 4 for parameter in net.parameters()):
+        return Runtime(place, dtypes[0], False, compiled, "no convolution whose layout matters")
+    winner, reason = _probe(net, place, dtypes)
+    return Runtime(place, winner[0], winner[1], compiled, reason)
+
+
+def prepare(net: nn.Module, runtime: Runtime) -> nn.Module:
+    """A copy of `net` for inference: fused once, eval, without gradients, cast and moved; `net` itself stays as it is."""
+    ready = net.fused().eval().requires_grad_(False)
+    ready = ready.to(device=runtime.device, dtype=runtime.dtype, memory_format=runtime.memory_format)
+    if runtime.compiled:
+        ready.subpixels = torch.compile(ready.subpixels, dynamic=True)
+    return ready
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes this process can still take before swapping or being killed, container limits included; None if unknown.
+
+    `root` is the folder that holds proc/ and sys/, so that the reading of container limits can be tried out.
+    """
+    limits = [_free_of_machine(root), *_free_of_containers(root)]
+    known = [limit for limit in limits if limit is not None]
+    return max(0, min(known)) if known else None
+
+
+# --- device and precision ---
+
+
+def _name(dtype: torch.dtype) -> str:
+    return next(name for name, known in DTYPES.items() if known == dtype)
+
+
+def _pick_device(device: str) -> torch.device:
+    exists = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, there in exists.items() if there))
+    kind = device.partition(":")[0]
+    if kind not in exists:
+        raise UsageError(f"expected a device of auto, {', '.join(DEVICES)}, got '{device}'")
+    if not exists[kind]:
+        there = ", ".join(name for name in DEVICES if exists[name])
+        raise UsageError(f"device '{device}' is not available here; this machine has {there}")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def _possible_dtypes(device: torch.device, dtype: str) -> list[torch.dtype]:
+    """The precisions worth probing, float32 first; exactly one where the user chose."""
+    bf16_in_hardware = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if dtype == "auto":
+        if device.type == "mps":
+            return [torch.float32]
+        return [torch.float32, torch.bfloat16 if bf16_in_hardware else torch.float16]
+    if dtype not in DTYPES:
+        raise UsageError(f"expected a dtype of auto, {', '.join(DTYPES)}, got '{dtype}'")
+    if dtype == "fp16" and device.type == "cpu":
+        raise UsageError("fp16 is not computed by CPUs; use --dtype bf16, fp32 or auto")
+    if dtype == "bf16" and not bf16_in_hardware:
+        raise UsageError(f"{torch.cuda.get_device_name(device)} has no bf16 arithmetic; use --dtype fp16, fp32 or auto")
+    return [DTYPES[dtype]]
+
+
+# --- the probe ---
+
+_Candidate = tuple[torch.dtype, bool]  # precision, channels_last
+_probed: dict[tuple, tuple[_Candidate, str]] = {}
+
+
+def _probe(net: nn.Module, device: torch.device, dtypes: list[torch.dtype]) -> tuple[_Candidate, str]:
+    """The winner among `dtypes` x layouts and the sentence that says why; remembered per net shape."""
+    shape = tuple((name, tuple(parameter.shape)) for name, parameter in net.named_parameters())
+    key = (type(net), shape, device, tuple(dtypes))
+    if key not in _probed:
+        candidates = [(dtype, layout) for dtype in dtypes for layout in (True, False)]
+        _probed[key] = _choose(_measure(net, device, candidates))
+    return _probed[key]
+
+
+def _choose(seconds: dict[_Candidate, float]) -> tuple[_Candidate, str]:
+    """The first candidate unless a later one beats it by a clear margin; the most exact ones come first."""
+    chosen = next(iter(seconds))
+    for rival in seconds:
+        if seconds[chosen] >= CLEAR_MARGIN * seconds[rival]:
+            chosen = rival
+    rivals = ", ".join(f"{_label(c)} {1e3 * s:.1f} ms" for c, s in seconds.items() if c != chosen)
+    return chosen, f"probe {_label(chosen)} {1e3 * seconds[chosen]:.1f} ms against {rivals}"
+
+
+def _label(candidate: _Candidate) -> str:
+    return f"{_name(candidate[0])} {'channels_last' if candidate[1] else 'contiguous'}"
+
+
+@torch.inference_mode()
+def _measure(net: nn.Module, device: torch.device, candidates: list[_Candidate]) -> dict[_Candidate, float]:
+    """The least seconds of one pass over a small picture for each candidate, measured in turns until time is up."""
+    weights = sum(parameter.numel() for parameter in net.parameters())
+    side = min(96, max(24, math.isqrt(int(_PROBE_MACS / weights))))
+    side = math.ceil(side / net.multiple_of) * net.multiple_of
+    passes = {}
+    for dtype, channels_last in candidates:
+        runtime = Runtime(device, dtype, channels_last, compiled=False, reason="")
+        x = torch.full((1, net.channels, side, side), 0.5, device=device).to(memory_format=runtime.memory_format)
+        passes[dtype, channels_last] = partial(prepare(net, runtime).subpixels, x)
+    deadline = time.perf_counter() + _PROBE_SECONDS
+    with _one_thread():
+        _seconds(passes[candidates[0]], device)  # loads libraries
+        seconds = {candidate: _seconds(run, device) for candidate, run in passes.items()}  # builds kernels
+        for _ in range(_PROBE_ROUNDS):
+            best = min(seconds.values())
+            for candidate, run in passes.items():
+                if seconds[candidate] <= _HOPELESS * best:
+                    seconds[candidate] = min(seconds[candidate], _seconds(run, device))
+            if time.perf_counter() > deadline:
+                break
+    return seconds
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """On a busy machine threads wait for each other a hundred times longer than they compute; one alone does not."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _seconds(run: Callable[[], Tensor], device: torch.device) -> float:
+    """Seconds of one run: of this thread's processor time on a CPU, where other programs must not count."""
+    clock = time.thread_time if device.type == "cpu" else time.perf_counter
+    start = clock()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock() - start
+
+
+# --- memory ---
+
+
+def _free_of_machine(root: Path) -> int | None:
+    try:
+        for line in (root / "proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:  # not Linux: all of the memory is the best that the standard library knows
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _free_of_containers(root: Path) -> list[int]:
+    """What the memory limits of this process's control groups (version 2 and 1), inner to outer, leave."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    free = []
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number == "0" and controllers == "":
+            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            mount = root / "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        inside = Path(path.lstrip("/"))
+        for group in (inside, *inside.parents):  # a container may show its own group as the root
+            limit = _free_of_group(mount / group, *names)
+            if limit is not None:
+                free.append(limit)
+    return free
+
+
+def _free_of_group(folder: Path, limit_name: str, usage_name: str, cache_name: str) -> int | None:
+    try:
+        limit = (folder / limit_name).read_text().strip()
+        if limit == "max":
+            return None
+        used = int((folder / usage_name).read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    return int(limit) - used + int(stat.get(cache_name, 0))  # file cache not in use is given back on demand
