@@ -1,6 +1,7 @@
 """The networks: pure `nn.Module`s, one file per family, named in one table.
 
-Every net has `scale`, `halo` (receptive radius in input pixels), `channels`, `multiple_of` and `fused()`, its inference form.
+Every net has `scale`, `halo` (receptive radius in input pixels), `channels`, `multiple_of`, and `fused()`: its
+inference form.
 """
 
 import difflib
@@ -27,7 +28,7 @@ class NetSpec:
 
 
 def build_net(spec: NetSpec) -> nn.Module:
-    """The freshly initialised network of `spec`; an unknown name or option is a ConfigError naming the nearest match."""
+    """The freshly initialised network of `spec`; ConfigError with the nearest match for an unknown name or option."""
     if spec.name not in NETS:
         raise ConfigError(f"expected a network of {', '.join(NETS)}, got '{spec.name}'{_nearest(spec.name, NETS)}")
     net_class = NETS[spec.name]

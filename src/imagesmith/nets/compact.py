@@ -1,10 +1,12 @@
-"""Compact: a plain stack of 3x3 convolutions that runs close to the machine's convolution limit.
+"""Compact: residual pairs of 3x3 convolutions and nothing else, so that it runs close to the machine's convolution limit.
 
-Sources: the stack of SRVGGNet (Wang et al., Real-ESRGAN, 2021) with sub-pixel convolution (Shi et al. 2016); every body
-convolution carries an identity branch while it trains (RepVGG, Ding et al. 2021) that `fused` merges into its kernel,
-so inference is convolution, activation, convolution, ... and nothing else. Licence of code and weights: Apache-2.0.
+Sources: residual blocks without normalisation and sub-pixel output of EDSR (Lim et al. 2017, sec. 3; Shi et al. 2016), at
+the size of the efficient networks (RLFN, Kong et al. 2022); nearest-neighbour base of SRVGGNet (Wang et al. 2021). No
+attention, no concatenation, no 1x1: experiments/LOG.md tells what was tried. Licence of code and weights: Apache-2.0.
 Receptive radius: one pixel per convolution. Size multiple: 1.
 """
+
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +14,20 @@ from torch.nn import functional as F
 
 
 class Compact(nn.Module):
-    """(N, C, H, W) in [0, 1] -> (N, C, H * scale, W * scale), unclamped; `width` channels, `depth` body convolutions."""
+    """(N, C, H, W) in [0, 1] -> (N, C, H * scale, W * scale), unclamped.
+
+    `width` feature maps, `blocks` residual pairs of convolutions.
+    """
 
     multiple_of = 1
 
-    def __init__(self, scale: int = 4, width: int = 48, depth: int = 14, channels: int = 3) -> None:
+    def __init__(self, scale: int = 4, width: int = 48, blocks: int = 7, channels: int = 3) -> None:
         super().__init__()
         self.scale, self.channels = scale, channels
-        self.halo = depth + 2
-        self.identity = True
+        self.halo = 2 * blocks + 2
         self.head = nn.Conv2d(channels, width, 3, padding=1)
-        self.body = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth))
+        self.body = nn.ModuleList(_Pair(width) for _ in range(blocks))
         self.tail = nn.Conv2d(width, channels * scale**2, 3, padding=1)
-        for conv in self.body:
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-            nn.init.zeros_(conv.bias)
-            conv.weight.data.mul_(0.5)
         self.tail.weight.data.mul_(0.1)
         nn.init.zeros_(self.tail.bias)
 
@@ -36,24 +36,32 @@ class Compact(nn.Module):
 
     def subpixels(self, x: Tensor) -> Tensor:
         """The result before its pixel shuffle, (N, C * scale**2, H, W) in the dtype of `x`, unclamped."""
-        dtype = self.head.weight.dtype
-        y = self.head((x - 0.5).to(dtype))
-        for conv in self.body:
-            y = F.relu(conv(y) + y if self.identity else conv(y))
+        y = self.head((x - 0.5).to(self.head.weight.dtype))
+        for pair in self.body:
+            y = pair(y)
         residual = self.tail(y).to(x.dtype)
         # every output pixel starts from its nearest input pixel; added before the shuffle, where it is a broadcast
         n, c, h, w = x.shape
         return (residual.view(n, c, -1, h, w) + x.unsqueeze(2)).flatten(1, 2)
 
-    def fused(self) -> "Compact":
-        """A copy whose identity branches are merged into the kernels; the same function to rounding."""
-        body = next(iter(self.body))
-        fused = Compact(self.scale, body.in_channels, len(self.body), self.channels)
-        fused.load_state_dict(self.state_dict())
-        fused.identity = False
-        if self.identity:
-            with torch.no_grad():
-                for conv in fused.body:
-                    nn.init.dirac_(kernel := torch.empty_like(conv.weight))
-                    conv.weight.add_(kernel)
-        return fused.to(self.head.weight.device, self.head.weight.dtype).train(self.training)
+    def fused(self) -> Self:
+        """Itself: there is no branch to merge."""
+        return self
+
+
+class _Pair(nn.Module):
+    """x + conv(relu(conv(x)))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        for conv, gain in ((self.first, 1.0), (self.second, 0.3)):
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+            conv.weight.data.mul_(gain)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.second(F.relu(self.first(x), inplace=True))
+        # without gradients nothing keeps the second's output, so the sum may take its memory
+        return x + y if torch.is_grad_enabled() else y.add_(x)

@@ -1,0 +1,183 @@
+"""Every run configuration: names and numbers only, frozen, loaded strictly, without importing torch.
+
+A string under a field is its documentation and becomes the help text. A resolved configuration is written into the run
+folder and into the weights' metadata, and `--config run/config.json` reproduces the run.
+"""
+
+import difflib
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from imagesmith.errors import ConfigError
+
+
+class Config(BaseModel):
+    """A frozen part of a configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
+
+
+class Part(Config):
+    """One entry of a table (network, degradation, loss) with its constructor options."""
+
+    name: str
+    """Name in the table."""
+    options: dict[str, Any] = {}
+    """Options of its constructor, documented there."""
+
+
+class DataConfig(Config):
+    """Where the clean photographs are and how training patches are cut from them."""
+
+    folder: str
+    """Folder of clean photographs, searched recursively."""
+    patch_px: int = Field(48, ge=8)
+    """Side of a training patch, in pixels of the degraded image."""
+    shrink: tuple[float, ...] = (1.0,)
+    """Factors of which one is drawn per patch to shrink the photograph first: more detail per pixel, fewer codec traces."""
+    validation_images: int = Field(12, ge=1)
+    """Photographs kept apart for validation (at most a tenth of the folder, at least one)."""
+    workers: int | Literal["auto"] = "auto"
+    """Processes that prepare patches; 'auto' chooses from the machine."""
+
+
+class OptimConfig(Config):
+    """The optimiser and its learning rate as a function of progress (0 at the start of training, 1 at its end)."""
+
+    name: Literal["muon", "adam"] = "muon"
+    """'muon' orthogonalises the updates of the convolutions and uses Adam for the rest; 'adam' is Adam throughout."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """Highest learning rate."""
+    warm_up: float = Field(0.02, ge=0, lt=1)
+    """Share of progress over which the learning rate rises linearly from zero."""
+    plateau: float = Field(0.3, ge=0, le=1)
+    """Progress until which the learning rate stays at its highest; then it falls along a half cosine."""
+    final: float = Field(0.001, ge=0, le=1)
+    """Last learning rate as a share of the highest."""
+    ema_half_life_images: int = Field(8192, gt=0)
+    """Half-life, in images, of the moving average of the weights that is validated and shipped."""
+
+    @model_validator(mode="after")
+    def _warm_up_before_plateau_ends(self) -> Self:
+        if self.warm_up > self.plateau:
+            raise ValueError(f"expected warm_up <= plateau, got {self.warm_up} > {self.plateau}")
+        return self
+
+
+class RunConfig(Config):
+    """How long, how often and on what a run trains."""
+
+    out: str
+    """Run folder: configuration, checkpoints, logs, samples and the final model."""
+    images: int | None = Field(None, gt=0)
+    """Training length in images seen."""
+    minutes: float | None = Field(None, gt=0)
+    """Training length in minutes; planned from the measured speed, and planned again as the speed changes."""
+    batch: int | Literal["auto"] = "auto"
+    """Patches per optimiser step over all processes; 'auto' measures."""
+    seed: int = 0
+    """Seed of initialisation, patches and augmentation."""
+    device: str = "auto"
+    """'auto', 'cpu', 'cuda' or 'cuda:N'."""
+    dtype: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
+    """Arithmetic of the networks; 'auto' takes bf16 where a probe says that it pays, weights stay float32."""
+    checkpoint_minutes: float = Field(2.0, gt=0)
+    """Minutes between checkpoints."""
+    validations: int = Field(20, ge=1)
+    """How often the run is validated, spread evenly over its progress."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.images is None) == (self.minutes is None):
+            raise ValueError("expected exactly one of images and minutes")
+        return self
+
+
+class RestorerConfig(Config):
+    """A complete training run of a restorer."""
+
+    preset: str
+    """Name of the preset this configuration came from."""
+    task: Literal["sr"] = "sr"
+    """What the restorer mends."""
+    net: Part
+    """The network."""
+    degradations: tuple[Part, ...]
+    """Applied in order to a clean photograph to make the network's input."""
+    losses: dict[str, float]
+    """Weight of each loss."""
+    start_from: str | None = None
+    """A model name or file whose weights initialise those layers that have the same name and shape."""
+    data: DataConfig
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig
+
+
+def load_config(path: str | Path) -> RestorerConfig:
+    """The configuration in a JSON file; ConfigError with the nearest match for a misspelt key."""
+    try:
+        values = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"expected a JSON configuration in {path}, got: {error}") from error
+    return build_config(values)
+
+
+def build_config(values: dict[str, Any]) -> RestorerConfig:
+    """A validated configuration from plain values; ConfigError says what was expected, found and to do."""
+    try:
+        return RestorerConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise ConfigError("; ".join(lines[:3])) from None
+
+
+def override(config: RestorerConfig, assignments: list[str]) -> RestorerConfig:
+    """A copy with `a.b=value` assignments applied; values are JSON, anything else is taken as text."""
+    values = config.model_dump(mode="json")
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"expected --set key=value, got '{assignment}'")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        node = values
+        *parents, last = key.strip().split(".")
+        for name in parents:
+            if not isinstance(node.get(name), dict):
+                raise ConfigError(f"configuration has no group '{name}' in '{key}'{_nearest(name, list(node))}")
+            node = node[name]
+        node[last] = value
+        if key in ("run.images", "run.minutes") and value is not None:
+            node["minutes" if last == "images" else "images"] = None
+    return build_config(values)
+
+
+def _explain(item: Any) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _fields_at(item["loc"][:-1])
+        return f"configuration has no key '{place}'{_nearest(str(item['loc'][-1]), known)}"
+    found = "" if item["type"] in ("missing", "value_error") else f", got {item['input']!r}"
+    return f"configuration key '{place}': {item['msg']}{found}" if place else f"configuration: {item['msg']}"
+
+
+def _fields_at(location: tuple[Any, ...]) -> list[str]:
+    model: Any = RestorerConfig
+    for part in location:
+        if isinstance(part, str) and part in getattr(model, "model_fields", {}):
+            model = model.model_fields[part].annotation
+            if typing.get_origin(model) in (tuple, list, types.UnionType):
+                model = typing.get_args(model)[0]
+    return list(getattr(model, "model_fields", {}))
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    match = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean '{match[0]}'?)" if match else f"; it has {', '.join(known)}" if known else ""

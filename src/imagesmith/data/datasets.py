@@ -1,0 +1,140 @@
+"""Training pairs: patches of clean photographs and what a degradation makes of them.
+
+Patch k of a run depends on the seed and k alone - not on the batch, the worker or the process that asks for it - so an
+interrupted run, a run with other workers and a run on two machines see the same data.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from imagesmith.data.files import read_image
+from imagesmith.data.sources import list_items
+from imagesmith.degrade import Chain
+from imagesmith.errors import ImageError, NothingUsableError
+from imagesmith.tensors import generator_for, imresize, to_float
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class PhotoFolder:
+    """The usable photographs of a folder, decoded: uint8 (3, H, W) each, split once and for all."""
+
+    training: list[Tensor]
+    validation: list[Tensor]
+    skipped: list[str]
+    """One sentence for each file that could not be used."""
+
+
+def load_photos(folder: str | Path, validation_images: int, side_px: int) -> PhotoFolder:
+    """Decode every photograph below `folder` whose sides are at least `side_px`; unreadable ones are listed, not fatal.
+
+    Every k-th file in sorted order is kept apart for validation. NothingUsableError if fewer than two are left.
+    """
+    items = list_items([folder], recursive=True)
+    with ThreadPoolExecutor() as pool:
+        decoded = list(pool.map(lambda item: _decode(item, side_px), items))
+    photos = [photo for photo in decoded if isinstance(photo, Tensor)]
+    skipped = [reason for reason in decoded if isinstance(reason, str)]
+    if len(photos) < 2:
+        listing = f"; first problem: {skipped[0]}" if skipped else ""
+        raise NothingUsableError(
+            f"expected at least 2 photographs of {side_px} pixels a side below {folder}, got {len(photos)}{listing}"
+        )
+    count = max(1, min(validation_images, len(photos) // 10))
+    stride = len(photos) / count
+    kept_apart = {int(stride * k) for k in range(count)}
+    return PhotoFolder(
+        training=[photo for k, photo in enumerate(photos) if k not in kept_apart],
+        validation=[photo for k, photo in enumerate(photos) if k in kept_apart],
+        skipped=skipped,
+    )
+
+
+def _decode(item, side_px: int) -> Tensor | str:
+    try:
+        frame = read_image(item.read())
+    except (ImageError, OSError) as error:
+        return f"{item.name}: {error}"
+    height, width, channels = frame.pixels.shape
+    if min(height, width) < side_px:
+        return f"{item.name}: {width}x{height} is smaller than {side_px} pixels a side"
+    colour = frame.pixels[..., :3] if channels >= 3 else frame.pixels[..., :1].expand(-1, -1, 3)
+    if frame.depth == "float32":
+        colour = colour.clamp(0, 1).mul(255).round().to(torch.uint8)
+    elif frame.depth == "uint16":
+        colour = colour.to(torch.float32).div(257).round().to(torch.uint8)
+    return colour.permute(2, 0, 1).contiguous()
+
+
+class DegradedPatches(Dataset[Pair]):
+    """Endless patches: item k is (degraded (3, p, p), target (3, p * scale, p * scale)), float32 in [0, 1].
+
+    A photograph is drawn in proportion to its area, then one of `shrink`, a position, a flip and a rotation.
+    """
+
+    def __init__(
+        self, photos: list[Tensor], chain: Chain, *, patch_px: int, shrink: tuple[float, ...], seed: int
+    ) -> None:
+        self.photos, self.chain = photos, chain
+        self.target_px = patch_px * chain.scale
+        self.shrink, self.seed = shrink, seed
+        self._areas = torch.tensor([float(photo[0].numel()) for photo in photos]).cumsum(0)
+
+    def __getitem__(self, index: int) -> Pair:
+        rng = generator_for(self.seed, index)
+        photo = self.photos[int(torch.searchsorted(self._areas, _uniform(rng) * self._areas[-1]))]
+        factor = self.shrink[int(_uniform(rng) * len(self.shrink))]
+        context = self.chain.context_px
+        clean = self._crop(photo, self.target_px + 2 * context, factor, rng)
+        clean = _flip_and_rotate(clean, int(_uniform(rng) * 8))
+        degraded = self.chain(to_float(clean, "uint8"), rng)
+        target = _trim(clean, context, self.target_px)
+        degraded = _trim(degraded, context // self.chain.scale, self.target_px // self.chain.scale)
+        return degraded.contiguous(), to_float(target, "uint8")
+
+    def _crop(self, photo: Tensor, size_px: int, factor: float, rng: torch.Generator) -> Tensor:
+        """A random `size_px` square of the photograph shrunk by `factor`; reflected where the photograph ends."""
+        height, width = photo.shape[1:]
+        factor = min(1.0, max(factor, size_px / min(height, width)))
+        source_px = min(round(size_px / factor), height, width)
+        top = int(_uniform(rng) * (height - source_px + 1))
+        left = int(_uniform(rng) * (width - source_px + 1))
+        crop = photo[:, top : top + source_px, left : left + source_px]
+        if source_px > size_px:
+            crop = imresize(crop, size_px / source_px)
+        if crop.shape[1] < size_px:  # the photograph holds the patch but not all of its context
+            missing = size_px - crop.shape[1]
+            before = missing // 2
+            padding = (before, missing - before, before, missing - before)
+            crop = torch.nn.functional.pad(crop.float()[None], padding, mode="reflect")[0].to(torch.uint8)
+        return crop
+
+
+def degrade_whole(photo: Tensor, chain: Chain, index: int) -> Pair:
+    """(degraded, target), each (1, 3, H, W) float32, of a whole uint8 photograph cropped to a multiple of the scale."""
+    height, width = (size // chain.scale * chain.scale for size in photo.shape[1:])
+    target = to_float(photo[:, :height, :width], "uint8")
+    return chain(target, generator_for(index))[None], target[None]
+
+
+def _uniform(rng: torch.Generator) -> float:
+    return float(torch.rand((), generator=rng, dtype=torch.float64))
+
+
+def _trim(image: Tensor, border: int, size: int) -> Tensor:
+    return image[:, border : border + size, border : border + size]
+
+
+def _flip_and_rotate(image: Tensor, which: int) -> Tensor:
+    """One of the eight symmetries of the square; 0 is the identity."""
+    if which & 1:
+        image = image.flip(2)
+    if which & 2:
+        image = image.flip(1)
+    return image.transpose(1, 2) if which & 4 else image

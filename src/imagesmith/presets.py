@@ -1,0 +1,58 @@
+"""Presets: ordinary functions that return complete configurations. A variation is a function, not a file."""
+
+import difflib
+from collections.abc import Callable
+
+from imagesmith.configs import DataConfig, OptimConfig, Part, RestorerConfig, RunConfig
+from imagesmith.errors import ConfigError
+
+
+def _super_resolution(
+    name: str, scale: int, data: str, out: str, minutes: float, *, width: int = 48, blocks: int = 7
+) -> RestorerConfig:
+    return RestorerConfig(
+        preset=name,
+        net=Part(name="compact", options={"scale": scale, "width": width, "blocks": blocks}),
+        degradations=(Part(name="bicubic", options={"scale": scale}),),
+        losses={"l1": 1.0},
+        data=DataConfig(folder=data),
+        optim=OptimConfig(),
+        run=RunConfig(out=out, minutes=minutes),
+    )
+
+
+def sr_x2(data: str, out: str, minutes: float = 60) -> RestorerConfig:
+    """Super-resolution by 2 with a plain convolution stack of 313k parameters and less."""
+    return _super_resolution("sr-x2", 2, data, out, minutes)
+
+
+def sr_x3(data: str, out: str, minutes: float = 60) -> RestorerConfig:
+    """Super-resolution by 3."""
+    return _super_resolution("sr-x3", 3, data, out, minutes)
+
+
+def sr_x4(data: str, out: str, minutes: float = 60) -> RestorerConfig:
+    """Super-resolution by 4."""
+    return _super_resolution("sr-x4", 4, data, out, minutes)
+
+
+def sr_x4_large(data: str, out: str, minutes: float = 240) -> RestorerConfig:
+    """Super-resolution by 4 with 1.4M parameters; worth it with hours of training or a GPU."""
+    return _super_resolution("sr-x4-large", 4, data, out, minutes, width=80, blocks=11)
+
+
+RESTORER_PRESETS: dict[str, Callable[..., RestorerConfig]] = {
+    "sr-x2": sr_x2,
+    "sr-x3": sr_x3,
+    "sr-x4": sr_x4,
+    "sr-x4-large": sr_x4_large,
+}
+
+
+def restorer_preset(name: str) -> Callable[..., RestorerConfig]:
+    """The preset function called `name`; ConfigError names the nearest match."""
+    if name not in RESTORER_PRESETS:
+        match = difflib.get_close_matches(name, RESTORER_PRESETS, n=1)
+        hint = f" (did you mean '{match[0]}'?)" if match else ""
+        raise ConfigError(f"expected a preset of {', '.join(RESTORER_PRESETS)}, got '{name}'{hint}")
+    return RESTORER_PRESETS[name]

@@ -1,0 +1,95 @@
+"""Files that are whole or absent, and checkpoints made of them.
+
+A checkpoint is one safetensors file: the tensors, and in its metadata one JSON value and a sha256 over both. Checkpoints
+are named by the images seen; the newest one that proves whole is loaded, a damaged one is passed over with a word.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from imagesmith.errors import IntegrityError, OutputError
+
+KEEP = 3
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that becomes `path` when the block ends well and vanishes when it does not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text)
+
+
+def save_checkpoint(folder: Path, images_seen: int, tensors: dict[str, Tensor], values: Any) -> Path:
+    """Write `<folder>/<images_seen>.safetensors` whole, then remove all but the newest few."""
+    path = folder / f"{images_seen:012d}.safetensors"
+    text = json.dumps(values)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole_file(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"values": text, "sha256": _digest(tensors, text)})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+    for old in sorted(folder.glob("*.safetensors"))[:-KEEP]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """The tensors and values of one checkpoint; IntegrityError if a byte of it is wrong or missing."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        text = metadata["values"]
+        values = json.loads(text)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise IntegrityError(f"expected a whole checkpoint in {path}, got: {error}") from error
+    if metadata.get("sha256") != _digest(tensors, text):
+        raise IntegrityError(f"checkpoint {path} is damaged: its content does not match its sha256")
+    return tensors, values
+
+
+def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[dict[str, Tensor], Any] | None:
+    """The newest whole checkpoint of a folder, or None; damaged ones are reported to `warn` and passed over."""
+    for path in sorted(folder.glob("*.safetensors"), reverse=True):
+        try:
+            return load_checkpoint(path)
+        except IntegrityError as error:
+            warn(f"{error}; the one before it is used")
+    return None
+
+
+def _digest(tensors: dict[str, Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,198 @@
+"""`fit`: the one loop.
+
+It owns backward, gradient averaging, rejection, optimisers, averages, the clock and the checkpoints.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imagesmith.configs import OptimConfig, RunConfig
+from imagesmith.errors import TrainingError
+from imagesmith.runtime.checkpoint import load_newest, save_checkpoint
+from imagesmith.runtime.dist import World
+from imagesmith.runtime.guard import Verdict
+from imagesmith.runtime.interrupt import stop_on_request
+from imagesmith.runtime.log import RunLog
+from imagesmith.train.ema import update_ema
+from imagesmith.train.machine import Arithmetic
+from imagesmith.train.optim import rate_at
+from imagesmith.train.state import TrainState
+from imagesmith.train.steps import Nets, Turn
+
+Batch = tuple[Tensor, ...]
+TICKS = 200
+"""Log lines of a whole run."""
+MOST_ROLL_BACKS = 3
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What a kind of training brings to the loop."""
+
+    batches: Callable[[int], Iterator[Batch]]
+    """The endless batches from an image number on."""
+    step: Callable[[Nets, Batch], Iterator[Turn]]
+    """One batch's turns, see `train/steps.py`."""
+    validate: Callable[[TrainState], dict[str, float]]
+    """Score the averages, keep the best model and draw samples; called on the leader only."""
+
+
+def fit(
+    state: TrainState,
+    flow: Flow,
+    *,
+    optim: OptimConfig,
+    run: RunConfig,
+    arithmetic: Arithmetic,
+    world: World,
+    log: RunLog | None,
+) -> TrainState:
+    """Train until the plan is fulfilled; resumable at any moment, exact on one device.
+
+    `log` is None on processes that are not the leader. Ctrl-C finishes the step, saves a checkpoint and raises
+    KeyboardInterrupt.
+    """
+    checkpoints = Path(run.out) / "checkpoints"
+    clock = _Clock(state, run)
+    batches = flow.batches(state.images_seen)
+
+    def save() -> None:
+        clock.stop()
+        if log:
+            save_checkpoint(checkpoints, state.images_seen, state.tensors(), state.values())
+
+    if state.images_seen == 0:
+        save()
+    with stop_on_request() as stop:
+        while state.progress < 1:
+            before = state.progress
+            batch = tuple(arithmetic.place(part) for part in next(batches))
+            verdict, reason = _turns(state, batch, flow.step, optim, arithmetic, world, log)
+            if verdict is not Verdict.ACCEPT and log:
+                log.say(f"{verdict.value} at {state.images_seen:,} images: {reason}")
+            if verdict is Verdict.ROLL_BACK:
+                _roll_back(state, checkpoints, reason, log)
+                batches = flow.batches(state.images_seen)
+                continue
+            size = state.choices["batch"]
+            state.images_seen += size
+            for name, net in state.nets.items():
+                update_ema(state.averages[name], net, state.images_seen, size, optim.ema_half_life_images)
+            if _passed(before, state.progress, TICKS):
+                clock.plan_again(world)
+                if log:
+                    clock.say(log, log.tick(state.images_seen, rate=rate_at(before, optim), speed=clock.speed))
+            if log and _passed(before, state.progress, run.validations):
+                log.tick(state.images_seen, **flow.validate(state))
+            if clock.checkpoint_is_due():
+                save()
+            if stop.is_set():
+                save()
+                raise KeyboardInterrupt
+    save()
+    return state
+
+
+def _turns(
+    state: TrainState,
+    batch: Batch,
+    step: Callable[[Nets, Batch], Iterator[Turn]],
+    optim: OptimConfig,
+    arithmetic: Arithmetic,
+    world: World,
+    log: RunLog | None,
+) -> tuple[Verdict, str]:
+    """Run every turn of one step; stops at the first that the guard does not accept."""
+    rate = rate_at(state.progress, optim) * state.rate_factor
+    turns = step(state.nets, batch)
+    while True:
+        with arithmetic.autocast():
+            turn = next(turns, None)
+        if turn is None:
+            return Verdict.ACCEPT, ""
+        name, loss, scalars = turn
+        net = state.nets[name]
+        net.zero_grad(set_to_none=True)
+        loss.backward()
+        world.average_gradients(net.parameters())
+        norm = torch.nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
+        verdict, reason = state.guards[name].inspect(float(world.mean(loss)), float(norm))
+        if verdict is not Verdict.ACCEPT:
+            return verdict, reason
+        for optimizer in state.optimizers[name]:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+        if log:
+            log.add(scalars | {f"norm/{name}": norm})
+
+
+def _roll_back(state: TrainState, checkpoints: Path, reason: str, log: RunLog | None) -> None:
+    """Go back to the newest checkpoint with half the learning rate; TrainingError after too many times."""
+    if state.roll_backs >= MOST_ROLL_BACKS:
+        best = f"; the best model was at {state.best['images_seen']:,.0f} images" if state.best else ""
+        raise TrainingError(f"stopped after {state.roll_backs} roll-backs: {reason}{best}; try a lower learning rate")
+    roll_backs, rate_factor = state.roll_backs + 1, state.rate_factor / 2
+    newest = load_newest(checkpoints, log.say if log else print)
+    if newest is None:
+        raise TrainingError(f"no checkpoint to go back to in {checkpoints}: {reason}")
+    state.load(*newest)
+    state.roll_backs, state.rate_factor = roll_backs, rate_factor
+    if log:
+        log.say(f"back at {state.images_seen:,} images with the learning rate at {rate_factor:g} of the plan")
+
+
+def _passed(before: float, after: float, marks: int) -> bool:
+    """Whether progress passed one of `marks` evenly spread marks (the last is the end of the run)."""
+    return int(before * marks) != int(after * marks)
+
+
+class _Clock:
+    """Wall time of a run: its speed, its plan, its checkpoints. Never touches what is learnt."""
+
+    def __init__(self, state: TrainState, run: RunConfig) -> None:
+        self.state, self.run = state, run
+        self.earlier = state.seconds
+        self.started = self.saved = self.ticked = time.monotonic()
+        self.ticked_images = state.images_seen
+        self.speed = 0.0
+
+    def stop(self) -> None:
+        """Add this session's time to the run's."""
+        self.state.seconds = self.earlier + time.monotonic() - self.started
+
+    def plan_again(self, world: World) -> None:
+        """Measure the speed since the last tick; where the length is given in minutes, aim the plan at their end."""
+        self.stop()
+        now = time.monotonic()
+        self.speed = (self.state.images_seen - self.ticked_images) / max(1e-9, now - self.ticked)
+        self.ticked, self.ticked_images = now, self.state.images_seen
+        if self.run.minutes is None:
+            return
+        left = self.run.minutes * 60 - self.state.seconds
+        average = self.state.images_seen / self.state.seconds
+        images_left = world.agree(max(0.0, left * (self.speed + average) / 2))
+        if 0 < self.state.progress < 1:
+            self.state.plan = self.state.plan.again(self.state.images_seen, int(images_left))
+
+    def checkpoint_is_due(self) -> bool:
+        """True once every `checkpoint_minutes`."""
+        if time.monotonic() - self.saved < self.run.checkpoint_minutes * 60:
+            return False
+        self.saved = time.monotonic()
+        return True
+
+    def say(self, log: RunLog, row: dict[str, Any]) -> None:
+        """One line of progress."""
+        losses = " ".join(f"{name.removeprefix('loss/')} {row[name]:.5f}" for name in row if name.startswith("loss/"))
+        left = (self.state.plan.end_images - self.state.images_seen) / max(1e-9, self.speed) / 60
+        log.say(
+            f"{self.state.progress:6.1%} {self.state.images_seen:,} images {losses} rate {row['rate']:.1e} "
+            f"{self.speed:.0f} images/s, {left:.0f} min left"
+        )

@@ -1,0 +1,123 @@
+"""What the machine decides for a run - arithmetic, layout, batch, workers - each with its reason in words."""
+
+import os
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imagesmith.configs import RunConfig
+from imagesmith.errors import UsageError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
+BATCHES = (16, 32, 64)
+PAYS = 1.15
+"""How many times faster bf16 has to be before its coarser arithmetic is taken."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Number format and memory layout of a run's networks."""
+
+    device: str
+    dtype: str
+    channels_last: bool
+
+    def prepare(self, net: nn.Module) -> nn.Module:
+        """`net` on the device, in its layout; weights are float32 (float64 for 'fp64')."""
+        net = net.to(self.device, torch.float64 if self.dtype == "fp64" else torch.float32)
+        return net.to(memory_format=torch.channels_last) if self.channels_last else net  # type: ignore[call-overload]
+
+    def place(self, x: Tensor) -> Tensor:
+        """A batch on the device, in its layout and dtype."""
+        x = x.to(self.device, torch.float64 if self.dtype == "fp64" else torch.float32, non_blocking=True)
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which losses are computed."""
+        return torch.autocast(self.device.split(":")[0], torch.bfloat16) if self.dtype == "bf16" else nullcontext()
+
+
+def choose_device(wanted: str) -> str:
+    """The device to train on; UsageError if the wanted one is not there."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"expected a CUDA device for '{wanted}', found none; use --device cpu or auto")
+    return wanted
+
+
+def choose_arithmetic(net: nn.Module, patch: tuple[int, ...], run: RunConfig) -> tuple[Arithmetic, str]:
+    """The fastest arithmetic for training `net` on a batch of `patch` = (N, C, H, W), measured in about two seconds."""
+    device = choose_device(run.device)
+    if run.dtype == "fp64":
+        return Arithmetic(device, "fp64", False), "fp64 as asked"
+    candidates = ["fp32", "bf16"] if run.dtype == "auto" else [run.dtype]
+    seconds = {
+        (dtype, channels_last): _step_seconds(net, Arithmetic(device, dtype, channels_last), patch)
+        for dtype in candidates
+        for channels_last in (False, True)
+    }
+    best = {dtype: min((False, True), key=lambda layout: seconds[dtype, layout]) for dtype in candidates}
+    dtype = candidates[0]
+    if run.dtype == "auto" and seconds["bf16", best["bf16"]] * PAYS < seconds["fp32", best["fp32"]]:
+        dtype = "bf16"
+    measured = ", ".join(
+        f"{name} {'channels_last' if layout else 'contiguous'} {value * 1e3:.0f} ms"
+        for (name, layout), value in seconds.items()
+    )
+    asked = "" if run.dtype == "auto" else f" ({run.dtype} as asked)"
+    return Arithmetic(device, dtype, best[dtype]), f"one step takes {measured}{asked}"
+
+
+def choose_batch(
+    net: nn.Module, arithmetic: Arithmetic, patch: tuple[int, ...], wanted: int | str, world: int
+) -> tuple[int, str]:
+    """Patches per step over all processes: the smallest of a few sizes that reaches 90 % of the best images per second."""
+    if isinstance(wanted, int):
+        if wanted % world:
+            raise UsageError(f"expected a batch that {world} processes can share equally, got {wanted}")
+        return wanted, "as asked"
+    rates: dict[int, float] = {}
+    for size in BATCHES:
+        try:
+            rates[size] = size / _step_seconds(net, arithmetic, (size, *patch[1:]))
+        except (torch.OutOfMemoryError, MemoryError):
+            break
+        if arithmetic.device == "cpu" and len(rates) > 1 and rates[size] < 1.1 * max(rates.values()):
+            break  # a processor that gains nothing from one doubling gains nothing from the next
+    if not rates:
+        raise UsageError(f"no memory for a batch of {BATCHES[0]} patches; make data.patch_px smaller")
+    size = next(size for size in rates if rates[size] >= 0.9 * max(rates.values()))
+    listing = ", ".join(f"{size}: {rate:.0f}/s" for size, rate in rates.items())
+    return size * world, f"smallest within 10 % of the best throughput ({listing})"
+
+
+def choose_workers(wanted: int | str, device: str) -> tuple[int, str]:
+    """Processes that prepare patches beside the one that trains."""
+    if isinstance(wanted, int):
+        return wanted, "as asked"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if device == "cpu":
+        return 1, f"{cores} cores belong to the networks; one process keeps patches ready"
+    return max(1, min(8, cores - 1)), f"{cores} cores feed the GPU"
+
+
+def _step_seconds(net: nn.Module, arithmetic: Arithmetic, patch: tuple[int, ...]) -> float:
+    """Median seconds of forward and backward on random numbers; leaves `net` as it was, in the layout probed."""
+    net = arithmetic.prepare(net)
+    x = arithmetic.place(torch.rand(patch, generator=torch.Generator().manual_seed(0)))
+    times = []
+    for _ in range(4):
+        started = time.perf_counter()
+        with arithmetic.autocast():
+            loss = net(x).float().abs().mean()
+        loss.backward()
+        if arithmetic.device.startswith("cuda"):
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+        net.zero_grad(set_to_none=True)
+    return sorted(times[1:])[1]

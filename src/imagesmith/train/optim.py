@@ -1,0 +1,80 @@
+"""Optimisers, and the learning rate as a function of progress."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from imagesmith.configs import OptimConfig
+
+
+def rate_at(progress: float, config: OptimConfig) -> float:
+    """Learning rate at `progress` in [0, 1]: a linear rise, a plateau, a half cosine down to the final share."""
+    if progress < config.warm_up:
+        return config.learning_rate * progress / config.warm_up
+    if progress <= config.plateau:
+        return config.learning_rate
+    fall = (1 + math.cos(math.pi * min(1.0, (progress - config.plateau) / max(1e-9, 1 - config.plateau)))) / 2
+    return config.learning_rate * (config.final + (1 - config.final) * fall)
+
+
+def build_optimizers(net: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
+    """The configured optimisers, which together cover all parameters of `net`.
+
+    Muon takes the kernels between feature maps (16 channels and more on both sides); first and last layers, biases and
+    slopes are Adam's.
+    """
+    kernels, others = [], []
+    for parameter in net.parameters():
+        between_features = parameter.ndim == 4 and min(parameter.shape[:2]) >= 16
+        (kernels if config.name == "muon" and between_features else others).append(parameter)
+    adam = torch.optim.Adam(others, lr=config.learning_rate, betas=(0.9, 0.99))
+    return [Muon(kernels, config.learning_rate), adam] if kernels else [adam]
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update of each convolution kernel is made orthogonal (Jordan et al. 2024).
+
+    A kernel's Nesterov momentum, flattened to (out, in * k * k), is replaced by its nearest semi-orthogonal matrix and
+    scaled to the root mean square of an Adam step (Liu et al. 2025, 'Muon is scalable', sec. 2.2), so one learning rate
+    serves both. torch.optim.Muon takes matrices only, one at a time; here kernels of one shape share one batched product.
+    """
+
+    def __init__(self, kernels: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(kernels, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update from the gradients at hand."""
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, ...], list[Tensor]] = {}
+            for kernel in group["params"]:
+                if kernel.grad is not None:
+                    by_shape.setdefault(tuple(kernel.shape), []).append(kernel)
+            for kernels in by_shape.values():
+                self._update(kernels, group["lr"], group["momentum"])
+
+    def _update(self, kernels: list[Tensor], rate: float, keep: float) -> None:
+        updates = []
+        for kernel in kernels:
+            state = self.state[kernel]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(kernel)
+            momentum = state["momentum"].lerp_(kernel.grad, 1 - keep)
+            updates.append(kernel.grad.lerp(momentum, keep).reshape(kernel.shape[0], -1))
+        orthogonal = orthogonalise(torch.stack(updates))
+        scale = 0.2 * max(orthogonal.shape[1:]) ** 0.5
+        for kernel, update in zip(kernels, orthogonal, strict=True):
+            kernel.add_(update.view(kernel.shape), alpha=-rate * scale)
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """The semi-orthogonal matrices nearest to a batch (B, m, n), by Muon's quintic Newton-Schulz iteration."""
+    x = matrices / (matrices.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.mT if tall else x

@@ -1,0 +1,112 @@
+"""Everything that changes while a run trains, and nothing else: what a checkpoint holds."""
+
+import copy
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imagesmith.configs import OptimConfig
+from imagesmith.runtime.guard import Guard
+from imagesmith.train.optim import build_optimizers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Progress in [0, 1] as a linear function of images seen; planning again keeps the progress made."""
+
+    end_images: int
+    start_images: int = 0
+    start_progress: float = 0.0
+
+    def progress(self, images_seen: int) -> float:
+        """How much of the run is done when `images_seen` images are."""
+        span = max(1, self.end_images - self.start_images)
+        share = (images_seen - self.start_images) / span
+        return min(1.0, self.start_progress + (1 - self.start_progress) * share)
+
+    def again(self, images_seen: int, images_left: int) -> "Plan":
+        """The plan that goes from here to the end in `images_left` more images."""
+        return Plan(images_seen + max(1, images_left), images_seen, self.progress(images_seen))
+
+
+@dataclass
+class TrainState:
+    """The networks of a run with their optimisers, averages and guards, and the clock."""
+
+    nets: dict[str, nn.Module]
+    plan: Plan
+    optimizers: dict[str, list[torch.optim.Optimizer]] = field(default_factory=dict)
+    averages: dict[str, nn.Module] = field(default_factory=dict)
+    guards: dict[str, Guard] = field(default_factory=dict)
+    images_seen: int = 0
+    seconds: float = 0.0
+    rate_factor: float = 1.0
+    """The learning rate is multiplied by this; halved at every roll-back."""
+    roll_backs: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    """Validation score and images seen of the best model so far."""
+    choices: dict[str, Any] = field(default_factory=dict)
+    """What was decided for this machine at the start (batch, arithmetic), kept so that a resumed run is the same run."""
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is done."""
+        return self.plan.progress(self.images_seen)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name: networks, averages, optimiser states."""
+        tensors: dict[str, Tensor] = {}
+        for name, net in self.nets.items():
+            tensors |= {f"net/{name}/{key}": value for key, value in net.state_dict().items()}
+            tensors |= {f"average/{name}/{key}": value for key, value in self.averages[name].state_dict().items()}
+            for k, optimizer in enumerate(self.optimizers[name]):
+                for p, state in optimizer.state_dict()["state"].items():
+                    tensors |= {f"optimizer/{name}/{k}/{p}/{key}": value for key, value in state.items()}
+        return tensors
+
+    def values(self) -> dict[str, Any]:
+        """Everything else, as plain values."""
+        return {
+            "images_seen": self.images_seen,
+            "seconds": self.seconds,
+            "rate_factor": self.rate_factor,
+            "roll_backs": self.roll_backs,
+            "best": self.best,
+            "choices": self.choices,
+            "plan": asdict(self.plan),
+            "guards": {name: asdict(guard) for name, guard in self.guards.items()},
+        }
+
+    def load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Become the state that `tensors` and `values` were taken from."""
+        for name, net in self.nets.items():
+            net.load_state_dict(_below(tensors, f"net/{name}/"))
+            self.averages[name].load_state_dict(_below(tensors, f"average/{name}/"))
+            for k, optimizer in enumerate(self.optimizers[name]):
+                state: dict[int, dict[str, Tensor]] = {}
+                for key, value in _below(tensors, f"optimizer/{name}/{k}/").items():
+                    parameter, _, what = key.partition("/")
+                    state.setdefault(int(parameter), {})[what] = value
+                optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        self.guards = {name: Guard(**guard) for name, guard in values["guards"].items()}
+        self.plan = Plan(**values["plan"])
+        for key in ("images_seen", "seconds", "rate_factor", "roll_backs", "best", "choices"):
+            setattr(self, key, values[key])
+
+
+def new_state(nets: dict[str, nn.Module], optim: OptimConfig, plan: Plan, choices: dict[str, Any]) -> TrainState:
+    """The state of a run that has not seen an image yet."""
+    return TrainState(
+        nets=nets,
+        plan=plan,
+        optimizers={name: build_optimizers(net, optim) for name, net in nets.items()},
+        averages={name: copy.deepcopy(net).requires_grad_(False).eval() for name, net in nets.items()},
+        guards={name: Guard() for name in nets},
+        choices=choices,
+    )
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

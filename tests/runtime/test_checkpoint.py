@@ -1,0 +1,54 @@
+"""Checkpoints are whole or absent, and a damaged one never stops a run that has an older one."""
+
+import pytest
+import torch
+
+from imagesmith.errors import IntegrityError, OutputError
+from imagesmith.runtime.checkpoint import KEEP, load_checkpoint, load_newest, save_checkpoint, whole_file
+
+
+def test_round_trip(tmp_path):
+    tensors = {"a": torch.randn(3, 4, dtype=torch.float64), "b": torch.tensor(3), "c": torch.randn(2).bfloat16()}
+    path = save_checkpoint(tmp_path, 7, tensors, {"x": [1, 2.5, None]})
+    loaded, values = load_checkpoint(path)
+    assert values == {"x": [1, 2.5, None]}
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("position", [0.02, 0.3, 0.5, 0.9, 0.999])
+def test_one_flipped_byte_is_noticed_and_the_one_before_is_used(tmp_path, position):
+    save_checkpoint(tmp_path, 1, {"a": torch.ones(100)}, {"n": 1})
+    path = save_checkpoint(tmp_path, 2, {"a": torch.zeros(100)}, {"n": 2})
+    data = bytearray(path.read_bytes())
+    data[int(position * len(data))] ^= 0x40
+    path.write_bytes(data)
+    with pytest.raises(IntegrityError):
+        load_checkpoint(path)
+    warnings: list[str] = []
+    newest = load_newest(tmp_path, warnings.append)
+    assert newest is not None
+    assert newest[1] == {"n": 1}
+    assert len(warnings) == 1
+
+
+def test_truncated_and_absent(tmp_path):
+    path = save_checkpoint(tmp_path, 1, {"a": torch.ones(100)}, {})
+    path.write_bytes(path.read_bytes()[:-10])
+    assert load_newest(tmp_path, lambda text: None) is None
+    assert load_newest(tmp_path / "nowhere", lambda text: None) is None
+
+
+def test_only_the_newest_are_kept_and_no_temporary_file_stays(tmp_path):
+    for k in range(KEEP + 3):
+        save_checkpoint(tmp_path, k, {"a": torch.ones(1)}, {})
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{k:012d}.safetensors" for k in (3, 4, 5)]
+
+
+def test_failure_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(OutputError, match="No space"), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

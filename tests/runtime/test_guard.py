@@ -1,0 +1,38 @@
+"""The guard rejects what would spoil a run and asks for a roll-back when it goes on."""
+
+import math
+
+from imagesmith.runtime.guard import Guard, Verdict
+
+
+def settled() -> Guard:
+    guard = Guard(settle=20)
+    for _ in range(30):
+        assert guard.inspect(0.1, 1.0)[0] is Verdict.ACCEPT
+    return guard
+
+
+def test_not_finite_is_rejected_from_the_first_step():
+    for loss, norm in ((math.nan, 1.0), (0.1, math.inf)):
+        verdict, reason = Guard().inspect(loss, norm)
+        assert verdict is Verdict.REJECT
+        assert "not finite" in reason
+
+
+def test_spike_is_rejected_but_slow_growth_is_not():
+    guard = settled()
+    assert guard.inspect(0.1, 1000.0)[0] is Verdict.REJECT
+    norm = 1.0
+    for _ in range(500):
+        norm *= 1.01
+        assert guard.inspect(0.1, norm)[0] is Verdict.ACCEPT
+
+
+def test_a_row_of_rejections_asks_for_a_roll_back_and_one_good_step_forgets():
+    guard = settled()
+    for _ in range(guard.patience - 1):
+        assert guard.inspect(math.nan, 1.0)[0] is Verdict.REJECT
+    guard.inspect(0.1, 1.0)
+    for _ in range(guard.patience - 1):
+        guard.inspect(math.nan, 1.0)
+    assert guard.inspect(math.nan, 1.0)[0] is Verdict.ROLL_BACK

@@ -1,0 +1,83 @@
+"""Configurations load strictly: a misspelt key is an error that names the right one."""
+
+import json
+
+import pytest
+
+from imagesmith import presets
+from imagesmith.configs import RestorerConfig, build_config, load_config, override
+from imagesmith.errors import ConfigError
+
+
+@pytest.fixture
+def config() -> RestorerConfig:
+    return presets.sr_x4(data="photos", out="run")
+
+
+def test_every_preset_is_complete_and_survives_its_own_file(tmp_path):
+    """A preset that cannot be read back makes `--config run/config.json` useless."""
+    for name, preset in presets.RESTORER_PRESETS.items():
+        config = preset(data="photos", out="run")
+        path = tmp_path / f"{name}.json"
+        path.write_text(config.model_dump_json())
+        assert load_config(path) == config
+        assert config.preset == name
+
+
+@pytest.mark.parametrize(
+    ("assignment", "nearest"),
+    [
+        ("optim.learning_rat=1", "did you mean 'learning_rate'"),
+        ("data.patch=32", "did you mean 'patch_px'"),
+        ("optm.plateau=0.5", "did you mean 'optim'"),
+        ("net.optoins={}", "did you mean 'options'"),
+    ],
+)
+def test_a_misspelt_key_names_the_nearest(config, assignment, nearest):
+    """A misspelt hyperparameter that is ignored trains the default and nobody notices (StudioGAN)."""
+    with pytest.raises(ConfigError, match=nearest):
+        override(config, [assignment])
+
+
+def test_a_misspelt_key_in_a_file_names_the_nearest(config, tmp_path):
+    values = json.loads(config.model_dump_json())
+    values["optim"]["warmup"] = 0.1
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=r"optim\.warmup.*did you mean 'warm_up'"):
+        load_config(path)
+
+
+def test_override_sets_nested_values_and_switches_the_length(config):
+    changed = override(config, ["net.options.width=32", "run.images=1000", "optim.name=adam"])
+    assert changed.net.options == {"scale": 4, "width": 32, "blocks": 7}
+    assert changed.run.images == 1000
+    assert changed.run.minutes is None
+    assert changed.optim.name == "adam"
+    assert config.run.minutes == 60
+
+
+@pytest.mark.parametrize(
+    "assignment", ["optim.plateau=2", "optim.name=sgd", "run.batch=many", "data.patch_px=2", "optim.warm_up=0.9", "x"]
+)
+def test_wrong_values_are_config_errors(config, assignment):
+    with pytest.raises(ConfigError) as caught:
+        override(config, [assignment])
+    assert str(caught.value).count("\n") < 3
+
+
+def test_both_lengths_are_a_contradiction(config):
+    values = config.model_dump()
+    values["run"] |= {"images": 10, "minutes": 1}
+    with pytest.raises(ConfigError, match="exactly one of images and minutes"):
+        build_config(values)
+
+
+def test_unknown_preset_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'sr-x4'"):
+        presets.restorer_preset("srx4")
+
+
+def test_no_torch_at_import(run_python):
+    """`imagesmith --help` must not wait for torch."""
+    run_python("import imagesmith.configs, imagesmith.presets, sys; assert 'torch' not in sys.modules")
