@@ -1,5 +1,6 @@
-"""Which machine, precision and memory layout a network runs on, decided by a short measurement and said with its reason."""
+"""Which device, precision and memory layout a network runs on: decided by measuring, told with its reason."""
 
+import copy
 import math
 import os
 import time
@@ -61,8 +62,8 @@ def pick_runtime(net: nn.Module, device: str = "auto", dtype: str = "auto", *, c
 
 
 def prepare(net: nn.Module, runtime: Runtime) -> nn.Module:
-    """A copy of `net` for inference: fused once, eval, without gradients, cast and moved; `net` itself stays as it is."""
-    ready = net.fused().eval().requires_grad_(False)
+    """A copy of `net` for inference: fused, eval, without gradients, cast and moved; `net` itself stays as it is."""
+    ready = copy.deepcopy(net).fused().eval().requires_grad_(False)
     ready = ready.to(device=runtime.device, dtype=runtime.dtype, memory_format=runtime.memory_format)
     if runtime.compiled:
         ready.subpixels = torch.compile(ready.subpixels, dynamic=True)
@@ -137,8 +138,8 @@ def _probe(net: nn.Module, device: torch.device, dtypes: list[torch.dtype]) -> t
 def _choose(seconds: dict[_Candidate, float]) -> tuple[_Candidate, str]:
     """The first candidate unless a later one beats it by a clear margin; the most exact ones come first."""
     chosen = next(iter(seconds))
-    for rival in seconds:
-        if seconds[chosen] >= CLEAR_MARGIN * seconds[rival]:
+    for rival, rival_seconds in seconds.items():
+        if seconds[chosen] >= CLEAR_MARGIN * rival_seconds:
             chosen = rival
     rivals = ", ".join(f"{_label(c)} {1e3 * s:.1f} ms" for c, s in seconds.items() if c != chosen)
     return chosen, f"probe {_label(chosen)} {1e3 * seconds[chosen]:.1f} ms against {rivals}"

@@ -1,0 +1,272 @@
+"""The one exact tiler: an image through a network in pieces, with the result of the whole image.
+
+A piece is computed with `halo` more pixels on each side, the network's receptive radius, and these are cut off again;
+at an edge of the image the piece ends there too, so the network's own padding stays where the whole image has it.
+The result leaves as rows of file values, strip by strip: sub-pixels are turned into integers first and shuffled then,
+so the `scale**2` times larger picture is only ever touched as bytes, and never held as a whole.
+"""
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imagesmith.errors import ImageError, ModelError, UsageError
+from imagesmith.runtime.device import Runtime
+from imagesmith.tensors import Depth, from_float
+
+Tile = int | Literal["auto", "off"]
+Subpixels = Callable[[Tensor], Tensor]
+"""(N, C, h, w) of any dtype -> (N, C' * scale**2, h, w) float, unclamped; sees `halo` pixels far."""
+
+TILE_BYTES = {"cpu": 24 << 20, "cuda": 512 << 20, "mps": 256 << 20}
+"""Size of the largest tensor while a tile is computed. On CPUs: below the 32 MiB from which glibc maps, and the kernel
+clears, fresh memory for each tensor, which costs as much as a quarter of the arithmetic; `tests/runtime/test_tiling.py`
+has the sweep (marked slow) that shows where the best size lies."""
+
+SANE_RANGE = (-4.0, 5.0)  # a network's result far outside [0, 1] in low precision is an overflow, not a picture
+_SMALLEST_TILE_PX = 16  # out of memory below this is not a matter of the tile
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Where an image is cut, in input pixels: `rows` and `columns` are the cuts, from 0 to the image's size."""
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    halo: int
+
+    def __len__(self) -> int:
+        return (len(self.rows) - 1) * (len(self.columns) - 1)
+
+
+@dataclass(frozen=True)
+class _Box:
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def grown(self, halo: int, height: int, width: int) -> "_Box":
+        """With the halo around it, as far as the image reaches."""
+        top, left = max(0, self.top - halo), max(0, self.left - halo)
+        return _Box(top, left, min(height, self.bottom + halo), min(width, self.right + halo))
+
+    def halves(self, multiple: int) -> "list[_Box]":
+        """Cut across its longer side at a multiple of `multiple`."""
+        high, wide = self.bottom - self.top, self.right - self.left
+        if high >= wide:
+            cut = self.top + math.ceil(high / 2 / multiple) * multiple
+            return [_Box(self.top, self.left, cut, self.right), _Box(cut, self.left, self.bottom, self.right)]
+        cut = self.left + math.ceil(wide / 2 / multiple) * multiple
+        return [_Box(self.top, self.left, self.bottom, cut), _Box(self.top, cut, self.bottom, self.right)]
+
+    def within(self, outer: "_Box") -> "_Box":
+        """The same pixels counted from the corner of `outer`."""
+        top, left = outer.top, outer.left
+        return _Box(self.top - top, self.left - left, self.bottom - top, self.right - left)
+
+    def cut(self, x: Tensor) -> Tensor:
+        return x[..., self.top : self.bottom, self.left : self.right]
+
+    @property
+    def area(self) -> int:
+        return (self.bottom - self.top) * (self.right - self.left)
+
+
+def plan_tiles(
+    height: int, width: int, halo: int, tile: Tile = "auto", *, area_px: int = 1 << 17, multiple_of: int = 1
+) -> TilePlan:
+    """Cuts into tiles of equal size, to a pixel.
+
+    'auto' takes the cuts that compute the fewest pixels, halos counted, with no tile (halo included) over `area_px`:
+    full-width strips for a narrow image, near squares for a wide one. An integer is the side of a tile in input pixels
+    without its halo, 'off' is one tile. Cuts lie at multiples of `multiple_of`, and so does the halo.
+    """
+    halo = math.ceil(halo / multiple_of) * multiple_of
+    if tile == "off":
+        down, across = 1, 1
+    elif tile == "auto":
+        down, across = _cheapest_cuts(height, width, halo, area_px)
+    elif isinstance(tile, int) and tile > 0:
+        down, across = math.ceil(height / tile), math.ceil(width / tile)
+    else:
+        raise UsageError(f"expected a tile of auto, off or a number of pixels above 0, got '{tile}'")
+    return TilePlan(_cuts(height, down, multiple_of), _cuts(width, across, multiple_of), halo)
+
+
+def plan_for(net: nn.Module, height: int, width: int, tile: Tile = "auto") -> TilePlan:
+    """`plan_tiles` for a prepared net: its halo, and tiles whose largest tensor takes `TILE_BYTES` of its device."""
+    weights = next(net.parameters())
+    widest = max((parameter.shape[0] for parameter in net.parameters() if parameter.ndim == 4), default=1)
+    bytes_per_px = max(widest * weights.element_size(), net.channels * net.scale**2 * 4)
+    area_px = TILE_BYTES[weights.device.type] // bytes_per_px
+    return plan_tiles(height, width, net.halo, tile, area_px=area_px, multiple_of=net.multiple_of)
+
+
+def guarded(
+    net: nn.Module, runtime: Runtime, exact: Callable[[], nn.Module], report: Callable[[str], None] = lambda _: None
+) -> Subpixels:
+    """`net.subpixels` on the runtime's device, in which no broken value passes.
+
+    A result of low precision that is not finite or far outside [0, 1] is computed again by `exact()`, the same net in
+    float32, and told to `report`. Not finite in float32 either is a ModelError.
+    """
+    low, high = SANE_RANGE
+
+    def subpixels(x: Tensor) -> Tensor:
+        x = x.to(device=runtime.device, memory_format=runtime.memory_format)
+        y = net.subpixels(x)
+        least, most = y.amin().item(), y.amax().item()  # NaN if any value is
+        if runtime.dtype != torch.float32 and not (low <= least and most <= high):
+            report(f"values from {least:.3g} to {most:.3g} in {runtime.dtype}; a tile was computed again in float32")
+            y = exact().subpixels(x)
+            least, most = y.amin().item(), y.amax().item()
+        if not (math.isfinite(least) and math.isfinite(most)):
+            raise ModelError("the model's result is not finite, even in float32; its weights do not fit this image")
+        return y
+
+    return subpixels
+
+
+def run_strips(
+    subpixels: Subpixels, x: Tensor, plan: TilePlan, *, scale: int, depth: Depth, multiple_of: int = 1
+) -> Iterator[tuple[int, Tensor]]:
+    """The result for `x` (1, C, H, W) strip by strip from the top: its first row, and (rows, W * scale, C') of `depth`.
+
+    A tile that does not fit into memory is cut in halves and computed again, and later tiles are cut alike; only when
+    the smallest tile does not fit it is an ImageError. Every other error of `subpixels` passes through.
+    """
+    height, width = x.shape[-2:]
+    x = _padded(x, multiple_of)
+    fits_px = math.inf
+    for top, bottom in itertools.pairwise(plan.rows):
+        boxes = [_Box(top, left, bottom, right) for left, right in itertools.pairwise(plan.columns)][::-1]
+        strip = None
+        while boxes:
+            box = boxes.pop()
+            grown = box.grown(plan.halo, *x.shape[-2:])
+            values = None
+            if grown.area < fits_px:
+                values = _compute(subpixels, grown.cut(x), box.within(grown), scale, depth)
+            if values is None:
+                fits_px = min(fits_px, grown.area)
+                if max(box.bottom - box.top, box.right - box.left) <= max(_SMALLEST_TILE_PX, multiple_of):
+                    raise ImageError(f"out of memory even for a tile of {_SMALLEST_TILE_PX} pixels; free some memory")
+                boxes.extend(reversed(box.halves(multiple_of)))
+                continue
+            if strip is None:
+                strip = values.new_empty(((bottom - top) * scale, plan.columns[-1] * scale, values.shape[-1]))
+            strip[(box.top - top) * scale :, box.left * scale :][: values.shape[0], : values.shape[1]] = values
+        assert strip is not None, "a plan has at least one tile in each row"
+        yield top * scale, strip[: (height - top) * scale, : width * scale]
+
+
+def run_tiled(net: nn.Module, x: Tensor, plan: TilePlan | None = None, *, subpixels: Subpixels | None = None) -> Tensor:
+    """`net(x)` for float (N, C, H, W), unclamped float32 on the CPU, computed tile by tile; the same to rounding.
+
+    `subpixels` stands for `net.subpixels` where that is to be watched (`guarded`) or extended.
+    """
+    plan = plan or plan_for(net, *x.shape[-2:])
+    run = subpixels or net.subpixels
+    images = []
+    for image in x.split(1):
+        strips = run_strips(run, image, plan, scale=net.scale, depth="float32", multiple_of=net.multiple_of)
+        images.append(torch.cat([rows for _, rows in strips]))
+    return torch.stack(images).permute(0, 3, 1, 2)
+
+
+def measure_halo(net: nn.Module, largest: int = 1024, seeds: int = 3) -> int | None:
+    """The receptive radius of `net` in input pixels, measured; None if it reaches over more than `largest` pixels.
+
+    One output pixel is followed back to the inputs on which it depends, in float64 and with random weights, where a
+    contribution cannot cancel and the faintest is not zero.
+    """
+    net = copy.deepcopy(net).double().eval()
+    side = 32 // math.gcd(32, net.multiple_of) * net.multiple_of
+    while side <= largest:
+        radius = max(_reach(net, side, seed) for seed in range(seeds))
+        if radius < side // 2 - net.multiple_of:
+            return radius
+        side *= 2
+    return None
+
+
+def _reach(net: nn.Module, side: int, seed: int) -> int:
+    """The largest distance of an input pixel that changes the output pixels of the input pixel in the middle."""
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            spread = 1 / math.sqrt(max(1, parameter[0].numel())) if parameter.ndim > 1 else 0.1
+            parameter.copy_(torch.randn(parameter.shape, generator=random, dtype=torch.float64) * spread)
+    x = torch.rand(1, net.channels, side, side, generator=random, dtype=torch.float64).requires_grad_()
+    centre = side // 2
+    y = net(x)[:, :, centre * net.scale : (centre + 1) * net.scale, centre * net.scale : (centre + 1) * net.scale]
+    weights = torch.rand(y.shape, generator=random, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((y * weights).sum(), x)
+    reached = gradient.abs().amax(dim=(0, 1)).nonzero()
+    return int((reached - centre).abs().max())
+
+
+def _cheapest_cuts(height: int, width: int, halo: int, area_px: int) -> tuple[int, int]:
+    """(tiles down, tiles across) of least computed pixels: each inner cut costs twice the halo over its length."""
+    best = None
+    for across in range(1, width + 1):
+        tile_width = min(width, math.ceil(width / across) + 2 * halo)
+        room = area_px // tile_width - 2 * halo
+        if room < 1 and area_px // tile_width < height:
+            continue
+        down = 1 if area_px // tile_width >= height else math.ceil(height / room)
+        cost = (height + 2 * halo * (down - 1)) * (width + 2 * halo * (across - 1))
+        if best is not None and width + 2 * halo * (across - 1) > best[0] / height:
+            break  # more columns alone cost more than the best found
+        if best is None or cost < best[0]:
+            best = (cost, down, across)
+    if best is None:  # the halo alone is over the area: tiles as large as the halo keep the waste bounded
+        side = max(2 * halo, _SMALLEST_TILE_PX)
+        return math.ceil(height / side), math.ceil(width / side)
+    return best[1:]
+
+
+def _cuts(length: int, pieces: int, multiple_of: int) -> tuple[int, ...]:
+    units = math.ceil(length / multiple_of)
+    pieces = max(1, min(pieces, units))
+    return tuple(i * units // pieces * multiple_of for i in range(pieces + 1))
+
+
+def _padded(x: Tensor, multiple_of: int) -> Tensor:
+    """`x` with its last row and column repeated until both sizes are multiples; itself if they are."""
+    height, width = x.shape[-2:]
+    rows = torch.arange(math.ceil(height / multiple_of) * multiple_of).clamp_(max=height - 1)
+    columns = torch.arange(math.ceil(width / multiple_of) * multiple_of).clamp_(max=width - 1)
+    return x if (len(rows), len(columns)) == (height, width) else x[..., rows[:, None], columns]
+
+
+@torch.inference_mode()
+def _compute(subpixels: Subpixels, x: Tensor, inner: _Box, scale: int, depth: Depth) -> Tensor | None:
+    """The `inner` part of a tile `x` as (h * scale, w * scale, C') file values on the CPU; None if out of memory."""
+    try:
+        values = from_float(inner.cut(subpixels(x)), depth)
+        # two-byte integers are shuffled as signed ones, for which the kernel exists
+        values = F.pixel_shuffle(values.view(torch.int16) if depth == "uint16" else values, scale)
+        values = values.view(torch.uint16) if depth == "uint16" else values
+        return values[0].permute(1, 2, 0).cpu()
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """CUDA has a class for it; the CPU allocator says it in a RuntimeError's text."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "DefaultCPUAllocator" in str(error) or "can't allocate memory" in str(error)
