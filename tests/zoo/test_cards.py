@@ -72,14 +72,12 @@ def test_one_flipped_bit_anywhere_is_an_integrity_error(weight_file: Path):
     """A digest over the tensors alone lets a damaged card, shape or length pass or be called a foreign file."""
     data = weight_file.read_bytes()
     header_end = 8 + int.from_bytes(data[:8], "little")
-    places = [*range(header_end), *range(header_end, len(data), 37)]
-    for place in places:
-        for bit in (0, 3, 7):
-            damaged = bytearray(data)
-            damaged[place] ^= 1 << bit
-            weight_file.write_bytes(damaged)
-            with pytest.raises(IntegrityError):
-                load_model(weight_file)
+    for place in [*range(header_end), *range(header_end, len(data), 37)]:
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << place % 8
+        weight_file.write_bytes(damaged)
+        with pytest.raises(IntegrityError):
+            load_model(weight_file)
 
 
 def test_a_file_cut_short_anywhere_says_so(weight_file: Path):

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from skimage import data
 
 from imagesmith.errors import IntegrityError, ModelError, OutputError
-from imagesmith.zoo import Model, load_model, save_model, verify_model, write_golden
+from imagesmith.nets import NetSpec, build_net
+from imagesmith.zoo import Model, describe, load_model, save_model, verify_model, write_golden
 from imagesmith.zoo.cards import CARDS
 
 
@@ -31,15 +32,17 @@ def test_other_tools_can_read_the_tensors(weight_file: Path, model: Model):
     assert load_file(weight_file).keys() == model.net.state_dict().keys()
 
 
-def test_the_same_model_gives_the_same_file_in_every_process(weight_file: Path):
+def test_the_same_model_gives_the_same_file_in_every_process(tmp_path: Path):
     """Metadata in hash order made every export differ, so no sha256 could be quoted."""
+    net = build_net(NetSpec("compact"))
+    save_model(tmp_path / "once.safetensors", net, describe(net, NetSpec("compact"), "once"))
     code = (
         "import sys; from imagesmith.zoo import load_model, save_model; m = load_model(sys.argv[1]); "
         "save_model(sys.argv[2], m.net, m.card)"
     )
-    again = weight_file.with_name("again.safetensors")
-    subprocess.run([sys.executable, "-c", code, weight_file, again], check=True)
-    assert again.read_bytes() == weight_file.read_bytes()
+    paths = [tmp_path / "once.safetensors", tmp_path / "again.safetensors"]
+    subprocess.run([sys.executable, "-c", code, *paths], check=True)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_loading_leaves_the_random_numbers_alone(weight_file: Path):
@@ -98,7 +101,7 @@ def test_a_folder_without_weights_is_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"net": "compcat"}, "did you mean 'compact'"),
+        ({"net": "tpy"}, "did you mean 'toy'"),
         ({"options": {"widht": 4}}, "widht"),
         ({"options": {"scale": 2, "width": 5, "depth": 1}}, r"expected tensor 'body\.0\.bias' \(5,\), got \(4,\)"),
         ({"options": {"scale": 2, "width": 4, "depth": 2}}, r"'body\.1\.bias' \(4,\), got none"),

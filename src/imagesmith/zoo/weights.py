@@ -6,8 +6,6 @@ Nothing here unpickles. What a file holds is explained in `imagesmith.zoo.cards`
 import difflib
 import hashlib
 import json
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from imagesmith.errors import ConfigError, IntegrityError, ModelError, OutputError
+from imagesmith.errors import ConfigError, IntegrityError, ModelError
 from imagesmith.nets import NetSpec, build_net
+from imagesmith.runtime.checkpoint import whole_file
 from imagesmith.tensors import to_float
 from imagesmith.zoo.cards import (
     CARDS,
@@ -70,7 +69,8 @@ def save_model(path: str | Path, net: nn.Module, card: ModelCard) -> None:
     text = json.dumps(own, ensure_ascii=False, separators=(",", ":"))
     blank = safetensors.torch.save(tensors, metadata={METADATA_KEY: text})
     digest = hashlib.sha256(blank).hexdigest()
-    _write(Path(path), blank.replace(NO_DIGEST.encode(), digest.encode(), 1))
+    with whole_file(Path(path)) as temporary:
+        temporary.write_bytes(blank.replace(NO_DIGEST.encode(), digest.encode(), 1))
 
 
 def load_model(name_or_path: str | Path) -> Model:
@@ -145,7 +145,8 @@ def write_golden(name: str, image: Tensor) -> Path:
     model, golden = load_model(name), _golden_path(name)
     tensors = {"input": image.contiguous(), "output": _restore(model, image).contiguous()}
     metadata = {"weights_sha256": read_header(find_weights(name)).sha256}
-    _write(golden, safetensors.torch.save(tensors, metadata=metadata))
+    with whole_file(golden) as temporary:
+        temporary.write_bytes(safetensors.torch.save(tensors, metadata=metadata))
     return golden
 
 
@@ -179,18 +180,3 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 def _first_difference(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
     name = min(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
     return f"expected tensor '{name}' {expected.get(name, 'to be absent')}, got {found.get(name, 'none')}"
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write under a temporary name, flush to the disk, rename: no partial file is ever visible."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None
