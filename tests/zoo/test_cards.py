@@ -112,9 +112,9 @@ def test_a_file_of_another_version_is_not_called_damaged(
 ):
     path = tmp_path / "future.safetensors"
     plain = json.dumps
-    monkeypatch.setattr("imagesmith.zoo.weights.json.dumps", lambda own, **options: plain({**own, **change}, **options))
-    save_model(path, model.net, model.card)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("imagesmith.zoo.weights.json.dumps", lambda own, **options: plain({**own, **change}, **options))
+        save_model(path, model.net, model.card)
     with pytest.raises(ModelError, match=words) as caught:
         load_model(path)
     assert not isinstance(caught.value, IntegrityError)

@@ -112,9 +112,9 @@ def test_tensors_of_another_network_are_a_model_error(
     change: dict, words: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """torch's own message for this lists every tensor, a screenful that hides the cause."""
-    monkeypatch.setattr("imagesmith.zoo.weights.build_net", lambda spec: model.net)
-    save_model(tmp_path / "a.safetensors", model.net, dataclasses.replace(model.card, **change))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("imagesmith.zoo.weights.build_net", lambda spec: model.net)
+        save_model(tmp_path / "a.safetensors", model.net, dataclasses.replace(model.card, **change))
     with pytest.raises(ModelError, match=words) as caught:
         load_model(tmp_path / "a.safetensors")
     assert not isinstance(caught.value, IntegrityError)
