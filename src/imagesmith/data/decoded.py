@@ -1,0 +1,130 @@
+"""What every decoder hands back, and how Pillow is made to decode without side effects.
+
+Pillow's plug-ins are called by class, never through `Image.open`: no decoder outside the list can run, and neither
+`Image.MAX_IMAGE_PIXELS` nor `ImageFile.LOAD_TRUNCATED_IMAGES`, which are global to the process, needs to be touched.
+"""
+
+import contextlib
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from imagesmith.data.frame import Header
+from imagesmith.errors import ImageError, TooLargeError, TruncatedError
+
+# These libraries report broken files to their loggers, which without any handler would print on stderr.
+for _name in ("PIL", "tifffile"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+
+_STRIP_PIXELS = 1 << 22
+
+
+@dataclass
+class Decoded:
+    """Pixels (H, W, C) as stored in the file, not yet turned upright, and the metadata as found.
+
+    `turn` is the orientation that still has to be applied, or None to take it from `exif` and `xmp`.
+    """
+
+    pixels: np.ndarray
+    format: str
+    mode: str
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: object = None
+    notes: list[str] = field(default_factory=list)
+    lossless: bool = True
+    turn: int | None = None
+
+
+class ImageFormat(Protocol):
+    """A file of one format whose header has been read; making one decodes no pixel."""
+
+    header: Header
+
+    def decode(self, partial: bool) -> Decoded:
+        """The pixels; a file cut short raises TruncatedError unless `partial`."""
+        ...
+
+
+def damaged(name: str, why: object) -> ImageError:
+    """The error of a file that is of a known format and whole, but wrong inside."""
+    return ImageError(f"the {name.upper()} file is damaged: {why}\nexport it again from the program that made it")
+
+
+def truncated(name: str) -> TruncatedError:
+    """The error of a file that ends before its picture."""
+    return TruncatedError(
+        f"the {name.upper()} file ends before its picture does\ncopy or download it again, or keep the rest with --partial"
+    )
+
+
+_quiet_lock = threading.Lock()
+_quiet_depth = 0
+_quiet_filter: list[tuple] = []
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the warnings of Pillow and of no one else, in all threads that decode at this moment.
+
+    `warnings.catch_warnings` swaps the whole filter list and is not safe with threads; here one entry is put in front
+    by the first thread that enters and taken out by the last that leaves.
+    """
+    global _quiet_depth  # noqa: PLW0603 - the filter list it counts for is global to the process
+    with _quiet_lock:
+        if _quiet_depth == 0:
+            warnings.filterwarnings("ignore", module=r"(PIL|tifffile|imagesmith\.data)\b")
+            _quiet_filter.append(warnings.filters[0])
+        _quiet_depth += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_depth -= 1
+            if _quiet_depth == 0:
+                entry = _quiet_filter.pop()
+                if entry in warnings.filters:
+                    warnings.filters.remove(entry)
+
+
+def load(image: ImageFile.ImageFile, name: str, partial: bool) -> Image.Image:
+    """Run the decoder of an opened `image`; with `partial`, a failing one leaves what it had done, the rest is zero."""
+    try:
+        image.load()
+    except Image.DecompressionBombError as error:
+        raise TooLargeError(f"the {name.upper()} file is larger than its decoder takes: {error}") from None
+    except MemoryError:
+        raise TooLargeError(f"not enough memory for the {image.width}x{image.height} {name.upper()} file") from None
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, RuntimeError) as error:
+        core = image._im
+        if partial and isinstance(core, Image.core.ImagingCore):
+            return image._new(core)
+        if "truncated" in str(error).lower():
+            raise truncated(name) from None
+        raise damaged(name, error) from None
+    return image
+
+
+def to_array(image: Image.Image, name: str, partial: bool) -> np.ndarray:
+    """Pixels (H, W, C) of an image of mode 1, L, P, LA, RGB, RGBA, I;16*, I or F; a writable copy, made in strips."""
+    if isinstance(image, ImageFile.ImageFile):
+        image = load(image, name, partial)
+    first = np.asarray(image.crop((0, 0, 1, 1)))
+    dtype = {"?": np.uint8, "b": np.uint8}.get(first.dtype.char, first.dtype.newbyteorder("="))
+    channels = first.shape[2] if first.ndim == 3 else 1
+    pixels = np.empty((image.height, image.width, channels), dtype)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for y in range(0, image.height, rows):
+        strip = np.asarray(image.crop((0, y, image.width, min(y + rows, image.height))))
+        pixels[y : y + rows] = strip.reshape(strip.shape[0], image.width, channels)
+    if image.mode == "1":
+        pixels *= 255
+    return pixels

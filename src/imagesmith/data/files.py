@@ -1,0 +1,191 @@
+"""Reading and writing picture files: a path, bytes or a stream on one side, a `Frame` on the other.
+
+The declared size is checked before a pixel is decoded, the depth comes from the header, the orientation is applied.
+Results are written under a temporary name and renamed, so no half-written file is ever seen.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from imagesmith.data import metadata
+from imagesmith.data.decoded import ImageFormat
+from imagesmith.data.encode import encode
+from imagesmith.data.formats import FORMATS, TITLES, format_named, format_of, output_format
+from imagesmith.data.frame import Frame, Header, ImageMeta, premultiply, unpremultiply
+from imagesmith.errors import ImageError, ImagesmithError, OutputError, TooLargeError
+
+MAX_PIXELS = 200_000_000
+_MOST_BYTES_PER_PIXEL = 32  # four samples of 64 bits: a file larger than that per allowed pixel is not read at all
+
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "TITLES",
+    "Frame",
+    "Header",
+    "ImageMeta",
+    "output_format",
+    "premultiply",
+    "read_header",
+    "read_image",
+    "unpremultiply",
+    "write_image",
+]
+
+Source = Path | str | bytes | BinaryIO
+
+
+def read_header(source: Source, *, max_pixels: int = MAX_PIXELS) -> Header:
+    """What a picture file declares, without decoding a pixel."""
+    with _named(source):
+        return _open(_content(source, max_pixels)).header
+
+
+def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = False) -> Frame:
+    """The (first) picture of a file, upright, at the depth of its header.
+
+    A file that declares more than `max_pixels` raises TooLargeError before it is decoded; one cut short raises
+    TruncatedError, or with `partial` gives what is there and says in its notes what is missing. Anything outside
+    `FORMATS` raises FormatError, a damaged file ImageError. Messages begin with the file's name where it has one.
+    """
+    with _named(source):
+        opened = _open(_content(source, max_pixels))
+        header = opened.header
+        if header.width * header.height > max_pixels:
+            raise TooLargeError(
+                f"expected at most {max_pixels / 1e6:g} megapixels, the file declares {header.width}x{header.height}\n"
+                "raise --max-pixels if you trust it"
+            )
+        decoded = opened.decode(partial)
+    exif, xmp, notes = metadata.bare_exif(decoded.exif), decoded.xmp, list(decoded.notes)
+    turn = metadata.orientation(exif, xmp) if decoded.turn is None else decoded.turn
+    pixels = torch.from_numpy(metadata.turn_upright(decoded.pixels, turn))
+    if turn != 1:
+        notes.append(f"turned upright (orientation {turn})")
+    icc, dropped = metadata.usable_icc(decoded.icc, pixels.shape[2])
+    if dropped:
+        notes.append(dropped)
+    dpi = metadata.sensible_dpi(decoded.dpi)
+    meta = ImageMeta(
+        format=decoded.format,
+        mode=decoded.mode,
+        icc=icc,
+        exif=metadata.upright_exif(exif),
+        xmp=metadata.upright_xmp(xmp),
+        dpi=dpi[::-1] if dpi and turn >= 5 else dpi,
+        notes=tuple(notes),
+        lossless=decoded.lossless,
+    )
+    depth = {torch.uint8: "uint8", torch.uint16: "uint16", torch.float32: "float32"}[pixels.dtype]
+    return Frame(pixels, depth, meta)
+
+
+def write_image(
+    frame: Frame,
+    destination: Path | str | BinaryIO,
+    *,
+    format: str | None = None,
+    overwrite: bool = False,
+    quality: int | None = None,
+) -> tuple[str, ...]:
+    """Write a frame; returns sentences about what the format could not hold.
+
+    `format` is a name or suffix ("png", "jpeg", ".tif"); None takes the destination's suffix, or for a stream the
+    format that keeps the frame. `quality` (1 to 100) is for JPEG, WebP and AVIF. A path is written under a temporary
+    name, flushed to disk and renamed; every failure removes the temporary file and raises OutputError.
+    """
+    if isinstance(destination, str):
+        destination = Path(destination)
+    if format is None and isinstance(destination, Path):
+        format = destination.suffix
+    name = format_named(format) if format else output_format(frame.meta.format, frame.depth, frame.pixels.shape[2])
+    if not isinstance(destination, Path):
+        return encode(frame, destination, name, quality)
+    with replacing(destination, overwrite=overwrite) as stream:
+        return encode(frame, stream, name, quality)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """A stream whose content appears under `path` as a whole when the block ends well, and not at all otherwise."""
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already\nuse -y (overwrite) to replace it, or name another output")
+    part = path.with_name(f".{secrets.token_hex(6)}.part")
+    try:
+        with open(part, "xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {_reason(error, path)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def _reason(error: OSError, path: Path) -> str:
+    """What went wrong on the file system and what to do, in one line."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; free some space or choose another folder"
+    if error.errno == errno.ENOENT:
+        return f"the folder {path.parent} does not exist; create it first"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission in {path.parent}; choose another folder"
+    if error.errno == errno.ENAMETOOLONG:
+        return "its name is too long; choose a shorter one"
+    return error.strerror or str(error)
+
+
+def _content(source: Source, max_pixels: int) -> bytes:
+    """All bytes of a source; a file too large to be an allowed picture is refused unread."""
+    most = max_pixels * _MOST_BYTES_PER_PIXEL + (64 << 20)
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, str | Path):
+        try:
+            with open(source, "rb", opener=_open_without_waiting) as stream:
+                status = os.fstat(stream.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise ImageError("expected a picture file, got something that is not a regular file")
+                if status.st_size > most:
+                    raise TooLargeError(f"the file has {status.st_size >> 20} MiB; raise --max-pixels if you trust it")
+                return stream.read()
+        except IsADirectoryError:
+            raise ImageError("expected a picture file, got a folder") from None
+        except OSError as error:
+            raise ImageError(
+                f"cannot be read: {error.strerror or error}; check that it exists and is readable"
+            ) from None
+    data = source.read(most + 1)
+    if len(data) > most:
+        raise TooLargeError(f"the stream has more than {most >> 20} MiB; raise --max-pixels if you trust it")
+    return data
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a path for reading; a pipe that nobody writes to answers at once instead of never."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _open(data: bytes) -> ImageFormat:
+    return FORMATS[format_of(data)].open(data)
+
+
+@contextlib.contextmanager
+def _named(source: Source) -> Iterator[None]:
+    """Put the file's name in front of the message of any error."""
+    try:
+        yield
+    except ImagesmithError as error:
+        if isinstance(source, str | Path):
+            raise type(error)(f"{source}: {error}") from error
+        raise

@@ -1,0 +1,92 @@
+"""The list of picture formats: how each is told by its content, opened, and named on disk. Nothing else is ever decoded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from imagesmith.data.decoded import ImageFormat
+from imagesmith.data.pillow_formats import PillowFile
+from imagesmith.data.png_reader import PngFile
+from imagesmith.data.tiff_reader import TiffFile
+from imagesmith.errors import FormatError
+from imagesmith.tensors import Depth
+
+
+@dataclass(frozen=True)
+class Format:
+    """One picture format: `title` for people, `suffixes` with the usual one first, `open` reads a header."""
+
+    title: str
+    suffixes: tuple[str, ...]
+    open: Callable[[bytes], ImageFormat]
+
+
+def _pillow(name: str) -> Callable[[bytes], ImageFormat]:
+    return lambda data: PillowFile(name, data)
+
+
+FORMATS: dict[str, Format] = {
+    "jpg": Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), _pillow("jpg")),
+    "png": Format("PNG", (".png", ".apng"), PngFile),
+    "webp": Format("WebP", (".webp",), _pillow("webp")),
+    "tif": Format("TIFF", (".tif", ".tiff"), TiffFile),
+    "bmp": Format("BMP", (".bmp", ".dib"), _pillow("bmp")),
+    "gif": Format("GIF", (".gif",), _pillow("gif")),
+    "avif": Format("AVIF", (".avif",), _pillow("avif")),
+    "jp2": Format("JPEG 2000", (".jp2", ".j2k", ".jpx", ".j2c", ".jpc", ".jpf"), _pillow("jp2")),
+}
+SUFFIXES = frozenset(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
+TITLES = ", ".join(entry.title for entry in FORMATS.values())
+
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "jpg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"II*\x00", "tif"),
+    (b"MM\x00*", "tif"),
+    (b"II+\x00", "tif"),
+    (b"MM\x00+", "tif"),
+    (b"BM", "bmp"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"\xff\x4f\xff\x51", "jp2"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jp2"),
+)
+
+
+def format_of(data: bytes) -> str:
+    """The key in `FORMATS` of a file's content; FormatError names the list."""
+    for magic, name in _MAGIC:
+        if data.startswith(magic):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[4:8] == b"ftyp":
+        brands = data[8 : max(16, min(int.from_bytes(data[:4], "big"), 512))]
+        if b"avif" in brands or b"avis" in brands:
+            return "avif"
+    what = "an empty file" if not data else f"content that begins with {data[:8]!r}"
+    raise FormatError(f"expected {TITLES}, got {what}\nconvert it to one of these first")
+
+
+def format_named(text: str) -> str:
+    """The key in `FORMATS` that a user means by "JPEG", ".tiff" or "png"."""
+    suffix = "." + text.lower().lstrip(".")
+    for name, entry in FORMATS.items():
+        if suffix in entry.suffixes or text.lower() == entry.title.lower():
+            return name
+    raise FormatError(f"expected one of {', '.join(FORMATS)}, got '{text}'")
+
+
+def output_format(name: str, depth: Depth, channels: int) -> str:
+    """The format that keeps what a picture is: its own where that can hold it, else PNG, or TIFF for float."""
+    if depth == "float32":
+        return "tif"
+    holds: dict[str, set[tuple[str, int]]] = {
+        "png": {(d, c) for d in ("uint8", "uint16") for c in (1, 2, 3, 4)},
+        "tif": {(d, c) for d in ("uint8", "uint16") for c in (1, 2, 3, 4)},
+        "jpg": {("uint8", 1), ("uint8", 3)},
+        "bmp": {("uint8", 1), ("uint8", 3)},
+        "webp": {("uint8", c) for c in (1, 2, 3, 4)},
+        "avif": {("uint8", c) for c in (1, 2, 3, 4)},
+        "jp2": {("uint8", 1), ("uint8", 2), ("uint8", 3), ("uint8", 4), ("uint16", 1)},
+    }
+    return name if (depth, channels) in holds.get(name, set()) else "png"

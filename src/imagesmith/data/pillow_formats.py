@@ -1,0 +1,237 @@
+"""JPEG, WebP, BMP, GIF, AVIF and JPEG 2000: one Pillow plug-in each, and every pixel mode brought to gray or RGB (+ alpha)."""
+
+import io
+import struct
+from collections.abc import Callable
+
+import numpy as np
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    WebPImagePlugin,
+)
+
+from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, truncated
+from imagesmith.data.frame import Header
+from imagesmith.errors import ImagesmithError, TooLargeError, TruncatedError
+from imagesmith.tensors import Depth
+
+PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
+    "jpg": JpegImagePlugin.JpegImageFile,  # reads the first picture of an MPO too
+    "webp": WebPImagePlugin.WebPImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
+    "jp2": Jpeg2KImagePlugin.Jpeg2KImageFile,
+}
+_CHANNELS = {"1": 1, "L": 1, "I": 1, "F": 1, "LA": 2, "La": 2, "PA": 4, "RGBA": 4, "RGBa": 4}
+_SRGB = ImageCms.createProfile("sRGB")
+
+
+def depth_of(mode: str) -> Depth:
+    """The depth in which pixels of a Pillow mode are kept."""
+    if mode.startswith("I;16"):
+        return "uint16"
+    return "float32" if mode in ("I", "F") else "uint8"
+
+
+def open_plugin(plugin: Callable[..., ImageFile.ImageFile], data: bytes, name: str) -> ImageFile.ImageFile:
+    """Let one plug-in read the header of `data`; every way in which it can fail becomes an ImagesmithError."""
+    with quiet():
+        try:
+            return plugin(io.BytesIO(data))
+        except Image.DecompressionBombError as error:
+            raise TooLargeError(f"the {name.upper()} file is larger than its decoder takes: {error}") from None
+        except ImagesmithError:
+            raise
+        # A header is hostile territory: plug-ins fail with whatever their parsing meets
+        except Exception as error:
+            if "truncat" in str(error).lower() or isinstance(error, (EOFError, IndexError, struct.error)):
+                raise truncated(name) from None
+            raise damaged(name, error) from None
+
+
+class PillowFile:
+    """A file of one of `PLUGINS`; `decode` gives its first picture."""
+
+    def __init__(self, name: str, data: bytes):
+        self._name, self._data = name, data
+        if ends_early(name, data):
+            raise truncated(name)
+        if name == "webp":
+            self.header = _webp_header(data)  # its plug-in allocates the canvas at once, so the size comes first
+            return
+        self._image = image = open_plugin(PLUGINS[name], data, name)
+        self._deep = name == "jp2" and image.mode != "I;16" and _jp2_bits(data) > 8
+        channels = _CHANNELS.get(image.mode, 1 if image.mode.startswith("I;16") else 3)
+        if image.mode == "P" or channels in (1, 3):
+            channels += "transparency" in image.info
+        self.header = Header(name, image.width, image.height, channels, depth_of(image.mode), self._frames())
+
+    def _frames(self) -> int:
+        with quiet():
+            try:
+                return int(getattr(self._image, "n_frames", 1))
+            except Exception:  # later frames may be broken in any way; only the first one is wanted
+                return 2
+
+    def decode(self, partial: bool) -> Decoded:
+        """The first picture in gray or RGB, with or without alpha."""
+        if self._name == "webp":
+            self._image = open_plugin(PLUGINS["webp"], self._data, "webp")
+        notes: list[str] = []
+        if self.header.frames > 1:
+            notes.append(f"first of {self.header.frames} frames")
+        image = self._image
+        # Pillow fills these in while it reads the header, and some plug-ins drop them while they load
+        info, mode = dict(image.info), image.mode
+        with quiet():
+            exif = info.get("exif") or None
+            if self._name == "jpg":
+                image = self._load_jpeg(partial, notes)
+            else:
+                image = load(image, self._name, partial)
+            pixels, icc = to_gray_or_rgb(image, self._name, info.get("icc_profile"), notes)
+        if self._name == "jp2" and self._deep:
+            notes.append(f"{_jp2_bits(self._data)}-bit colour read as 8-bit")
+        xmp = info.get("xmp")
+        return Decoded(
+            pixels,
+            self._name,
+            mode,
+            icc=icc,
+            exif=exif,
+            xmp=xmp if isinstance(xmp, bytes) else None,
+            dpi=info.get("dpi") if self._name != "jpg" or info.get("jfif_unit") != 0 else None,
+            notes=notes,
+            lossless=self._name in ("bmp", "gif") or (self._name == "webp" and b"VP8L" in self._data[:64]),
+        )
+
+    def _load_jpeg(self, partial: bool, notes: list[str]) -> Image.Image:
+        """A JPEG cut short is closed with the end mark it lacks, and libjpeg fills the rest with gray."""
+        try:
+            return load(self._image, "jpg", partial=False)
+        except TruncatedError:
+            if not partial:
+                raise
+        core = self._image._im
+        rows = 0
+        if isinstance(core, Image.core.ImagingCore) and not self._image.info.get("progressive"):
+            box = self._image._new(core).getbbox()
+            rows = box[3] if box else 0
+        closed = open_plugin(PLUGINS["jpg"], self._data + b"\xff\xd9", "jpg")
+        try:
+            image = load(closed, "jpg", partial=False)
+        except ImagesmithError:
+            raise truncated("jpg") from None
+        notes.append(
+            f"rows below about {rows} are missing (of {image.height})"
+            if rows
+            else "the file ends early: detail or whole rows are missing"
+        )
+        return image
+
+
+def to_gray_or_rgb(
+    image: Image.Image, name: str, icc: bytes | None, notes: list[str]
+) -> tuple[np.ndarray, bytes | None]:
+    """Pixels (H, W, 1-4) of a loaded image of any mode and the profile that still fits them; says what it changed."""
+    mode = image.mode
+    if mode == "P" or (mode == "L" and "transparency" in image.info) or mode == "PA":
+        target = "RGBA" if "transparency" in image.info or mode == "PA" else "RGB"
+        if mode != "L":
+            notes.append(f"palette expanded to {target}")
+        image = image.convert("LA" if mode == "L" else target)
+    elif mode in ("CMYK", "LAB"):
+        image, icc = _through_profile(image, icc, notes), None
+    elif mode in ("YCbCr", "RGBX", "HSV"):
+        image = image.convert("RGB")
+    elif mode in ("RGBa", "La"):
+        image = image.convert("RGBA" if mode == "RGBa" else "LA")
+    pixels = to_array(image, name, partial=False)
+    if mode == "I":
+        notes.append("32-bit integers read as float, values kept")
+        pixels = pixels.astype(np.float32)
+    return pixels, icc
+
+
+def _through_profile(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Image:
+    """CMYK or Lab to sRGB: through the embedded profile, else by the plain formula, and said."""
+    source = ImageCms.createProfile("LAB") if image.mode == "LAB" else None
+    if image.mode == "CMYK" and icc:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        except (OSError, ImageCms.PyCMSError):
+            notes.append("dropped a colour profile that is damaged")
+    if source is not None:
+        try:
+            transform = ImageCms.buildTransform(source, _SRGB, image.mode, "RGB")
+            converted = ImageCms.applyTransform(image, transform)
+        except ImageCms.PyCMSError as error:
+            notes.append(f"the colour profile cannot be used ({error})")
+        else:
+            assert converted is not None
+            notes.append(f"converted from {image.mode} to sRGB" + (" through its profile" if icc else ""))
+            return converted
+    notes.append(f"converted from {image.mode} without a profile, colours are approximate")
+    return image.convert("RGB")
+
+
+def ends_early(name: str, data: bytes) -> bool:
+    """Whether a container declares more bytes than the file has (JPEG, BMP and GIF show it only while decoding)."""
+    if name == "webp":
+        return len(data) < 30 or len(data) < 8 + struct.unpack_from("<I", data, 4)[0]
+    if name == "avif" or (name == "jp2" and data[4:8] == b"jP  "):
+        at = 0
+        while at + 8 <= len(data):
+            size, kind = struct.unpack_from(">I4s", data, at)
+            if size == 1 and at + 16 <= len(data):
+                (size,) = struct.unpack_from(">Q", data, at + 8)
+            if size == 0:  # the last box, to the end of the file
+                return kind == b"jp2c" and not data.rstrip(b"\0").endswith(b"\xff\xd9")
+            if size < 8:
+                return False  # nonsense, which the decoder reports better
+            at += size
+        return at != len(data) and at > len(data)
+    if name == "jp2":
+        return not data.rstrip(b"\0").endswith(b"\xff\xd9")
+    return False
+
+
+def _webp_header(data: bytes) -> Header:
+    """Size, alpha and frame count from the first chunks (RFC 9649, section 2.5 to 2.7)."""
+    kind, body = data[12:16], data[20:30]
+    if kind == b"VP8X":
+        width = 1 + int.from_bytes(body[4:7], "little")
+        height = 1 + int.from_bytes(body[7:10], "little")
+        alpha, animated = bool(body[0] & 0x10), bool(body[0] & 0x02)
+    elif kind == b"VP8L" and body[0] == 0x2F:
+        bits = int.from_bytes(body[1:5], "little")
+        width, height, alpha, animated = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), bool(bits >> 28 & 1), False
+    elif kind == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
+        width, height = (int.from_bytes(body[i : i + 2], "little") & 0x3FFF for i in (6, 8))
+        alpha = animated = False
+    else:
+        raise damaged("webp", f"its first chunk is {kind!r}")
+    frames = max(1, _count_webp_frames(data)) if animated else 1
+    return Header("webp", width, height, 4 if alpha else 3, "uint8", frames)
+
+
+def _count_webp_frames(data: bytes) -> int:
+    at, frames = 12, 0
+    while at + 8 <= len(data):
+        frames += data[at : at + 4] == b"ANMF"
+        at += 8 + (struct.unpack_from("<I", data, at + 4)[0] + 1 & ~1)
+    return frames
+
+
+def _jp2_bits(data: bytes) -> int:
+    """Bits of the first component, from the SIZ segment (ISO/IEC 15444-1, A.5.1); 8 where there is none."""
+    at = data.find(b"\xff\x4f\xff\x51")
+    return (data[at + 42] & 0x7F) + 1 if 0 <= at < len(data) - 42 else 8

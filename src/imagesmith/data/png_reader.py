@@ -1,0 +1,249 @@
+"""Reading PNG: the chunks are walked and checked here, the pixels are inflated and unfiltered by Pillow.
+
+Pillow sees a stream of IHDR, PLTE and IDAT only, so no text bomb, broken animation or odd metadata chunk reaches it;
+transparency and metadata are applied from the chunks themselves, which keeps them exact at every bit depth.
+"""
+
+import contextlib
+import io
+import re
+import struct
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import PngImagePlugin
+
+from imagesmith.data.decoded import Decoded, damaged, quiet, to_array
+from imagesmith.data.frame import Header
+from imagesmith.errors import ImageError, TruncatedError
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_RAW_PROFILE = re.compile(rb"\s*\w+\s+\d+\s+([0-9a-fA-F\s]+)")
+_MAX_TEXT = 64 << 20  # metadata that inflates beyond this is an attack, not a caption
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+@dataclass
+class _Chunks:
+    """The chunks that matter, the parts of IDAT in order, and whether the file ends before IEND."""
+
+    single: dict[bytes, bytes] = field(default_factory=dict)
+    text: list[tuple[bytes, bytes]] = field(default_factory=list)
+    idat: list[bytes] = field(default_factory=list)
+    ends_early: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def _walk(data: bytes) -> _Chunks:
+    """Split a PNG into chunks, checking lengths and checksums of all that the pixels need."""
+    found, at, ended = _Chunks(), len(SIGNATURE), False
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        body = data[at + 8 : at + 8 + size]
+        critical = kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+        if at + 12 + size > len(data):  # cut inside this chunk: keep what is there of the pixels
+            if kind == b"IDAT":
+                found.idat.append(body)
+            break
+        intact = zlib.crc32(body, zlib.crc32(kind)) == struct.unpack_from(">I", data, at + 8 + size)[0]
+        if critical and not intact:
+            raise damaged("png", f"the checksum of its {kind.decode()} chunk at byte {at} does not match")
+        if not intact:
+            found.notes.append(f"dropped a damaged {kind.decode('latin1')} chunk")
+        elif kind == b"IDAT":
+            found.idat.append(body)
+        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+            found.text.append((kind, body))
+        elif kind == b"IEND":
+            ended = True
+            break
+        elif kind in found.single:
+            if critical:
+                raise damaged("png", f"it has more than one {kind.decode()} chunk")
+        else:
+            found.single[kind] = body
+        at += 12 + size
+    found.ends_early = not ended
+    return found
+
+
+def _inflate(packed: bytes, limit: int = _MAX_TEXT) -> bytes | None:
+    """Decompressed bytes, or None where they are damaged or more than `limit`."""
+    stream = zlib.decompressobj()
+    try:
+        plain = stream.decompress(packed, limit)
+    except zlib.error:
+        return None
+    return None if stream.unconsumed_tail or not stream.eof else plain
+
+
+class PngFile:
+    """A PNG whose header is known; `decode` gives its pixels."""
+
+    def __init__(self, data: bytes):
+        self._chunks = chunks = _walk(data)
+        header = chunks.single.get(b"IHDR")
+        if header is None:
+            raise TruncatedError("the PNG file ends before its header does; copy or download it again")
+        if len(header) != 13:
+            raise damaged("png", f"its header has {len(header)} bytes instead of 13")
+        width, height, self._bits, self._colour, compression, filtering, self._interlace = struct.unpack(
+            ">IIBBBBB", header
+        )
+        legal = self._bits in _BITS.get(self._colour, ()) and not compression and not filtering and self._interlace < 2
+        if not legal or not 0 < width < 1 << 31 or not 0 < height < 1 << 31:
+            raise damaged("png", f"its header asks for {width}x{height}, {self._bits} bits, colour type {self._colour}")
+        if self._colour == 3 and b"PLTE" not in chunks.single:
+            raise damaged("png", "it needs a palette and has none")
+        keyed = b"tRNS" in chunks.single and self._colour in (0, 2, 3)
+        colours = 3 if self._colour == 3 else _CHANNELS[self._colour]
+        animation = chunks.single.get(b"acTL", b"")
+        frames = struct.unpack_from(">I", animation)[0] if len(animation) >= 8 else 1
+        depth = "uint16" if self._bits == 16 else "uint8"
+        self.header = Header("png", width, height, colours + keyed, depth, max(1, frames))
+
+    def decode(self, partial: bool) -> Decoded:
+        """Pixels with transparency applied, and the metadata. A file cut short needs `partial`."""
+        notes = list(self._chunks.notes)
+        if self.header.frames > 1:
+            notes.append(f"first picture of an animation of {self.header.frames} frames")
+        missing = self._missing() if self._chunks.ends_early else None
+        try:
+            raw = self._raw_pixels(partial and missing is not None)
+        except ImageError:
+            missing = self._missing()
+            if not partial or missing is None:
+                raise
+            raw = self._raw_pixels(partial)
+        if missing is not None:
+            if not partial:
+                raise TruncatedError(
+                    f"the PNG file ends early: {missing}\ncopy it again, or keep the rest with --partial"
+                )
+            notes.append(missing)
+        pixels = self._with_transparency(raw)
+        mode = {0: "gray", 2: "RGB", 3: "palette", 4: "gray+alpha", 6: "RGBA"}[self._colour]
+        if self._colour == 3:
+            notes.append(f"palette expanded to {'RGBA' if pixels.shape[2] == 4 else 'RGB'}")
+        exif, xmp = self._exif_and_xmp()
+        return Decoded(
+            pixels, "png", f"{self._bits}-bit {mode}", icc=self._icc(), exif=exif, xmp=xmp, dpi=self._dpi(), notes=notes
+        )
+
+    def _passes(self) -> list[tuple[int, int]]:
+        """(bytes of a filtered row, rows) of each pass as it must come out of the zlib stream."""
+        width, height = self.header.width, self.header.height
+        bits = self._bits * _CHANNELS[self._colour]
+        if not self._interlace:
+            return [(1 + (width * bits + 7) // 8, height)]
+        sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in _ADAM7]
+        return [(1 + (w * bits + 7) // 8, h) for w, h in sizes if w > 0 and h > 0]
+
+    def _missing(self) -> str | None:
+        """What the zlib stream lacks of the picture, as a sentence; None when nothing is missing at all."""
+        stream, have, passes = zlib.decompressobj(), 0, self._passes()
+        need = sum(row * rows for row, rows in passes)
+        with contextlib.suppress(zlib.error):  # a damaged stream counts up to the damage
+            for part in self._chunks.idat:
+                rest = part
+                while rest and have < need and not stream.eof:
+                    have += len(stream.decompress(rest, 1 << 20))
+                    rest = stream.unconsumed_tail
+        if have < passes[0][0]:
+            raise TruncatedError("the PNG file ends before the first row of its picture; copy or download it again")
+        if have < need:
+            if self._interlace:
+                return f"{100 * have // need} % of the interlaced pixels are there, the rest is black"
+            return f"row {have // passes[0][0]} and all below are missing (of {self.header.height})"
+        return "its end mark is missing, the picture is complete" if self._chunks.ends_early else None
+
+    def _raw_pixels(self, partial: bool) -> np.ndarray:
+        """Samples (H, W, channels of the file), uint8 or uint16; gray of less than 8 bits scaled to 8."""
+        if self._bits < 16 or self._colour == 0:
+            return self._pillow(None, partial)
+        if self._colour == 4:  # the two bytes of gray and the two of alpha, read as if they were R, G, B, A
+            quads = self._pillow(("RGBA", "RGBA"), partial)
+            return quads.view(">u2").astype(np.uint16)
+        # Pillow keeps the first byte of each 16-bit sample; told that the samples are little-endian it keeps the second
+        mode = "RGB" if self._colour == 2 else "RGBA"
+        pixels = self._pillow((mode, mode + ";16B"), partial).astype(np.uint16)
+        pixels <<= 8
+        pixels |= self._pillow((mode, mode + ";16L"), partial)
+        return pixels
+
+    def _pillow(self, layout: tuple[str, str] | None, partial: bool) -> np.ndarray:
+        """Decode with Pillow, whose own choice of (mode, raw mode) `layout` may replace."""
+        chunks = [(b"IHDR", self._chunks.single[b"IHDR"])]
+        if self._colour == 3:
+            chunks.append((b"PLTE", self._chunks.single[b"PLTE"][: 3 << self._bits]))
+        chunks += [(b"IDAT", part) for part in self._chunks.idat]
+        clean = io.BytesIO()
+        clean.write(SIGNATURE)
+        for kind, body in [*chunks, (b"IEND", b"")]:
+            clean.write(struct.pack(">I4s", len(body), kind) + body)
+            clean.write(struct.pack(">I", zlib.crc32(body, zlib.crc32(kind))))
+        clean.seek(0)
+        with quiet():
+            image = PngImagePlugin.PngImageFile(clean)
+            if layout is not None:
+                image._mode = layout[0]
+                image.tile = [image.tile[0]._replace(args=layout[1])]
+            return to_array(image, "png", partial)
+
+    def _with_transparency(self, raw: np.ndarray) -> np.ndarray:
+        """Palette and colour key applied; the alpha channel comes last."""
+        key = self._chunks.single.get(b"tRNS")
+        if self._colour == 3:
+            table = np.zeros((256, 4), np.uint8)
+            table[:, 3] = 255
+            colours = np.frombuffer(self._chunks.single[b"PLTE"], np.uint8)
+            colours = colours[: min(len(colours) // 3, 256) * 3].reshape(-1, 3)
+            table[: len(colours), :3] = colours
+            if key is not None:
+                table[: min(len(key), 256), 3] = np.frombuffer(key[:256], np.uint8)
+            return table[raw[..., 0], : 4 if key is not None else 3]
+        if key is None or self._colour > 2:
+            return raw
+        if len(key) != 2 * raw.shape[2]:
+            raise damaged("png", f"its transparent colour has {len(key)} bytes instead of {2 * raw.shape[2]}")
+        values = np.frombuffer(key, ">u2").astype(np.int64) & ((1 << self._bits) - 1)
+        if self._bits < 8:
+            values = values * 255 // ((1 << self._bits) - 1)
+        opaque = np.any(raw != values.astype(raw.dtype), axis=2, keepdims=True)
+        return np.concatenate((raw, opaque.astype(raw.dtype) * np.iinfo(raw.dtype).max), axis=2)
+
+    def _icc(self) -> bytes | None:
+        name, _, packed = self._chunks.single.get(b"iCCP", b"").partition(b"\0")
+        return _inflate(packed[1:]) if name and packed else None
+
+    def _dpi(self) -> tuple[float, float] | None:
+        density = self._chunks.single.get(b"pHYs", b"")
+        if len(density) != 9 or density[8] != 1:  # 1 = per metre; anything else is an aspect ratio
+            return None
+        x, y = struct.unpack_from(">II", density)
+        return x * 0.0254, y * 0.0254
+
+    def _exif_and_xmp(self) -> tuple[bytes | None, bytes | None]:
+        """From eXIf and iTXt, or from the hexadecimal text that older programs wrote instead."""
+        exif, xmp = self._chunks.single.get(b"eXIf"), None
+        for kind, body in self._chunks.text:
+            keyword, _, rest = body.partition(b"\0")
+            if keyword == b"XML:com.adobe.xmp" and kind == b"iTXt":
+                *_, content = rest[2:].split(b"\0", 2)
+                xmp = (_inflate(content) if rest[:1] == b"\x01" else content) or xmp
+            elif keyword in (b"Raw profile type exif", b"Raw profile type APP1") and exif is None:
+                plain = _inflate(rest[1:]) if kind == b"zTXt" else rest
+                exif = _from_hexadecimal(plain or b"")
+        return exif, xmp
+
+
+def _from_hexadecimal(text: bytes) -> bytes | None:
+    """The bytes of ImageMagick's raw profile: a name, a length and hexadecimal digits."""
+    found = _RAW_PROFILE.match(text)
+    try:
+        return bytes.fromhex(found[1].decode("ascii")) if found else None
+    except ValueError:
+        return None

@@ -1,0 +1,169 @@
+"""What the user named - files, folders, patterns, zip archives, standard input - as one sorted list of items."""
+
+import glob
+import os
+import stat
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from imagesmith.data.formats import SUFFIXES
+from imagesmith.errors import ImageError, NothingUsableError, TooLargeError, UsageError
+
+_MOST_MEMBER_BYTES = 2 << 30
+_MOST_MEMBERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture to work on: `name` is its place below what the user named, and mirrors the tree in the output.
+
+    `path` is the file itself, the zip archive whose `member` it is, or None for standard input.
+    """
+
+    name: PurePosixPath
+    path: Path | None
+    member: str | None = None
+
+    def read(self) -> Path | bytes:
+        """What `read_image` takes: the path of a plain file, else the bytes."""
+        if self.path is None:
+            return sys.stdin.buffer.read()
+        if self.member is None:
+            return self.path
+        return _read_member(self.path, self.member)
+
+    def __str__(self) -> str:
+        """As the user would write it: the path, `archive.zip/member`, or `-`."""
+        if self.path is None:
+            return "-"
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+
+class Items(list[Item]):
+    """A list of items that also knows how many files were passed over because their suffix is no picture's."""
+
+    skipped: int = 0
+
+
+def list_items(inputs: Sequence[str | Path], *, recursive: bool) -> Items:
+    """Every picture that `inputs` name, each once, in the order of the inputs and sorted within a folder.
+
+    A named file is taken whatever its suffix; in folders and archives hidden files and other suffixes are skipped and
+    counted. A missing file raises UsageError, nothing to work on at all NothingUsableError.
+    """
+    items, seen = Items(), set()
+    for given in inputs:
+        for item in _expand(given, recursive, items):
+            key = (os.path.abspath(item.path) if item.path else None, item.member)
+            if key not in seen:
+                seen.add(key)
+                items.append(item)
+    if not items:
+        named = ", ".join(str(given) for given in inputs) or "no input"
+        hint = "" if recursive else "; use -r for the folders inside"
+        raise NothingUsableError(
+            f"expected pictures, found none in {named} ({items.skipped} other files)\nname a picture or a folder{hint}"
+        )
+    return items
+
+
+def _expand(given: str | Path, recursive: bool, items: Items) -> Iterator[Item]:
+    """The items of one argument; a path that exists is never taken for a pattern."""
+    if str(given) == "-":
+        yield Item(PurePosixPath("stdin"), None)
+        return
+    path = Path(given)
+    if path.exists():
+        yield from _from_path(path, recursive, items)
+        return
+    if not glob.has_magic(str(given)):
+        raise UsageError(f"expected an existing file or folder, got '{given}'; check the spelling")
+    for found in sorted(glob.glob(str(given), recursive=True)):
+        if Path(found).suffix.lower() in (*SUFFIXES, ".zip"):
+            yield from _from_path(Path(found), recursive, items)
+        elif not Path(found).is_dir():
+            items.skipped += 1
+
+
+def _from_path(path: Path, recursive: bool, items: Items) -> Iterator[Item]:
+    if path.is_dir():
+        yield from _from_folder(path, PurePosixPath(), recursive, items, {_identity(path)})
+    elif path.suffix.lower() == ".zip":
+        yield from _from_zip(path, items)
+    else:
+        yield Item(PurePosixPath(path.name), path)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _from_folder(
+    folder: Path, below: PurePosixPath, recursive: bool, items: Items, above: set[tuple[int, int]]
+) -> Iterator[Item]:
+    """Files first, then folders, each by name; a link back to one of the folders `above` is not followed."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        if below == PurePosixPath():
+            raise NothingUsableError(
+                f"the folder {folder} cannot be read: {error.strerror}; check its rights"
+            ) from None
+        items.skipped += 1
+        return
+    folders = []
+    for entry in entries:
+        if entry.name.startswith("."):
+            items.skipped += 1
+        elif entry.is_dir():
+            folders.append(entry)
+        elif entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES:
+            yield Item(below / entry.name, Path(entry.path))
+        else:
+            items.skipped += 1
+    if not recursive:
+        return
+    for entry in folders:
+        identity = _identity(Path(entry.path))
+        if identity not in above:
+            yield from _from_folder(Path(entry.path), below / entry.name, True, items, above | {identity})
+
+
+def _from_zip(path: Path, items: Items) -> Iterator[Item]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+        raise ImageError(f"{path}: not a readable zip archive ({error}); make it again") from None
+    if len(members) > _MOST_MEMBERS:
+        raise TooLargeError(f"{path}: expected at most {_MOST_MEMBERS} members, got {len(members)}")
+    for member in sorted(members, key=lambda entry: entry.filename):
+        name = PurePosixPath(member.filename.replace("\\", "/"))
+        hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
+        if member.is_dir():
+            continue
+        if hidden or name.is_absolute() or ":" in name.parts[0] or name.suffix.lower() not in SUFFIXES:
+            items.skipped += 1  # ".." counts as hidden: no name may lead out of the output folder
+        else:
+            yield Item(name, path, member.filename)
+
+
+def _read_member(path: Path, member: str) -> bytes:
+    """One member, refused when it declares, or turns out, larger than any picture needs to be."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared = archive.getinfo(member).file_size
+            if declared > _MOST_MEMBER_BYTES:
+                raise TooLargeError(
+                    f"{path}/{member}: declares {declared >> 20} MiB; unpack it yourself if you trust it"
+                )
+            with archive.open(member) as stream:
+                return stream.read(declared + 1)
+    except RuntimeError:
+        raise ImageError(f"{path}/{member}: is encrypted; unpack the archive first") from None
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, EOFError, KeyError) as error:
+        raise ImageError(f"{path}/{member}: cannot be unpacked ({error}); make the archive again") from None

@@ -1,0 +1,234 @@
+"""Reading TIFF: tifffile for the header and for deep pixels, Pillow's libtiff for 8 bits, FFmpeg for deep LZW.
+
+Pillow reduces 16-bit colour to 8 bits and knows no float colour, so 16-bit, 12-bit, float and wide integers go another
+way: tifffile where its codecs reach (none, deflate, PackBits), else Pillow where it keeps the depth (gray), else FFmpeg.
+"""
+
+import io
+
+import av
+import numpy as np
+import tifffile
+from PIL import Image, TiffImagePlugin
+
+from imagesmith.data.decoded import Decoded, damaged, load, quiet, truncated
+from imagesmith.data.frame import Header
+from imagesmith.data.pillow_formats import open_plugin, to_gray_or_rgb
+from imagesmith.errors import FormatError, ImageError, ImagesmithError, TooLargeError
+from imagesmith.tensors import Depth
+
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples (TIFF 6.0, section 18)
+_KEPT_TAGS = (270, 271, 272, 305, 306, 315, 316, 33432)  # description, camera, software, date, artist, host, copyright
+_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+
+
+class _PillowTiff(TiffImagePlugin.TiffImageFile):
+    """Pillow's reader without its own size limit (ours came first) and without its own turning upright."""
+
+    def load_prepare(self) -> None:
+        if self._im is None:
+            self.im = Image.core.new(self.mode, self._tile_size)
+        super().load_prepare()
+
+    def load_end(self) -> None:
+        pass
+
+
+class TiffFile:
+    """A TIFF whose first directory has been read; `decode` gives its pixels."""
+
+    def __init__(self, data: bytes):
+        self._data = data
+        with quiet():
+            try:
+                tiff = tifffile.TiffFile(io.BytesIO(data))
+                page = tiff.pages[0]
+            except ImagesmithError:
+                raise
+            except Exception as error:  # tifffile fails with whatever its parsing of a hostile header meets
+                raise damaged("tif", error) from None
+            try:
+                frames = len(tiff.pages)
+            except Exception:  # a later directory is broken; only the first is wanted
+                frames = 2
+        assert isinstance(page, tifffile.TiffPage)
+        self._page = page
+        self._check_layout()
+        self._extra = int(page.extrasamples[0]) if page.extrasamples else 0
+        photometric = int(page.photometric)
+        colours = 1 if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3
+        alpha = self._extra in (_ASSOCIATED, _UNASSOCIATED) and photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
+        self.header = Header("tif", page.imagewidth, page.imagelength, colours + alpha, self._depth(), frames)
+
+    def _check_layout(self) -> None:
+        """Refuse directories whose numbers cannot be meant, before any of them sizes a buffer."""
+        page = self._page
+        if not 0 < page.imagewidth < 1 << 31 or not 0 < page.imagelength < 1 << 31 or not page.dataoffsets:
+            raise damaged("tif", f"it declares {page.imagewidth}x{page.imagelength} pixels and no place for them")
+        if page.imagedepth > 1 or not 0 < page.samplesperpixel <= 64 or not 0 < int(page.bitspersample) <= 64:
+            raise FormatError(
+                f"expected a flat TIFF of at most 64 samples, got {page.samplesperpixel} samples of "
+                f"{page.bitspersample} bits, depth {page.imagedepth}; export it as RGB or gray"
+            )
+        area = page.imagewidth * page.imagelength
+        if page.is_tiled and page.tilewidth * page.tilelength > 4 * area + (1 << 22):
+            raise damaged("tif", f"its tiles of {page.tilewidth}x{page.tilelength} are far larger than the picture")
+
+    def _depth(self) -> Depth:
+        bits, kind = int(self._page.bitspersample), int(self._page.sampleformat)
+        if kind == 3 or kind not in (1, 4) or bits > 16:
+            return "float32"
+        return "uint8" if bits <= 8 else "uint16"
+
+    def decode(self, partial: bool) -> Decoded:
+        """The first picture; deep pixels stay deep, float values are kept as they are."""
+        page, notes = self._page, []
+        if self.header.frames > 1:
+            notes.append(f"first of {self.header.frames} pages")
+        tags = page.tags
+        icc = tags[34675].value if 34675 in tags else None
+        icc = bytes(icc) if isinstance(icc, bytes | bytearray) else None
+        with quiet():
+            pixels = None if self.header.depth == "uint8" else self._deep_pixels(notes)
+            if pixels is None:
+                pixels, icc = self._pillow_pixels(partial, icc, notes)
+        if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
+            raise ImageError(
+                f"expected finite values, got {np.count_nonzero(~np.isfinite(pixels))} that are NaN or infinite\n"
+                "replace them in the program that made this float TIFF"
+            )
+        xmp = tags[700].value if 700 in tags else None
+        turn = tags[274].value if 274 in tags else 1
+        bits = f"{int(page.bitspersample)}-bit {'float ' if int(page.sampleformat) == 3 else ''}"
+        return Decoded(
+            pixels,
+            "tif",
+            bits + tifffile.PHOTOMETRIC(int(page.photometric)).name,
+            icc=icc,
+            exif=self._exif(notes),
+            xmp=bytes(xmp) if isinstance(xmp, bytes | bytearray) else None,
+            dpi=self._dpi(),
+            notes=notes,
+            turn=turn if isinstance(turn, int) and 1 <= turn <= 8 else 1,
+        )
+
+    def _pillow_pixels(self, partial: bool, icc: bytes | None, notes: list[str]) -> tuple[np.ndarray, bytes | None]:
+        image = open_plugin(_PillowTiff, self._data, "tif")
+        if any(at + size > len(self._data) for at, size in self._segments()) and not partial:
+            raise truncated("tif")
+        loaded = load(image, "tif", partial)
+        if loaded is not image:
+            notes.append("the file ends early or is damaged: what is missing is black")
+        if self.header.depth == "uint16" and loaded.im.mode in ("RGB", "RGBA", "CMYK", "LAB"):
+            notes.append("16-bit colour of this compression read as 8-bit")
+        pixels, icc = to_gray_or_rgb(image._new(loaded.im), "tif", icc, notes)
+        if pixels.dtype == np.uint16:
+            pixels = self._as_black_is_zero(pixels)
+        return pixels, icc
+
+    def _segments(self) -> list[tuple[int, int]]:
+        """(offset, bytes) of every strip or tile that is present."""
+        return list(zip(self._page.dataoffsets, self._page.databytecounts, strict=False))
+
+    def _deep_pixels(self, notes: list[str]) -> np.ndarray | None:
+        """16-bit, float or wide integer samples at full depth; None where only Pillow can read them."""
+        page = self._page
+        if int(page.photometric) not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
+            return None
+        if int(page.compression) == 1 and any(at + size > len(self._data) for at, size in self._segments()):
+            raise truncated("tif")
+        try:
+            raw = page.asarray()
+        except MemoryError:
+            raise TooLargeError(f"not enough memory for the {page.imagewidth}x{page.imagelength} TIFF file") from None
+        except Exception as error:  # a codec that is not there, or any fault inside the data
+            if "imagecodecs" not in str(error):
+                cut = any(at + size > len(self._data) for at, size in self._segments())
+                raise (truncated("tif") if cut else damaged("tif", error)) from None
+            raw = self._ffmpeg_pixels()
+            if raw is None:
+                return None
+        else:
+            if int(page.planarconfig) == 2 and page.samplesperpixel > 1:
+                raw = np.moveaxis(raw.reshape(page.samplesperpixel, page.imagelength, page.imagewidth), 0, 2)
+        raw = raw.reshape(page.imagelength, page.imagewidth, -1)
+        if raw.shape[2] > self.header.channels:
+            notes.append(f"dropped {raw.shape[2] - self.header.channels} extra samples per pixel")
+            raw = raw[..., : self.header.channels]
+        return self._straight(self._scaled(raw, notes), notes)
+
+    def _ffmpeg_pixels(self) -> np.ndarray | None:
+        """16-bit gray, RGB or RGBA of a compression that tifffile lacks (LZW); None where FFmpeg cannot either."""
+        if self.header.depth != "uint16" or int(self._page.bitspersample) != 16 or self._page.samplesperpixel == 1:
+            return None
+        try:
+            decoder = av.CodecContext.create("tiff", "r")
+            frames = decoder.decode(av.Packet(self._data)) or decoder.decode(None)
+        except av.error.FFmpegError as error:
+            cut = any(at + size > len(self._data) for at, size in self._segments())
+            raise (truncated("tif") if cut else damaged("tif", error)) from None
+        names = ("rgb48", "rgba64", "gbrp16", "gbrap16")
+        if len(frames) != 1 or not frames[0].format.name.startswith(names):
+            return None
+        return frames[0].to_ndarray()
+
+    def _scaled(self, raw: np.ndarray, notes: list[str]) -> np.ndarray:
+        """Samples in the dtype of the header's depth; white-is-zero turned round, 9 to 15 bits stretched to 16."""
+        bits = int(self._page.bitspersample)
+        if self.header.depth == "float32":
+            if raw.dtype.kind in "iu":
+                notes.append(f"{bits}-bit integers read as float, values kept")
+            elif raw.dtype.itemsize > 4:
+                notes.append("64-bit floats read as 32-bit")
+            with np.errstate(over="ignore"):
+                return raw.astype(np.float32)
+        raw = self._as_black_is_zero(raw.astype(np.uint16))
+        if bits < 16:
+            notes.append(f"{bits}-bit values stretched to 16 bits")
+            raw = ((raw.astype(np.uint32) * 65535 + ((1 << bits) - 1) // 2) // ((1 << bits) - 1)).astype(np.uint16)
+        return raw
+
+    def _as_black_is_zero(self, gray: np.ndarray) -> np.ndarray:
+        top = (1 << int(self._page.bitspersample)) - 1
+        return np.uint16(top) - gray if int(self._page.photometric) == _WHITE_IS_ZERO else gray
+
+    def _straight(self, pixels: np.ndarray, notes: list[str]) -> np.ndarray:
+        """Divide premultiplied colour by its alpha."""
+        if self._extra != _ASSOCIATED or pixels.shape[2] not in (2, 4):
+            return pixels
+        notes.append("premultiplied alpha divided out")
+        top = 1.0 if pixels.dtype == np.float32 else 65535.0
+        alpha = pixels[..., -1:].astype(np.float64)
+        colour = np.divide(pixels[..., :-1] * top, alpha, out=np.zeros(pixels[..., :-1].shape), where=alpha > 0)
+        if pixels.dtype == np.uint16:
+            colour = np.clip(np.rint(colour), 0, top)
+        return np.concatenate((colour.astype(pixels.dtype), pixels[..., -1:]), axis=2)
+
+    def _exif(self, notes: list[str]) -> bytes | None:
+        """The descriptive tags with the camera and place directories, without those that lay out the pixels."""
+        source, kept = Image.Exif(), Image.Exif()
+        try:
+            source.bigtiff, source.endian = self._page.parent.is_bigtiff, self._page.parent.byteorder
+            source.load_from_fp(io.BytesIO(self._data), self._page.offset)
+            for tag in _KEPT_TAGS:
+                if tag in source:
+                    kept[tag] = source[tag]
+            for directory in (_EXIF_IFD, _GPS_IFD):
+                if directory in source and (entries := source.get_ifd(directory)):
+                    kept.get_ifd(directory).update(entries)
+            return kept.tobytes() if len(kept) or kept._ifds else None
+        except Exception:  # a broken camera directory must not cost the picture
+            notes.append("dropped EXIF that is damaged")
+            return None
+
+    def _dpi(self) -> tuple[float, float] | None:
+        tags = self._page.tags
+        if not all(tag in tags for tag in (282, 283, 296)) or tags[296].value not in (2, 3):
+            return None
+        per_inch = 2.54 if tags[296].value == 3 else 1.0
+        try:
+            x, y = (tags[tag].value[0] / tags[tag].value[1] * per_inch for tag in (282, 283))
+        except (TypeError, ZeroDivisionError, IndexError):
+            return None
+        return x, y
