@@ -39,7 +39,7 @@ class DataConfig(Config):
     patch_px: int = Field(48, ge=8)
     """Side of a training patch, in pixels of the degraded image."""
     shrink: tuple[float, ...] = (1.0,)
-    """Factors of which one is drawn per patch to shrink the photograph first: more detail per pixel, fewer codec traces."""
+    """One of these factors, drawn per patch, shrinks the photograph first: more detail per pixel, fewer codec traces."""
     validation_images: int = Field(12, ge=1)
     """Photographs kept apart for validation (at most a tenth of the folder, at least one)."""
     workers: int | Literal["auto"] = "auto"

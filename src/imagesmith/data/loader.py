@@ -25,7 +25,7 @@ class EndlessBatches(Sampler[list[int]]):
 def endless_batches(
     dataset: Dataset[Pair], start: int, batch: int, *, workers: int, rank: int = 0, world: int = 1, pin: bool = False
 ) -> Iterator[Pair]:
-    """(degraded, target) batches for ever; `workers` = 0 prepares them in this process. `pin` speeds copies to a GPU."""
+    """(degraded, target) batches for ever; 0 `workers` prepare them in this process, `pin` speeds copies to a GPU."""
     loader = DataLoader(
         dataset,
         batch_sampler=EndlessBatches(start, batch, rank, world),

@@ -1,8 +1,8 @@
-"""Compact: residual pairs of 3x3 convolutions and nothing else, so that it runs close to the machine's convolution limit.
+"""Compact: residual pairs of 3x3 convolutions and nothing else, to run close to the machine's convolution limit.
 
-Sources: residual blocks without normalisation and sub-pixel output of EDSR (Lim et al. 2017, sec. 3; Shi et al. 2016), at
-the size of the efficient networks (RLFN, Kong et al. 2022); nearest-neighbour base of SRVGGNet (Wang et al. 2021). No
-attention, no concatenation, no 1x1: experiments/LOG.md tells what was tried. Licence of code and weights: Apache-2.0.
+Sources: residual blocks without normalisation and sub-pixel output of EDSR (Lim et al. 2017, sec. 3; Shi et al. 2016),
+at the size of the efficient networks (RLFN, Kong et al. 2022); nearest-neighbour base of SRVGGNet (Wang et al. 2021).
+No attention, no concatenation, no 1x1: experiments/LOG.md tells what was tried. Licence of code and weights: Apache-2.0.
 Receptive radius: one pixel per convolution. Size multiple: 1.
 """
 

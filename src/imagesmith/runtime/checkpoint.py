@@ -1,7 +1,7 @@
 """Files that are whole or absent, and checkpoints made of them.
 
-A checkpoint is one safetensors file: the tensors, and in its metadata one JSON value and a sha256 over both. Checkpoints
-are named by the images seen; the newest one that proves whole is loaded, a damaged one is passed over with a word.
+A checkpoint is one safetensors file: the tensors, and in its metadata one JSON value and a sha256 over both. They are
+named by the images seen; the newest one that proves whole is loaded, a damaged one is passed over with a word.
 """
 
 import hashlib

@@ -45,7 +45,7 @@ class World:
         """The mean of a scalar over all processes."""
         if self.size == 1:
             return value
-        total = value.detach().double().cpu().clone()
+        total = value.double().cpu().clone()
         dist.all_reduce(total)
         return total / self.size
 

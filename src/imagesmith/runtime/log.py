@@ -39,8 +39,8 @@ class RunLog:
     def add(self, scalars: dict[str, Tensor | float]) -> None:
         """Add one step's scalars to the running means of this tick."""
         for name, value in scalars.items():
-            value = value.detach() if isinstance(value, Tensor) else torch.tensor(float(value))
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            number = value.detach() if isinstance(value, Tensor) else torch.tensor(float(value))
+            self._sums[name] = self._sums[name] + number if name in self._sums else number.clone()
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def tick(self, images_seen: int, **more: float) -> dict[str, Any]:

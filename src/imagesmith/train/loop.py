@@ -73,7 +73,9 @@ def fit(
         while state.progress < 1:
             before = state.progress
             batch = tuple(arithmetic.place(part) for part in next(batches))
-            verdict, reason = _turns(state, batch, flow.step, optim, arithmetic, world, log)
+            verdict, reason = _turns(
+                state, batch, step=flow.step, optim=optim, arithmetic=arithmetic, world=world, log=log
+            )
             if verdict is not Verdict.ACCEPT and log:
                 log.say(f"{verdict.value} at {state.images_seen:,} images: {reason}")
             if verdict is Verdict.ROLL_BACK:
@@ -102,6 +104,7 @@ def fit(
 def _turns(
     state: TrainState,
     batch: Batch,
+    *,
     step: Callable[[Nets, Batch], Iterator[Turn]],
     optim: OptimConfig,
     arithmetic: Arithmetic,
@@ -122,7 +125,7 @@ def _turns(
         loss.backward()
         world.average_gradients(net.parameters())
         norm = torch.nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
-        verdict, reason = state.guards[name].inspect(float(world.mean(loss)), float(norm))
+        verdict, reason = state.guards[name].inspect(float(world.mean(loss.detach())), float(norm))
         if verdict is not Verdict.ACCEPT:
             return verdict, reason
         for optimizer in state.optimizers[name]:

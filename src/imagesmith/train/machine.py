@@ -76,7 +76,7 @@ def choose_arithmetic(net: nn.Module, patch: tuple[int, ...], run: RunConfig) ->
 def choose_batch(
     net: nn.Module, arithmetic: Arithmetic, patch: tuple[int, ...], wanted: int | str, world: int
 ) -> tuple[int, str]:
-    """Patches per step over all processes: the smallest of a few sizes that reaches 90 % of the best images per second."""
+    """Patches per step over all processes: the smallest size that reaches 90 % of the best images per second."""
     if isinstance(wanted, int):
         if wanted % world:
             raise UsageError(f"expected a batch that {world} processes can share equally, got {wanted}")

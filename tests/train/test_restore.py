@@ -1,0 +1,263 @@
+"""A training run: exact when interrupted, equal on two processes, safe against bad numbers, honest in its run folder."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from skimage import data
+
+from imagesmith import presets
+from imagesmith.configs import RestorerConfig, override
+from imagesmith.errors import ConfigError, NothingUsableError, TrainingError
+from imagesmith.runtime.checkpoint import load_checkpoint
+from imagesmith.runtime.guard import Guard
+from imagesmith.train import loop, restore
+from imagesmith.train.restore import train_restorer
+from imagesmith.zoo import load_model
+
+SMALL = [
+    "net.options.width=16",
+    "net.options.blocks=1",
+    "net.options.scale=2",
+    'degradations=[{"name": "bicubic", "options": {"scale": 2}}]',
+    "data.patch_px=16",
+    "data.workers=0",
+    "run.batch=4",
+    "run.images=96",
+    "run.validations=2",
+    "run.dtype=fp32",
+]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for name, image in (("a", data.astronaut()), ("b", data.coffee()), ("c", data.chelsea())):
+        Image.fromarray(image[:200, :240]).save(folder / f"{name}.png")
+    return folder
+
+
+def small(photos: Path, out: Path, *changes: str) -> RestorerConfig:
+    return override(presets.sr_x2(data=str(photos), out=str(out)), [*SMALL, *changes])
+
+
+def final_tensors(run: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(sorted((run / "checkpoints").glob("*.safetensors"))[-1])[0]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    first, second = final_tensors(a), final_tensors(b)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert load_file(a / "model.safetensors").keys() == load_file(b / "model.safetensors").keys()
+
+
+def test_run_folder_holds_everything(photos, tmp_path):
+    run = train_restorer(small(photos, tmp_path / "run"), quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+    assert run.images_seen == 96
+    assert [row["images_seen"] for row in rows if "validation/psnr_y" in row] == [48, 96]
+    assert {"loss/l1", "norm/restorer", "rate", "speed"} <= rows[0].keys()
+    assert len(list((tmp_path / "run/samples").glob("*.png"))) == 2
+    assert list((tmp_path / "run/tensorboard").iterdir())
+    card = load_model(run.model).card
+    assert card.training["config"]["optim"]["name"] == "muon"
+    assert card.training["images_seen"] == run.best["images_seen"]
+    assert "batch 4: as asked" in (tmp_path / "run/console.log").read_text()
+
+
+def test_training_improves_on_the_start(photos, tmp_path):
+    """A loop that runs without learning looks exactly like one that learns, until it is measured."""
+    run = train_restorer(
+        small(photos, tmp_path / "run", "run.images=1200", "optim.ema_half_life_images=64"), quiet=True
+    )
+    rows = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+    losses = [row["loss/l1"] for row in rows if "loss/l1" in row]
+    assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
+    assert run.best["images_seen"] == 1200
+
+
+@pytest.mark.parametrize("crash_after", [1, 11, 23])
+def test_interrupted_equals_uninterrupted_bit_for_bit(photos, tmp_path, monkeypatch, crash_after):
+    """A run that resumes a little differently cannot be reproduced, debugged or trusted."""
+    train_restorer(small(photos, tmp_path / "whole"), quiet=True)
+    step, calls = restore.restore_step, 0
+
+    def crash(*args, **options):
+        nonlocal calls
+        calls += 1
+        if calls > crash_after:
+            raise RuntimeError("power cut")
+        yield from step(*args, **options)
+
+    # a checkpoint at every step, then a crash in the middle of the next one
+    often = small(photos, tmp_path / "cut", "run.checkpoint_minutes=1e-9")
+    monkeypatch.setattr(restore, "restore_step", crash)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train_restorer(often, quiet=True)
+    monkeypatch.setattr(restore, "restore_step", step)
+    train_restorer(often, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    seen = [json.loads(line)["images_seen"] for line in (tmp_path / "cut/history.jsonl").read_text().splitlines()]
+    assert seen == sorted(seen), "the history of a resumed run must not tell anything twice"
+
+
+def test_ctrl_c_saves_where_it_is(photos, tmp_path, monkeypatch):
+    train_restorer(small(photos, tmp_path / "whole"), quiet=True)
+    step, calls = restore.restore_step, 0
+
+    def interrupt(*args, **options):
+        nonlocal calls
+        calls += 1
+        if calls == 7:
+            signal.raise_signal(signal.SIGINT)
+        yield from step(*args, **options)
+
+    monkeypatch.setattr(restore, "restore_step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train_restorer(small(photos, tmp_path / "cut"), quiet=True)
+    assert (tmp_path / "cut/checkpoints/000000000028.safetensors").exists()
+    train_restorer(small(photos, tmp_path / "cut"), quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_finished_run_is_left_alone(photos, tmp_path):
+    config = small(photos, tmp_path / "run")
+    train_restorer(config, quiet=True)
+    before = (tmp_path / "run/model.safetensors").read_bytes()
+    assert train_restorer(config, quiet=True).images_seen == 96
+    assert (tmp_path / "run/model.safetensors").read_bytes() == before
+
+
+def test_bad_steps_are_rejected_then_rolled_back_then_given_up(photos, tmp_path, monkeypatch):
+    """One batch of NaN must not spoil the weights; endless NaN must not burn a night in silence."""
+    step, calls = restore.restore_step, 0
+
+    def poison(nets, batch, losses):
+        nonlocal calls
+        calls += 1
+        for name, loss, scalars in step(nets, batch, losses):
+            yield name, loss * float("nan") if 5 <= calls < until else loss, scalars
+
+    monkeypatch.setattr(restore, "restore_step", poison)
+    until = 7
+    train_restorer(small(photos, tmp_path / "short"), quiet=True)
+    console = (tmp_path / "short/console.log").read_text()
+    assert console.count("reject at") == 2
+    assert "roll back" not in console
+    assert all(torch.isfinite(tensor).all() for tensor in final_tensors(tmp_path / "short").values())
+
+    calls, until = 0, 5 + Guard.patience
+    train_restorer(small(photos, tmp_path / "long"), quiet=True)
+    assert "with the learning rate at 0.5" in (tmp_path / "long/console.log").read_text()
+
+    calls, until = 0, 10**9
+    with pytest.raises(TrainingError, match="3 roll-backs"):
+        train_restorer(small(photos, tmp_path / "endless"), quiet=True)
+
+
+def test_minutes_end_the_run_in_time_and_the_learning_rate_falls_to_its_end(photos, tmp_path):
+    """A schedule that is planned on a guess of the speed ends high, or hours late."""
+    started = time.monotonic()
+    train_restorer(small(photos, tmp_path / "run", "run.minutes=0.1", "run.validations=1"), quiet=True)
+    seconds = time.monotonic() - started
+    rows = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+    rates = [row["rate"] for row in rows if "rate" in row]
+    assert seconds < 18
+    assert rates[-1] < 0.02 * max(rates)
+
+
+def test_other_configuration_in_the_same_folder_is_refused(photos, tmp_path):
+    train_restorer(small(photos, tmp_path / "run"), quiet=True)
+    with pytest.raises(ConfigError, match=r"started with optim.learning_rate = 0.002, not 0.1"):
+        train_restorer(small(photos, tmp_path / "run", "optim.learning_rate=0.1"), quiet=True)
+
+
+def test_start_from_takes_over_what_fits(photos, tmp_path):
+    first = train_restorer(small(photos, tmp_path / "a"), quiet=True)
+    x3 = ["net.options.scale=3", 'degradations=[{"name": "bicubic", "options": {"scale": 3}}]', "run.images=4"]
+    second = small(photos, tmp_path / "b", *x3, f"start_from={first.model}", "optim.learning_rate=1e-9")
+    weights = load_model(train_restorer(second, quiet=True).model).net.state_dict()
+    before = load_model(first.model).net.state_dict()
+    torch.testing.assert_close(weights["body.0.first.weight"], before["body.0.first.weight"], rtol=0, atol=1e-4)
+    assert weights["tail.weight"].shape != before["tail.weight"].shape
+
+
+def test_contradictions_are_config_errors(photos, tmp_path):
+    with pytest.raises(ConfigError, match="x3 and x2"):
+        train_restorer(small(photos, tmp_path / "a", "net.options.scale=3"), quiet=True)
+    with pytest.raises(ConfigError, match="expected a loss of"):
+        train_restorer(small(photos, tmp_path / "b", 'losses={"l3": 1}'), quiet=True)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NothingUsableError):
+        train_restorer(small(tmp_path / "empty", tmp_path / "c"), quiet=True)
+
+
+SCRIPT = """
+import sys
+from imagesmith.configs import load_config
+from imagesmith.train.restore import train_restorer
+train_restorer(load_config(sys.argv[1]), quiet=True)
+"""
+
+
+def spawn(config: RestorerConfig, tmp_path: Path, *launcher: str) -> subprocess.Popen:
+    script, path = tmp_path / "train.py", tmp_path / f"{Path(config.run.out).name}.json"
+    script.write_text(SCRIPT)
+    path.write_text(config.model_dump_json())
+    command = [sys.executable, *launcher, str(script), str(path)]
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def test_two_processes_equal_one(photos, tmp_path):
+    """Gradient averaging that is off by the world size trains, only worse."""
+    changes = ("run.dtype=fp64", "run.images=48", "run.validations=1")
+    finish(spawn(small(photos, tmp_path / "one", *changes), tmp_path))
+    two = small(photos, tmp_path / "two", *changes)
+    finish(spawn(two, tmp_path, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29611"))
+    one, both = final_tensors(tmp_path / "one"), final_tensors(tmp_path / "two")
+    for name in one:
+        if name.startswith(("net/", "average/")):
+            torch.testing.assert_close(one[name], both[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments_loses_only_what_is_since_the_last_checkpoint(photos, tmp_path):
+    """Power cuts do not wait for a safe moment."""
+    changes = ("run.images=4000", "run.checkpoint_minutes=0.002", "run.validations=10", "run.batch=8")
+    finish(spawn(small(photos, tmp_path / "whole", *changes), tmp_path))
+    config, rng, kills = small(photos, tmp_path / "cut", *changes), random.Random(0), 0
+    while True:
+        process = spawn(config, tmp_path)
+        try:
+            process.wait(timeout=4 + 2 * rng.random())
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            assert not list((tmp_path / "cut").glob("model.safetensors")) or load_model(tmp_path / "cut")
+            continue
+        finish(process)
+        break
+    assert kills >= 3
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_ticks_and_validations_fall_on_every_mark():
+    passed = [loop._passed(k / 7, (k + 1) / 7, 3) for k in range(7)]
+    assert sum(passed) == 3
+    assert passed[-1]
