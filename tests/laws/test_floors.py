@@ -31,7 +31,7 @@ PACKAGES = {
     "infer": {"torch", "numpy", "PIL"},
     "evaluate": {"torch"},
     "train": {"torch"},
-    "apps": {"typer", "rich", "torch"},
+    "apps": {"typer", "rich", "torch", "PIL"},
 }  # fmt: skip
 
 

@@ -59,7 +59,9 @@ def test_the_installed_package_is_this_one() -> None:
     source, installed = ROOT / "src" / "imagesmith", Path(imagesmith.__file__).parent
     for file in source.rglob("*.py"):
         copy = installed / file.relative_to(source)
-        assert copy.read_bytes() == file.read_bytes(), f"{copy} differs: install again, or with `pip install -e '.[test]'`"
+        assert copy.read_bytes() == file.read_bytes(), (
+            f"{copy} differs: install again, or with `pip install -e '.[test]'`"
+        )
     assert importlib.metadata.version("imagesmith") == imagesmith.__version__
 
 

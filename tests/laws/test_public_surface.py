@@ -10,7 +10,7 @@ from pathlib import Path
 import imagesmith
 
 FROZEN = Path(__file__).with_name("public_surface.json")
-REGENERATE = "python -m tests.laws.test_public_surface"
+REGENERATE = "python tests/laws/test_public_surface.py"
 
 
 def surface() -> dict[str, str]:

@@ -1,0 +1,67 @@
+"""What `imagesmith doctor` finds out about this machine: versions, devices, extras, memory and one timed tile."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import time
+from collections.abc import Iterator
+
+import torch
+from PIL import features
+
+from imagesmith import __version__
+from imagesmith.nets import NetSpec, build_net
+from imagesmith.runtime.device import available_memory, pick_runtime, prepare
+from imagesmith.zoo import CARDS, load_model
+
+LIBRARIES = ("torch", "numpy", "pillow", "tifffile", "safetensors", "av")
+EXTRAS = {"demo": ("skimage",), "test": ("pytest", "skimage", "torchmetrics", "psutil")}
+CODECS = {"webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "littlecms2": "colour profiles"}
+_TILE_PX = 256
+
+
+def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, str]]:
+    """(name, finding) pairs, the quick ones first; the last one times a tile on the chosen device."""
+    yield "imagesmith", __version__
+    yield "python", f"{platform.python_version()} on {platform.platform(terse=True)} {platform.machine()}"
+    for library in LIBRARIES:
+        yield library, importlib.metadata.version(library)
+    yield (
+        "picture codecs",
+        ", ".join(f"{name} {'yes' if features.check(key) else 'no'}" for key, name in CODECS.items()),
+    )
+    for extra, modules in EXTRAS.items():
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        yield f"extra '{extra}'", f'missing: pip install "imagesmith[{extra}]"' if missing else "installed"
+    yield (
+        "processor",
+        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+    )
+    yield "devices", ", ".join(["cpu", *_accelerators()])
+    free = available_memory()
+    yield "memory", "unknown" if free is None else f"{free / 2**30:.1f} GiB can be used"
+    yield "models", ", ".join(CARDS) or "none shipped in this installation"
+    yield from _timed_tile(device, dtype)
+
+
+def _accelerators() -> list[str]:
+    names = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    return [*names, "mps"] if torch.backends.mps.is_available() else names
+
+
+def _timed_tile(device: str, dtype: str) -> Iterator[tuple[str, str]]:
+    name = "sr-x4" if "sr-x4" in CARDS else next(iter(CARDS), None)
+    net = load_model(name).net if name else build_net(NetSpec("compact"))
+    runtime = pick_runtime(net, device, dtype)
+    yield "runtime", str(runtime)
+    ready = prepare(net, runtime)
+    x = torch.full((1, net.channels, _TILE_PX, _TILE_PX), 0.5, device=runtime.device)
+    x = x.to(memory_format=runtime.memory_format)
+    with torch.inference_mode():
+        ready(x)  # wakes threads and builds kernels
+        start = time.perf_counter()
+        ready(x).sum().item()  # the number comes back only when the device is done
+        seconds = time.perf_counter() - start
+    size = f"{_TILE_PX} x {_TILE_PX} -> x{net.scale}"
+    yield "one tile", f"{1e3 * seconds:.0f} ms for {size} with {name or 'an untrained network'}"

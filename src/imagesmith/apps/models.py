@@ -1,0 +1,80 @@
+"""`imagesmith models`: what the shipped weights are, and whether they are still what they were."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from imagesmith.errors import ImagesmithError
+from imagesmith.zoo import CARDS
+from imagesmith.zoo.cards import ModelCard, read_header
+
+
+def print_list(*, as_json: bool) -> None:
+    """One line for every shipped model, as a table or as JSON objects."""
+    cards = list(CARDS.values())
+    if as_json:
+        for card in cards:
+            print(card.to_json())
+        return
+    if not cards:
+        print("this installation ships no models", file=sys.stderr)
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("name", "task", "network", "description"):
+        table.add_column(heading)
+    for heading in ("scale", "parameters", *_test_sets(cards)):
+        table.add_column(heading, justify="right")
+    for card in cards:
+        scores = [f"{card.protocol[s]['psnr_y']:.2f}" if s in card.protocol else "" for s in _test_sets(cards)]
+        row = (card.name, card.task, card.net, card.description, f"x{card.scale}", f"{card.params:,}", *scores)
+        table.add_row(*row)
+    _console().print(table)
+    print("scores: psnr_y in dB on the named test set; `imagesmith models show NAME` tells more", file=sys.stderr)
+
+
+def _test_sets(cards: Sequence[ModelCard]) -> list[str]:
+    return sorted({name for card in cards for name, scores in card.protocol.items() if "psnr_y" in scores})
+
+
+def print_card(model: str, *, as_json: bool) -> None:
+    """Everything a weight file says about itself."""
+    from imagesmith.zoo.weights import find_weights  # loads torch, which a list of models does without
+
+    path = find_weights(model)
+    header = read_header(path)
+    fields = dataclasses.asdict(header.card) | {"sha256": header.sha256, "file": str(path)}
+    if as_json:
+        print(json.dumps(fields, ensure_ascii=False))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in fields.items():
+        text = json.dumps(value, indent=2, ensure_ascii=False) if isinstance(value, dict) else str(value)
+        table.add_row(name, text)
+    _console().print(table)
+
+
+def verify(names: Sequence[str]) -> int:
+    """Verify the named shipped models, or all; the exit code, 3 when one of them fails."""
+    from imagesmith.zoo.weights import verify_model
+
+    code = 0
+    for name in names or list(CARDS):
+        try:
+            difference = verify_model(name)
+        except ImagesmithError as error:
+            code = error.exit_code
+            print(f"{name}: {error}", file=sys.stderr)
+        else:
+            print(f"{name}: sha256 right, golden output within {difference:.1e}")
+    return code
+
+
+def _console() -> Console:
+    """Standard output; as wide as the text where it is not a terminal, so that no pipe gets shortened lines."""
+    return Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)

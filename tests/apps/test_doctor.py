@@ -1,0 +1,14 @@
+"""`imagesmith doctor`: every finding that a report of trouble needs."""
+
+from imagesmith.apps.doctor import examine
+
+
+def test_findings_are_complete_and_end_with_a_timed_tile() -> None:
+    """The accident: the one command to run before asking for help leaves out what the helper has to ask for."""
+    found = dict(examine("cpu", "fp32"))
+    for name in ("imagesmith", "python", "torch", "pillow", "picture codecs", "extra 'demo'", "devices", "memory"):
+        assert found[name]
+    assert "cpu fp32" in found["runtime"]
+    assert "probe" in found["runtime"], "the decision comes without its reason"
+    assert list(found)[-1] == "one tile"
+    assert found["one tile"].partition(" ms for ")[0].isdecimal()

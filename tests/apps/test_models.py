@@ -1,0 +1,60 @@
+"""`imagesmith models`: lists, cards and verification of what is shipped, here of a small untrained model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from imagesmith.apps import models
+from imagesmith.nets import NetSpec, build_net
+from imagesmith.zoo import cards, describe, save_model, write_golden
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the package's weights, with one model and its golden output."""
+    monkeypatch.setattr(cards, "WEIGHTS", tmp_path)
+    spec = NetSpec("compact", {"scale": 2, "width": 4})
+    torch.manual_seed(0)
+    net = build_net(spec).eval()
+    card = describe(net, spec, "tiny", description="for tests", protocol={"set5": {"psnr_y": 31.234}})
+    save_model(tmp_path / "tiny.safetensors", net, card)
+    write_golden("tiny", torch.randint(0, 256, (12, 9, 3), dtype=torch.uint8))
+    return tmp_path
+
+
+def test_list_shows_every_model_with_its_scores(shipped: Path, capsys: pytest.CaptureFixture) -> None:
+    """The accident: a list that shortens names to fit eighty columns where it is piped into grep."""
+    models.print_list(as_json=False)
+    out = capsys.readouterr().out
+    for word in ("tiny", "compact", "x2", "for tests", "31.23"):
+        assert word in out
+
+
+def test_list_as_json_is_one_card_a_line(shipped: Path, capsys: pytest.CaptureFixture) -> None:
+    """The accident: JSON that only a person can read."""
+    models.print_list(as_json=True)
+    assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == ["tiny"]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_show_tells_the_checksum_and_where_the_file_is(
+    shipped: Path, capsys: pytest.CaptureFixture, as_json: bool
+) -> None:
+    """The accident: a card without the checksum says nothing about the file in your hand."""
+    models.print_card("tiny", as_json=as_json)
+    out = capsys.readouterr().out
+    assert cards.read_header(shipped / "tiny.safetensors").sha256 in out
+    assert "tiny.safetensors" in out
+    assert "Apache-2.0" in out
+
+
+def test_verify_passes_what_is_whole_and_names_what_is_not(shipped: Path, capsys: pytest.CaptureFixture) -> None:
+    """The accident: verification that stops at the first bad file, or that a flipped bit passes."""
+    assert models.verify([]) == 0
+    (shipped / "bad.safetensors").write_bytes(b"not weights")
+    assert models.verify(["bad", "tiny"]) == 3
+    said = capsys.readouterr()
+    assert "bad" in said.err
+    assert said.out.count("tiny: sha256 right") == 2
