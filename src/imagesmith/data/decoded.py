@@ -16,12 +16,22 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from imagesmith.data.frame import Header
-from imagesmith.errors import ImageError, TooLargeError, TruncatedError
+from imagesmith.errors import FormatError, ImageError, TooLargeError, TruncatedError
 
 # These libraries report broken files to their loggers, which without any handler would print on stderr.
 for _name in ("PIL", "tifffile"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
+TITLES = {
+    "jpg": "JPEG",
+    "png": "PNG",
+    "webp": "WebP",
+    "tif": "TIFF",
+    "bmp": "BMP",
+    "gif": "GIF",
+    "avif": "AVIF",
+    "jp2": "JPEG 2000",
+}
 _STRIP_PIXELS = 1 << 22
 
 
@@ -55,15 +65,21 @@ class ImageFormat(Protocol):
 
 
 def damaged(name: str, why: object) -> ImageError:
-    """The error of a file that is of a known format and whole, but wrong inside."""
-    return ImageError(f"the {name.upper()} file is damaged: {why}\nexport it again from the program that made it")
+    """The error of a file that is of a known format and whole, but wrong inside or of a kind nobody reads."""
+    if any(word in str(why).lower() for word in ("unsupported", "not supported", "unknown")):
+        return FormatError(f"this kind of {TITLES[name]} cannot be read: {why}\nexport it again in the usual form")
+    return ImageError(f"the {TITLES[name]} file is damaged: {why}\nexport it again from the program that made it")
 
 
 def truncated(name: str) -> TruncatedError:
     """The error of a file that ends before its picture."""
-    return TruncatedError(
-        f"the {name.upper()} file ends before its picture does\ncopy or download it again, or keep the rest with --partial"
-    )
+    advice = "copy or download it again, or keep the rest with --partial"
+    return TruncatedError(f"the {TITLES[name]} file ends before its picture does\n{advice}")
+
+
+def too_large(name: str, why: object) -> TooLargeError:
+    """The error of a picture that its decoder refuses for its size."""
+    return TooLargeError(f"the {TITLES[name]} file is larger than its decoder takes: {why}")
 
 
 _quiet_lock = threading.Lock()
@@ -100,9 +116,9 @@ def load(image: ImageFile.ImageFile, name: str, partial: bool) -> Image.Image:
     try:
         image.load()
     except Image.DecompressionBombError as error:
-        raise TooLargeError(f"the {name.upper()} file is larger than its decoder takes: {error}") from None
+        raise too_large(name, error) from None
     except MemoryError:
-        raise TooLargeError(f"not enough memory for the {image.width}x{image.height} {name.upper()} file") from None
+        raise too_large(name, f"no memory for {image.width}x{image.height}") from None
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, RuntimeError) as error:
         core = image._im
         if partial and isinstance(core, Image.core.ImagingCore):

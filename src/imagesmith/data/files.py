@@ -18,7 +18,7 @@ import torch
 from imagesmith.data import metadata
 from imagesmith.data.decoded import ImageFormat
 from imagesmith.data.encode import encode
-from imagesmith.data.formats import FORMATS, TITLES, format_named, format_of, output_format
+from imagesmith.data.formats import ACCEPTED, FORMATS, format_named, format_of, output_format
 from imagesmith.data.frame import Frame, Header, ImageMeta, premultiply, unpremultiply
 from imagesmith.errors import ImageError, ImagesmithError, OutputError, TooLargeError
 
@@ -26,9 +26,9 @@ MAX_PIXELS = 200_000_000
 _MOST_BYTES_PER_PIXEL = 32  # four samples of 64 bits: a file larger than that per allowed pixel is not read at all
 
 __all__ = [
+    "ACCEPTED",
     "FORMATS",
     "MAX_PIXELS",
-    "TITLES",
     "Frame",
     "Header",
     "ImageMeta",

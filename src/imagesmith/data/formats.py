@@ -1,9 +1,9 @@
-"""The list of picture formats: how each is told by its content, opened, and named on disk. Nothing else is ever decoded."""
+"""The list of picture formats: how each is told by its content, opened and named on disk. No other is ever decoded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from imagesmith.data.decoded import ImageFormat
+from imagesmith.data.decoded import TITLES, ImageFormat
 from imagesmith.data.pillow_formats import PillowFile
 from imagesmith.data.png_reader import PngFile
 from imagesmith.data.tiff_reader import TiffFile
@@ -13,9 +13,8 @@ from imagesmith.tensors import Depth
 
 @dataclass(frozen=True)
 class Format:
-    """One picture format: `title` for people, `suffixes` with the usual one first, `open` reads a header."""
+    """One picture format: `suffixes` with the usual one first, `open` reads a header."""
 
-    title: str
     suffixes: tuple[str, ...]
     open: Callable[[bytes], ImageFormat]
 
@@ -25,17 +24,17 @@ def _pillow(name: str) -> Callable[[bytes], ImageFormat]:
 
 
 FORMATS: dict[str, Format] = {
-    "jpg": Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), _pillow("jpg")),
-    "png": Format("PNG", (".png", ".apng"), PngFile),
-    "webp": Format("WebP", (".webp",), _pillow("webp")),
-    "tif": Format("TIFF", (".tif", ".tiff"), TiffFile),
-    "bmp": Format("BMP", (".bmp", ".dib"), _pillow("bmp")),
-    "gif": Format("GIF", (".gif",), _pillow("gif")),
-    "avif": Format("AVIF", (".avif",), _pillow("avif")),
-    "jp2": Format("JPEG 2000", (".jp2", ".j2k", ".jpx", ".j2c", ".jpc", ".jpf"), _pillow("jp2")),
+    "jpg": Format((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), _pillow("jpg")),
+    "png": Format((".png", ".apng"), PngFile),
+    "webp": Format((".webp",), _pillow("webp")),
+    "tif": Format((".tif", ".tiff"), TiffFile),
+    "bmp": Format((".bmp", ".dib"), _pillow("bmp")),
+    "gif": Format((".gif",), _pillow("gif")),
+    "avif": Format((".avif",), _pillow("avif")),
+    "jp2": Format((".jp2", ".j2k", ".jpx", ".j2c", ".jpc", ".jpf"), _pillow("jp2")),
 }
 SUFFIXES = frozenset(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
-TITLES = ", ".join(entry.title for entry in FORMATS.values())
+ACCEPTED = ", ".join(TITLES[name] for name in FORMATS)
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "jpg"),
@@ -64,14 +63,14 @@ def format_of(data: bytes) -> str:
         if b"avif" in brands or b"avis" in brands:
             return "avif"
     what = "an empty file" if not data else f"content that begins with {data[:8]!r}"
-    raise FormatError(f"expected {TITLES}, got {what}\nconvert it to one of these first")
+    raise FormatError(f"expected {ACCEPTED}, got {what}\nconvert it to one of these first")
 
 
 def format_named(text: str) -> str:
     """The key in `FORMATS` that a user means by "JPEG", ".tiff" or "png"."""
     suffix = "." + text.lower().lstrip(".")
     for name, entry in FORMATS.items():
-        if suffix in entry.suffixes or text.lower() == entry.title.lower():
+        if suffix in entry.suffixes or text.lower() == TITLES[name].lower():
             return name
     raise FormatError(f"expected one of {', '.join(FORMATS)}, got '{text}'")
 

@@ -1,4 +1,4 @@
-"""JPEG, WebP, BMP, GIF, AVIF and JPEG 2000: one Pillow plug-in each, and every pixel mode brought to gray or RGB (+ alpha)."""
+"""JPEG, WebP, BMP, GIF, AVIF and JPEG 2000 by one Pillow plug-in each; every mode becomes gray or RGB (+ alpha)."""
 
 import io
 import struct
@@ -17,9 +17,10 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, truncated
+from imagesmith.data import jp2_boxes
+from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, too_large, truncated
 from imagesmith.data.frame import Header
-from imagesmith.errors import ImagesmithError, TooLargeError, TruncatedError
+from imagesmith.errors import ImagesmithError, TruncatedError
 from imagesmith.tensors import Depth
 
 PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
@@ -47,9 +48,7 @@ def open_plugin(plugin: Callable[..., ImageFile.ImageFile], data: bytes, name: s
         try:
             return plugin(io.BytesIO(data))
         except Image.DecompressionBombError as error:
-            raise TooLargeError(f"the {name.upper()} file is larger than its decoder takes: {error}") from None
-        except ImagesmithError:
-            raise
+            raise too_large(name, error) from None
         # A header is hostile territory: plug-ins fail with whatever their parsing meets
         except Exception as error:
             if "truncat" in str(error).lower() or isinstance(error, (EOFError, IndexError, struct.error)):
@@ -90,28 +89,21 @@ class PillowFile:
             notes.append(f"first of {self.header.frames} frames")
         image = self._image
         # Pillow fills these in while it reads the header, and some plug-ins drop them while they load
-        info, mode = dict(image.info), image.mode
+        info, mode, name = dict(image.info), image.mode, self._name
+        icc, exif, xmp, dpi = (info.get(key) for key in ("icc_profile", "exif", "xmp", "dpi"))
+        if name == "jp2":
+            icc, exif, xmp = jp2_boxes.read_metadata(self._data)
+            if self._deep:
+                notes.append(f"{_jp2_bits(self._data)}-bit colour read as 8-bit")
+        if name == "avif" and (bits := _avif_bits(self._data)) > 8:
+            notes.append(f"{bits}-bit colour read as 8-bit")
+        if name == "jpg" and dpi == (72, 72) and info.get("jfif_unit") != 1:
+            dpi = None  # Pillow's stand-in for a file that gives none
         with quiet():
-            exif = info.get("exif") or None
-            if self._name == "jpg":
-                image = self._load_jpeg(partial, notes)
-            else:
-                image = load(image, self._name, partial)
-            pixels, icc = to_gray_or_rgb(image, self._name, info.get("icc_profile"), notes)
-        if self._name == "jp2" and self._deep:
-            notes.append(f"{_jp2_bits(self._data)}-bit colour read as 8-bit")
-        xmp = info.get("xmp")
-        return Decoded(
-            pixels,
-            self._name,
-            mode,
-            icc=icc,
-            exif=exif,
-            xmp=xmp if isinstance(xmp, bytes) else None,
-            dpi=info.get("dpi") if self._name != "jpg" or info.get("jfif_unit") != 0 else None,
-            notes=notes,
-            lossless=self._name in ("bmp", "gif") or (self._name == "webp" and b"VP8L" in self._data[:64]),
-        )
+            image = self._load_jpeg(partial, notes) if name == "jpg" else load(image, name, partial)
+            pixels, icc = to_gray_or_rgb(image, name, icc, notes)
+        lossless = name in ("bmp", "gif", "jp2") or (name == "webp" and b"VP8L" in self._data)
+        return Decoded(pixels, name, mode, icc=icc, exif=exif, xmp=xmp, dpi=dpi, notes=notes, lossless=lossless)
 
     def _load_jpeg(self, partial: bool, notes: list[str]) -> Image.Image:
         """A JPEG cut short is closed with the end mark it lacks, and libjpeg fills the rest with gray."""
@@ -187,21 +179,16 @@ def ends_early(name: str, data: bytes) -> bool:
     """Whether a container declares more bytes than the file has (JPEG, BMP and GIF show it only while decoding)."""
     if name == "webp":
         return len(data) < 30 or len(data) < 8 + struct.unpack_from("<I", data, 4)[0]
-    if name == "avif" or (name == "jp2" and data[4:8] == b"jP  "):
-        at = 0
-        while at + 8 <= len(data):
-            size, kind = struct.unpack_from(">I4s", data, at)
-            if size == 1 and at + 16 <= len(data):
-                (size,) = struct.unpack_from(">Q", data, at + 8)
-            if size == 0:  # the last box, to the end of the file
-                return kind == b"jp2c" and not data.rstrip(b"\0").endswith(b"\xff\xd9")
-            if size < 8:
-                return False  # nonsense, which the decoder reports better
-            at += size
-        return at != len(data) and at > len(data)
-    if name == "jp2":
-        return not data.rstrip(b"\0").endswith(b"\xff\xd9")
-    return False
+    if name == "avif" or data.startswith(jp2_boxes.SIGNATURE):
+        found = {kind: (start, end) for kind, _, start, end in jp2_boxes.boxes(data)}
+        start, end = found.get(b"mdat" if name == "avif" else b"jp2c", (0, 0))
+        whole = all(end <= len(data) for _, end in found.values())
+        return not start or not whole or (name == "jp2" and not _codestream_ends(data[start:end]))
+    return name == "jp2" and not _codestream_ends(data)
+
+
+def _codestream_ends(data: bytes) -> bool:
+    return data.rstrip(b"\0").endswith(b"\xff\xd9")
 
 
 def _webp_header(data: bytes) -> Header:
@@ -235,3 +222,11 @@ def _jp2_bits(data: bytes) -> int:
     """Bits of the first component, from the SIZ segment (ISO/IEC 15444-1, A.5.1); 8 where there is none."""
     at = data.find(b"\xff\x4f\xff\x51")
     return (data[at + 42] & 0x7F) + 1 if 0 <= at < len(data) - 42 else 8
+
+
+def _avif_bits(data: bytes) -> int:
+    """Bits per sample from the first AV1 configuration box (AV1-ISOBMFF, section 2.3.3); 8 where there is none."""
+    at = data.find(b"av1C")
+    if not 0 <= at < len(data) - 6 or not data[at + 6] & 0x40:
+        return 8
+    return 12 if data[at + 6] & 0x20 else 10

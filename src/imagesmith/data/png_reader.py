@@ -32,6 +32,7 @@ class _Chunks:
 
     single: dict[bytes, bytes] = field(default_factory=dict)
     text: list[tuple[bytes, bytes]] = field(default_factory=list)
+    animation_frames: int = 0
     idat: list[bytes] = field(default_factory=list)
     ends_early: bool = False
     notes: list[str] = field(default_factory=list)
@@ -57,6 +58,8 @@ def _walk(data: bytes) -> _Chunks:
             found.idat.append(body)
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
             found.text.append((kind, body))
+        elif kind == b"fcTL":
+            found.animation_frames += 1
         elif kind == b"IEND":
             ended = True
             break
@@ -100,8 +103,7 @@ class PngFile:
             raise damaged("png", "it needs a palette and has none")
         keyed = b"tRNS" in chunks.single and self._colour in (0, 2, 3)
         colours = 3 if self._colour == 3 else _CHANNELS[self._colour]
-        animation = chunks.single.get(b"acTL", b"")
-        frames = struct.unpack_from(">I", animation)[0] if len(animation) >= 8 else 1
+        frames = chunks.animation_frames if b"acTL" in chunks.single else 1
         depth = "uint16" if self._bits == 16 else "uint8"
         self.header = Header("png", width, height, colours + keyed, depth, max(1, frames))
 
@@ -110,20 +112,21 @@ class PngFile:
         notes = list(self._chunks.notes)
         if self.header.frames > 1:
             notes.append(f"first picture of an animation of {self.header.frames} frames")
+        if not self._chunks.idat and not self._chunks.ends_early:
+            raise damaged("png", "it has no pixels")
         missing = self._missing() if self._chunks.ends_early else None
-        try:
-            raw = self._raw_pixels(partial and missing is not None)
-        except ImageError:
-            missing = self._missing()
-            if not partial or missing is None:
-                raise
-            raw = self._raw_pixels(partial)
+        if missing is None:
+            try:
+                raw = self._raw_pixels(partial=False)
+            except ImageError:
+                missing = self._missing()
+                if missing is None:
+                    raise
         if missing is not None:
             if not partial:
-                raise TruncatedError(
-                    f"the PNG file ends early: {missing}\ncopy it again, or keep the rest with --partial"
-                )
+                raise TruncatedError(f"the PNG file ends early: {missing}\ncopy it again or use --partial")
             notes.append(missing)
+            raw = self._raw_pixels(partial=True)
         pixels = self._with_transparency(raw)
         mode = {0: "gray", 2: "RGB", 3: "palette", 4: "gray+alpha", 6: "RGBA"}[self._colour]
         if self._colour == 3:
@@ -237,6 +240,8 @@ class PngFile:
             elif keyword in (b"Raw profile type exif", b"Raw profile type APP1") and exif is None:
                 plain = _inflate(rest[1:]) if kind == b"zTXt" else rest
                 exif = _from_hexadecimal(plain or b"")
+            elif keyword == b"exif" and kind == b"tEXt":
+                exif = exif or rest
         return exif, xmp
 
 

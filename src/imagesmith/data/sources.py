@@ -2,7 +2,6 @@
 
 import glob
 import os
-import stat
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence

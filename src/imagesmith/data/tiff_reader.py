@@ -1,7 +1,7 @@
 """Reading TIFF: tifffile for the header and for deep pixels, Pillow's libtiff for 8 bits, FFmpeg for deep LZW.
 
 Pillow reduces 16-bit colour to 8 bits and knows no float colour, so 16-bit, 12-bit, float and wide integers go another
-way: tifffile where its codecs reach (none, deflate, PackBits), else Pillow where it keeps the depth (gray), else FFmpeg.
+way: tifffile where its codecs reach (none, deflate, PackBits), else FFmpeg, else Pillow where that keeps the depth.
 """
 
 import io
@@ -11,16 +11,15 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from imagesmith.data.decoded import Decoded, damaged, load, quiet, truncated
+from imagesmith.data.decoded import Decoded, damaged, load, quiet, too_large, truncated
 from imagesmith.data.frame import Header
 from imagesmith.data.pillow_formats import open_plugin, to_gray_or_rgb
-from imagesmith.errors import FormatError, ImageError, ImagesmithError, TooLargeError
+from imagesmith.data.tiff_writer import DIRECTORIES, TEXT_TAGS
+from imagesmith.errors import FormatError, ImageError, ImagesmithError
 from imagesmith.tensors import Depth
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples (TIFF 6.0, section 18)
-_KEPT_TAGS = (270, 271, 272, 305, 306, 315, 316, 33432)  # description, camera, software, date, artist, host, copyright
-_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 
 
 class _PillowTiff(TiffImagePlugin.TiffImageFile):
@@ -121,7 +120,7 @@ class TiffFile:
         if loaded is not image:
             notes.append("the file ends early or is damaged: what is missing is black")
         if self.header.depth == "uint16" and loaded.im.mode in ("RGB", "RGBA", "CMYK", "LAB"):
-            notes.append("16-bit colour of this compression read as 8-bit")
+            notes.append(f"16-bit {image.mode} read as 8-bit")
         pixels, icc = to_gray_or_rgb(image._new(loaded.im), "tif", icc, notes)
         if pixels.dtype == np.uint16:
             pixels = self._as_black_is_zero(pixels)
@@ -141,7 +140,7 @@ class TiffFile:
         try:
             raw = page.asarray()
         except MemoryError:
-            raise TooLargeError(f"not enough memory for the {page.imagewidth}x{page.imagelength} TIFF file") from None
+            raise too_large("tif", f"no memory for {page.imagewidth}x{page.imagelength}") from None
         except Exception as error:  # a codec that is not there, or any fault inside the data
             if "imagecodecs" not in str(error):
                 cut = any(at + size > len(self._data) for at, size in self._segments())
@@ -211,10 +210,10 @@ class TiffFile:
         try:
             source.bigtiff, source.endian = self._page.parent.is_bigtiff, self._page.parent.byteorder
             source.load_from_fp(io.BytesIO(self._data), self._page.offset)
-            for tag in _KEPT_TAGS:
+            for tag in TEXT_TAGS:
                 if tag in source:
                     kept[tag] = source[tag]
-            for directory in (_EXIF_IFD, _GPS_IFD):
+            for directory in DIRECTORIES:
                 if directory in source and (entries := source.get_ifd(directory)):
                     kept.get_ifd(directory).update(entries)
             return kept.tobytes() if len(kept) or kept._ifds else None
