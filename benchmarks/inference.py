@@ -1,0 +1,117 @@
+"""The network alone: sr-x4 on 180x320 pixels, in turns with RLFN's layer shapes and with its own bare convolutions.
+
+    python benchmarks/inference.py [--model NAME|FILE] [--threads 2] [--rounds 40]
+
+Every network runs the best way this machine has for it: contiguous and channels_last are both timed, the faster counts.
+"""
+
+import argparse
+import copy
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rlfn import Rlfn
+from timing import RESULTS, environment, save, spread, take_turns
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imagesmith.runtime.device import Runtime, prepare
+from imagesmith.zoo import load_model
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+HEIGHT, WIDTH = 180, 320
+
+
+def candidates(net: nn.Module, rlfn: nn.Module, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+    """Every way to run: {"ours contiguous": ..., "rlfn contiguous": ..., "limit contiguous": ..., ...}."""
+    ways: dict[str, Callable[[], object]] = {}
+    for layout, memory_format in LAYOUTS.items():
+        runtime = Runtime(torch.device("cpu"), dtype, layout == "channels_last", compiled=False, reason="benchmark")
+        ours = prepare(net, runtime)
+        peer = copy.deepcopy(rlfn).to(dtype=dtype, memory_format=memory_format)
+        x = torch.rand(1, 3, HEIGHT, WIDTH).to(memory_format=memory_format)
+        ways[f"ours {layout}"] = functools.partial(ours, x)
+        ways[f"rlfn {layout}"] = functools.partial(peer, x.to(dtype))
+        ways[f"limit {layout}"] = bare_convolutions(ours, x)
+    return ways
+
+
+def bare_convolutions(net: nn.Module, x: Tensor) -> Callable[[], object]:
+    """A call of `F.conv2d` for every convolution that `net` does for `x`, with the same shapes, and nothing between."""
+    calls: list[tuple[Tensor, nn.Conv2d]] = []
+    inputs: dict[torch.Size, Tensor] = {}
+
+    def remember(conv: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        kept = inputs.setdefault(arguments[0].shape, arguments[0].clone(memory_format=torch.preserve_format))
+        calls.append((kept, conv))
+
+    hooks = [layer.register_forward_pre_hook(remember) for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    with torch.inference_mode():
+        net(x)
+    for hook in hooks:
+        hook.remove()
+
+    def run() -> None:
+        for y, conv in calls:
+            F.conv2d(y, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    return run
+
+
+def macs(net: nn.Module) -> int:
+    """Multiplications for one picture by a network whose convolutions all run at the input's resolution."""
+    return sum(conv.weight.numel() for conv in net.modules() if isinstance(conv, nn.Conv2d)) * HEIGHT * WIDTH
+
+
+def measure(net: nn.Module, rlfn: nn.Module, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
+    """Spreads of all ways, and the three that count."""
+    with torch.inference_mode():
+        seconds = take_turns(candidates(net, rlfn, dtype), rounds=rounds, warm_up=3)
+    spreads = {name: spread(values) for name, values in seconds.items()}
+    best = {
+        who: min((f"{who} {layout}" for layout in LAYOUTS), key=lambda name: spreads[name]["median"])
+        for who in ("ours", "rlfn", "limit")
+    }
+    ours, peer, limit = (spreads[best[who]]["median"] for who in ("ours", "rlfn", "limit"))
+    return {
+        "seconds": spreads,
+        "best": best,
+        "speedup_over_rlfn": round(peer / ours, 3),
+        "percent_of_convolution_limit": round(100 * limit / ours, 1),
+        "gmacs_per_second": round(macs(net.fused()) / ours / 1e9, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="sr-x4", help="shipped name, weight file or run folder")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    model, rlfn = load_model(options.model), Rlfn().eval()
+    result: dict[str, Any] = {
+        "what": f"{model.card.name}, {HEIGHT}x{WIDTH} -> x{model.card.scale}, network only",
+        "environment": environment(options.threads),
+        "parameters": {"ours": model.card.params, "rlfn": sum(p.numel() for p in rlfn.parameters())},
+    }
+    for name, dtype in DTYPES.items():
+        result[name] = measured = measure(model.net, rlfn, dtype, options.rounds)
+        for who, way in measured["best"].items():
+            print(f"{name} {who:6} {1000 * measured['seconds'][way]['median']:8.1f} ms  {way}")
+        print(
+            f"{name} {measured['speedup_over_rlfn']:.2f} times as fast as RLFN's layer shapes, "
+            f"{measured['percent_of_convolution_limit']:.0f} % of the bare convolutions' rate"
+        )
+    save("inference", result, options.results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""How every benchmark here measures: candidates take turns in one run, and a result carries its environment."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import skimage
+
+import imagesmith
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "hubble_deep_field.jpg")
+"""Colour photographs inside the scikit-image package."""
+
+
+def take_turns(candidates: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int) -> dict[str, list[float]]:
+    """Seconds of every round by candidate.
+
+    In each round every candidate runs once, beginning with another one each time, so that a busy moment of the machine
+    or a warm cache falls on all of them alike. The rounds of `warm_up` are not counted.
+    """
+    names = list(candidates)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(warm_up + rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            start = time.perf_counter()
+            candidates[name]()
+            if turn >= warm_up:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Median, quartiles and extremes, in seconds."""
+    low, median, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else [seconds[0]] * 3
+    values = {"median": median, "quartile_1": low, "quartile_3": high, "min": min(seconds), "max": max(seconds)}
+    return {name: round(value, 6) for name, value in values.items()} | {"rounds": len(seconds)}
+
+
+def environment(threads: int | None = None) -> dict[str, Any]:
+    """What the numbers depend on besides the code."""
+    facts = {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": threads,
+        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "imagesmith": imagesmith.__version__,
+        "commit": _commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return facts | {name: version(name) for name in ("torch", "pillow", "numpy")}
+
+
+def save(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> Path:
+    """Write strict JSON and say where."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+    print(f"written: {path}")
+    return path
+
+
+def photo_folder() -> Path:
+    """Where scikit-image keeps the photographs of PHOTOS."""
+    return Path(skimage.__file__).parent / "data"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _commit() -> str:
+    answer = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip() or "unknown"
