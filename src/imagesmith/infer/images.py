@@ -1,0 +1,98 @@
+"""Pictures in memory - PIL images, arrays, tensors - as frames, and back as what they were."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from imagesmith.data.files import Frame, ImageMeta
+from imagesmith.errors import UsageError
+from imagesmith.tensors import Depth, from_float, to_float
+
+Rebuild = Callable[[list[Frame]], Any]
+
+_DEPTHS: dict[torch.dtype, Depth] = {torch.uint8: "uint8", torch.uint16: "uint16", torch.float32: "float32"}
+_KEPT_INFO = ("icc_profile", "exif", "xmp", "dpi")
+_READY_MODES = ("L", "LA", "RGB", "RGBA", "F", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def unwrap(image: Any) -> tuple[list[Frame], Rebuild]:
+    """The frames of a PIL image, array or tensor, and the function that makes the same kind of their results."""
+    if isinstance(image, Image.Image):
+        return _unwrap_pil(image)
+    if isinstance(image, np.ndarray):
+        return _unwrap_array(image)
+    if isinstance(image, Tensor):
+        return _unwrap_tensor(image)
+    raise UsageError(f"expected a path, PIL image, array or tensor, got {type(image).__name__}")
+
+
+def to_pil(frame: Frame) -> Image.Image:
+    """A PIL image; colour of more than 8 bits, for which Pillow has no mode, is rounded to 8."""
+    pixels = frame.pixels
+    if pixels.shape[2] > 1 and frame.depth != "uint8":
+        pixels = from_float(to_float(pixels, frame.depth), "uint8")
+    array = pixels.numpy()
+    image = Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
+    found = {"icc_profile": frame.meta.icc, "exif": frame.meta.exif, "xmp": frame.meta.xmp, "dpi": frame.meta.dpi}
+    image.info.update({key: value for key, value in found.items() if value is not None})
+    return image
+
+
+def _unwrap_pil(image: Image.Image) -> tuple[list[Frame], Rebuild]:
+    if image.mode == "I":
+        raise UsageError(
+            "expected 8-bit, 16-bit (I;16) or float pixels, got PIL mode I; convert it to the one it means"
+        )
+    ready = image
+    if image.mode not in _READY_MODES:
+        transparent = image.mode in ("PA", "RGBa", "La") or "transparency" in image.info
+        ready = image.convert("L" if image.mode == "1" else "RGBA" if transparent else "RGB")
+    array = np.asarray(ready)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        array = array.astype(np.uint16)  # native byte order
+
+    def rebuild(frames: list[Frame]) -> Image.Image:
+        restored = to_pil(frames[0])
+        restored.info.update({key: image.info[key] for key in _KEPT_INFO if key in image.info})
+        return restored
+
+    return [_frame(torch.from_numpy(array.copy().reshape(*array.shape[:2], -1)), ready.mode)], rebuild
+
+
+def _unwrap_array(image: np.ndarray) -> tuple[list[Frame], Rebuild]:
+    if image.ndim not in (2, 3) or image.size == 0 or image.reshape(*image.shape[:2], -1).shape[2] > 4:
+        raise UsageError(f"expected an array (H, W) or (H, W, C) with C from 1 to 4, got shape {image.shape}")
+    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
+        raise UsageError(f"expected an array of uint8, uint16 or float, got {image.dtype}")
+    array = image.astype(np.float32) if image.dtype.kind == "f" else image.astype(image.dtype.newbyteorder("="))
+
+    def rebuild(frames: list[Frame]) -> np.ndarray:
+        restored = frames[0].pixels.numpy().astype(image.dtype, copy=False)
+        return restored[..., 0] if image.ndim == 2 else restored
+
+    return [_frame(torch.from_numpy(array.reshape(*array.shape[:2], -1)), "array")], rebuild
+
+
+def _unwrap_tensor(image: Tensor) -> tuple[list[Frame], Rebuild]:
+    if image.ndim not in (3, 4) or image.shape[-3] not in (1, 2, 3, 4) or image.numel() == 0:
+        raise UsageError(
+            f"expected a tensor (N, C, H, W) or (C, H, W) with C from 1 to 4, got shape {tuple(image.shape)}"
+        )
+    if not image.dtype.is_floating_point:
+        raise UsageError(f"expected a float tensor in [0, 1], got {image.dtype}; see imagesmith.tensors.to_float")
+    batch = image.detach().to("cpu", torch.float32).reshape(-1, *image.shape[-3:])
+
+    def rebuild(frames: list[Frame]) -> Tensor:
+        restored = torch.stack([frame.pixels.permute(2, 0, 1) for frame in frames])
+        restored = restored.to(image.device, image.dtype)
+        return restored if image.ndim == 4 else restored[0]
+
+    return [_frame(x.permute(1, 2, 0), "tensor") for x in batch], rebuild
+
+
+def _frame(pixels: Tensor, mode: str) -> Frame:
+    return Frame(pixels, _DEPTHS[pixels.dtype], ImageMeta(format="png", mode=mode))

@@ -1,0 +1,97 @@
+"""What surrounds the network for gray, transparent and float pictures: functions from sub-pixels to sub-pixels.
+
+Each takes a piece of the picture (N, C, h, w) and returns (N, C * scale**2, h, w), as the network's `subpixels` does,
+so all of it happens tile by tile: sub-pixel k of one channel lies over sub-pixel k of another, without any shuffle.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from imagesmith.data.files import premultiply
+from imagesmith.runtime.tiling import Subpixels
+from imagesmith.tensors import Depth, to_float
+
+GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601 full range: what makes gray of R = G = B unchanged
+FLAT_PX = 4  # alpha that is constant this far around a pixel stays exactly what it is
+_VISIBLE = 1 / 512  # below half a grey level of 8 bits a colour divided by its alpha is noise
+
+
+def turned(subpixels: Subpixels, scale: int) -> Subpixels:
+    """The mean over the 8 flips and quarter turns of the picture (self-ensemble, Timofte et al. 2016)."""
+
+    def mean(x: Tensor) -> Tensor:
+        total = None
+        for flip in (False, True):
+            for turns in range(4):
+                turned_x = torch.rot90(x.flip(3) if flip else x, turns, (2, 3))
+                y = torch.rot90(F.pixel_shuffle(subpixels(turned_x), scale), -turns, (2, 3))
+                y = y.flip(3) if flip else y
+                total = y.clone() if total is None else total.add_(y)
+        assert total is not None
+        return F.pixel_unshuffle(total.div_(8), scale)
+
+    return mean
+
+
+def for_colours(subpixels: Subpixels, net_channels: int, colours: int) -> Subpixels:
+    """A network of 3 (or 1) channels for pictures of 1 or 3 `colours`.
+
+    Gray is shown to a colour network as R = G = B, and its answer weighed back to one luma; a gray network takes the
+    channels of a colour picture one by one.
+    """
+    if net_channels == colours:
+        return subpixels
+    if net_channels == 1:
+        return lambda x: subpixels(x.flatten(0, 1).unsqueeze(1)).view(x.shape[0], -1, *x.shape[2:])
+    assert (net_channels, colours) == (3, 1), f"no way from {colours} to {net_channels} channels"
+
+    def gray(x: Tensor) -> Tensor:
+        y = subpixels(x.expand(-1, 3, -1, -1)).unflatten(1, (3, -1))
+        return sum(weight * y[:, k] for k, weight in enumerate(GRAY_WEIGHTS))
+
+    return gray
+
+
+def with_alpha(colour: Subpixels, gray: Subpixels, flat_px: int) -> Subpixels:
+    """Colour and straight alpha (the last channel): colour is premultiplied, alpha takes the same network as gray.
+
+    Edges of both are then equally sharp, so no rim appears. Where alpha is constant within `flat_px` it is passed on as
+    it is: a network would wobble there. Invisible pixels keep the colour they hide.
+    """
+
+    def both(x: Tensor) -> Tensor:
+        straight, alpha = x[:, :-1], x[:, -1:]
+        side = 2 * flat_px + 1
+        highest = F.max_pool2d(alpha, side, stride=1, padding=flat_px)
+        lowest = -F.max_pool2d(-alpha, side, stride=1, padding=flat_px)
+        flat = highest == lowest
+        y = colour(premultiply(straight, alpha)).unflatten(1, (straight.shape[1], -1))
+        y_alpha = alpha if flat.all() else torch.where(flat, alpha, gray(alpha).clamp(0, 1))
+        y_alpha = y_alpha.expand(-1, y.shape[2], -1, -1).unsqueeze(1)
+        y = torch.where(y_alpha < _VISIBLE, straight.unsqueeze(2), (y / y_alpha.clamp(min=_VISIBLE)).clamp(0, 1))
+        return torch.cat((y, y_alpha), dim=1).flatten(1, 2)
+
+    return both
+
+
+def for_file(
+    subpixels: Subpixels, depth: Depth, device: torch.device, *, colours: int, low: float = 0.0, high: float = 1.0
+) -> Subpixels:
+    """Takes file values of `depth` to `device` and answers in the same range.
+
+    The first `colours` channels lie in [low, high], any alpha in [0, 1]. Only float files reach beyond [0, 1]; what is
+    not finite in them is taken for `low`.
+    """
+    if depth != "float32":
+        return lambda x: subpixels(to_float(x.to(device), depth))
+
+    def ranged(x: Tensor) -> Tensor:
+        x = torch.nan_to_num(x.to(device), nan=low, posinf=high, neginf=low)
+        alphas = x.shape[1] - colours
+        offset = x.new_tensor([low] * colours + [0.0] * alphas).view(1, -1, 1, 1)
+        span = x.new_tensor([high - low] * colours + [1.0] * alphas).view(1, -1, 1, 1)
+        y = subpixels(((x - offset) / span).clamp(0, 1)).unflatten(1, (x.shape[1], -1)).clamp(0, 1)
+        return (y * span.unsqueeze(2) + offset.unsqueeze(2)).flatten(1, 2)
+
+    return ranged

@@ -1,0 +1,85 @@
+"""What is asked of a run over files, and what became of each of them."""
+
+import dataclasses
+import logging
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from imagesmith.errors import FormatError, ImageError, ImagesmithError, TooLargeError, TruncatedError
+
+CANCELLED = 130
+_UNUSABLE = {error.__name__ for error in (ImageError, FormatError, TruncatedError, TooLargeError)}
+
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """How files are restored; see `Restorer.path`."""
+
+    recursive: bool
+    resume: bool
+    overwrite: bool
+    suffix: str | None
+    format: str
+    partial: bool
+    max_pixels: int
+    self_ensemble: bool
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class ItemResult:
+    """What became of one input; `error_kind` is the class of the error whose message is `error`."""
+
+    input: str
+    output: str | None
+    status: Literal["done", "skipped", "failed", "planned"]
+    model: str
+    scale: int
+    in_size: Size | None = None
+    out_size: Size | None = None
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    error_kind: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` items are finished, `item` is done to `fraction`; `result` is set once that is finished."""
+
+    done: int
+    total: int
+    item: str
+    fraction: float
+    result: ItemResult | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All results in the order of the inputs; items that a cancelled run did not finish are absent."""
+
+    results: list[ItemResult] = field(default_factory=list)
+    cancelled: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 all good, 3 some failed, 4 nothing usable, 130 cancelled."""
+        failed = [result for result in self.results if result.status == "failed"]
+        if self.cancelled:
+            return CANCELLED
+        if len(failed) == len(self.results) and all(result.error_kind in _UNUSABLE for result in failed):
+            return 4
+        return 3 if failed else 0
+
+
+def failed(result: ItemResult, error: Exception) -> ItemResult:
+    """The result of an item that ended in `error`; its traceback goes to the debug log."""
+    text = str(error) if isinstance(error, ImagesmithError) else f"{type(error).__name__}: {error}"
+    logging.getLogger(__name__).debug("%s failed", result.input, exc_info=error)
+    return replace(result, status="failed", error=text, error_kind=type(error).__name__)

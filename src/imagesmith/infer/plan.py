@@ -1,0 +1,115 @@
+"""Which file becomes which: names of results, decided and checked before anything is computed."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from imagesmith.data.files import FORMATS, output_format
+from imagesmith.data.formats import format_named
+from imagesmith.data.sources import Item
+from imagesmith.errors import FormatError, UsageError
+
+KEEP = "keep"
+STANDARD_STREAM = "-"
+_OTHER_SPELLINGS = (".jpeg", ".tiff")  # kept as the input has them; rarer suffixes become the usual one
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to restore: `output` of `format` (a key of FORMATS), or standard output where it is None.
+
+    `root` is the folder whose manifest remembers it, `name` what it is called there.
+    """
+
+    item: Item
+    output: Path | None
+    format: str
+    root: Path | None
+    name: str
+
+
+def plan_jobs(
+    items: Sequence[Item], destination: str | Path | None, *, format: str = KEEP, suffix: str | None = None, tag: str
+) -> list[Job]:
+    """The jobs of `items`; UsageError where `destination` cannot take them.
+
+    `tag` is put into names where results lie beside their inputs, `suffix` replaces it and is then used everywhere.
+    """
+    if destination is None and all(item.path is None for item in items):
+        destination = STANDARD_STREAM
+    if str(destination) == STANDARD_STREAM:
+        _expect_one(items, "standard output")
+        return [Job(items[0], None, _format_of(items[0].name, format), None, str(items[0].name))]
+    if destination is not None and _names_a_file(Path(destination)):
+        _expect_one(items, f"the file '{destination}'")
+        output = Path(destination)
+        named = format_named(output.suffix)
+        if format not in (KEEP, named):
+            raise UsageError(f"expected '{output.name}' and format '{format}' to agree; leave one of them out")
+        return [Job(items[0], output, named, output.parent, output.name)]
+    return [_job(item, None if destination is None else Path(destination), format, suffix, tag) for item in items]
+
+
+def check_distinct(jobs: Sequence[Job]) -> None:
+    """UsageError where two jobs would write the same file."""
+    taken: dict[str, Job] = {}
+    for job in jobs:
+        if job.output is None:
+            continue
+        key = os.path.normcase(os.path.abspath(job.output))
+        if key in taken:
+            raise UsageError(
+                f"'{taken[key].item}' and '{job.item}' would both become '{job.output}'\n"
+                "rename one of them, or restore them into different folders"
+            )
+        taken[key] = job
+
+
+def checked_format(format: str) -> str:
+    """'keep' or the key in FORMATS that a user means; UsageError otherwise."""
+    if format == KEEP:
+        return format
+    try:
+        return format_named(format)
+    except FormatError as error:
+        raise UsageError(str(error)) from None
+
+
+def _job(item: Item, folder: Path | None, format: str, suffix: str | None, tag: str) -> Job:
+    kind = _format_of(item.name, format)
+    spelled = item.name.suffix.lower()
+    ending = spelled if spelled in _OTHER_SPELLINGS and format_named(spelled) == kind else FORMATS[kind].suffixes[0]
+    if folder is not None:
+        name = item.name.with_name(f"{item.name.stem}{suffix or ''}{ending}")
+        return Job(item, folder / name, kind, folder, str(name))
+    added = tag if suffix is None else suffix
+    if item.path is None:
+        raise UsageError("expected an output for standard input among other inputs; name a folder with -o")
+    if item.member is not None:  # beside the archive, in a folder of its name
+        name = PurePosixPath(f"{item.path.stem}{added}") / item.name.with_suffix(ending)
+        root = item.path.parent
+    else:
+        name = item.name.with_name(f"{item.name.stem}{added}{ending}")
+        root = item.path.parents[len(item.name.parts) - 1]
+    return Job(item, root / name, kind, root, str(name))
+
+
+def _format_of(name: PurePosixPath, format: str) -> str:
+    """The format of a result by its input's name; what the content then needs is decided when it is read."""
+    if format != KEEP:
+        return format
+    try:
+        return output_format(format_named(name.suffix), "uint8", 3)
+    except FormatError:
+        return "png"
+
+
+def _names_a_file(path: Path) -> bool:
+    known = {suffix for entry in FORMATS.values() for suffix in entry.suffixes}
+    return path.suffix.lower() in known and not path.is_dir()
+
+
+def _expect_one(items: Sequence[Item], place: str) -> None:
+    if len(items) != 1:
+        raise UsageError(f"expected one picture for {place}, got {len(items)}; name a folder with -o instead")
