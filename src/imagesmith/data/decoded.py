@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -106,9 +106,9 @@ def quiet() -> Iterator[None]:
         with _quiet_lock:
             _quiet_depth -= 1
             if _quiet_depth == 0:
-                entry = _quiet_filter.pop()
-                if entry in warnings.filters:
-                    warnings.filters.remove(entry)
+                entry, filters = _quiet_filter.pop(), cast(list, warnings.filters)
+                if entry in filters:  # not so when someone else's catch_warnings began or ended in between
+                    filters.remove(entry)
 
 
 def load(image: ImageFile.ImageFile, name: str, partial: bool) -> Image.Image:

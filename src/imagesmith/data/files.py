@@ -21,7 +21,9 @@ from imagesmith.data.encode import encode
 from imagesmith.data.formats import ACCEPTED, FORMATS, format_named, format_of, output_format
 from imagesmith.data.frame import Frame, Header, ImageMeta, premultiply, unpremultiply
 from imagesmith.errors import ImageError, ImagesmithError, OutputError, TooLargeError
+from imagesmith.tensors import Depth
 
+_DEPTHS: dict[torch.dtype, Depth] = {torch.uint8: "uint8", torch.uint16: "uint16", torch.float32: "float32"}
 MAX_PIXELS = 200_000_000
 _MOST_BYTES_PER_PIXEL = 32  # four samples of 64 bits: a file larger than that per allowed pixel is not read at all
 
@@ -80,12 +82,11 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
         icc=icc,
         exif=metadata.upright_exif(exif),
         xmp=metadata.upright_xmp(xmp),
-        dpi=dpi[::-1] if dpi and turn >= 5 else dpi,
+        dpi=(dpi[1], dpi[0]) if dpi and turn >= 5 else dpi,
         notes=tuple(notes),
         lossless=decoded.lossless,
     )
-    depth = {torch.uint8: "uint8", torch.uint16: "uint16", torch.float32: "float32"}[pixels.dtype]
-    return Frame(pixels, depth, meta)
+    return Frame(pixels, _DEPTHS[pixels.dtype], meta)
 
 
 def write_image(

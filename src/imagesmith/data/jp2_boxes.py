@@ -64,8 +64,10 @@ def _header(content: bytes, meta: ImageMeta) -> bytes:
     """The header box with the colour box replaced by a profile and a density box appended."""
     inner = []
     for kind, at, _, end in boxes(content):
-        profile = kind == b"colr" and meta.icc
-        inner.append(_box(b"colr", bytes((_RESTRICTED_ICC, 0, 0)) + meta.icc) if profile else content[at:end])
+        if kind == b"colr" and meta.icc:
+            inner.append(_box(kind, bytes((_RESTRICTED_ICC, 0, 0)) + meta.icc))
+        else:
+            inner.append(content[at:end])
     if meta.dpi:
         x, y = (round(value / 0.0254) for value in meta.dpi)  # per metre: numerators, denominators, exponents
         capture = struct.pack(">HHHHbb", *_mantissa(y), *_mantissa(x), _exponent(y), _exponent(x))

@@ -158,14 +158,14 @@ def _encode_strip(strip: np.ndarray, pixel_bytes: int) -> tuple[bytes, int, int]
         packed = _deflate(filtered, _SEARCH)
     else:
         packed = _deflate(filtered, min(sizes, key=sizes.__getitem__))
-    return packed, zlib.adler32(filtered), filtered.size
+    return packed, zlib.adler32(filtered.data), filtered.size
 
 
 def _deflate(filtered: np.ndarray, how: tuple[int, int]) -> bytes:
     """Raw deflate at (level, strategy) up to a full flush, so that the next strip can follow."""
     level, strategy = how
     deflate = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
-    return deflate.compress(filtered) + deflate.flush(zlib.Z_FULL_FLUSH)
+    return deflate.compress(filtered.data) + deflate.flush(zlib.Z_FULL_FLUSH)
 
 
 def filter_rows(strip: np.ndarray, pixel_bytes: int) -> np.ndarray:

@@ -114,18 +114,12 @@ class PngFile:
             notes.append(f"first picture of an animation of {self.header.frames} frames")
         if not self._chunks.idat and not self._chunks.ends_early:
             raise damaged("png", "it has no pixels")
-        missing = self._missing() if self._chunks.ends_early else None
-        if missing is None:
-            try:
-                raw = self._raw_pixels(partial=False)
-            except ImageError:
-                missing = self._missing()
-                if missing is None:
-                    raise
+        raw, missing = self._raw_pixels_or_what_is_missing()
         if missing is not None:
             if not partial:
                 raise TruncatedError(f"the PNG file ends early: {missing}\ncopy it again or use --partial")
             notes.append(missing)
+        if raw is None:
             raw = self._raw_pixels(partial=True)
         pixels = self._with_transparency(raw)
         mode = {0: "gray", 2: "RGB", 3: "palette", 4: "gray+alpha", 6: "RGBA"}[self._colour]
@@ -135,6 +129,17 @@ class PngFile:
         return Decoded(
             pixels, "png", f"{self._bits}-bit {mode}", icc=self._icc(), exif=exif, xmp=xmp, dpi=self._dpi(), notes=notes
         )
+
+    def _raw_pixels_or_what_is_missing(self) -> tuple[np.ndarray | None, str | None]:
+        if not self._chunks.ends_early:
+            try:
+                return self._raw_pixels(partial=False), None
+            except ImageError:
+                missing = self._missing()
+                if missing is None:
+                    raise
+                return None, missing
+        return None, self._missing()
 
     def _passes(self) -> list[tuple[int, int]]:
         """(bytes of a filtered row, rows) of each pass as it must come out of the zlib stream."""

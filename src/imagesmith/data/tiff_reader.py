@@ -1,17 +1,17 @@
-"""Reading TIFF: tifffile for the header and for deep pixels, Pillow's libtiff for 8 bits, FFmpeg for deep LZW.
+"""Reading TIFF: tifffile for the header and for deep pixels, Pillow's libtiff for 8 bits and for what is left.
 
 Pillow reduces 16-bit colour to 8 bits and knows no float colour, so 16-bit, 12-bit, float and wide integers go another
-way: tifffile where its codecs reach (none, deflate, PackBits), else FFmpeg, else Pillow where that keeps the depth.
+way: tifffile where its codecs reach (none, deflate, PackBits), else libtiff told that the samples are gray.
 """
 
 import io
+import struct
 
-import av
 import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from imagesmith.data.decoded import Decoded, damaged, load, quiet, too_large, truncated
+from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, too_large, truncated
 from imagesmith.data.frame import Header
 from imagesmith.data.pillow_formats import open_plugin, to_gray_or_rgb
 from imagesmith.data.tiff_writer import DIRECTORIES, TEXT_TAGS
@@ -19,6 +19,7 @@ from imagesmith.errors import FormatError, ImageError, ImagesmithError
 from imagesmith.tensors import Depth
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
+_BYTEWISE = (5, 8, 32773, 32946, 34925, 50000)  # LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples (TIFF 6.0, section 18)
 
 
@@ -114,7 +115,7 @@ class TiffFile:
 
     def _pillow_pixels(self, partial: bool, icc: bytes | None, notes: list[str]) -> tuple[np.ndarray, bytes | None]:
         image = open_plugin(_PillowTiff, self._data, "tif")
-        if any(at + size > len(self._data) for at, size in self._segments()) and not partial:
+        if self._ends_early() and not partial:
             raise truncated("tif")
         loaded = load(image, "tif", partial)
         if loaded is not image:
@@ -126,16 +127,17 @@ class TiffFile:
             pixels = self._as_black_is_zero(pixels)
         return pixels, icc
 
-    def _segments(self) -> list[tuple[int, int]]:
-        """(offset, bytes) of every strip or tile that is present."""
-        return list(zip(self._page.dataoffsets, self._page.databytecounts, strict=False))
+    def _ends_early(self) -> bool:
+        """Whether a strip or tile lies, in whole or part, behind the end of the file."""
+        page = self._page
+        return any(at + size > len(self._data) for at, size in zip(page.dataoffsets, page.databytecounts, strict=False))
 
     def _deep_pixels(self, notes: list[str]) -> np.ndarray | None:
         """16-bit, float or wide integer samples at full depth; None where only Pillow can read them."""
         page = self._page
         if int(page.photometric) not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
             return None
-        if int(page.compression) == 1 and any(at + size > len(self._data) for at, size in self._segments()):
+        if self._ends_early():
             raise truncated("tif")
         try:
             raw = page.asarray()
@@ -143,9 +145,8 @@ class TiffFile:
             raise too_large("tif", f"no memory for {page.imagewidth}x{page.imagelength}") from None
         except Exception as error:  # a codec that is not there, or any fault inside the data
             if "imagecodecs" not in str(error):
-                cut = any(at + size > len(self._data) for at, size in self._segments())
-                raise (truncated("tif") if cut else damaged("tif", error)) from None
-            raw = self._ffmpeg_pixels()
+                raise (truncated("tif") if self._ends_early() else damaged("tif", error)) from None
+            raw = self._libtiff_pixels()
             if raw is None:
                 return None
         else:
@@ -157,20 +158,55 @@ class TiffFile:
             raw = raw[..., : self.header.channels]
         return self._straight(self._scaled(raw, notes), notes)
 
-    def _ffmpeg_pixels(self) -> np.ndarray | None:
-        """16-bit gray, RGB or RGBA of a compression that tifffile lacks (LZW); None where FFmpeg cannot either."""
-        if self.header.depth != "uint16" or int(self._page.bitspersample) != 16 or self._page.samplesperpixel == 1:
+    def _libtiff_pixels(self) -> np.ndarray | None:
+        """16-bit or float samples of a compression that tifffile lacks here (LZW); None where this way is closed too.
+
+        Pillow's libtiff gives full depth for gray only, so it is handed a directory that calls each plane of a planar
+        file, or the interleaved samples of any other, a gray picture; their predictor is undone here.
+        """
+        page = self._page
+        bits, kind, predictor = int(page.bitspersample), int(page.sampleformat), int(page.predictor)
+        planar = int(page.planarconfig) == 2 and page.samplesperpixel > 1
+        unreadable = (bits, kind) not in ((16, 1), (32, 3)) or int(page.compression) not in _BYTEWISE
+        if unreadable or page.parent.is_bigtiff or (predictor == 3 and page.samplesperpixel > 1 and not planar):
             return None
-        try:
-            decoder = av.CodecContext.create("tiff", "r")
-            frames = decoder.decode(av.Packet(self._data)) or decoder.decode(None)
-        except av.error.FFmpegError as error:
-            cut = any(at + size > len(self._data) for at, size in self._segments())
-            raise (truncated("tif") if cut else damaged("tif", error)) from None
-        names = ("rgb48", "rgba64", "gbrp16", "gbrap16")
-        if len(frames) != 1 or not frames[0].format.name.startswith(names):
-            return None
-        return frames[0].to_ndarray()
+        if planar:
+            parts = range(page.samplesperpixel)
+            return np.concatenate([self._as_gray(part, len(parts), 1, predictor) for part in parts], axis=2)
+        if page.samplesperpixel == 1:
+            return self._as_gray(0, 1, 1, predictor)
+        gray = self._as_gray(0, 1, page.samplesperpixel, 1)
+        pixels = gray.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
+        if predictor == 2:  # each sample is a difference to the pixel before it in its strip or tile
+            step = page.tilewidth if page.is_tiled else page.imagewidth
+            for x in range(0, page.imagewidth, step):
+                tile = pixels[:, x : x + step]
+                np.cumsum(tile, axis=1, dtype=tile.dtype, out=tile)
+        return pixels
+
+    def _as_gray(self, part: int, parts: int, widen: int, predictor: int) -> np.ndarray:
+        """(H, W * widen, 1): plane `part` of `parts`, read through a directory put behind the file."""
+        page, count = self._page, len(self._page.dataoffsets) // parts
+        segments = slice(part * count, (part + 1) * count)
+        offsets, sizes = (324, 325) if page.is_tiled else (273, 279)
+        entries = {
+            256: (page.imagewidth * widen,),
+            257: (page.imagelength,),
+            258: (int(page.bitspersample),),
+            259: (int(page.compression),),
+            262: (_BLACK_IS_ZERO,),
+            266: (int(page.fillorder),),
+            277: (1,),
+            317: (predictor,),
+            339: (int(page.sampleformat),),
+            offsets: tuple(page.dataoffsets[segments]),
+            sizes: tuple(page.databytecounts[segments]),
+        }
+        entries |= (
+            {322: (page.tilewidth * widen,), 323: (page.tilelength,)} if page.is_tiled else {278: (page.rowsperstrip,)}
+        )
+        data = _with_directory(self._data, entries)
+        return to_array(open_plugin(_PillowTiff, data, "tif"), "tif", partial=False)
 
     def _scaled(self, raw: np.ndarray, notes: list[str]) -> np.ndarray:
         """Samples in the dtype of the header's depth; white-is-zero turned round, 9 to 15 bits stretched to 16."""
@@ -231,3 +267,18 @@ class TiffFile:
         except (TypeError, ZeroDivisionError, IndexError):
             return None
         return x, y
+
+
+def _with_directory(data: bytes, entries: dict[int, tuple[int, ...]]) -> bytes:
+    """A classic TIFF whose first directory holds `entries`, all as 32-bit integers; the old data keep their places."""
+    order = "<" if data[:2] == b"II" else ">"
+    start = len(data) + len(data) % 2
+    values_at = start + 2 + 12 * len(entries) + 4
+    directory, values = struct.pack(order + "H", len(entries)), b""
+    for tag, numbers in sorted(entries.items()):
+        packed = struct.pack(f"{order}{len(numbers)}I", *numbers)
+        here = packed if len(numbers) == 1 else struct.pack(order + "I", values_at + len(values))
+        directory += struct.pack(order + "HHI", tag, 4, len(numbers)) + here
+        values += packed if len(numbers) > 1 else b""
+    head = data[:4] + struct.pack(order + "I", start)
+    return b"".join((head, data[8:], b"\0" * (len(data) % 2), directory, b"\0\0\0\0", values))
