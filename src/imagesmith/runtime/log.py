@@ -4,6 +4,7 @@ Statistics are summed on the device and read once per tick, so logging costs no 
 """
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -51,7 +52,8 @@ class RunLog:
         self._sums.clear()
         self._counts.clear()
         with open(self.history, "a") as file:
-            file.write(json.dumps(row) + "\n")
+            strict = {name: value if math.isfinite(value) else None for name, value in row.items()}
+            file.write(json.dumps(strict, allow_nan=False) + "\n")
         for name, value in row.items():
             if name != "images_seen":
                 self._board.add_scalar(name, value, images_seen)

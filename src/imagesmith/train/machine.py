@@ -83,12 +83,13 @@ def choose_batch(
         return wanted, "as asked"
     rates: dict[int, float] = {}
     for size in BATCHES:
+        before = max(rates.values(), default=0.0)
         try:
             rates[size] = size / _step_seconds(net, arithmetic, (size, *patch[1:]))
         except (torch.OutOfMemoryError, MemoryError):
             break
-        if arithmetic.device == "cpu" and len(rates) > 1 and rates[size] < 1.1 * max(rates.values()):
-            break  # a processor that gains nothing from one doubling gains nothing from the next
+        if rates[size] < 1.1 * before:
+            break  # what gains nothing from one doubling gains nothing from the next
     if not rates:
         raise UsageError(f"no memory for a batch of {BATCHES[0]} patches; make data.patch_px smaller")
     size = next(size for size in rates if rates[size] >= 0.9 * max(rates.values()))

@@ -1,0 +1,52 @@
+"""The record of a run tells every image count once, whatever crashed in between."""
+
+import json
+
+import pytest
+import torch
+
+from imagesmith.runtime.log import RunLog, read_history
+
+
+def test_means_per_tick(tmp_path):
+    log = RunLog(tmp_path, quiet=True)
+    log.add({"loss": torch.tensor(1.0), "norm": 4.0})
+    log.add({"loss": torch.tensor(3.0)})
+    row = log.tick(32, rate=0.5)
+    assert row == {"images_seen": 32, "loss": 2.0, "norm": 4.0, "rate": 0.5}
+    assert log.tick(64) == {"images_seen": 64}
+    log.close()
+    assert read_history(tmp_path) == [row, {"images_seen": 64}]
+
+
+def test_resuming_drops_what_lies_beyond_the_checkpoint(tmp_path):
+    log = RunLog(tmp_path, quiet=True)
+    for images in (16, 32, 48):
+        log.tick(images)
+    log.close()
+    with open(tmp_path / "history.jsonl", "a") as file:
+        file.write('{"images_seen": 64, "lo')  # the crash came while this line was written
+    RunLog(tmp_path, images_seen=32, quiet=True).close()
+    assert [row["images_seen"] for row in read_history(tmp_path)] == [16, 32]
+
+
+def test_lines_are_strict_json(tmp_path):
+    """NaN in a JSON line breaks every reader but Python's."""
+    log = RunLog(tmp_path, quiet=True)
+    log.add({"loss": float("nan")})
+    log.tick(1)
+    log.close()
+
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} is not JSON")
+
+    line = (tmp_path / "history.jsonl").read_text()
+    assert json.loads(line, parse_constant=refuse) == {"images_seen": 1, "loss": None}
+
+
+def test_says_to_stderr_and_keeps_it(tmp_path, capsys):
+    log = RunLog(tmp_path)
+    log.say("batch 16: as asked")
+    log.close()
+    assert "batch 16: as asked" in capsys.readouterr().err
+    assert "batch 16: as asked" in (tmp_path / "console.log").read_text()
