@@ -1,0 +1,5 @@
+"""`python -m imagesmith` is the command `imagesmith`."""
+
+from imagesmith.apps.cli import main
+
+main()

@@ -1,0 +1,333 @@
+"""The command `imagesmith`: flags in, one call to the library, words out. No arithmetic lives here.
+
+Every heavy import stands inside its command, so that `imagesmith --help` answers at once.
+Human text goes to standard error; standard output carries results only: JSON lines, tables, or a picture for `-o -`.
+"""
+
+import json
+import re
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from imagesmith import __version__
+from imagesmith.errors import ImagesmithError, UsageError
+
+CANCELLED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+BUG = 1
+"""Exit code of an error that is not the user's."""
+
+_GROUP = {"no_args_is_help": True, "rich_markup_mode": None}  # plain help starts faster and reads the same in a pipe
+app = typer.Typer(
+    name="imagesmith",
+    help="Mend pictures with neural networks: restore, train, measure.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    **_GROUP,
+)
+train_app = typer.Typer(help="Train a network.", **_GROUP)
+evaluate_app = typer.Typer(help="Measure a model by a stated protocol.", **_GROUP)
+models_app = typer.Typer(help="The shipped models: list, show, verify.", **_GROUP)
+
+
+class Task(StrEnum):
+    """What to mend."""
+
+    AUTO = "auto"
+    SR = "sr"
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class Dtype(StrEnum):
+    """Arithmetic of the network."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class Format(StrEnum):
+    """Format of the results."""
+
+    KEEP = "keep"
+    PNG = "png"
+    JPG = "jpg"
+    WEBP = "webp"
+    TIF = "tif"
+
+
+def parse_count(text: str) -> int:
+    """A whole number with an optional k, M, G (thousands) or Ki, Mi, Gi (1024s): '2Mi' is 2097152."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKMG]?)(i?)", text)
+    if not match or (match[3] and not match[2]):
+        raise typer.BadParameter(f"expected a count such as 200000, 500k or 2Mi, got '{text}'")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMG".index(match[2].upper() or " "))
+
+
+def parse_tile(text: str) -> str:
+    """'auto', 'off' or a side in pixels."""
+    if text not in ("auto", "off") and not (text.isdecimal() and int(text) > 0):
+        raise typer.BadParameter(f"expected auto, off or a side in pixels, got '{text}'")
+    return text
+
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Shipped name, run folder or .safetensors file.", show_default=False)
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute.")]
+DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Arithmetic of the network; auto measures.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
+QuietFlag = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code: 0 good, 2 usage, 3 some failed, 4 nothing usable, 130 stop."""
+    try:
+        code = app(standalone_mode=False)
+    except ImagesmithError as error:
+        _fail(error.exit_code, f"imagesmith: {error}")
+    except KeyboardInterrupt:
+        sys.exit(CANCELLED)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # typer's own errors; their class has moved from one version to the next
+            _refuse(error)
+        _fail(BUG, f"imagesmith: a bug, please report it: {type(error).__name__}: {error}\n--debug shows where")
+    sys.exit(code)
+
+
+def _refuse(error: Any) -> NoReturn:
+    """Leave with what typer says about the command line, in two lines; or with the help that it says instead."""
+    text, context = error.format_message(), getattr(error, "ctx", None)
+    hint = f"\n{context.command_path} -h shows what it takes" if context else ""
+    print(text if text.startswith("Usage:") else f"imagesmith: {text}{hint}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _fail(code: int, text: str) -> NoReturn:
+    if "--debug" in sys.argv:
+        raise  # noqa: PLE0704 - called from the handlers of `main` only
+    print(text, file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"imagesmith {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _imagesmith(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures and the report.")] = Path(
+        "imagesmith-demo"
+    ),
+    device: DeviceOption = Device.AUTO,
+    dtype: DtypeOption = Dtype.AUTO,
+    debug: DebugFlag = False,
+) -> None:
+    """Restore real photographs, measure the gain, write report.html; needs no network."""
+    from imagesmith.apps.demo import run_demo
+
+    run_demo(out, device=device, dtype=dtype)
+
+
+@app.command(no_args_is_help=True)
+def restore(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="IN...", help="Files, folders, globs, zips; - reads standard input.")
+    ],
+    *,
+    out: Annotated[
+        str | None,
+        typer.Option("-o", "--out", help="File or folder; - writes standard output. [default: beside the input]"),
+    ] = None,
+    task: Annotated[Task, typer.Option("--task", help="What to mend.")] = Task.AUTO,
+    scale: Annotated[int | None, typer.Option("-s", "--scale", min=2, max=4, help="Enlarge by 2, 3 or 4.")] = None,
+    model: Annotated[
+        str | None, typer.Option("-n", "--model", help="Shipped name, run folder or .safetensors file.")
+    ] = None,
+    tile: Annotated[
+        str, typer.Option("-t", "--tile", metavar="auto|off|PX", parser=parse_tile, help="Side of a tile.")
+    ] = "auto",
+    device: DeviceOption = Device.AUTO,
+    dtype: DtypeOption = Dtype.AUTO,
+    format: Annotated[Format, typer.Option("-f", "--format", help="Format of the results.")] = Format.KEEP,
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Also subfolders, mirrored.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip what an earlier run finished.")] = False,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace files that exist.")] = False,
+    suffix: Annotated[
+        str | None, typer.Option("--suffix", help="Put before the ending of results. [default: .srx4 and so on]")
+    ] = None,
+    as_json: JsonFlag = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")] = False,
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Average over 8 flips and turns: 8x the time, a little better.")
+    ] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Accept files that end early; the rest is gray.")] = False,
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", parser=parse_count, metavar="N", help="Largest declared input.")
+    ] = "200M",  # type: ignore[assignment]
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Enlarge photographs: files, folders, globs, zips or a pipe."""
+    from imagesmith.apps.restore import run_restore
+
+    code = run_restore(
+        inputs,
+        out,
+        model=model,
+        scale=scale,
+        device=device,
+        dtype=dtype,
+        tile=tile,
+        as_json=as_json,
+        quiet=quiet,
+        debug=debug,
+        format=format,
+        recursive=recursive,
+        resume=resume,
+        overwrite=overwrite,
+        suffix=suffix,
+        partial=partial,
+        max_pixels=max_pixels,
+        self_ensemble=self_ensemble,
+        dry_run=dry_run,
+    )
+    raise typer.Exit(code)
+
+
+@train_app.command("restorer", no_args_is_help=True)
+def train_restorer(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder of clean photographs.", show_default=False)],
+    *,
+    out: Annotated[
+        str, typer.Option("-o", "--out", help="Run folder; the same command again resumes it.", show_default=False)
+    ],
+    preset: Annotated[str | None, typer.Option(help="Named configuration to start from, such as sr-x4.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="JSON configuration to start from, such as another run's.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Length in minutes.")] = None,
+    images: Annotated[
+        int | None, typer.Option(metavar="N", parser=parse_count, help="Length in images seen: 500k, 2Mi.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be repeated.")
+    ] = None,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Train a restorer on a folder of photographs."""
+    from imagesmith.configs import load_config, override
+    from imagesmith.presets import RESTORER_PRESETS, restorer_preset
+    from imagesmith.train.restore import train_restorer as train
+
+    if (preset is None) == (config is None):
+        raise UsageError(f"expected either --preset or --config; presets are {', '.join(RESTORER_PRESETS)}")
+    if minutes is not None and images is not None:
+        raise UsageError("expected one of --minutes and --images, got both")
+    start = load_config(config) if config else restorer_preset(preset or "")(data=data, out=out)
+    given = {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
+    assignments = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    try:
+        train(override(start, [*assignments, *(changes or [])]), quiet=quiet)
+    except KeyboardInterrupt:
+        print("imagesmith: cancelled; the same command goes on where it stopped", file=sys.stderr)
+        raise typer.Exit(CANCELLED) from None
+
+
+@evaluate_app.command("restorer", no_args_is_help=True)
+def evaluate_restorer(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Shipped name, run folder, .safetensors file; or bicubic, nearest."),
+    ],
+    *,
+    targets: Annotated[Path, typer.Option("--targets", metavar="DIR", help="Folder of undamaged pictures.")],
+    degraded: Annotated[
+        Path | None,
+        typer.Option("--degraded", metavar="DIR", help="Their damaged versions. [default: made by bicubic]"),
+    ] = None,
+    metrics: Annotated[str, typer.Option("--metrics", help="Protocol names, separated by commas.")] = "psnr_y,ssim_y",
+    scale: Annotated[int | None, typer.Option("-s", "--scale", help="Scale of bicubic and nearest.")] = None,
+    report: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole report here.")] = None,
+    device: DeviceOption = Device.AUTO,
+    dtype: DtypeOption = Dtype.FP32,
+    debug: DebugFlag = False,
+) -> None:
+    """Measure a restorer against undamaged pictures."""
+    from imagesmith.evaluate import evaluate_restorer as evaluate
+
+    names = [name.strip() for name in metrics.split(",")]
+    measured = evaluate(model, targets, degraded, names, scale=scale, device=device, dtype=dtype)
+    print(measured.table())
+    if report:
+        measured.save(report)
+
+
+@models_app.command("list")
+def models_list(*, as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
+    """One line for every shipped model."""
+    from imagesmith.apps.models import print_list
+
+    print_list(as_json=as_json)
+
+
+@models_app.command("show", no_args_is_help=True)
+def models_show(model: ModelArgument, *, as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
+    """The card of a model: network, training, scores, licence, checksum."""
+    from imagesmith.apps.models import print_card
+
+    print_card(model, as_json=as_json)
+
+
+@models_app.command("verify")
+def models_verify(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Shipped names; all without.")] = None,
+    *,
+    debug: DebugFlag = False,
+) -> None:
+    """Check shipped weights against their sha256 and their golden output."""
+    from imagesmith.apps.models import verify
+
+    raise typer.Exit(verify(names or []))
+
+
+@app.command()
+def doctor(*, device: DeviceOption = Device.AUTO, dtype: DtypeOption = Dtype.AUTO, debug: DebugFlag = False) -> None:
+    """Show versions, devices, extras, memory, one timed tile, and how networks run here and why."""
+    from imagesmith.apps.doctor import examine
+
+    for name, finding in examine(device, dtype):
+        print(f"{name:16}{finding}", flush=True)
+
+
+app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(models_app, name="models")

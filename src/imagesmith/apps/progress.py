@@ -1,0 +1,97 @@
+"""What a person sees while pictures are restored: bars on a terminal, elsewhere a plain line every ten seconds.
+
+All of it goes to standard error, since standard output may carry JSON lines or a picture. Each class is a context whose
+object is an `on_progress` for `Restorer.path`.
+"""
+
+import sys
+import time
+from datetime import timedelta
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from imagesmith.infer.batch import ItemResult
+from imagesmith.infer.batch import Progress as Event
+
+PLAIN_EVERY_S = 10.0
+_NAME_COLUMNS = 32
+
+
+def describe(result: ItemResult) -> str:
+    """What became of one picture, in one line; an error keeps its own lines."""
+    if result.status == "failed":
+        error = result.error or ""
+        return error if error.startswith(result.input) else f"{result.input}: {error}"
+    sizes = " -> ".join(f"{width} x {height}" for width, height in filter(None, (result.in_size, result.out_size)))
+    time_taken = f"{result.seconds:.1f} s" if result.status == "done" else result.status
+    facts = ", ".join(filter(None, (sizes, time_taken)))
+    return "; ".join([f"{result.input} -> {result.output} ({facts})", *result.notes])
+
+
+class Bars:
+    """A bar for all pictures and one for the picture at work; what is finished scrolls by above them."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._all = self._bars.add_task("pictures", total=None)
+        self._one = self._bars.add_task("", total=1.0)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, event: Event) -> None:
+        finished = f"{event.done}/{event.total} pictures"
+        self._bars.update(self._all, description=finished, total=event.total, completed=_completed(event))
+        name = event.item if len(event.item) <= _NAME_COLUMNS else f"…{event.item[1 - _NAME_COLUMNS :]}"
+        self._bars.update(self._one, description=name, completed=event.fraction)
+        if event.result:
+            self._console.print(describe(event.result), style="red" if event.result.status == "failed" else None)
+
+
+class Lines:
+    """Failures and notes at once, otherwise a line every ten seconds; `every_s` = infinity leaves only failures."""
+
+    def __init__(self, every_s: float = PLAIN_EVERY_S) -> None:
+        self._every_s = every_s
+        self._started = self._said = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def __call__(self, event: Event) -> None:
+        now = time.monotonic()
+        result = event.result
+        if result and (result.status == "failed" or self._is_worth_a_line(event, result)):
+            print(describe(result), file=sys.stderr, flush=True)
+        elif now - self._said >= self._every_s:
+            self._said = now
+            progress = _completed(event) / event.total
+            left = timedelta(seconds=round((now - self._started) * (1 / progress - 1))) if progress else "unknown time"
+            print(f"{event.done}/{event.total} pictures, {event.item}, {left} left", file=sys.stderr, flush=True)
+
+    def _is_worth_a_line(self, event: Event, result: ItemResult) -> bool:
+        return self._every_s != float("inf") and (event.total == 1 or bool(result.notes))
+
+
+def _completed(event: Event) -> float:
+    """Pictures finished, with the finished part of the one at work."""
+    return event.done if event.result else event.done + event.fraction

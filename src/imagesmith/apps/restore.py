@@ -1,0 +1,87 @@
+"""`imagesmith restore`: which model, what is said meanwhile, and how it ends."""
+
+import json
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from imagesmith.apps.progress import Bars, Lines, describe
+from imagesmith.errors import UsageError
+from imagesmith.infer.batch import Progress, Summary
+from imagesmith.infer.restore import Restorer
+
+DEFAULT_SCALE = 4
+STANDARD_STREAM = "-"
+
+
+def run_restore(
+    inputs: Sequence[str],
+    out: str | None,
+    *,
+    model: str | None,
+    scale: int | None,
+    device: str,
+    dtype: str,
+    tile: str,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+    **options: object,
+) -> int:
+    """Restore `inputs`; `options` are those of `Restorer.path`. The exit code, see `Summary`."""
+    to_stdout = out == STANDARD_STREAM or (out is None and list(inputs) == [STANDARD_STREAM])
+    if to_stdout and as_json:
+        raise UsageError("expected a picture or JSON on standard output, got both; name a file with -o")
+    if to_stdout and sys.stdout.isatty():
+        raise UsageError("expected a file or pipe for the picture, got a terminal; redirect it, or name a file with -o")
+    if debug:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("imagesmith").setLevel(logging.DEBUG)
+    restorer = _load(model, scale, device, dtype, tile)
+    started = time.monotonic()
+    with _reporter(quiet, as_json) as report:
+        on_progress = _also_as_json(report) if as_json else report
+        summary = restorer.path(list(inputs), out, on_progress=on_progress, **options)  # type: ignore[arg-type]
+    if options["dry_run"]:
+        for result in summary.results:
+            print(json.dumps(result.to_dict()) if as_json else describe(result))
+    if not quiet:
+        _conclude(summary, restorer, time.monotonic() - started)
+    return summary.exit_code
+
+
+def _load(model: str | None, scale: int | None, device: str, dtype: str, tile: str) -> Restorer:
+    restorer = Restorer.load(model or f"sr-x{scale or DEFAULT_SCALE}", device=device, dtype=dtype, tile=tile)
+    if scale not in (None, restorer.scale):
+        raise UsageError(f"model '{model}' enlarges by {restorer.scale}, got --scale {scale}; leave one of them out")
+    return restorer
+
+
+def _reporter(quiet: bool, as_json: bool) -> Bars | Lines:
+    if quiet:
+        return Lines(every_s=float("inf"))
+    shares_terminal = as_json and sys.stdout.isatty()
+    return Bars() if sys.stderr.isatty() and not shares_terminal else Lines()
+
+
+def _also_as_json(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    def on_progress(event: Progress) -> None:
+        report(event)
+        if event.result:
+            print(json.dumps(event.result.to_dict()), flush=True)
+
+    return on_progress
+
+
+def _conclude(summary: Summary, restorer: Restorer, seconds: float) -> None:
+    """The last words: how many, how long, how it was computed; a single failure has said everything already."""
+    counts = Counter(result.status for result in summary.results)
+    done = ", ".join(
+        f"{counts[status]} {status}" for status in ("done", "planned", "skipped", "failed") if counts[status]
+    )
+    if summary.cancelled:
+        print(f"cancelled; the same command with --resume goes on ({done or 'nothing done'})", file=sys.stderr)
+    elif len(summary.results) > 1 or not counts["failed"]:
+        print(f"{done} in {seconds:.1f} s with {restorer.card.name} on {restorer.runtime}", file=sys.stderr)
