@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'imagesmith' has no attribute '{name}'")
     module = importlib.import_module(_PUBLIC[name])
-    return module if name == module.__name__.rpartition(".")[2] else getattr(module, name)
+    return module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

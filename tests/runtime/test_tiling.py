@@ -62,12 +62,12 @@ def test_tiled_is_whole_for_every_size_and_tile(scale: int) -> None:
     net = small_net(scale)
     random.seed(scale)
     sizes = [(1, 1), (1, 33), (29, 1), (2, 3), (net.halo, net.halo), (64, 65)]
-    sizes += [(random.randint(1, 70), random.randint(1, 70)) for _ in range(12)]
+    sizes += [(random.randint(1, 70), random.randint(1, 70)) for _ in range(6)]
     for height, width in sizes:
         x = picture(height, width)
         with torch.inference_mode():
             whole = net(x)
-        for tile in (3, random.randint(1, 9), random.randint(10, 40), "auto", "off"):
+        for tile in (random.randint(3, 9), random.randint(10, 40), "auto", "off"):
             plan = plan_tiles(height, width, net.halo, tile, area_px=900)
             tiled = run_tiled(net, x, plan)
             assert tiled.shape == whole.shape

@@ -10,13 +10,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-import torch
 from torch import Tensor
 
 from imagesmith import __version__
@@ -24,6 +24,7 @@ from imagesmith.data.files import FORMATS, Frame, output_format, read_header, re
 from imagesmith.data.png import PngWriter
 from imagesmith.data.sources import list_items
 from imagesmith.errors import OutputError
+from imagesmith.infer.images import stacked
 from imagesmith.infer.manifest import Manifest, settings_digest, sha256_of
 from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Size, Summary, failed
 from imagesmith.infer.plan import KEEP, Job, check_distinct, checked_format, plan_jobs
@@ -100,7 +101,7 @@ class _Run:
         """Read ahead, compute here, write behind; stops after the current tile row once `asked` is set."""
         finished: dict[Job, ItemResult] = {}
         todo, loading = deque(jobs), deque[Future[_Loaded | ItemResult]]()
-        writing = deque[tuple[Job, Future[ItemResult]]]()
+        writing = deque[tuple[Job, Future[ItemResult | None]]]()
         current = deque[Job]()
 
         def finish(job: Job, result: ItemResult | None) -> None:
@@ -125,8 +126,9 @@ class _Run:
                         continue
                     rows = _Rows()
                     writing.append((job, writer.submit(self._write, loaded, rows)))
-                    for fraction in self._compute(loaded, rows, asked):
-                        on_progress(Progress(len(finished), len(jobs), str(job.item), fraction))
+                    with closing(self._compute(loaded, rows, asked)) as fractions:
+                        for fraction in fractions:
+                            on_progress(Progress(len(finished), len(jobs), str(job.item), fraction))
                     collect(most=_WRITE_BEHIND)
                 collect(most=0)
             finally:
@@ -139,7 +141,7 @@ class _Run:
         blank = self._blank(job, "planned")
         try:
             source = job.item.read()
-            if self._finished_before(job, source) is not None:
+            if self._finished_before(job, self._digest(job, source)):
                 return replace(blank, status="skipped")
             self._check_output(job)
             header = read_header(source, max_pixels=self._options.max_pixels)
@@ -160,10 +162,10 @@ class _Run:
         result = self._blank(job, "done")
         try:
             source = job.item.read()
-            if self._finished_before(job, source) is not None:
-                return replace(result, status="skipped", seconds=time.perf_counter() - start)
+            digest = self._digest(job, source)
+            if self._finished_before(job, digest):
+                return replace(result, status="skipped")
             self._check_output(job)
-            digest = _digest(source) if self._manifest(job) else ""
             frame = read_image(source, max_pixels=self._options.max_pixels, partial=self._options.partial)
             height, width, channels = frame.pixels.shape
             result = replace(result, notes=frame.meta.notes, **self._sizes(width, height))
@@ -179,7 +181,7 @@ class _Run:
         except Exception as error:
             return failed(result, error)
 
-    def _compute(self, loaded: _Loaded, rows: "_Rows", asked: threading.Event) -> Iterator[float]:
+    def _compute(self, loaded: _Loaded, rows: "_Rows", asked: threading.Event) -> Generator[float, None, None]:
         """In the calling thread: strip by strip into `rows`, yielding the fraction done."""
         height = loaded.frame.pixels.shape[0] * self._restorer.scale
         try:
@@ -187,10 +189,12 @@ class _Run:
                 loaded.frame, self_ensemble=self._options.self_ensemble, report=rows.notes.append
             )
             for top, strip in strips:
-                if asked.is_set() or not rows.put(strip):
-                    break
+                if asked.is_set():
+                    raise _Cancelled
+                if not rows.put(strip):
+                    return
                 yield (top + strip.shape[0]) / height
-            rows.end(_Cancelled() if asked.is_set() else None)
+            rows.end(None)
         except Exception as error:
             rows.end(error)
         except BaseException:
@@ -210,8 +214,7 @@ class _Run:
                 replace_allowed = self._options.overwrite or self._is_own(job)
                 with replacing(job.output, overwrite=replace_allowed) as stream:
                     notes = self._encode(loaded, rows, stream)
-                if manifest := self._manifest(job):
-                    manifest.record(job.name, loaded.sha256, self._settings, job.output)
+                notes += self._remember(loaded, job.output)
         except _Cancelled:
             return None
         except Exception as error:
@@ -226,8 +229,8 @@ class _Run:
         frame, scale = loaded.frame, self._restorer.scale
         height, width, channels = frame.pixels.shape
         if loaded.whole:
-            pixels = torch.cat(list(rows))
-            return write_image(replace(frame, pixels=pixels), stream, format=loaded.job.format)
+            result = replace(frame, pixels=stacked(rows, frame, scale))
+            return write_image(result, stream, format=loaded.job.format)
         writer = PngWriter(stream, width * scale, height * scale, channels, depth=frame.depth, meta=frame.meta)
         try:
             for strip in rows:
@@ -235,6 +238,15 @@ class _Run:
             writer.close()
         finally:
             writer.abandon()
+        return ()
+
+    def _remember(self, loaded: _Loaded, output: Path) -> tuple[str, ...]:
+        """Note a finished result for `--resume`; a result is good even where this fails."""
+        try:
+            if manifest := self._manifest(loaded.job):
+                manifest.record(loaded.job.name, loaded.sha256, self._settings, output)
+        except OutputError as error:
+            return (str(error),)
         return ()
 
     # --- decisions about one job ---
@@ -249,11 +261,17 @@ class _Run:
     def _manifest(self, job: Job) -> Manifest | None:
         return self._manifests.get(job.root) if job.root is not None else None
 
-    def _finished_before(self, job: Job, source: Path | bytes) -> Path | None:
+    def _digest(self, job: Job, source: Path | bytes) -> str:
+        """The sha256 of an input, where a manifest wants it and it can be read twice."""
+        if self._manifest(job) is None:
+            return ""
+        if isinstance(source, bytes):
+            return hashlib.sha256(source).hexdigest()
+        return sha256_of(source) if source.is_file() else ""
+
+    def _finished_before(self, job: Job, digest: str) -> bool:
         manifest = self._manifest(job)
-        if not self._options.resume or manifest is None:
-            return None
-        return manifest.find(job.name, _digest(source), self._settings)
+        return self._options.resume and manifest is not None and manifest.has(job.name, digest, self._settings)
 
     def _is_own(self, job: Job) -> bool:
         manifest = self._manifest(job)
@@ -335,12 +353,6 @@ def _is_whole(format: str, depth: str) -> bool:
 
 def _name(job: Job) -> str:
     return "-" if job.output is None else str(job.output)
-
-
-def _digest(source: Path | bytes) -> str:
-    if isinstance(source, bytes):
-        return hashlib.sha256(source).hexdigest()
-    return sha256_of(source) if source.is_file() else ""
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Pictures in memory - PIL images, arrays, tensors - as frames, and back as what they were."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,17 @@ def unwrap(image: Any) -> tuple[list[Frame], Rebuild]:
     if isinstance(image, Tensor):
         return _unwrap_tensor(image)
     raise UsageError(f"expected a path, PIL image, array or tensor, got {type(image).__name__}")
+
+
+def stacked(strips: Iterable[Tensor], frame: Frame, scale: int) -> Tensor:
+    """The picture (H * scale, W * scale, C) whose strips come from top to bottom, with room for one picture only."""
+    height, width, channels = frame.pixels.shape
+    pixels = frame.pixels.new_empty((height * scale, width * scale, channels))
+    top = 0
+    for strip in strips:
+        pixels[top : top + len(strip)] = strip
+        top += len(strip)
+    return pixels
 
 
 def to_pil(frame: Frame) -> Image.Image:
@@ -64,7 +75,7 @@ def _unwrap_pil(image: Image.Image) -> tuple[list[Frame], Rebuild]:
 
 
 def _unwrap_array(image: np.ndarray) -> tuple[list[Frame], Rebuild]:
-    if image.ndim not in (2, 3) or image.size == 0 or image.reshape(*image.shape[:2], -1).shape[2] > 4:
+    if image.ndim not in (2, 3) or image.size == 0 or (image.ndim == 3 and image.shape[2] > 4):
         raise UsageError(f"expected an array (H, W) or (H, W, C) with C from 1 to 4, got shape {image.shape}")
     if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
         raise UsageError(f"expected an array of uint8, uint16 or float, got {image.dtype}")

@@ -38,7 +38,7 @@ class Manifest:
         self._entries: dict[str, Entry] = {}
         self._outputs: set[str] = set()
         try:
-            text = self.path.read_bytes().decode("utf-8", errors="replace")
+            text = self.path.read_bytes().decode("ascii", errors="replace")
         except FileNotFoundError:
             return
         except OSError as error:
@@ -48,18 +48,16 @@ class Manifest:
             if entry := _parse(line):
                 self._remember(entry)
 
-    def find(self, name: str, input_sha256: str, settings: str) -> Path | None:
-        """The result of an input with this content and these settings, if it is still there byte for byte."""
+    def has(self, name: str, input_sha256: str, settings: str) -> bool:
+        """Whether the result of an input with this content and these settings is still there, byte for byte."""
         entry = self._entries.get(name)
         if entry is None or (entry.input_sha256, entry.settings) != (input_sha256, settings):
-            return None
+            return False
         output = self.path.parent / entry.output
         try:
-            if output.stat().st_size != entry.output_bytes or sha256_of(output) != entry.output_sha256:
-                return None
+            return output.stat().st_size == entry.output_bytes and sha256_of(output) == entry.output_sha256
         except OSError:
-            return None
-        return output
+            return False
 
     def owns(self, output: Path | None) -> bool:
         """Whether an earlier run made this file, so that resuming may replace it."""
@@ -69,11 +67,11 @@ class Manifest:
         """Remember a finished result; the line is on its way to the disk when this returns."""
         relative = os.path.relpath(output, self.path.parent)
         entry = Entry(name, input_sha256, settings, relative, output.stat().st_size, sha256_of(output))
-        line = json.dumps(asdict(entry), ensure_ascii=False) + "\n"
+        line = json.dumps(asdict(entry)) + "\n"
         with self._lock:
             try:
                 with open(self.path, "ab") as file:
-                    file.write((("\n" if self._torn else "") + line).encode("utf-8", errors="surrogateescape"))
+                    file.write((("\n" if self._torn else "") + line).encode("ascii"))
             except OSError as error:
                 raise OutputError(f"cannot write {self.path}: {error.strerror}; --resume will not work") from error
             self._torn = False

@@ -43,12 +43,12 @@ def for_colours(subpixels: Subpixels, net_channels: int, colours: int) -> Subpix
     if net_channels == colours:
         return subpixels
     if net_channels == 1:
-        return lambda x: subpixels(x.flatten(0, 1).unsqueeze(1)).view(x.shape[0], -1, *x.shape[2:])
+        return lambda x: subpixels(x.flatten(0, 1).unsqueeze(1)).reshape(x.shape[0], -1, *x.shape[2:])
     assert (net_channels, colours) == (3, 1), f"no way from {colours} to {net_channels} channels"
 
     def gray(x: Tensor) -> Tensor:
         y = subpixels(x.expand(-1, 3, -1, -1)).unflatten(1, (3, -1))
-        return sum(weight * y[:, k] for k, weight in enumerate(GRAY_WEIGHTS))
+        return torch.einsum("ncshw,c->nshw", y, y.new_tensor(GRAY_WEIGHTS))
 
     return gray
 

@@ -81,5 +81,7 @@ class Summary:
 def failed(result: ItemResult, error: Exception) -> ItemResult:
     """The result of an item that ended in `error`; its traceback goes to the debug log."""
     text = str(error) if isinstance(error, ImagesmithError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError):
+        text = "there is not enough memory for this picture"
     logging.getLogger(__name__).debug("%s failed", result.input, exc_info=error)
     return replace(result, status="failed", error=text, error_kind=type(error).__name__)

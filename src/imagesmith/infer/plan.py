@@ -36,6 +36,8 @@ def plan_jobs(
 
     `tag` is put into names where results lie beside their inputs, `suffix` replaces it and is then used everywhere.
     """
+    if suffix and ("/" in suffix or os.sep in suffix):
+        raise UsageError(f"expected a suffix without folders, got '{suffix}'; name a folder with -o")
     if destination is None and all(item.path is None for item in items):
         destination = STANDARD_STREAM
     if str(destination) == STANDARD_STREAM:

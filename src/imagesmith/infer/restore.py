@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from imagesmith.data.files import MAX_PIXELS, Frame, read_image
 from imagesmith.infer import images
 from imagesmith.infer.batch import restore_files
 from imagesmith.infer.modes import FLAT_PX, for_colours, for_file, turned, with_alpha
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
-from imagesmith.runtime.device import Runtime, pick_runtime, prepare
+from imagesmith.runtime.device import Net, Runtime, pick_runtime, prepare
 from imagesmith.runtime.tiling import Tile, guarded, plan_for, run_strips
 from imagesmith.tensors import Depth
 from imagesmith.zoo import Model, ModelCard, load_model
@@ -36,7 +36,7 @@ class Restorer:
         self.runtime = runtime
         self.tile: Tile = tile
         self._model_net = model.net
-        self._net: Any = prepare(model.net, runtime)
+        self._net: Net = prepare(model.net, runtime)
         self._deep_exactly = deep_exactly
 
     @classmethod
@@ -56,7 +56,7 @@ class Restorer:
         return self._net.scale
 
     def __call__(self, image: Image, *, self_ensemble: bool = False) -> Image | Any:
-        """The restored picture, of the same kind: PIL image, array or tensor; a path gives a PIL image.
+        """The restored picture, of the same kind: PIL image, array, tensor or Frame; a path gives a PIL image.
 
         Arrays are (H, W) or (H, W, C), uint8, uint16 or float in [0, 1]; tensors float (N, C, H, W) or (C, H, W) in
         [0, 1]; C = 1 gray, 2 gray+alpha, 3 RGB, 4 RGBA. Sizes grow by `scale`, dtype, mode and device stay.
@@ -64,15 +64,18 @@ class Restorer:
         if isinstance(image, str | Path):
             frame = self.frame(read_image(image), self_ensemble=self_ensemble)
             return images.to_pil(frame)
+        if isinstance(image, Frame):
+            return self.frame(image, self_ensemble=self_ensemble)
         frames, rebuild = images.unwrap(image)
         return rebuild([self.frame(frame, self_ensemble=self_ensemble) for frame in frames])
 
     def frame(self, frame: Frame, *, self_ensemble: bool = False) -> Frame:
         """The restored frame, `scale` times as large; what was done besides is added to its notes."""
         notes: list[str] = []
-        strips = [rows for _, rows in self.strips(frame, self_ensemble=self_ensemble, report=notes.append)]
+        strips = self.strips(frame, self_ensemble=self_ensemble, report=notes.append)
+        pixels = images.stacked((rows for _, rows in strips), frame, self.scale)
         meta = replace(frame.meta, notes=(*frame.meta.notes, *dict.fromkeys(notes)))
-        return Frame(torch.cat(strips), frame.depth, meta)
+        return Frame(pixels, frame.depth, meta)
 
     def strips(
         self, frame: Frame, *, self_ensemble: bool = False, report: Report = lambda _: None
@@ -83,7 +86,7 @@ class Restorer:
         """
         x = frame.pixels.permute(2, 0, 1).unsqueeze(0)
         subpixels = self._subpixels(frame, self_ensemble, report)
-        plan = plan_for(self._net, *x.shape[2:], self.tile)
+        plan = plan_for(self._net, x.shape[2], x.shape[3], self.tile)
         net = self._net
         return run_strips(subpixels, x, plan, scale=net.scale, depth=frame.depth, multiple_of=net.multiple_of)
 
@@ -134,7 +137,7 @@ class Restorer:
         return digest.hexdigest()
 
     @functools.cached_property
-    def _exact_net(self) -> nn.Module:
+    def _exact_net(self) -> Net:
         return prepare(self._model_net, replace(self.runtime, dtype=torch.float32))
 
     def _subpixels(self, frame: Frame, self_ensemble: bool, report: Report) -> Callable[[Tensor], Tensor]:

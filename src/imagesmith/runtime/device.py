@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from imagesmith.errors import UsageError
+
+Net = Any
+"""An `nn.Module` with the attributes that `imagesmith.nets` promises, which torch's types cannot express."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEVICES = ("cpu", "cuda", "mps")
@@ -44,7 +48,7 @@ class Runtime:
         return f"{self.device.type} {_name(self.dtype)} {layout}{' compiled' if self.compiled else ''}: {self.reason}"
 
 
-def pick_runtime(net: nn.Module, device: str = "auto", dtype: str = "auto", *, compiled: bool = False) -> Runtime:
+def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto", *, compiled: bool = False) -> Runtime:
     """The fastest runtime for `net` among those that `device` and `dtype` ('fp32' | 'bf16' | 'fp16' | 'auto') leave.
 
     'auto' takes the first of cuda, mps, cpu that exists, and a precision below float32 only where the probe finds it
@@ -61,7 +65,7 @@ def pick_runtime(net: nn.Module, device: str = "auto", dtype: str = "auto", *, c
     return Runtime(place, winner[0], winner[1], compiled, reason)
 
 
-def prepare(net: nn.Module, runtime: Runtime) -> nn.Module:
+def prepare(net: Net, runtime: Runtime) -> Net:
     """A copy of `net` for inference: fused, eval, without gradients, cast and moved; `net` itself stays as it is."""
     ready = copy.deepcopy(net).fused().eval().requires_grad_(False)
     ready = ready.to(device=runtime.device, dtype=runtime.dtype, memory_format=runtime.memory_format)
@@ -125,7 +129,7 @@ _Candidate = tuple[torch.dtype, bool]  # precision, channels_last
 _probed: dict[tuple, tuple[_Candidate, str]] = {}
 
 
-def _probe(net: nn.Module, device: torch.device, dtypes: list[torch.dtype]) -> tuple[_Candidate, str]:
+def _probe(net: Net, device: torch.device, dtypes: list[torch.dtype]) -> tuple[_Candidate, str]:
     """The winner among `dtypes` x layouts and the sentence that says why; remembered per net shape."""
     shape = tuple((name, tuple(parameter.shape)) for name, parameter in net.named_parameters())
     key = (type(net), shape, device, tuple(dtypes))
@@ -150,7 +154,7 @@ def _label(candidate: _Candidate) -> str:
 
 
 @torch.inference_mode()
-def _measure(net: nn.Module, device: torch.device, candidates: list[_Candidate]) -> dict[_Candidate, float]:
+def _measure(net: Net, device: torch.device, candidates: list[_Candidate]) -> dict[_Candidate, float]:
     """The least seconds of one pass over a small picture for each candidate, measured in turns until time is up."""
     weights = sum(parameter.numel() for parameter in net.parameters())
     side = min(96, max(24, math.isqrt(int(_PROBE_MACS / weights))))

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.errors import ImageError, ModelError, UsageError
-from imagesmith.runtime.device import Runtime
+from imagesmith.runtime.device import Net, Runtime
 from imagesmith.tensors import Depth, from_float
 
 Tile = int | Literal["auto", "off"]
@@ -101,7 +101,7 @@ def plan_tiles(
     return TilePlan(_cuts(height, down, multiple_of), _cuts(width, across, multiple_of), halo)
 
 
-def plan_for(net: nn.Module, height: int, width: int, tile: Tile = "auto") -> TilePlan:
+def plan_for(net: Net, height: int, width: int, tile: Tile = "auto") -> TilePlan:
     """`plan_tiles` for a prepared net: its halo, and tiles whose largest tensor takes `TILE_BYTES` of its device."""
     weights = next(net.parameters())
     widest = max((parameter.shape[0] for parameter in net.parameters() if parameter.ndim == 4), default=1)
@@ -111,12 +111,12 @@ def plan_for(net: nn.Module, height: int, width: int, tile: Tile = "auto") -> Ti
 
 
 def guarded(
-    net: nn.Module, runtime: Runtime, exact: Callable[[], nn.Module], report: Callable[[str], None] = lambda _: None
+    net: Net, runtime: Runtime, exact: Callable[[], Net], report: Callable[[str], None] = lambda _: None
 ) -> Subpixels:
     """`net.subpixels` on the runtime's device, in which no broken value passes.
 
     A result of low precision that is not finite or far outside [0, 1] is computed again by `exact()`, the same net in
-    float32, and told to `report`. Not finite in float32 either is a ModelError.
+    float32, and `report` is told so. Not finite in float32 either is a ModelError.
     """
     low, high = SANE_RANGE
 
@@ -125,7 +125,7 @@ def guarded(
         y = net.subpixels(x)
         least, most = y.amin().item(), y.amax().item()  # NaN if any value is
         if runtime.dtype != torch.float32 and not (low <= least and most <= high):
-            report(f"values from {least:.3g} to {most:.3g} in {runtime.dtype}; a tile was computed again in float32")
+            report(f"overflow in {runtime.dtype}: a tile was computed again in float32")
             y = exact().subpixels(x)
             least, most = y.amin().item(), y.amax().item()
         if not (math.isfinite(least) and math.isfinite(most)):
@@ -168,7 +168,7 @@ def run_strips(
         yield top * scale, strip[: (height - top) * scale, : width * scale]
 
 
-def run_tiled(net: nn.Module, x: Tensor, plan: TilePlan | None = None, *, subpixels: Subpixels | None = None) -> Tensor:
+def run_tiled(net: Net, x: Tensor, plan: TilePlan | None = None, *, subpixels: Subpixels | None = None) -> Tensor:
     """`net(x)` for float (N, C, H, W), unclamped float32 on the CPU, computed tile by tile; the same to rounding.
 
     `subpixels` stands for `net.subpixels` where that is to be watched (`guarded`) or extended.
@@ -182,7 +182,7 @@ def run_tiled(net: nn.Module, x: Tensor, plan: TilePlan | None = None, *, subpix
     return torch.stack(images).permute(0, 3, 1, 2)
 
 
-def measure_halo(net: nn.Module, largest: int = 1024, seeds: int = 3) -> int | None:
+def measure_halo(net: Net, largest: int = 1024, seeds: int = 3) -> int | None:
     """The receptive radius of `net` in input pixels, measured; None if it reaches over more than `largest` pixels.
 
     One output pixel is followed back to the inputs on which it depends, in float64 and with random weights, where a
@@ -198,7 +198,7 @@ def measure_halo(net: nn.Module, largest: int = 1024, seeds: int = 3) -> int | N
     return None
 
 
-def _reach(net: nn.Module, side: int, seed: int) -> int:
+def _reach(net: Net, side: int, seed: int) -> int:
     """The largest distance of an input pixel that changes the output pixels of the input pixel in the middle."""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,0 +1,68 @@
+"""A small network with random weights that change the picture visibly: these tests hold whatever the shipped ones are."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from imagesmith.infer.restore import Restorer
+from imagesmith.nets import NetSpec, build_net
+from imagesmith.runtime.device import Runtime
+from imagesmith.zoo import Model, describe, save_model
+
+
+def toy_model(channels: int = 3, scale: int = 2) -> Model:
+    spec = NetSpec("compact", {"scale": scale, "width": 8, "blocks": 1, "channels": channels})
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        net = build_net(spec).eval()
+        net.tail.bias.data.normal_(0, 0.02)
+    return Model(net, describe(net, spec, "toy"))
+
+
+FLOAT32 = Runtime(torch.device("cpu"), torch.float32, channels_last=True, compiled=False, reason="")
+
+
+@pytest.fixture
+def make_restorer() -> Callable[..., Restorer]:
+    """A Restorer of the toy model for given channels and scale, in float32 unless told otherwise."""
+
+    def make(channels: int = 3, scale: int = 2, runtime: Runtime = FLOAT32, **options: object) -> Restorer:
+        return Restorer(toy_model(channels, scale), runtime, **options)
+
+    return make
+
+
+@pytest.fixture
+def restorer(make_restorer: Callable[..., Restorer]) -> Restorer:
+    return make_restorer()
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    model = toy_model()
+    save_model(tmp_path / "toy.safetensors", model.net, model.card)
+    return tmp_path / "toy.safetensors"
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """A real photograph, uint8 (61, 83, 3)."""
+    return np.ascontiguousarray(data.astronaut()[40:101, 150:233])
+
+
+@pytest.fixture
+def photos(tmp_path: Path, photo: np.ndarray) -> Path:
+    """A folder of five pictures, one of them in a subfolder and one broken."""
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    Image.fromarray(photo).save(folder / "a.png")
+    Image.fromarray(photo[:, ::-1]).save(folder / "b.jpg", quality=95)
+    Image.fromarray(photo[..., 0]).save(folder / "c.png")
+    Image.fromarray(photo[::-1]).save(folder / "deep" / "d.png")
+    (folder / "e.png").write_bytes(b"\x89PNG\r\n\x1a\nnot much of a picture")
+    return folder

@@ -1,0 +1,355 @@
+"""Many files: one bad file is only one bad file, nothing is overwritten, and a stop loses nothing that was done."""
+
+import io
+import signal
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagesmith.data.files import read_header, read_image
+from imagesmith.errors import NothingUsableError, OutputError, UsageError
+from imagesmith.infer import batch
+from imagesmith.infer.manifest import FILE_NAME
+from imagesmith.infer.outcome import Progress
+from imagesmith.infer.restore import Restorer
+
+Make = Callable[..., Restorer]
+
+
+def statuses(summary: object) -> dict[str, str]:
+    return {Path(result.input).name: result.status for result in summary.results}
+
+
+def pixels(path: Path) -> np.ndarray:
+    return read_image(path).pixels.numpy()
+
+
+def test_a_folder_is_done_in_spite_of_a_broken_file(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """A batch that dies at picture 3 of 1000 at night is found in the morning."""
+    summary = restorer.path(photos, tmp_path / "out", recursive=True)
+    assert statuses(summary) == {"a.png": "done", "b.jpg": "done", "c.png": "done", "d.png": "done", "e.png": "failed"}
+    assert summary.exit_code == 3
+    for name in ("a.png", "c.png", "deep/d.png"):
+        assert np.array_equal(pixels(tmp_path / "out" / name), restorer.frame(read_image(photos / name)).pixels)
+    assert not (tmp_path / "out" / "e.png").exists()
+    failed = next(result for result in summary.results if result.status == "failed")
+    assert failed.error
+    assert len(failed.error.splitlines()) <= 3
+    done = summary.results[0]
+    assert (done.in_size, done.out_size, done.scale) == ((83, 61), (166, 122), 2)
+    assert done.to_dict()["status"] == "done"
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp", "tif", "bmp", "png"])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_files_keep_their_kind(restorer: Restorer, photo: np.ndarray, tmp_path: Path, kind: str, mode: str) -> None:
+    """What comes out opens with the same program as what went in, and shows the same."""
+    if mode in ("LA", "RGBA") and kind in ("jpg", "bmp"):
+        pytest.skip(f"{kind} holds no alpha")
+    source = tmp_path / f"x.{kind}"
+    Image.fromarray(photo).convert(mode).save(source)
+    (result,) = restorer.path(source).results
+    assert result.status == "done", result.error
+    assert result.output == str(tmp_path / f"x.srx2.{kind}")
+    restored = pixels(tmp_path / f"x.srx2.{kind}")
+    expected = restorer.frame(read_image(source)).pixels.numpy()
+    if kind in ("png", "tif", "bmp"):
+        assert np.array_equal(restored, expected)
+    assert np.abs(restored[..., 0].astype(int) - expected[..., 0]).mean() < 6
+
+
+def test_sixteen_bits_and_floats_stay_in_files(restorer: Restorer, photo: np.ndarray, tmp_path: Path) -> None:
+    """Science and photography pay for depth; a program that returns eight bits takes it away."""
+    import tifffile
+
+    Image.fromarray(photo[..., 0].astype(np.uint16) * 200).save(tmp_path / "deep.png")
+    tifffile.imwrite(tmp_path / "float.tif", photo.astype(np.float32) / 100, photometric="rgb")
+    summary = restorer.path([tmp_path / "deep.png", tmp_path / "float.tif"])
+    assert [result.status for result in summary.results] == ["done", "done"], summary
+    assert read_image(tmp_path / "deep.srx2.png").depth == "uint16"
+    assert read_image(tmp_path / "float.srx2.tif").depth == "float32"
+    assert pixels(tmp_path / "float.srx2.tif").max() > 2
+    assert any("scaled" in note for note in summary.results[1].notes)
+
+
+def test_nothing_is_overwritten_unless_asked(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """The one result that the user had retouched by hand."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").write_bytes(b"precious")
+    summary = restorer.path(photos, out)
+    assert statuses(summary)["a.png"] == "failed"
+    assert "exists" in summary.results[0].error
+    assert (out / "a.png").read_bytes() == b"precious"
+    assert statuses(restorer.path(photos / "a.png", out, overwrite=True))["a.png"] == "done"
+    assert (out / "a.png").read_bytes() != b"precious"
+
+
+def test_an_input_is_never_a_result(restorer: Restorer, photos: Path) -> None:
+    """-o into the folder of the inputs with -y would destroy the originals."""
+    before = (photos / "a.png").read_bytes()
+    summary = restorer.path(photos, photos, overwrite=True)
+    assert "itself an input" in summary.results[0].error
+    assert (photos / "a.png").read_bytes() == before
+
+
+def test_results_beside_inputs_are_not_enlarged_again(restorer: Restorer, photos: Path) -> None:
+    """Running the same command twice silently turned x4 into x16 elsewhere."""
+    restorer.path(photos)
+    assert (photos / "a.srx2.png").exists()
+    again = restorer.path(photos, resume=True)
+    assert statuses(again) == {"a.png": "skipped", "b.jpg": "skipped", "c.png": "skipped", "e.png": "failed"}
+    assert not list(photos.glob("*.srx2.srx2.*"))
+
+
+def test_two_inputs_for_one_result_start_nothing(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """Whichever came second would have won."""
+    Image.open(photos / "a.png").convert("P").save(photos / "a.gif")
+    with pytest.raises(UsageError, match="both become"):
+        restorer.path(photos, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_resume_does_what_is_left_or_has_changed(make_restorer: Make, photos: Path, tmp_path: Path) -> None:
+    """Skipping by name alone keeps stale results; redoing everything costs the night again."""
+    restorer, out = make_restorer(), tmp_path / "out"
+    restorer.path(photos, out)
+    Image.open(photos / "c.png").rotate(90).save(photos / "c.png")
+    Image.open(photos / "c.png").save(photos / "new.png")
+    (out / "b.jpg").write_bytes((out / "b.jpg").read_bytes()[:-7])
+    summary = restorer.path(photos, out, resume=True)
+    assert statuses(summary) == {
+        "a.png": "skipped",
+        "b.jpg": "done",
+        "c.png": "done",
+        "e.png": "failed",
+        "new.png": "done",
+    }
+    assert np.array_equal(pixels(out / "c.png"), pixels(out / "new.png"))
+    other = make_restorer(scale=3)
+    assert set(statuses(other.path(photos, out, resume=True)).values()) == {"done", "failed"}
+
+
+def test_resume_touches_nothing_that_others_made(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """--resume is not --overwrite."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").write_bytes(b"precious")
+    assert statuses(restorer.path(photos, out, resume=True))["a.png"] == "failed"
+    assert (out / "a.png").read_bytes() == b"precious"
+
+
+KILLED = """
+    import sys, time
+    from pathlib import Path
+    import torch
+    from imagesmith.infer.restore import Restorer
+    torch.set_num_threads(1)
+    restorer = Restorer.load(sys.argv[1], device="cpu", dtype="fp32")
+    def slow(progress):
+        if progress.result:
+            print(progress.result.output, flush=True)
+            time.sleep(0.05)
+    restorer.path(sys.argv[2], sys.argv[3], resume=True, on_progress=slow)
+"""
+
+
+def test_a_killed_run_is_resumed(model_file: Path, photo: np.ndarray, tmp_path: Path) -> None:
+    """SIGKILL at any moment: no half-written picture under a final name, and no finished one done again."""
+    source, out = tmp_path / "many", tmp_path / "out"
+    source.mkdir()
+    for k in range(12):
+        Image.fromarray(np.roll(photo, k, axis=0)).save(source / f"{k:02}.png")
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(model_file), str(source), str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(4):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    finished = {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    assert 4 <= len(finished) < 12
+    restorer = Restorer.load(model_file, device="cpu", dtype="fp32")
+    summary = restorer.path(source, out, resume=True)
+    skipped = [name for name, status in statuses(summary).items() if status == "skipped"]
+    assert len(skipped) >= len(finished) - 1, "at most the picture without its manifest line is done again"
+    assert all((out / name).stat().st_mtime_ns == finished[name] for name in skipped)
+    assert all(pixels(out / f"{k:02}.png").shape == (122, 166, 3) for k in range(12))
+
+
+def test_one_interrupt_stops_between_tiles_and_can_be_resumed(
+    make_restorer: Make, photos: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C must not leave a temporary file, a torn picture or a thread that never ends."""
+    restorer, out = make_restorer(tile=16), tmp_path / "out"
+
+    def interrupt(progress: Progress) -> None:
+        if Path(progress.item).name == "c.png" and progress.result is None and progress.fraction < 1:
+            signal.raise_signal(signal.SIGINT)
+
+    summary = restorer.path(photos, out, on_progress=interrupt)
+    assert summary.cancelled
+    assert summary.exit_code == 130
+    assert statuses(summary) == {"a.png": "done", "b.jpg": "done"}
+    assert sorted(path.name for path in out.iterdir()) == [FILE_NAME, "a.png", "b.jpg"]
+    again = restorer.path(photos, out, resume=True)
+    assert statuses(again) == {"a.png": "skipped", "b.jpg": "skipped", "c.png": "done", "e.png": "failed"}
+
+
+def test_a_second_interrupt_stops_at_once(make_restorer: Make, photos: Path, tmp_path: Path) -> None:
+    """Who presses Ctrl-C twice does not want to wait, and still wants no half-written file."""
+
+    def interrupt(progress: Progress) -> None:
+        if progress.result is None:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        make_restorer(tile=16).path(photos, tmp_path / "out", on_progress=interrupt)
+    assert not list((tmp_path / "out").glob(".*.part"))
+
+
+def test_an_error_of_the_caller_comes_through(make_restorer: Make, photos: Path, tmp_path: Path) -> None:
+    """A progress bar that raises must not leave the writing thread waiting for ever."""
+
+    def bad(progress: Progress) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        make_restorer(tile=16).path(photos, tmp_path / "out", on_progress=bad)
+
+
+def test_an_unexpected_error_is_that_items_error(
+    restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug that one strange picture brings out must not cost the other pictures."""
+    plain = restorer.strips
+
+    def sick(frame: object, **options: object) -> object:
+        if frame.pixels.shape[2] == 1:
+            raise ValueError("a bug")
+        yield from plain(frame, **options)
+
+    monkeypatch.setattr(restorer, "strips", sick)
+    summary = restorer.path(photos, tmp_path / "out")
+    assert statuses(summary) == {"a.png": "done", "b.jpg": "done", "c.png": "failed", "e.png": "failed"}
+    assert summary.results[2].error == "ValueError: a bug"
+    assert not (tmp_path / "out" / "c.png").exists()
+
+
+def test_a_full_disk_is_that_items_error(
+    make_restorer: Make, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing fails in another thread: the computing one must hear of it and go on with the next picture."""
+
+    class Full:
+        def __init__(self, *sizes: object, **options: object) -> None: ...
+
+        def write_rows(self, rows: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        def abandon(self) -> None: ...
+
+    monkeypatch.setattr(batch, "PngWriter", Full)
+    summary = make_restorer(tile=8).path(photos, tmp_path / "out")
+    assert statuses(summary) == {"a.png": "failed", "b.jpg": "done", "c.png": "failed", "e.png": "failed"}
+    assert "disk is full" in summary.results[0].error
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [FILE_NAME, "b.jpg"]
+
+
+def test_a_result_too_large_for_memory_is_refused_in_words(
+    restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's OOM killer explains nothing; PNG needs a few rows only and goes on."""
+    monkeypatch.setattr(batch, "available_memory", lambda: 50_000)
+    summary = restorer.path(photos, tmp_path / "out")
+    assert statuses(summary) == {"a.png": "done", "b.jpg": "failed", "c.png": "done", "e.png": "failed"}
+    assert "-f png" in summary.results[1].error
+
+
+def test_dry_run_says_all_and_writes_nothing(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """What --dry-run promises is what the run does."""
+    planned = restorer.path(photos, tmp_path / "out", dry_run=True)
+    assert not (tmp_path / "out").exists()
+    assert set(statuses(planned).values()) == {"planned", "failed"}
+    done = restorer.path(photos, tmp_path / "out")
+    for one, other in zip(planned.results, done.results, strict=True):
+        assert (one.output, one.out_size) == (other.output, other.out_size)
+
+
+@pytest.mark.parametrize("content", ["nothing", "broken"])
+def test_nothing_usable_is_exit_code_4(restorer: Restorer, tmp_path: Path, content: str) -> None:
+    """A script must be able to tell an empty folder from a full success."""
+    (tmp_path / "in").mkdir()
+    if content == "broken":
+        (tmp_path / "in" / "x.png").write_bytes(b"junk")
+        assert restorer.path(tmp_path / "in", tmp_path / "out").exit_code == 4
+    else:
+        with pytest.raises(NothingUsableError):
+            restorer.path(tmp_path / "in", tmp_path / "out")
+
+
+def test_a_zip_is_restored_beside_itself(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """Archives are how photos travel."""
+    with zipfile.ZipFile(tmp_path / "box.zip", "w") as archive:
+        archive.write(photos / "a.png", "x/a.png")
+    assert restorer.path(tmp_path / "box.zip").exit_code == 0
+    assert pixels(tmp_path / "box.srx2" / "x" / "a.png").shape == (122, 166, 3)
+
+
+def test_a_pipe(restorer: Restorer, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cat a.png | imagesmith restore - > big.png`"""
+
+    class Stream:
+        buffer = io.BytesIO((photos / "a.png").read_bytes())
+
+    class Out:
+        buffer = io.BytesIO()
+
+    monkeypatch.setattr(sys, "stdin", Stream)
+    monkeypatch.setattr(sys, "stdout", Out)
+    assert restorer.path("-").exit_code == 0
+    assert np.array_equal(read_image(Out.buffer.getvalue()).pixels, restorer.frame(read_image(photos / "a.png")).pixels)
+
+
+def test_a_folder_that_cannot_be_made_is_told(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """A file where the folder should be: each picture fails in words, none hangs."""
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError):
+        restorer.path(photos, tmp_path / "out")
+    single = restorer.path(photos / "a.png", tmp_path / "out" / "b.png")
+    assert single.results[0].error_kind == "OutputError"
+
+
+@pytest.mark.slow
+def test_sixteen_megapixels_in_bounded_memory(make_restorer: Make, tmp_path: Path) -> None:
+    """256 megapixels are 768 MB as bytes and 3 GB as floats: held as a whole they end most laptops."""
+    height, width = 4000, 4000
+    noise = np.random.default_rng(0).integers(0, 255, (500, 500, 3), np.uint8)
+    Image.fromarray(np.tile(noise, (8, 8, 1))).save(tmp_path / "large.png")
+    script = textwrap.dedent("""
+        import sys, resource, torch
+        from imagesmith.nets import NetSpec, build_net
+        from imagesmith.zoo import Model, describe
+        from imagesmith.runtime.device import pick_runtime
+        from imagesmith.infer.restore import Restorer
+        spec = NetSpec("compact", {"scale": 4, "blocks": 1})
+        net = build_net(spec)
+        restorer = Restorer(Model(net, describe(net, spec, "toy")), pick_runtime(net, "cpu", sys.argv[3]))
+        (result,) = restorer.path(sys.argv[1], sys.argv[2]).results
+        assert result.status == "done", result
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    """)
+    for dtype in ("bf16", "fp32"):
+        out = tmp_path / f"{dtype}.png"
+        command = [sys.executable, "-c", script, str(tmp_path / "large.png"), str(out), dtype]
+        peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        header = read_header(out, max_pixels=1 << 30)
+        assert (header.width, header.height) == (4 * width, 4 * height)
+        assert peak < 2.5e9, f"{peak / 1e9:.2f} GB resident in {dtype}"

@@ -1,0 +1,87 @@
+"""Names of results: decided before anything is computed, never two for one file."""
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from imagesmith.data.sources import Item
+from imagesmith.errors import UsageError
+from imagesmith.infer.plan import check_distinct, checked_format, plan_jobs
+
+
+def item(name: str, folder: str = "/photos", member: str | None = None) -> Item:
+    return Item(PurePosixPath(name), Path(folder) / (name if member is None else "box.zip"), member)
+
+
+def outputs(items: list[Item], destination: str | None, **options: str) -> list[str]:
+    return [str(job.output) for job in plan_jobs(items, destination, tag=".srx4", **options)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("a.png", {}, "/photos/a.srx4.png"),
+        ("deep/a.jpeg", {}, "/photos/deep/a.srx4.jpeg"),
+        ("a.b.JPG", {}, "/photos/a.b.srx4.jpg"),
+        ("a.gif", {}, "/photos/a.srx4.png"),
+        ("a", {}, "/photos/a.srx4.png"),
+        ("a.png", {"format": "webp"}, "/photos/a.srx4.webp"),
+        ("a.png", {"suffix": "_big"}, "/photos/a_big.png"),
+    ],
+)
+def test_beside_the_input(name: str, options: dict[str, str], expected: str) -> None:
+    """The names users find their results by are part of the interface."""
+    assert outputs([item(name)], None, **options) == [expected]
+
+
+def test_a_folder_mirrors_the_tree(tmp_path: Path) -> None:
+    """Flattening a tree loses pictures of the same name."""
+    names = outputs([item("x/a.png"), item("y/a.png")], str(tmp_path))
+    assert names == [str(tmp_path / "x/a.png"), str(tmp_path / "y/a.png")]
+
+
+def test_members_of_an_archive_go_into_a_folder_of_its_name() -> None:
+    """A thousand members strewn beside the archive are not what anybody wants."""
+    assert outputs([item("x/a.png", member="x/a.png")], None) == ["/photos/box.srx4/x/a.png"]
+
+
+def test_one_picture_may_be_given_its_name() -> None:
+    """`-o big.tif` names file and format in one."""
+    (job,) = plan_jobs([item("a.png")], "/out/big.tif", tag="")
+    assert (str(job.output), job.format) == ("/out/big.tif", "tif")
+
+
+def test_standard_input_goes_to_standard_output() -> None:
+    """A filter in a pipe needs no -o."""
+    (job,) = plan_jobs([Item(PurePosixPath("stdin"), None)], None, tag="")
+    assert (job.output, job.format) == (None, "png")
+
+
+@pytest.mark.parametrize(
+    ("items", "destination", "options"),
+    [
+        ([item("a.png"), item("b.png")], "/out/one.png", {}),
+        ([item("a.png"), item("b.png")], "-", {}),
+        ([item("a.png")], "/out/one.png", {"format": "jpg"}),
+        ([item("a.png"), Item(PurePosixPath("stdin"), None)], None, {}),
+        ([item("a.png")], None, {"suffix": "/../x"}),
+    ],
+)
+def test_contradictions_are_told_at_once(items: list[Item], destination: str | None, options: dict[str, str]) -> None:
+    """Found after an hour, they cost an hour."""
+    with pytest.raises(UsageError, match="expected"):
+        plan_jobs(items, destination, tag=".srx4", **options)
+
+
+def test_two_inputs_for_one_name_are_told_at_once() -> None:
+    """The second would overwrite the first, with exit code 0."""
+    jobs = plan_jobs([item("a.png", "/one"), item("a.gif", "/two")], "/out", tag="")
+    with pytest.raises(UsageError, match=r"would both become '/out/a\.png'"):
+        check_distinct(jobs)
+
+
+def test_formats_are_what_users_call_them() -> None:
+    """jpeg, JPG and .jpg are one; a misspelt one is a mistake of the command, not of the picture."""
+    assert [checked_format(text) for text in ("keep", "jpeg", ".JPG", "tiff")] == ["keep", "jpg", "jpg", "tif"]
+    with pytest.raises(UsageError, match="pgn"):
+        checked_format("pgn")

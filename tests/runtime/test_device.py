@@ -1,0 +1,176 @@
+"""Where a network runs: measured, explained, and never something else than what the user asked for."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from imagesmith.errors import UsageError
+from imagesmith.nets import NetSpec, build_net
+from imagesmith.runtime import device
+from imagesmith.runtime.device import available_memory, pick_runtime, prepare
+
+
+@pytest.fixture(autouse=True)
+def fresh_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_probed", {})
+
+
+def net(**options: int) -> nn.Module:
+    return build_net(NetSpec("compact", {"scale": 2, "width": 8, "blocks": 1, **options}))
+
+
+def seconds_by_candidate(monkeypatch: pytest.MonkeyPatch, table: dict[tuple[torch.dtype, bool], float]) -> list[int]:
+    """Let the probe find the times of `table`; the list that is returned grows by one for each probe."""
+    calls: list[int] = []
+
+    def measure(net: object, place: object, candidates: list) -> dict:
+        calls.append(len(candidates))
+        return {candidate: table[candidate] for candidate in candidates}
+
+    monkeypatch.setattr(device, "_measure", measure)
+    return calls
+
+
+FP32, BF16 = torch.float32, torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("times", "dtype", "channels_last"),
+    [
+        ((10, 50, 5, 50), BF16, True),  # bf16 twice as fast
+        ((10, 50, 9, 50), FP32, True),  # bf16 a little faster: not worth its rounding
+        ((10, 50, 400, 400), FP32, True),  # emulated bf16
+        ((10, 6, 400, 400), FP32, False),  # a depthwise net, slower in channels_last
+        ((10, 6, 5.5, 5.5), FP32, False),  # ... where bf16 is no gain over the better layout
+    ],
+)
+def test_lower_precision_only_for_a_clear_gain(
+    monkeypatch: pytest.MonkeyPatch, times: tuple[float, ...], dtype: torch.dtype, channels_last: bool
+) -> None:
+    """A fixed rule is wrong somewhere: bf16 is four times slower on old CPUs, channels_last on some nets."""
+    candidates = [(FP32, True), (FP32, False), (BF16, True), (BF16, False)]
+    seconds_by_candidate(monkeypatch, {c: t / 1e3 for c, t in zip(candidates, times, strict=True)})
+    runtime = pick_runtime(net(), "cpu")
+    assert (runtime.dtype, runtime.channels_last) == (dtype, channels_last)
+    assert "ms" in runtime.reason
+    assert str(runtime).startswith("cpu ")
+
+
+def test_the_probe_runs_once_for_each_shape_of_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading a model a hundred times must not cost a hundred probes, nor another net get the first one's answer."""
+    probes = seconds_by_candidate(monkeypatch, dict.fromkeys([(d, c) for d in (FP32, BF16) for c in (True, False)], 1))
+    pick_runtime(net(), "cpu")
+    pick_runtime(net(), "cpu")
+    assert len(probes) == 1
+    pick_runtime(net(width=16), "cpu")
+    pick_runtime(net(), "cpu", "fp32")
+    assert len(probes) == 3
+
+
+def test_the_real_probe_leaves_no_trace() -> None:
+    """A probe that leaves one thread, or weights in bf16 behind, makes all that follows slow or wrong."""
+    module = net()
+    before, threads = copy.deepcopy(module.state_dict()), torch.get_num_threads()
+    runtime = pick_runtime(module, "cpu")
+    assert torch.get_num_threads() == threads
+    assert runtime.dtype in (FP32, BF16)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert next(module.parameters()).dtype == FP32
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("fp32", FP32), ("bf16", BF16)])
+def test_what_the_user_chose_is_taken(dtype: str, expected: torch.dtype) -> None:
+    """A table that maps the wish for one precision to another makes every test of it a lie."""
+    runtime = pick_runtime(net(), "cpu", dtype)
+    assert runtime.dtype == expected
+    assert next(prepare(net(), runtime).parameters()).dtype == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "dtype", "word"),
+    [("gpu", "auto", "expected a device"), ("cpu", "int8", "expected a dtype"), ("cpu", "fp16", "fp16")],
+)
+def test_what_cannot_be_is_a_usage_error(place: str, dtype: str, word: str) -> None:
+    """Falling back in silence, a run on 'cuda' takes a night on the CPU."""
+    with pytest.raises(UsageError, match=word):
+        pick_runtime(net(), place, dtype)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_missing_device_is_a_usage_error() -> None:
+    """The message tells which devices there are."""
+    with pytest.raises(UsageError, match="this machine has cpu"):
+        pick_runtime(net(), "cuda")
+
+
+def test_prepare_makes_an_inference_copy() -> None:
+    """Training goes on with the net that was validated: it must keep its mode, precision and gradients."""
+    module = net().train()
+    ready = prepare(module, pick_runtime(module, "cpu", "bf16"))
+    assert not ready.training
+    assert not any(parameter.requires_grad for parameter in ready.parameters())
+    assert module.training
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    x = torch.rand(1, 3, 12, 12)
+    with torch.inference_mode():
+        assert ready(x).dtype == FP32
+        assert (ready(x) - module(x)).abs().max() < 0.05
+
+
+def fake_machine(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+MEMINFO = {"proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:  8000000 kB\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8_192_000_000),
+        (
+            {
+                "proc/self/cgroup": "0::/job\n",
+                "sys/fs/cgroup/job/memory.max": "1000000\n",
+                "sys/fs/cgroup/job/memory.current": "600000\n",
+                "sys/fs/cgroup/job/memory.stat": "anon 1\ninactive_file 100000\n",
+            },
+            500_000,
+        ),
+        (
+            {
+                "proc/self/cgroup": "0::/outer/inner\n",
+                "sys/fs/cgroup/outer/inner/memory.max": "max\n",
+                "sys/fs/cgroup/outer/memory.max": "70000\n",
+                "sys/fs/cgroup/outer/memory.current": "10000\n",
+                "sys/fs/cgroup/outer/memory.stat": "",
+            },
+            60_000,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:cpu:/x\n5:memory:/docker/abc\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "5000000",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "4000000",
+                "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 7\n",
+            },
+            1_000_007,
+        ),
+        ({"proc/self/cgroup": "0::/job\n", "sys/fs/cgroup/job/memory.max": "nonsense"}, 8_192_000_000),
+    ],
+)
+def test_memory_limits_of_containers_count(tmp_path: Path, files: dict[str, str], expected: int) -> None:
+    """In a container the machine's free memory is a promise that ends in a kill without a word."""
+    assert available_memory(fake_machine(tmp_path, MEMINFO | files)) == expected
+
+
+def test_this_machine_has_memory() -> None:
+    """Reading the real files must work too, not only those of the test."""
+    free = available_memory()
+    assert free is None or free > 1 << 20
