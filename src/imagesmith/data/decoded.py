@@ -6,6 +6,7 @@ Pillow's plug-ins are called by class, never through `Image.open`: no decoder ou
 
 import contextlib
 import logging
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -82,6 +83,17 @@ def too_large(name: str, why: object) -> TooLargeError:
     return TooLargeError(f"the {TITLES[name]} file is larger than its decoder takes: {why}")
 
 
+def failure(name: str, error: Exception) -> ImageError:
+    """What an exception of a decoder means; they raise whatever their parsing meets."""
+    if isinstance(error, Image.DecompressionBombError | MemoryError):
+        return too_large(name, error or "there is not enough memory")
+    ended = any(words in str(error).lower() for words in ("truncat", "no more images"))
+    cause = error.__cause__ or error  # Pillow wraps what it meets while it reads a header
+    if ended or isinstance(cause, EOFError | IndexError | struct.error):
+        return truncated(name)
+    return damaged(name, error)
+
+
 _quiet_lock = threading.Lock()
 _quiet_depth = 0
 _quiet_filter: list[tuple] = []
@@ -115,17 +127,11 @@ def load(image: ImageFile.ImageFile, name: str, partial: bool) -> Image.Image:
     """Run the decoder of an opened `image`; with `partial`, a failing one leaves what it had done, the rest is zero."""
     try:
         image.load()
-    except Image.DecompressionBombError as error:
-        raise too_large(name, error) from None
-    except MemoryError:
-        raise too_large(name, f"no memory for {image.width}x{image.height}") from None
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, RuntimeError) as error:
+    except Exception as error:
         core = image._im
-        if partial and isinstance(core, Image.core.ImagingCore):
+        if partial and core is not None:
             return image._new(core)
-        if "truncated" in str(error).lower():
-            raise truncated(name) from None
-        raise damaged(name, error) from None
+        raise failure(name, error) from None
     return image
 
 

@@ -4,6 +4,7 @@ import glob
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -164,5 +165,5 @@ def _read_member(path: Path, member: str) -> bytes:
                 return stream.read(declared + 1)
     except RuntimeError:
         raise ImageError(f"{path}/{member}: is encrypted; unpack the archive first") from None
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, EOFError, KeyError) as error:
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, EOFError, KeyError, zlib.error) as error:
         raise ImageError(f"{path}/{member}: cannot be unpacked ({error}); make the archive again") from None

@@ -11,11 +11,11 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, too_large, truncated
+from imagesmith.data.decoded import Decoded, damaged, failure, load, quiet, to_array, truncated
 from imagesmith.data.frame import Header
 from imagesmith.data.pillow_formats import open_plugin, to_gray_or_rgb
 from imagesmith.data.tiff_writer import DIRECTORIES, TEXT_TAGS
-from imagesmith.errors import FormatError, ImageError, ImagesmithError
+from imagesmith.errors import FormatError, ImageError
 from imagesmith.tensors import Depth
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
@@ -44,10 +44,8 @@ class TiffFile:
             try:
                 tiff = tifffile.TiffFile(io.BytesIO(data))
                 page = tiff.pages[0]
-            except ImagesmithError:
-                raise
-            except Exception as error:  # tifffile fails with whatever its parsing of a hostile header meets
-                raise damaged("tif", error) from None
+            except Exception as error:
+                raise failure("tif", error) from None
             try:
                 frames = len(tiff.pages)
             except Exception:  # a later directory is broken; only the first is wanted
@@ -119,13 +117,11 @@ class TiffFile:
             raise truncated("tif")
         loaded = load(image, "tif", partial)
         if loaded is not image:
-            notes.append("the file ends early or is damaged: what is missing is black")
+            notes.append("the file ends early: what is missing is black")
         if self.header.depth == "uint16" and loaded.im.mode in ("RGB", "RGBA", "CMYK", "LAB"):
             notes.append(f"16-bit {image.mode} read as 8-bit")
         pixels, icc = to_gray_or_rgb(image._new(loaded.im), "tif", icc, notes)
-        if pixels.dtype == np.uint16:
-            pixels = self._as_black_is_zero(pixels)
-        return pixels, icc
+        return (self._scaled(pixels, notes) if pixels.dtype == np.uint16 else pixels), icc
 
     def _ends_early(self) -> bool:
         """Whether a strip or tile lies, in whole or part, behind the end of the file."""
@@ -141,11 +137,9 @@ class TiffFile:
             raise truncated("tif")
         try:
             raw = page.asarray()
-        except MemoryError:
-            raise too_large("tif", f"no memory for {page.imagewidth}x{page.imagelength}") from None
         except Exception as error:  # a codec that is not there, or any fault inside the data
             if "imagecodecs" not in str(error):
-                raise (truncated("tif") if self._ends_early() else damaged("tif", error)) from None
+                raise failure("tif", error) from None
             raw = self._libtiff_pixels()
             if raw is None:
                 return None
@@ -218,15 +212,14 @@ class TiffFile:
                 notes.append("64-bit floats read as 32-bit")
             with np.errstate(over="ignore"):
                 return raw.astype(np.float32)
-        raw = self._as_black_is_zero(raw.astype(np.uint16))
+        top = (1 << bits) - 1
+        raw = raw.astype(np.uint16)
+        if int(self._page.photometric) == _WHITE_IS_ZERO:
+            raw = np.uint16(top) - raw
         if bits < 16:
             notes.append(f"{bits}-bit values stretched to 16 bits")
-            raw = ((raw.astype(np.uint32) * 65535 + ((1 << bits) - 1) // 2) // ((1 << bits) - 1)).astype(np.uint16)
+            raw = ((raw.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
         return raw
-
-    def _as_black_is_zero(self, gray: np.ndarray) -> np.ndarray:
-        top = (1 << int(self._page.bitspersample)) - 1
-        return np.uint16(top) - gray if int(self._page.photometric) == _WHITE_IS_ZERO else gray
 
     def _straight(self, pixels: np.ndarray, notes: list[str]) -> np.ndarray:
         """Divide premultiplied colour by its alpha."""

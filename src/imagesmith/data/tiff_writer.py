@@ -20,7 +20,6 @@ def write_tiff(frame: Frame, stream: BinaryIO, notes: list[str]) -> None:
     meta, channels = frame.meta, frame.pixels.shape[2]
     texts, directories = _exif_parts(meta.exif, notes)
     extra = [(tag, "s", 0, text, True) for tag, text in texts.items()]
-    extra += [(tag, "I", 1, 0, True) for tag in directories]
     if meta.xmp:
         extra.append((_XMP, "B", len(meta.xmp), meta.xmp, True))
     packed = io.BytesIO()
@@ -40,7 +39,8 @@ def write_tiff(frame: Frame, stream: BinaryIO, notes: list[str]) -> None:
         metadata=None,
         software=False,
     )
-    _append_directories(packed, directories)
+    if directories:
+        _append_directories(packed, directories)
     stream.write(packed.getbuffer())
 
 
@@ -72,16 +72,30 @@ def _exif_parts(
 
 
 def _append_directories(packed: io.BytesIO, directories: dict[int, TiffImagePlugin.ImageFileDirectory_v2]) -> None:
-    """Put each directory at the end of a finished TIFF and point its tag there."""
-    if not directories:
-        return
-    with tifffile.TiffFile(packed) as tiff:
-        tags = tiff.pages.first.tags
-        pointers = {tag: tags[tag].valueoffset for tag in directories}
+    """Put `directories` behind a finished little-endian TIFF, and behind them its main directory with tags for them.
+
+    tifffile writes no tags that point to directories. A main directory moved to the end is plain TIFF 6.0.
+    """
+    view = packed.getbuffer()
+    is_big = view[2] == 43
+    number, pointer, entry, pointer_at = ("<Q", "<Q", "<HHQQ", 8) if is_big else ("<H", "<I", "<HHII", 4)
+    (start,) = struct.unpack_from(pointer, view, pointer_at)
+    (count,) = struct.unpack_from(number, view, start)
+    first, size = start + struct.calcsize(number), struct.calcsize(entry)
+    entries = [bytes(view[at : at + size]) for at in range(first, first + count * size, size)]
+    view.release()
     for tag, directory in directories.items():
-        end = packed.seek(0, io.SEEK_END)
-        packed.write(b"\0" * (end % 2))
-        offset = packed.tell()
+        offset = _aligned_end(packed)
+        entries.append(struct.pack(entry, tag, 4, 1, offset))
         packed.write(directory.tobytes(offset))
-        packed.seek(pointers[tag])
-        packed.write(struct.pack("<I", offset))
+    start = _aligned_end(packed)
+    entries.sort(key=lambda raw: raw[:2][::-1])
+    packed.write(struct.pack(number, len(entries)) + b"".join(entries) + struct.pack(pointer, 0))
+    packed.seek(pointer_at)
+    packed.write(struct.pack(pointer, start))
+
+
+def _aligned_end(packed: io.BytesIO) -> int:
+    """The next even position at the end of the stream."""
+    packed.write(b"\0" * (packed.seek(0, io.SEEK_END) % 2))
+    return packed.tell()

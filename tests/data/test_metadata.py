@@ -1,0 +1,72 @@
+"""EXIF and XMP are patched in place, and nonsense in them is survived."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from imagesmith.data import metadata
+
+
+def exif_with(order: str, orientation: int) -> bytes:
+    """Two tags, then a maker's note at a fixed offset that re-serialising would move."""
+    mark = b"II" if order == "<" else b"MM"
+    head = mark + struct.pack(order + "HI", 42, 8) + struct.pack(order + "H", 2)
+    first = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+    second = struct.pack(order + "HHII", 0x927C, 7, 6, 38)
+    return head + first + second + b"\0\0\0\0" + b"secret"
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("value", range(1, 9))
+def test_only_the_orientation_changes(order: str, value: int) -> None:
+    """Makers' notes hold absolute offsets: EXIF written anew loses them."""
+    exif = exif_with(order, value)
+    assert metadata.orientation(exif, None) == value
+    assert metadata.upright_exif(exif) == exif_with(order, 1)
+
+
+@pytest.mark.parametrize("cut", range(0, 44, 3))
+def test_cut_exif_is_no_orientation(cut: int) -> None:
+    """Scanners and editors write broken EXIF; it must not cost the picture."""
+    exif = exif_with("<", 6)[:cut]
+    assert metadata.orientation(metadata.bare_exif(exif), None) in (1, 6)
+    metadata.upright_exif(exif)
+
+
+def test_values_outside_the_range_mean_upright() -> None:
+    """0 and 9 do occur."""
+    assert metadata.orientation(exif_with("<", 0), None) == metadata.orientation(exif_with("<", 9), None) == 1
+
+
+@pytest.mark.parametrize("xmp", [b'<a tiff:Orientation="6"/>', b"<tiff:Orientation>6</tiff:Orientation>"])
+def test_xmp_speaks_where_exif_is_silent(xmp: bytes) -> None:
+    """Both spellings are in use."""
+    assert metadata.orientation(None, xmp) == 6
+    assert metadata.orientation(exif_with("<", 3), xmp) == 3
+    assert metadata.orientation(None, metadata.upright_xmp(xmp)) == 1
+
+
+def test_a_profile_must_fit_the_pixels() -> None:
+    """A CMYK profile on RGB pixels turns the picture black in viewers that believe it."""
+    profile = bytearray(128)
+    profile[16:20], profile[36:40] = b"CMYK", b"acsp"
+    icc, note = metadata.usable_icc(bytes(profile), 3)
+    assert icc is None
+    assert "CMYK" in note
+    profile[16:20] = b"RGB "
+    assert metadata.usable_icc(bytes(profile), 4) == (bytes(profile), None)
+    assert metadata.usable_icc(b"short", 3)[0] is None
+
+
+@pytest.mark.parametrize("dpi", [None, (0, 0), (1, 1), ("a", "b"), (float("nan"), 72), (float("inf"), 72), 3, (72,)])
+def test_nonsense_is_no_resolution(dpi: object) -> None:
+    """Such values reach the writers of other formats and make them fail."""
+    assert metadata.sensible_dpi(dpi) is None
+
+
+def test_turning_is_undone_by_the_inverse() -> None:
+    """6 and 8 are each other's inverse, the others their own."""
+    pixels = np.arange(24).reshape(2, 4, 3)
+    for value, inverse in {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}.items():
+        assert np.array_equal(metadata.turn_upright(metadata.turn_upright(pixels, value), inverse), pixels)

@@ -1,0 +1,144 @@
+"""What the user names becomes items: complete, in order, and never outside the folder that the results go to."""
+
+import io
+import os
+import sys
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+from PIL import Image
+
+from imagesmith.data.files import read_image
+from imagesmith.data.sources import list_items
+from imagesmith.errors import ImageError, NothingUsableError, TooLargeError, UsageError
+
+
+def picture() -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (3, 2), "red").save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png", "sub/c.webp", "sub/deep/d.tif", ".git/e.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(picture())
+    return tmp_path
+
+
+def names(items) -> list[str]:
+    return [str(item.name) for item in items]
+
+
+def test_a_folder_is_sorted_and_counts_what_it_skips(tree: Path) -> None:
+    """The order of a directory differs from machine to machine."""
+    items = list_items([tree], recursive=False)
+    assert names(items) == ["a.JPG", "b.png"]
+    assert items.skipped == 3  # notes.txt, .hidden.png, .git
+
+
+def test_recursion_mirrors_the_tree(tree: Path) -> None:
+    """Two IMG_0001.jpg from two folders must not overwrite each other."""
+    assert names(list_items([tree], recursive=True)) == ["a.JPG", "b.png", "sub/c.webp", "sub/deep/d.tif"]
+
+
+def test_each_picture_once(tree: Path) -> None:
+    """`*.png b.png .` names b.png three times."""
+    items = list_items([tree / "b.png", tree, str(tree / "*.png")], recursive=False)
+    assert names(items) == ["b.png", "a.JPG"]
+
+
+def test_patterns_work_without_a_shell(tree: Path) -> None:
+    """Windows and quoted arguments leave the pattern to the program; a file with brackets is no pattern."""
+    assert names(list_items([str(tree / "**" / "*.tif")], recursive=False)) == ["d.tif"]
+    (tree / "photo[1].png").write_bytes(picture())
+    assert names(list_items([str(tree / "photo[1].png")], recursive=False)) == ["photo[1].png"]
+
+
+def test_links_in_a_circle_end(tree: Path) -> None:
+    """A backup folder that links to its own parent is walked for ever."""
+    (tree / "sub" / "loop").symlink_to(tree, target_is_directory=True)
+    (tree / "dangling.png").symlink_to(tree / "nowhere.png")
+    assert names(list_items([tree], recursive=True)) == ["a.JPG", "b.png", "sub/c.webp", "sub/deep/d.tif"]
+
+
+@pytest.mark.parametrize("recursive", [True, False])
+def test_nothing_to_do_is_said(tmp_path: Path, recursive: bool) -> None:
+    """Success with zero pictures is a failure that nobody notices."""
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(NothingUsableError, match="1 other files"):
+        list_items([tmp_path], recursive=recursive)
+
+
+def test_a_misspelt_name_is_a_usage_error(tmp_path: Path) -> None:
+    """And it names what was typed."""
+    with pytest.raises(UsageError, match="phto"):
+        list_items([tmp_path / "phto.png"], recursive=False)
+
+
+def test_an_unreadable_folder_says_so(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root reads everything, so the refusal is played."""
+    real = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(NothingUsableError, match="Permission denied"):
+        list_items([tree / "sub"], recursive=True)
+    assert names(list_items([tree], recursive=True)) == ["a.JPG", "b.png"]
+
+
+def archive(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, content in members.items():
+            target.writestr(name, content)
+    return path
+
+
+def test_archives_are_read_member_by_member(tmp_path: Path) -> None:
+    """Members are items like files."""
+    members = {"b/two.png": picture(), "a.png": picture(), "readme.txt": b"", "__MACOSX/a.png": b"", "b/": b""}
+    items = list_items([archive(tmp_path / "set.zip", members)], recursive=False)
+    assert names(items) == ["a.png", "b/two.png"]
+    assert items.skipped == 2
+    assert read_image(items[1].read()).pixels.shape == (2, 3, 3)
+    assert str(items[1]).endswith("set.zip/b/two.png")
+
+
+def test_no_member_leads_out_of_the_output_folder(tmp_path: Path) -> None:
+    """Zip slip: ../../.bashrc as a member name."""
+    names_out = ["../up.png", "a/../../up.png", "/etc/root.png", "C:/windows.png", "..\\back.png"]
+    path = archive(tmp_path / "slip.zip", {**dict.fromkeys(names_out, picture()), "fine.png": picture()})
+    items = list_items([path], recursive=False)
+    assert names(items) == ["fine.png"]
+    assert items.skipped == len(names_out)
+
+
+def test_zip_bombs_and_broken_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The declared size is checked before a byte is unpacked; damage is an error of that item only."""
+    path = archive(tmp_path / "bomb.zip", {"a.png": bytes(5 << 20)})
+    monkeypatch.setattr("imagesmith.data.sources._MOST_MEMBER_BYTES", 1 << 20)
+    with pytest.raises(TooLargeError, match="declares 5 MiB"):
+        list_items([path], recursive=False)[0].read()
+    monkeypatch.undo()
+    data = bytearray(path.read_bytes())
+    data[60] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=r"bomb\.zip"):
+        list_items([path], recursive=False)[0].read()
+    path.write_bytes(b"PK\3\4 not really")
+    with pytest.raises(ImageError, match="not a readable zip"):
+        list_items([path], recursive=False)
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cat a.png | imagesmith restore -`."""
+    (item,) = list_items(["-"], recursive=False)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(picture())))
+    assert item.name == PurePosixPath("stdin")
+    assert read_image(item.read()).pixels.shape == (2, 3, 3)

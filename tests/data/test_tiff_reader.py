@@ -1,0 +1,183 @@
+"""TIFF in its many layouts: every depth, plane order, compression and predictor gives the numbers that were stored."""
+
+import io
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from imagesmith.data.files import read_header, read_image
+from imagesmith.data.tiff_reader import TiffFile
+from imagesmith.errors import FormatError, ImageError, TruncatedError
+
+
+def stored(pixels: np.ndarray, **options: object) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels, metadata=None, **options)
+    return stream.getvalue()
+
+
+def noise(*shape: int, dtype: type = np.uint16) -> np.ndarray:
+    values = np.random.default_rng(3).random(shape)
+    return values.astype(dtype) if dtype in (np.float32, np.float64) else (values * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("tile", [None, (16, 32)])
+@pytest.mark.parametrize("compression", [None, "adobe_deflate"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_rgb_layouts(byteorder: str, planar: bool, tile, compression, dtype: type) -> None:
+    """Planes taken for interleaved samples look like three small grey pictures."""
+    pixels = noise(37, 51, 3, dtype=dtype)
+    data = stored(
+        np.moveaxis(pixels, 2, 0) if planar else pixels,
+        photometric="rgb",
+        planarconfig="separate" if planar else "contig",
+        byteorder=byteorder,
+        tile=tile,
+        compression=compression,
+        predictor=bool(compression) and dtype is not np.float32,
+    )
+    assert np.array_equal(read_image(data).pixels.numpy(), pixels)
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("tile", [None, (16, 32)])
+@pytest.mark.parametrize("predictor", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_the_way_through_libtiff_gives_the_same(planar: bool, tile, predictor: bool, dtype: type) -> None:
+    """Deep LZW files go through libtiff as gray; deflate files allow the comparison with tifffile."""
+    if dtype is np.float32 and predictor:
+        pytest.skip("needs a floating-point predictor")
+    pixels = noise(37, 51, 4, dtype=dtype)
+    data = stored(
+        np.moveaxis(pixels, 2, 0) if planar else pixels,
+        photometric="rgb",
+        extrasamples=["unassalpha"],
+        planarconfig="separate" if planar else "contig",
+        tile=tile,
+        compression="adobe_deflate",
+        predictor=predictor,
+        byteorder="<",
+    )
+    assert np.array_equal(TiffFile(data)._libtiff_pixels(), pixels)
+
+
+def test_lzw_of_16_bit_colour_keeps_16_bits() -> None:
+    """The commonest compression of scans, which Pillow alone reduces to 8 bits."""
+    pixels = noise(24, 32, 3)
+    encoder = av.CodecContext.create("tiff", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.options = 32, 24, "rgb48le", {"compression_algo": "lzw"}
+    encoder.time_base = Fraction(1)
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb48le")
+    packets = [*encoder.encode(frame), *encoder.encode(None)]
+    back = read_image(b"".join(bytes(packet) for packet in packets))
+    assert back.depth == "uint16"
+    assert np.array_equal(back.pixels.numpy(), pixels)
+
+
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_gray_of_16_bits_may_be_inverted(white_is_zero: bool) -> None:
+    """X-rays are often stored with white as zero; read as they are they come out as negatives."""
+    pixels = noise(9, 7)
+    data = stored(pixels, photometric="miniswhite" if white_is_zero else "minisblack")
+    assert np.array_equal(read_image(data).pixels[..., 0].numpy(), 65535 - pixels if white_is_zero else pixels)
+
+
+def test_a_dark_16_bit_picture_stays_16_bit() -> None:
+    """Depth guessed from the brightest pixel makes dark scans 257 times too bright."""
+    pixels = np.full((4, 5), 200, np.uint16)
+    back = read_image(stored(pixels))
+    assert back.depth == "uint16"
+    assert (back.pixels == 200).all()
+
+
+def test_twelve_bits_are_stretched() -> None:
+    """4095 is white: kept as it is, a 12-bit scan is nearly black."""
+    values = np.array([[0, 1, 2048, 4095]], np.uint16)
+    packed = bytearray()
+    for first, second in values.reshape(-1, 2).tolist():
+        packed += bytes((first >> 4, (first & 15) << 4 | second >> 8, second & 255))
+    image = Image.new("I;16", (4, 1))
+    stream = io.BytesIO()
+    image.save(stream, "TIFF")
+    data = bytearray(stream.getvalue())
+    page = tifffile.TiffFile(io.BytesIO(bytes(data))).pages[0]
+    at = page.tags[258].valueoffset
+    data[at : at + 2] = (12).to_bytes(2, "little")
+    start = page.dataoffsets[0]
+    data[start : start + 6] = packed
+    at = page.tags[279].valueoffset
+    data[at : at + 4] = (6).to_bytes(4, "little")
+    back = read_image(bytes(data))
+    assert back.depth == "uint16"
+    assert back.pixels[0, :, 0].tolist() == [0, 16, 32776, 65535]
+    assert any("12-bit" in note for note in back.meta.notes)
+
+
+def test_float_values_are_kept_and_must_be_finite() -> None:
+    """High dynamic range lies above 1; a NaN would spread through the network to every pixel near it."""
+    pixels = noise(6, 5, 3, dtype=np.float32) * 40 - 3
+    assert np.array_equal(read_image(stored(pixels, photometric="rgb")).pixels.numpy(), pixels)
+    pixels[2, 3, 1] = np.nan
+    with pytest.raises(ImageError, match="1 that are NaN"):
+        read_image(stored(pixels, photometric="rgb"))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint32, np.int32, np.float64])
+def test_wide_numbers_become_float_with_their_values(dtype: type) -> None:
+    """Elevation models and CT slices: scaling them to 0..1 would lose their unit."""
+    pixels = (noise(6, 5, dtype=np.float32) * 30000).astype(dtype)
+    back = read_image(stored(pixels))
+    assert back.depth == "float32"
+    assert np.array_equal(back.pixels[..., 0].numpy(), pixels.astype(np.float32))
+    assert back.meta.notes
+
+
+def test_premultiplied_alpha_is_divided_out() -> None:
+    """Taken for straight alpha, every soft edge gets a dark rim."""
+    straight = np.array([[[40000, 20000, 1000, 32768], [65535, 0, 0, 65535], [9, 9, 9, 0]]], np.uint16)
+    alpha = straight[..., 3:].astype(np.float64) / 65535
+    mixed = np.concatenate((np.rint(straight[..., :3] * alpha), straight[..., 3:]), axis=2).astype(np.uint16)
+    back = read_image(stored(mixed, photometric="rgb", extrasamples=["assocalpha"])).pixels.numpy()
+    assert np.abs(back[0, :2].astype(int) - straight[0, :2]).max() <= 1
+    assert back[0, 2].tolist() == [0, 0, 0, 0]
+
+
+def test_first_of_several_pages() -> None:
+    """A fax of three pages gives one picture, and says so."""
+    pages = noise(3, 8, 9, dtype=np.uint8)
+    back = read_image(stored(pages, photometric="minisblack"))
+    assert np.array_equal(back.pixels[..., 0].numpy(), pages[0])
+    assert "first of 3 pages" in back.meta.notes
+    assert read_header(stored(pages, photometric="minisblack")).frames == 3
+
+
+def test_extra_bands_are_dropped_and_said() -> None:
+    """Near infrared as a fourth band is no alpha."""
+    pixels = noise(5, 6, 5)
+    back = read_image(stored(pixels, photometric="rgb", extrasamples=["unspecified", "unspecified"]))
+    assert np.array_equal(back.pixels.numpy(), pixels[..., :3])
+    assert any("extra samples" in note for note in back.meta.notes)
+
+
+def test_absurd_numbers_are_refused_before_memory_is_taken() -> None:
+    """A 300-byte file that declares tiles of two gigapixels."""
+    data = bytearray(stored(noise(32, 32, dtype=np.uint8), tile=(16, 16), photometric="minisblack"))
+    page = tifffile.TiffFile(io.BytesIO(bytes(data))).pages[0]
+    for tag in (322, 323):
+        at = page.tags[tag].valueoffset
+        data[at : at + 2] = (65520).to_bytes(2, "little")
+    with pytest.raises((ImageError, FormatError), match="tiles of 65520x65520"):
+        read_image(bytes(data))
+
+
+def test_a_strip_behind_the_end_is_a_cut_file() -> None:
+    """The directory often comes first and survives the cut."""
+    data = stored(noise(64, 64, 3), photometric="rgb", rowsperstrip=8)
+    with pytest.raises(TruncatedError):
+        read_image(data[: len(data) // 2])
