@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Depth = Literal["uint8", "uint16", "float32"]
 DEPTH_MAX: dict[Depth, int] = {"uint8": 255, "uint16": 65535, "float32": 1}
@@ -71,17 +72,18 @@ def _cubic(x: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _resize_matrix(n_in: int, n_out: int, scale: float) -> Tensor:
-    """(n_out, n_in) float64: the weights of MATLAB's imresize(..., 'bicubic') along one axis, edges replicated."""
+def _taps(n_in: int, n_out: int, scale: float) -> tuple[Tensor, Tensor]:
+    """Which inputs each output of MATLAB's imresize(..., 'bicubic') sums along one axis, and their float64 weights.
+
+    Both (n_out, taps); indices beyond an edge name the edge (replication).
+    """
     stretch = min(scale, 1.0)  # below 1 the kernel is widened: MATLAB's antialiasing
     width = 4.0 / stretch
-    centre = (torch.arange(1, n_out + 1, dtype=torch.float64)) / scale + 0.5 * (1 - 1 / scale)
+    centre = torch.arange(1, n_out + 1, dtype=torch.float64) / scale + 0.5 * (1 - 1 / scale)
     first = torch.floor(centre - width / 2)
     taps = first[:, None] + torch.arange(math.ceil(width) + 2, dtype=torch.float64)
     weights = _cubic((centre[:, None] - taps) * stretch)
-    weights /= weights.sum(dim=1, keepdim=True)
-    columns = (taps.long() - 1).clamp_(0, n_in - 1)
-    return torch.zeros(n_out, n_in, dtype=torch.float64).scatter_add_(1, columns, weights)
+    return (taps.long() - 1).clamp_(0, n_in - 1), weights / weights.sum(dim=1, keepdim=True)
 
 
 def imresize(x: Tensor, scale: float) -> Tensor:
@@ -93,9 +95,12 @@ def imresize(x: Tensor, scale: float) -> Tensor:
     """
     y = x.double()
     for axis in (-2, -1):
-        size = y.shape[axis]
-        matrix = _resize_matrix(size, math.ceil(size * scale - 1e-9), float(scale)).to(y.device)
-        y = matrix @ y if axis == -2 else y @ matrix.T
+        lines = y.movedim(axis, 0)
+        n_in = lines.shape[0]
+        indices, weights = (part.to(x.device) for part in _taps(n_in, math.ceil(n_in * scale - 1e-9), float(scale)))
+        # a weighted sum of rows of a table is what an embedding bag computes, without a copy for each tap
+        sums = F.embedding_bag(indices, lines.reshape(n_in, -1), per_sample_weights=weights, mode="sum")
+        y = sums.view(-1, *lines.shape[1:]).movedim(0, axis)
         if x.dtype == torch.uint8:
             y = y.add_(0.5).floor_().clamp_(0, 255)
-    return y.to(x.dtype)
+    return y.to(x.dtype).contiguous()

@@ -81,39 +81,32 @@ class DegradedPatches(Dataset[Pair]):
     def __init__(
         self, photos: list[Tensor], chain: Chain, *, patch_px: int, shrink: tuple[float, ...], seed: int
     ) -> None:
-        self.photos, self.chain = photos, chain
+        self.chain, self.seed = chain, seed
         self.target_px = patch_px * chain.scale
-        self.shrink, self.seed = shrink, seed
-        self._areas = torch.tensor([float(photo[0].numel()) for photo in photos]).cumsum(0)
+        self.crop_px = self.target_px + 2 * chain.context_px
+        # shrunk once, here: done per patch it would cost more than all the rest of a patch
+        self._pools = [[_shrunk(photo, factor, self.crop_px) for photo in photos] for factor in shrink]
+        self._areas = [torch.tensor([float(photo[0].numel()) for photo in pool]).cumsum(0) for pool in self._pools]
 
     def __getitem__(self, index: int) -> Pair:
         rng = generator_for(self.seed, index)
-        photo = self.photos[int(torch.searchsorted(self._areas, _uniform(rng) * self._areas[-1]))]
-        factor = self.shrink[int(_uniform(rng) * len(self.shrink))]
-        context = self.chain.context_px
-        clean = self._crop(photo, self.target_px + 2 * context, factor, rng)
-        clean = _flip_and_rotate(clean, int(_uniform(rng) * 8))
+        pool = int(_uniform(rng) * len(self._pools))
+        areas = self._areas[pool]
+        photo = self._pools[pool][int(torch.searchsorted(areas, _uniform(rng) * areas[-1]))]
+        clean = _flip_and_rotate(self._crop(photo, rng), int(_uniform(rng) * 8))
         degraded = self.chain(to_float(clean, "uint8"), rng)
+        context, scale = self.chain.context_px, self.chain.scale
         target = _trim(clean, context, self.target_px)
-        degraded = _trim(degraded, context // self.chain.scale, self.target_px // self.chain.scale)
+        degraded = _trim(degraded, context // scale, self.target_px // scale)
         return degraded.contiguous(), to_float(target, "uint8")
 
-    def _crop(self, photo: Tensor, size_px: int, factor: float, rng: torch.Generator) -> Tensor:
-        """A random `size_px` square of the photograph shrunk by `factor`; reflected where the photograph ends."""
-        height, width = photo.shape[1:]
-        factor = min(1.0, max(factor, size_px / min(height, width)))
-        source_px = min(round(size_px / factor), height, width)
-        top = int(_uniform(rng) * (height - source_px + 1))
-        left = int(_uniform(rng) * (width - source_px + 1))
-        crop = photo[:, top : top + source_px, left : left + source_px]
-        if source_px > size_px:
-            crop = imresize(crop, size_px / source_px)
-        if crop.shape[1] < size_px:  # the photograph holds the patch but not all of its context
-            missing = size_px - crop.shape[1]
-            before = missing // 2
-            padding = (before, missing - before, before, missing - before)
-            crop = torch.nn.functional.pad(crop.float()[None], padding, mode="reflect")[0].to(torch.uint8)
-        return crop
+    def _crop(self, photo: Tensor, rng: torch.Generator) -> Tensor:
+        """A random square of `crop_px`; mirrored where the photograph holds the patch but not all of its context."""
+        height, width = (min(size, self.crop_px) for size in photo.shape[1:])
+        top = int(_uniform(rng) * (photo.shape[1] - height + 1))
+        left = int(_uniform(rng) * (photo.shape[2] - width + 1))
+        crop = photo[:, top : top + height, left : left + width]
+        return crop[:, _mirrored(height, self.crop_px)][:, :, _mirrored(width, self.crop_px)]
 
 
 def degrade_whole(photo: Tensor, chain: Chain, index: int) -> Pair:
@@ -121,6 +114,18 @@ def degrade_whole(photo: Tensor, chain: Chain, index: int) -> Pair:
     height, width = (size // chain.scale * chain.scale for size in photo.shape[1:])
     target = to_float(photo[:, :height, :width], "uint8")
     return chain(target, generator_for(index))[None], target[None]
+
+
+def _shrunk(photo: Tensor, factor: float, least_px: int) -> Tensor:
+    """The photograph shrunk by `factor`, but not below `least_px` a side."""
+    factor = max(factor, least_px / min(photo.shape[1:]))
+    return imresize(photo, factor) if factor < 1 else photo
+
+
+def _mirrored(size: int, wanted: int) -> Tensor:
+    """Indices that lengthen `size` pixels to `wanted` by mirroring at both ends, the original in the middle."""
+    index = (torch.arange(wanted) - (wanted - size) // 2) % max(1, 2 * (size - 1))
+    return torch.minimum(index, max(1, 2 * (size - 1)) - index)
 
 
 def _uniform(rng: torch.Generator) -> float:
