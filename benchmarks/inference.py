@@ -1,6 +1,6 @@
 """The network alone: sr-x4 on 180x320 pixels, in turns with RLFN's layer shapes and with its own bare convolutions.
 
-    python benchmarks/inference.py [--model NAME|FILE] [--threads 2] [--rounds 40]
+    python benchmarks/inference.py [--model NAME|FILE] [--device cpu] [--threads 2] [--rounds 40]
 
 Every network runs the best way this machine has for it: contiguous and channels_last are both timed, the faster counts.
 """
@@ -26,18 +26,31 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 HEIGHT, WIDTH = 180, 320
 
 
-def candidates(net: nn.Module, rlfn: nn.Module, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+def candidates(
+    net: nn.Module, rlfn: nn.Module, device: torch.device, dtype: torch.dtype
+) -> dict[str, Callable[[], object]]:
     """Every way to run: {"ours contiguous": ..., "rlfn contiguous": ..., "limit contiguous": ..., ...}."""
     ways: dict[str, Callable[[], object]] = {}
     for layout, memory_format in LAYOUTS.items():
-        runtime = Runtime(torch.device("cpu"), dtype, layout == "channels_last", compiled=False, reason="benchmark")
+        runtime = Runtime(device, dtype, layout == "channels_last", compiled=False, reason="benchmark")
         ours = prepare(net, runtime)
-        peer = copy.deepcopy(rlfn).to(dtype=dtype, memory_format=memory_format)
-        x = torch.rand(1, 3, HEIGHT, WIDTH).to(memory_format=memory_format)
-        ways[f"ours {layout}"] = functools.partial(ours, x)
-        ways[f"rlfn {layout}"] = functools.partial(peer, x.to(dtype))
-        ways[f"limit {layout}"] = bare_convolutions(ours, x)
+        peer = copy.deepcopy(rlfn).to(device, dtype, memory_format=memory_format)
+        x = torch.rand(1, 3, HEIGHT, WIDTH).to(device, memory_format=memory_format)
+        ways[f"ours {layout}"] = finished(functools.partial(ours, x), device)
+        ways[f"rlfn {layout}"] = finished(functools.partial(peer, x.to(dtype)), device)
+        ways[f"limit {layout}"] = finished(bare_convolutions(ours, x), device)
     return ways
+
+
+def finished(call: Callable[[], object], device: torch.device) -> Callable[[], None]:
+    """The call together with the wait for its last kernel."""
+
+    def run() -> None:
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return run
 
 
 def bare_convolutions(net: nn.Module, x: Tensor) -> Callable[[], object]:
@@ -68,10 +81,10 @@ def macs(net: nn.Module) -> int:
     return sum(conv.weight.numel() for conv in net.modules() if isinstance(conv, nn.Conv2d)) * HEIGHT * WIDTH
 
 
-def measure(net: nn.Module, rlfn: nn.Module, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
+def measure(net: nn.Module, rlfn: nn.Module, device: torch.device, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
     """Spreads of all ways, and the three that count."""
     with torch.inference_mode():
-        seconds = take_turns(candidates(net, rlfn, dtype), rounds=rounds, warm_up=3)
+        seconds = take_turns(candidates(net, rlfn, device, dtype), rounds=rounds, warm_up=3)
     spreads = {name: spread(values) for name, values in seconds.items()}
     best = {
         who: min((f"{who} {layout}" for layout in LAYOUTS), key=lambda name: spreads[name]["median"])
@@ -90,20 +103,23 @@ def measure(net: nn.Module, rlfn: nn.Module, dtype: torch.dtype, rounds: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="sr-x4", help="shipped name, weight file or run folder")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    device = torch.device(options.device)
     model, rlfn = load_model(options.model), Rlfn().eval()
     result: dict[str, Any] = {
         "what": f"{model.card.name}, {HEIGHT}x{WIDTH} -> x{model.card.scale}, network only",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "environment": environment(options.threads),
         "parameters": {"ours": model.card.params, "rlfn": sum(p.numel() for p in rlfn.parameters())},
     }
     for name, dtype in DTYPES.items():
-        result[name] = measured = measure(model.net, rlfn, dtype, options.rounds)
+        result[name] = measured = measure(model.net, rlfn, device, dtype, options.rounds)
         for who, way in measured["best"].items():
             print(f"{name} {who:6} {1000 * measured['seconds'][way]['median']:8.1f} ms  {way}")
         print(

@@ -131,7 +131,7 @@ def _subject(restorer: Restorer | str | Path, scale: int | None, device: str, dt
         raise UsageError(f"'{restorer.card.name}' enlarges by {restorer.scale}, got scale={scale}; leave the scale out")
     facts["runtime"] = str(restorer.runtime)
     chosen = restorer
-    return _Subject(chosen.card.name, chosen.scale, lambda frame, _: chosen(frame), facts)
+    return _Subject(chosen.card.name, chosen.scale, lambda frame, _: chosen.frame(frame), facts)
 
 
 def _nearest(x: Tensor, scale: int) -> Tensor:
