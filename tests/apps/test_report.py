@@ -77,8 +77,8 @@ def test_every_stage_can_be_worked_without_a_mouse(page: str) -> None:
 def test_a_loss_is_shown_as_one(page: str) -> None:
     """The accident: a page that can only praise."""
     assert "+1.00" in page
-    assert '<span class="loss">-0.75 dB</span>' in page
-    assert '<span class="loss">-1.00 dB</span>' in page
+    assert '<span class="loss">−0.75 dB</span>' in page
+    assert '<span class="loss">−1.00 dB</span>' in page
 
 
 def test_titles_and_facts_are_escaped_and_the_markup_closes(page: str) -> None:

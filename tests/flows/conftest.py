@@ -1,8 +1,9 @@
-"""The real command in a process of its own, on small real photographs, with a small untrained model."""
+"""The real command on small real photographs, with a small untrained model: in a process of its own, or in this one."""
 
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,31 @@ import skimage
 import torch
 from PIL import Image
 
+from imagesmith.apps.cli import main
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.zoo import describe, save_model
 
 PHOTOS = Path(skimage.__file__).parent / "data"
 
-Run = Callable[..., subprocess.CompletedProcess]
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def was_refused(self, code: int, *words: str) -> None:
+        """Assert that it ended with `code` and one clear message of at most three lines that holds `words`."""
+        assert self.code == code, self.err
+        assert "Traceback" not in self.err
+        assert 1 <= len(self.err.strip().splitlines()) <= 3, self.err
+        for word in words:
+            assert word in self.err, self.err
+
+
+Call = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +50,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder with two photographs, one of them in a subfolder, and a file that is no picture."""
-    folder = tmp_path / "photos"
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder `photos` of the folder the test works in: two photographs, one in a subfolder, and a text file."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("photos")
     (folder / "more").mkdir(parents=True)
     with Image.open(PHOTOS / "astronaut.png") as image:
         image.crop((100, 40, 137, 69)).save(folder / "face.png", dpi=(300, 300))
@@ -43,36 +64,25 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Runs `imagesmith ARGS...` in the test's own folder; keywords go to `subprocess.run`."""
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Call:
+    """Runs `imagesmith ARGS...` in this process, which is quick; only text can pass its standard streams."""
 
-    def run(*args: str | Path, **options: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-W", "error", "-m", "imagesmith", *map(str, args)]
-        given = {
-            "capture_output": True,
-            "text": True,
-            "timeout": 60,
-            "check": False,
-            "cwd": tmp_path,
-            "stdin": subprocess.DEVNULL,
-        }
-        if "input" in options:
-            del given["stdin"]
-        return subprocess.run(command, **(given | options))  # type: ignore[call-overload]  # noqa: PLW1510
+    def call(*args: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["imagesmith", *map(str, args)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        return Done(left.value.code or 0, *capsys.readouterr())  # type: ignore[arg-type]
 
-    return run
+    return call
 
 
-@pytest.fixture
-def refused() -> Callable[..., None]:
-    """Asserts that a run ended with `code` and one clear message that holds `words`, and without a traceback."""
+def spawn(*args: str | Path, **options: object) -> subprocess.CompletedProcess:
+    """Runs `imagesmith ARGS...` in a process of its own; keywords go to `subprocess.run`."""
+    command = [sys.executable, "-W", "error", "-m", "imagesmith", *map(str, args)]
+    return subprocess.run(command, capture_output=True, timeout=120, check=False, **options)  # type: ignore[call-overload]
 
-    def refused(done: subprocess.CompletedProcess, code: int, *words: str) -> None:
-        said = done.stderr if isinstance(done.stderr, str) else done.stderr.decode()
-        assert done.returncode == code, said
-        assert "Traceback" not in said
-        assert 1 <= len(said.strip().splitlines()) <= 3, said
-        for word in words:
-            assert word in said, said
 
-    return refused
+@pytest.fixture(name="spawn")
+def _spawn() -> Callable[..., subprocess.CompletedProcess]:
+    return spawn

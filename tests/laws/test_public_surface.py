@@ -1,11 +1,12 @@
 """The public names, and that asking for none of them costs nothing."""
 
-import importlib
 import inspect
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import imagesmith
 
@@ -14,20 +15,24 @@ REGENERATE = "python tests/laws/test_public_surface.py"
 
 
 def surface() -> dict[str, str]:
-    """Every public name with its signature, as a user can call it (values and modules by their kind)."""
+    """Every public name, and every public method of the classes among them, with its parameters."""
+    found = {}
+    for name in sorted(imagesmith.__all__):
+        value = getattr(imagesmith, name)
+        if inspect.isclass(value) and not issubclass(value, Exception):
+            found[name] = f"class{_parameters(value)}"
+            for method, function in inspect.getmembers(value, callable):
+                if not method.startswith("_") or method == "__call__":
+                    found[f"{name}.{method}"] = _parameters(function)
+        elif callable(value):
+            found[name] = "exception" if inspect.isclass(value) else f"function{_parameters(value)}"
+        else:
+            found[name] = next(kind.__name__ for kind in (Mapping, ModuleType, str) if isinstance(value, kind))
+    return found
 
-    def spelled(value: object) -> str:
-        if inspect.ismodule(value):
-            return "module"
-        if inspect.isclass(value):
-            return "class" + ("" if issubclass(value, Exception) else _parameters(value))
-        return "function" + _parameters(value) if callable(value) else type(value).__name__
 
-    return {name: spelled(getattr(imagesmith, name)) for name in sorted(imagesmith.__all__)}
-
-
-def _parameters(value: object) -> str:
-    return "(" + ", ".join(inspect.signature(value).parameters) + ")"  # pyright: ignore[reportArgumentType]
+def _parameters(value: Callable) -> str:
+    return "(" + ", ".join(inspect.signature(value).parameters) + ")"
 
 
 def test_public_names_are_frozen() -> None:
@@ -57,5 +62,4 @@ def test_unknown_names_are_attribute_errors() -> None:
 
 
 if __name__ == "__main__":
-    importlib.invalidate_caches()
     FROZEN.write_text(json.dumps(surface(), indent=2) + "\n")

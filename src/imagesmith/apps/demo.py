@@ -106,7 +106,7 @@ def _enlarge(target: Tensor, restorer: Restorer, stem: Path) -> Enlargement:
     bicubic = imresize(small, scale)
     frame = _frame(small)
     start = time.perf_counter()
-    restored = restorer(frame).pixels.permute(2, 0, 1)
+    restored = restorer.frame(frame).pixels.permute(2, 0, 1)
     seconds = time.perf_counter() - start
     return Enlargement(
         scale=scale,
@@ -139,9 +139,12 @@ def _facts(restorers: list[Restorer]) -> dict[str, str]:
     facts = {"Recipe": RECIPE}
     for restorer in restorers:
         card = restorer.card
-        facts[f"Network for ×{card.scale}"] = (
-            f"{card.name}: {card.params:,} parameters, {card.licence}, {card.train_data}"
+        known = (
+            f"{card.name}, {card.params:,} parameters",
+            card.train_data and f"trained on {card.train_data}",
+            card.licence,
         )
+        facts[f"Network for ×{card.scale}"] = "; ".join(filter(None, known))
         facts[f"Computed for ×{card.scale}"] = str(restorer.runtime)
     facts["Time"] = "Seconds for one picture in memory, without reading and writing files."
     facts["Machine"] = (

@@ -64,11 +64,7 @@ def write_report(path: Path, photos: Sequence[Photo], facts: Mapping[str, str]) 
     """Write the page; `facts` are the terms and descriptions of its section on how the pictures were made."""
     gains = mean_gains(photos)
     scale, gain = next(iter(gains.items()))
-    judged = (
-        f"{gain:+.2f}\u00a0dB over bicubic at ×{scale}"
-        if gain > 0
-        else f"{gain:+.2f}\u00a0dB against bicubic at ×{scale}"
-    )
+    judged = f"{_signed(gain)}\u00a0dB {'over' if gain > 0 else 'against'} bicubic at ×{scale}"
     template = Template(resources.files("imagesmith.apps").joinpath("report.html").read_text("utf-8"))
     page = template.substitute(
         version=escape(__version__),
@@ -140,7 +136,11 @@ def _caption(each: Enlargement, photo: Photo) -> str:
 
 
 def _gain(gain: float) -> str:
-    return f'<span class="{"gain" if gain > 0 else "loss"}">{gain:+.2f} dB</span>'
+    return f'<span class="{"gain" if gain > 0 else "loss"}">{_signed(gain)} dB</span>'
+
+
+def _signed(gain: float) -> str:
+    return f"{gain:+.2f}".replace("-", "−")  # a minus as long as its plus
 
 
 def _rows(photos: Sequence[Photo], gains: Mapping[int, float]) -> Iterator[str]:
