@@ -236,24 +236,19 @@ def test_two_processes_equal_one(photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_sigkill_at_random_moments_loses_only_what_is_since_the_last_checkpoint(photos, tmp_path):
+def test_sigkill_at_20_random_moments_loses_only_what_is_since_the_last_checkpoint(photos, tmp_path):
     """Power cuts do not wait for a safe moment."""
-    changes = ("run.images=4000", "run.checkpoint_minutes=0.002", "run.validations=10", "run.batch=8")
+    changes = ("run.images=40000", "run.checkpoint_minutes=0.005", "run.validations=10", "run.batch=8")
     finish(spawn(small(photos, tmp_path / "whole", *changes), tmp_path))
-    config, rng, kills = small(photos, tmp_path / "cut", *changes), random.Random(0), 0
-    while True:
+    config, rng = small(photos, tmp_path / "cut", *changes), random.Random(0)
+    for _ in range(20):
         process = spawn(config, tmp_path)
-        try:
-            process.wait(timeout=4 + 2 * rng.random())
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            assert not list((tmp_path / "cut").glob("model.safetensors")) or load_model(tmp_path / "cut")
-            continue
-        finish(process)
-        break
-    assert kills >= 3
+        time.sleep(2 + 5 * rng.random())  # from the first import to the middle of a checkpoint
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if (tmp_path / "cut/model.safetensors").exists():
+            load_model(tmp_path / "cut")
+    finish(spawn(config, tmp_path))
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
