@@ -1,5 +1,7 @@
 """Schedules and Muon."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ def test_learning_rate_rises_stays_and_falls():
     assert rates[50] == pytest.approx(0.5)
     assert rates[100:500] == [1.0] * 400
     assert rates[-1] == pytest.approx(0.01)
-    assert all(a >= b for a, b in zip(rates[500:], rates[501:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[500:]))
 
 
 def test_orthogonalise_evens_out_singular_values():
