@@ -72,10 +72,11 @@ class Format(StrEnum):
 
 def parse_count(text: str) -> int:
     """A whole number with an optional k, M, G (thousands) or Ki, Mi, Gi (1024s): '2Mi' is 2097152."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKMG]?)(i?)", text)
-    if not match or (match[3] and not match[2]):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([kKMG])(i?))?", text)
+    count = match and int(float(match[1]) * (1024 if match[3] else 1000) ** " KMG".index((match[2] or " ").upper()))
+    if not count:
         raise typer.BadParameter(f"expected a count such as 200000, 500k or 2Mi, got '{text}'")
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMG".index(match[2].upper() or " "))
+    return count
 
 
 def parse_tile(text: str) -> str:

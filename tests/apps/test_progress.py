@@ -1,0 +1,63 @@
+"""What is said while pictures are restored."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from imagesmith.apps import progress
+from imagesmith.apps.progress import Bars, Lines, describe
+from imagesmith.infer.batch import ItemResult, Progress
+
+DONE = ItemResult("a.png", "b.png", "done", "m", 2, (3, 4), (6, 8), 1.25, ())
+NOTED = ItemResult("a.gif", "b.png", "done", "m", 2, (3, 4), (6, 8), 1.25, ("first of 3 frames",))
+FAILED = ItemResult(
+    "zip/[x].png", None, "failed", "m", 2, error="cut short\ncopy it again", error_kind="TruncatedError"
+)
+
+
+def test_each_outcome_in_one_line() -> None:
+    """The accident: 'failed' without which file, or a file named twice."""
+    assert describe(DONE) == "a.png -> b.png (3 x 4 -> 6 x 8, 1.2 s)"
+    assert describe(NOTED).endswith("1.2 s); first of 3 frames")
+    assert describe(FAILED) == "zip/[x].png: cut short\ncopy it again"
+    named = ItemResult("a.png", None, "failed", "m", 2, error="a.png: cut short")
+    assert describe(named) == "a.png: cut short"
+
+
+def test_off_a_terminal_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """The accident: a log file of a million lines, or of none in an hour."""
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with Lines() as report:
+        for second in range(41):
+            clock[0] = second
+            report(Progress(second // 20, 4, "a.png", second % 20 / 20))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert lines[0] == "0/4 pictures, a.png, 0:01:10 left"
+
+
+def test_failures_and_notes_are_said_at_once_and_quiet_says_failures_only(capsys) -> None:
+    """The accident: an error that appears when the night is over."""
+    for report, said in ((Lines(), ["first of 3", "cut short"]), (Lines(every_s=float("inf")), ["cut short"])):
+        for result in (DONE, NOTED, FAILED):
+            report(Progress(1, 3, result.input, 1.0, result))
+        err = capsys.readouterr().err
+        assert [word for word in ("6 x 8, 1.2 s)\n", "first of 3", "cut short") if word in err] == said
+
+
+def test_bars_show_items_and_the_picture_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: a file called [red] that paints the terminal, or a bar on standard output."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, highlight=False, markup=False)
+    monkeypatch.setattr(progress, "Console", lambda **options: console if options["stderr"] else None)
+    with Bars() as report:
+        report(Progress(1, 4, "a/very/long/path/that/does/not/fit/[red].png", 0.5))
+        report(Progress(2, 4, FAILED.input, 1.0, FAILED))
+        report._bars.refresh()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "2/4 pictures" in text
+    assert "50%" in text
+    assert "zip/[x].png: cut short" in text
