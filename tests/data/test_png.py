@@ -1,6 +1,7 @@
 """The PNG encoder against two foreign decoders, bit for bit, in every mode and at every awkward size."""
 
 import io
+import tracemalloc
 
 import av
 import numpy as np
@@ -123,3 +124,16 @@ def test_missing_rows_are_the_callers_mistake() -> None:
         writer.close()
     with pytest.raises(AssertionError, match="5 rows"):
         writer.write_rows(np.zeros((2, 4, 3), np.uint8))
+
+
+def test_memory_is_that_of_a_few_strips() -> None:
+    """A picture of 256 megapixels must not exist twice because it is written."""
+    rows = np.tile(np.arange(4096, dtype=np.uint8), 3).reshape(1, 4096, 3).repeat(64, 0)
+    writer = PngWriter(io.BytesIO(), 4096, 2048, 3, depth="uint8", threads=2)
+    tracemalloc.start()
+    for _ in range(32):
+        writer.write_rows(rows)
+    writer.close()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12 << 20  # of 24 MiB

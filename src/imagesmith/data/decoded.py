@@ -128,9 +128,8 @@ def load(image: ImageFile.ImageFile, name: str, partial: bool) -> Image.Image:
     try:
         image.load()
     except Exception as error:
-        core = image._im
-        if partial and core is not None:
-            return image._new(core)
+        if partial and image._im is not None:
+            return image._new(image.im)
         raise failure(name, error) from None
     return image
 

@@ -113,10 +113,9 @@ class PillowFile:
         except TruncatedError:
             if not partial:
                 raise
-        core = self._image._im
         rows = 0
-        if core is not None and not self._image.info.get("progressive"):
-            box = self._image._new(core).getbbox()
+        if self._image._im is not None and not self._image.info.get("progressive"):
+            box = self._image._new(self._image.im).getbbox()
             rows = box[3] if box else 0
         closed = open_plugin(PLUGINS["jpg"], self._data + b"\xff\xd9", "jpg")
         try:

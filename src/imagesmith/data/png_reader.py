@@ -73,11 +73,11 @@ def _walk(data: bytes) -> _Chunks:
     return found
 
 
-def _inflate(packed: bytes, limit: int = _MAX_TEXT) -> bytes | None:
-    """Decompressed bytes, or None where they are damaged or more than `limit`."""
+def _inflate(packed: bytes) -> bytes | None:
+    """Decompressed metadata, or None where it is damaged or larger than any metadata is."""
     stream = zlib.decompressobj()
     try:
-        plain = stream.decompress(packed, limit)
+        plain = stream.decompress(packed, _MAX_TEXT)
     except zlib.error:
         return None
     return None if stream.unconsumed_tail or not stream.eof else plain

@@ -18,7 +18,8 @@ from imagesmith.data.tiff_writer import DIRECTORIES, TEXT_TAGS
 from imagesmith.errors import FormatError, ImageError
 from imagesmith.tensors import Depth
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
+_WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
+_GRAY_OR_RGB = (0, 1, 2)
 _BYTEWISE = (5, 8, 32773, 32946, 34925, 50000)  # LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples (TIFF 6.0, section 18)
 
@@ -43,20 +44,19 @@ class TiffFile:
         with quiet():
             try:
                 tiff = tifffile.TiffFile(io.BytesIO(data))
-                page = tiff.pages[0]
+                self._page = page = tiff.pages.first
+                self._bits, self._kind = int(page.bitspersample), int(page.sampleformat)
+                self._photometric, self._compression = int(page.photometric), int(page.compression)
+                self._extra = int(page.extrasamples[0]) if page.extrasamples else 0
             except Exception as error:
                 raise failure("tif", error) from None
             try:
                 frames = len(tiff.pages)
             except Exception:  # a later directory is broken; only the first is wanted
                 frames = 2
-        assert isinstance(page, tifffile.TiffPage)
-        self._page = page
         self._check_layout()
-        self._extra = int(page.extrasamples[0]) if page.extrasamples else 0
-        photometric = int(page.photometric)
-        colours = 1 if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3
-        alpha = self._extra in (_ASSOCIATED, _UNASSOCIATED) and photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
+        colours = 1 if self._photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3
+        alpha = self._extra in (_ASSOCIATED, _UNASSOCIATED) and self._photometric in _GRAY_OR_RGB
         self.header = Header("tif", page.imagewidth, page.imagelength, colours + alpha, self._depth(), frames)
 
     def _check_layout(self) -> None:
@@ -64,20 +64,19 @@ class TiffFile:
         page = self._page
         if not 0 < page.imagewidth < 1 << 31 or not 0 < page.imagelength < 1 << 31 or not page.dataoffsets:
             raise damaged("tif", f"it declares {page.imagewidth}x{page.imagelength} pixels and no place for them")
-        if page.imagedepth > 1 or not 0 < page.samplesperpixel <= 64 or not 0 < int(page.bitspersample) <= 64:
+        if page.imagedepth > 1 or not 0 < page.samplesperpixel <= 64 or not 0 < self._bits <= 64:
             raise FormatError(
                 f"expected a flat TIFF of at most 64 samples, got {page.samplesperpixel} samples of "
-                f"{page.bitspersample} bits, depth {page.imagedepth}; export it as RGB or gray"
+                f"{self._bits} bits, depth {page.imagedepth}; export it as RGB or gray"
             )
         area = page.imagewidth * page.imagelength
         if page.is_tiled and page.tilewidth * page.tilelength > 4 * area + (1 << 22):
             raise damaged("tif", f"its tiles of {page.tilewidth}x{page.tilelength} are far larger than the picture")
 
     def _depth(self) -> Depth:
-        bits, kind = int(self._page.bitspersample), int(self._page.sampleformat)
-        if kind == 3 or kind not in (1, 4) or bits > 16:
+        if self._kind not in (1, 4) or self._bits > 16:  # floats, signed and wide integers; 1 and 4 are unsigned
             return "float32"
-        return "uint8" if bits <= 8 else "uint16"
+        return "uint8" if self._bits <= 8 else "uint16"
 
     def decode(self, partial: bool) -> Decoded:
         """The first picture; deep pixels stay deep, float values are kept as they are."""
@@ -98,11 +97,11 @@ class TiffFile:
             )
         xmp = tags[700].value if 700 in tags else None
         turn = tags[274].value if 274 in tags else 1
-        bits = f"{int(page.bitspersample)}-bit {'float ' if int(page.sampleformat) == 3 else ''}"
+        bits = f"{self._bits}-bit {'float ' if self._kind == 3 else ''}"
         return Decoded(
             pixels,
             "tif",
-            bits + tifffile.PHOTOMETRIC(int(page.photometric)).name,
+            bits + getattr(page.photometric, "name", "unknown"),
             icc=icc,
             exif=self._exif(notes),
             xmp=bytes(xmp) if isinstance(xmp, bytes | bytearray) else None,
@@ -131,7 +130,7 @@ class TiffFile:
     def _deep_pixels(self, notes: list[str]) -> np.ndarray | None:
         """16-bit, float or wide integer samples at full depth; None where only Pillow can read them."""
         page = self._page
-        if int(page.photometric) not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
+        if self._photometric not in _GRAY_OR_RGB:
             return None
         if self._ends_early():
             raise truncated("tif")
@@ -159,9 +158,9 @@ class TiffFile:
         file, or the interleaved samples of any other, a gray picture; their predictor is undone here.
         """
         page = self._page
-        bits, kind, predictor = int(page.bitspersample), int(page.sampleformat), int(page.predictor)
+        predictor = int(page.predictor)
         planar = int(page.planarconfig) == 2 and page.samplesperpixel > 1
-        unreadable = (bits, kind) not in ((16, 1), (32, 3)) or int(page.compression) not in _BYTEWISE
+        unreadable = (self._bits, self._kind) not in ((16, 1), (32, 3)) or self._compression not in _BYTEWISE
         if unreadable or page.parent.is_bigtiff or (predictor == 3 and page.samplesperpixel > 1 and not planar):
             return None
         if planar:
@@ -186,13 +185,13 @@ class TiffFile:
         entries = {
             256: (page.imagewidth * widen,),
             257: (page.imagelength,),
-            258: (int(page.bitspersample),),
-            259: (int(page.compression),),
+            258: (self._bits,),
+            259: (self._compression,),
             262: (_BLACK_IS_ZERO,),
             266: (int(page.fillorder),),
             277: (1,),
             317: (predictor,),
-            339: (int(page.sampleformat),),
+            339: (self._kind,),
             offsets: tuple(page.dataoffsets[segments]),
             sizes: tuple(page.databytecounts[segments]),
         }
@@ -204,7 +203,7 @@ class TiffFile:
 
     def _scaled(self, raw: np.ndarray, notes: list[str]) -> np.ndarray:
         """Samples in the dtype of the header's depth; white-is-zero turned round, 9 to 15 bits stretched to 16."""
-        bits = int(self._page.bitspersample)
+        bits = self._bits
         if self.header.depth == "float32":
             if raw.dtype.kind in "iu":
                 notes.append(f"{bits}-bit integers read as float, values kept")
@@ -214,7 +213,7 @@ class TiffFile:
                 return raw.astype(np.float32)
         top = (1 << bits) - 1
         raw = raw.astype(np.uint16)
-        if int(self._page.photometric) == _WHITE_IS_ZERO:
+        if self._photometric == _WHITE_IS_ZERO:
             raw = np.uint16(top) - raw
         if bits < 16:
             notes.append(f"{bits}-bit values stretched to 16 bits")

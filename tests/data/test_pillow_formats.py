@@ -1,0 +1,92 @@
+"""The formats that Pillow decodes: modes, frames, and files that end early in their own ways."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from imagesmith.data.files import read_header, read_image
+from imagesmith.errors import TruncatedError
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "AVIF"])
+def test_the_first_frame_is_taken_and_said(kind: str) -> None:
+    """A still made from an animation must not pass for the whole."""
+    frames = [Image.new("RGB", (16, 8), colour) for colour in ("white", "red", "blue")]
+    data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+    back = read_image(data)
+    assert read_header(data).frames == 3
+    assert "first of 3 frames" in back.meta.notes
+    assert (back.pixels > 240).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "channels"),
+    [
+        ("1", "BMP", 1),
+        ("1", "TIFF", 1),
+        ("L", "GIF", 3),
+        ("P", "BMP", 3),
+        ("P", "TIFF", 3),
+        ("LA", "TIFF", 2),
+        ("YCbCr", "TIFF", 3),
+        ("LAB", "TIFF", 3),
+        ("CMYK", "TIFF", 3),
+        ("CMYK", "JPEG", 3),
+    ],
+)
+def test_modes_become_gray_or_rgb(mode: str, kind: str, channels: int) -> None:
+    """Every mode a user's folder may hold, with the brightness it had."""
+    source = Image.new("RGB", (24, 16), (200, 200, 200))
+    if mode == "LAB":
+        transform = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+        image = ImageCms.applyTransform(source, transform)
+    else:
+        image = source.convert("L").convert("1", dither=Image.Dither.NONE) if mode == "1" else source.convert(mode)
+    data = saved(image, kind)
+    back = read_image(data)
+    assert back.pixels.shape == (16, 24, channels)
+    expected = 255 if mode == "1" or (mode == "LA") else 200
+    assert abs(int(back.pixels[8, 12, -1]) - expected) <= 5  # the standard palette knows 204
+    if channels in (1, 3) and mode not in ("P", "L"):
+        assert read_header(data).channels == channels
+
+
+def test_gif_transparency_is_alpha() -> None:
+    """Transparent pixels that turn into a colour are visible at once."""
+    image = Image.new("P", (4, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0] + [0] * 762)
+    for x in range(4):
+        image.putpixel((x, 0), x % 2)
+    back = read_image(saved(image, "GIF", transparency=1))
+    assert back.pixels[0, :, 3].tolist() == [255, 0, 255, 0]
+    assert back.pixels[0, 0, :3].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_half_a_jpeg(progressive: bool) -> None:
+    """A baseline file loses its lower rows, a progressive one its detail; neither passes without a word."""
+    noise = np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8)
+    data = saved(Image.fromarray(noise), "JPEG", progressive=progressive)
+    cut = data[: len(data) // 2]
+    with pytest.raises(TruncatedError):
+        read_image(cut)
+    whole, half = read_image(data).pixels, read_image(cut, partial=True)
+    assert any("missing" in note for note in half.meta.notes)
+    if not progressive:
+        assert half.pixels[:48].equal(whole[:48])
+        assert "rows below about" in half.meta.notes[0]
+
+
+def test_placeholder_resolution_is_none() -> None:
+    """72 dpi that no camera wrote must not be written into the result."""
+    data = saved(Image.new("RGB", (8, 8)), "JPEG")
+    assert read_image(data).meta.dpi is None
+    assert read_image(saved(Image.new("RGB", (8, 8)), "JPEG", dpi=(72, 72))).meta.dpi == (72, 72)

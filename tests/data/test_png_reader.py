@@ -1,0 +1,145 @@
+"""PNG chunks: what is missing, doubled, damaged or hostile is told apart, at every bit depth."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagesmith.data.files import read_header, read_image
+from imagesmith.errors import ImageError, TruncatedError
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(rows: list[bytes], *, width: int, bits: int, colour: int, between: bytes = b"", interlace: int = 0) -> bytes:
+    """A PNG by hand: unfiltered rows as they are stored."""
+    header = struct.pack(">IIBBBBB", width, len(rows), bits, colour, 0, 0, interlace)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return SIGNATURE + chunk(b"IHDR", header) + between + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("bits", "row", "levels"), [(1, 0b01000000, [0, 255]), (2, 0b00011011, [0, 85, 170, 255])])
+def test_few_bits_of_gray_are_scaled_to_eight(bits: int, row: int, levels: list[int]) -> None:
+    """Two-bit gray kept as 0..3 is black."""
+    back = read_image(png([bytes((row,))], width=len(levels), bits=bits, colour=0))
+    assert back.pixels[0, :, 0].tolist() == levels
+    assert back.depth == "uint8"
+
+
+def test_a_colour_key_is_compared_at_full_depth() -> None:
+    """Two 16-bit colours with equal high bytes: only the named one is transparent."""
+    row = struct.pack(">6H", 0x1234, 1, 2, 0x1235, 1, 2)
+    back = read_image(png([row], width=2, bits=16, colour=2, between=chunk(b"tRNS", struct.pack(">3H", 0x1234, 1, 2))))
+    assert back.pixels[0].tolist() == [[0x1234, 1, 2, 0], [0x1235, 1, 2, 65535]]
+
+
+@pytest.mark.parametrize(("bits", "colour", "channels"), [(16, 0, 1), (16, 2, 3), (16, 4, 2), (16, 6, 4)])
+def test_sixteen_bits_stay_exact(bits: int, colour: int, channels: int) -> None:
+    """Low bytes from another place than the high ones would be noise that no eye sees in a test picture."""
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7, channels))
+    rows = [row.astype(">u2").tobytes() for row in values]
+    assert np.array_equal(read_image(png(rows, width=7, bits=bits, colour=colour)).pixels.numpy(), values)
+
+
+def test_palette_with_partial_transparency() -> None:
+    """Entries beyond tRNS are opaque, indices beyond the palette are black, and neither is an error."""
+    between = chunk(b"PLTE", bytes((255, 0, 0, 0, 255, 0))) + chunk(b"tRNS", bytes((128,)))
+    back = read_image(png([bytes((0, 1, 7))], width=3, bits=8, colour=3, between=between))
+    assert back.pixels[0].tolist() == [[255, 0, 0, 128], [0, 255, 0, 255], [0, 0, 0, 255]]
+    assert "palette expanded to RGBA" in back.meta.notes
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"IDAT"])
+def test_a_wrong_checksum_of_pixels_is_damage(kind: bytes) -> None:
+    """One flipped bit on a memory card."""
+    data = bytearray(png([bytes(8)] * 4, width=8, bits=8, colour=0))
+    at = data.index(kind) + 4
+    data[at + 3] ^= 1
+    with pytest.raises(ImageError, match="checksum"):
+        read_image(bytes(data))
+
+
+def test_damaged_or_huge_metadata_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text chunk must be able neither to fill the memory nor to make the picture unreadable."""
+    monkeypatch.setattr("imagesmith.data.png_reader._MAX_TEXT", 1 << 20)
+    bomb = zlib.compress(bytes(4 << 20))
+    between = (
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + bomb) + chunk(b"iCCP", b"x\0\0" + bomb) + chunk(b"pHYs", b"short")
+    )
+    broken = bytearray(chunk(b"gAMA", bytes(4)))
+    broken[-1] ^= 1
+    back = read_image(png([bytes(3)], width=3, bits=8, colour=0, between=between + bytes(broken)))
+    assert back.pixels.tolist() == [[[0], [0], [0]]]
+    assert back.meta.icc is None
+    assert back.meta.notes == ("dropped a damaged gAMA chunk",)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (0, 1, 8, 0, 0),
+        (1, 0, 8, 0, 0),
+        (1, 1, 3, 0, 0),
+        (1, 1, 16, 3, 0),
+        (1, 1, 8, 5, 0),
+        (1, 1, 8, 0, 2),
+        (1, 1, 8, 3, 0),
+    ],
+)
+def test_impossible_headers_are_refused(header: tuple[int, ...]) -> None:
+    """Each of these once crashed some decoder."""
+    width, height, bits, colour, interlace = header
+    ihdr = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlace)
+    data = SIGNATURE + chunk(b"IHDR", ihdr) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+    with pytest.raises(ImageError):
+        read_header(data)
+
+
+def test_the_row_where_a_cut_file_ends_is_named() -> None:
+    """The user decides by it whether --partial is worth it."""
+    noise = np.random.default_rng(0).integers(0, 256, (100, 50), np.uint8)
+    data = png([row.tobytes() for row in noise], width=50, bits=8, colour=0)
+    cut = data[: data.index(b"IDAT") + 4 + 2600]  # noise does not compress: 51 bytes a row
+    with pytest.raises(TruncatedError, match=r"row (49|50|51) and all below are missing \(of 100\)"):
+        read_image(cut)
+    back = read_image(cut, partial=True)
+    assert np.array_equal(back.pixels[:49, :, 0].numpy(), noise[:49])
+    assert not back.pixels[52:].any()
+    with pytest.raises(TruncatedError):
+        read_image(data[: data.index(b"IDAT") + 4 + 20], partial=True)
+
+
+def test_a_missing_end_mark_is_an_error_that_partial_forgives() -> None:
+    """All pixels are there, but nobody can know that nothing else was lost."""
+    data = png([bytes(8)] * 4, width=8, bits=8, colour=0)[:-12]
+    with pytest.raises(TruncatedError, match="picture is complete"):
+        read_image(data)
+    assert not read_image(data, partial=True).pixels.any()
+
+
+def test_exif_of_older_programs_is_found() -> None:
+    """ImageMagick wrote EXIF as hexadecimal text for years."""
+    exif = Image.Exif()
+    exif[274] = 6
+    raw = exif.tobytes()
+    text = b"Raw profile type exif\0\nexif\n%8d\n" % len(raw) + raw.hex().encode() + b"\n"
+    back = read_image(png([bytes(6)] * 2, width=2, bits=8, colour=2, between=chunk(b"tEXt", text)))
+    assert "turned upright (orientation 6)" in back.meta.notes
+    assert back.meta.exif is not None
+
+
+def test_an_animation_gives_its_first_picture() -> None:
+    """Said, because the other frames are lost."""
+    stream = io.BytesIO()
+    frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "green", "blue")]
+    frames[0].save(stream, "PNG", save_all=True, append_images=frames[1:])
+    back = read_image(stream.getvalue())
+    assert back.pixels[0, 0].tolist() == [255, 0, 0]
+    assert "first picture of an animation of 3 frames" in back.meta.notes
