@@ -334,7 +334,7 @@ def test_sixteen_megapixels_in_bounded_memory(make_restorer: Make, tmp_path: Pat
     noise = np.random.default_rng(0).integers(0, 255, (500, 500, 3), np.uint8)
     Image.fromarray(np.tile(noise, (8, 8, 1))).save(tmp_path / "large.png")
     script = textwrap.dedent("""
-        import sys, resource, torch
+        import sys, resource
         from imagesmith.nets import NetSpec, build_net
         from imagesmith.zoo import Model, describe
         from imagesmith.runtime.device import pick_runtime

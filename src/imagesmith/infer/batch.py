@@ -34,7 +34,7 @@ from imagesmith.runtime.interrupt import stop_on_request
 if TYPE_CHECKING:
     from imagesmith.infer.restore import Restorer
 
-_READ_AHEAD = 2
+_READ_AHEAD = 1  # pictures; each may have hundreds of megapixels
 _STRIPS_AHEAD = 2
 _WRITE_BEHIND = 2
 _WHOLE_COPIES = 3  # of the result, at the worst moment of an encoder that cannot take strips
@@ -100,9 +100,8 @@ class _Run:
     def process(self, jobs: Sequence[Job], asked: threading.Event, on_progress: Callable[[Progress], None]) -> Summary:
         """Read ahead, compute here, write behind; stops after the current tile row once `asked` is set."""
         finished: dict[Job, ItemResult] = {}
-        todo, loading = deque(jobs), deque[Future[_Loaded | ItemResult]]()
+        todo, loading = deque(jobs), deque[tuple[Job, Future[_Loaded | ItemResult]]]()
         writing = deque[tuple[Job, Future[ItemResult | None]]]()
-        current = deque[Job]()
 
         def finish(job: Job, result: ItemResult | None) -> None:
             if result is not None:
@@ -118,9 +117,10 @@ class _Run:
             try:
                 while (todo or loading) and not asked.is_set():
                     while todo and len(loading) <= _READ_AHEAD:
-                        current.append(todo[0])
-                        loading.append(reader.submit(self._load, todo.popleft()))
-                    job, loaded = current.popleft(), loading.popleft().result()
+                        job = todo.popleft()
+                        loading.append((job, reader.submit(self._load, job)))
+                    job, future = loading.popleft()
+                    loaded = future.result()
                     if isinstance(loaded, ItemResult):
                         finish(job, loaded)
                         continue
@@ -132,9 +132,10 @@ class _Run:
                     collect(most=_WRITE_BEHIND)
                 collect(most=0)
             finally:
-                for future in loading:
+                for _, future in loading:
                     future.cancel()
-        return Summary([finished[job] for job in jobs if job in finished], cancelled=asked.is_set())
+        results = [finished[job] for job in jobs if job in finished]
+        return Summary(results, cancelled=asked.is_set() and len(results) < len(jobs))
 
     def planned(self, job: Job) -> ItemResult:
         """What would be done with a job, from its header alone."""

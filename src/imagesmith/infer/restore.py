@@ -110,8 +110,9 @@ class Restorer:
 
         Without `destination` results lie beside their inputs as `<stem>.<task>x<scale>.<ext>`; a folder mirrors the
         tree, a file name takes one picture, `-` is standard output. `resume` skips what an earlier run finished with
-        the same input and settings. `on_progress` is called from the calling thread. Raises UsageError before anything
-        is done where the request contradicts itself.
+        the same input and settings. `on_progress` is called from the calling thread. The first Ctrl-C ends it after the
+        current row of tiles with a summary that says so, the second raises KeyboardInterrupt. Raises UsageError before
+        anything is done where the request contradicts itself.
         """
         options = FileOptions(
             recursive=recursive,
