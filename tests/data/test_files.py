@@ -1,5 +1,6 @@
 """Reading and writing whole files: nothing of a picture may be lost on the way, and nothing may hang or leak."""
 
+import contextlib
 import errno
 import io
 import os
@@ -176,6 +177,20 @@ def test_cut_anywhere_is_an_error(name: str) -> None:
         if cut > 40 and name not in ("tif", "avif"):  # their directories may lie behind the cut, then nothing is known
             assert isinstance(caught.value, TruncatedError), (cut, caught.value)
         assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize("name", ["png", "jpg", "tif", "webp", "bmp", "avif", "jp2"])
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+def test_changed_bytes_give_a_picture_or_our_error(name: str, depth: str) -> None:
+    """Parsers meet hostile numbers with every exception there is; none may reach the user as a traceback."""
+    meta = ImageMeta("jpg", "RGB", icc=SRGB, exif=exif_saying(1), xmp=XMP, dpi=(300.0, 150.0))
+    data, rng = written(drawn(depth, 3, meta=meta), name), np.random.default_rng(5)
+    for _ in range(60):
+        changed = bytearray(data)
+        for at in rng.integers(0, min(len(data), 500), 3):
+            changed[at] = rng.choice([0, 255, changed[at] ^ 1, changed[at] ^ 128])
+        with contextlib.suppress(ImagesmithError):
+            read_image(bytes(changed), max_pixels=4_000_000, partial=bool(rng.integers(2)))
 
 
 @pytest.mark.parametrize("name", ["png", "jpg", "bmp", "tif"])

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import torch
 
 from imagesmith.data import metadata
-from imagesmith.data.decoded import ImageFormat
+from imagesmith.data.decoded import failure
 from imagesmith.data.encode import encode
 from imagesmith.data.formats import ACCEPTED, FORMATS, format_named, format_of, output_format
 from imagesmith.data.frame import Frame, Header, ImageMeta, premultiply, unpremultiply
@@ -48,7 +48,10 @@ Source = Path | str | bytes | BinaryIO
 def read_header(source: Source, *, max_pixels: int = MAX_PIXELS) -> Header:
     """What a picture file declares, without decoding a pixel."""
     with _named(source):
-        return _open(_content(source, max_pixels)).header
+        data = _content(source, max_pixels)
+        name = format_of(data)
+        with _decoding(name):
+            return FORMATS[name].open(data).header
 
 
 def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = False) -> Frame:
@@ -59,14 +62,17 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
     `FORMATS` raises FormatError, a damaged file ImageError. Messages begin with the file's name where it has one.
     """
     with _named(source):
-        opened = _open(_content(source, max_pixels))
-        header = opened.header
-        if header.width * header.height > max_pixels:
-            raise TooLargeError(
-                f"expected at most {max_pixels / 1e6:g} megapixels, the file declares {header.width}x{header.height}\n"
-                "raise --max-pixels if you trust it"
-            )
-        decoded = opened.decode(partial)
+        data = _content(source, max_pixels)
+        name = format_of(data)
+        with _decoding(name):
+            opened = FORMATS[name].open(data)
+            header = opened.header
+            if header.width * header.height > max_pixels:
+                raise TooLargeError(
+                    f"expected at most {max_pixels / 1e6:g} megapixels, the file declares "
+                    f"{header.width}x{header.height}\nraise --max-pixels if you trust it"
+                )
+            decoded = opened.decode(partial)
     exif, xmp, notes = metadata.bare_exif(decoded.exif), decoded.xmp, list(decoded.notes)
     turn = metadata.orientation(exif, xmp) if decoded.turn is None else decoded.turn
     pixels = torch.from_numpy(metadata.turn_upright(decoded.pixels, turn))
@@ -177,8 +183,18 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _open(data: bytes) -> ImageFormat:
-    return FORMATS[format_of(data)].open(data)
+@contextlib.contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turn whatever a parser of format `name` raises on hostile bytes into the error of that file.
+
+    Pillow and tifffile fail with nearly every class of exception there is, so this seam catches all but our own.
+    """
+    try:
+        yield
+    except (ImagesmithError, AssertionError):
+        raise
+    except Exception as error:
+        raise failure(name, error) from error
 
 
 @contextlib.contextmanager

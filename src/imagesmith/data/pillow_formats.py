@@ -18,7 +18,7 @@ from PIL import (
 )
 
 from imagesmith.data import jp2_boxes, metadata
-from imagesmith.data.decoded import Decoded, damaged, failure, load, quiet, to_array, truncated
+from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, truncated
 from imagesmith.data.frame import Header
 from imagesmith.errors import ImagesmithError, TruncatedError
 from imagesmith.tensors import Depth
@@ -42,13 +42,10 @@ def depth_of(mode: str) -> Depth:
     return "float32" if mode in ("I", "F") else "uint8"
 
 
-def open_plugin(plugin: Callable[..., ImageFile.ImageFile], data: bytes, name: str) -> ImageFile.ImageFile:
-    """Let one plug-in read the header of `data`; every way in which it can fail becomes an ImagesmithError."""
+def open_plugin(plugin: Callable[..., ImageFile.ImageFile], data: bytes) -> ImageFile.ImageFile:
+    """Let one plug-in read the header of `data`."""
     with quiet():
-        try:
-            return plugin(io.BytesIO(data))
-        except Exception as error:
-            raise failure(name, error) from None
+        return plugin(io.BytesIO(data))
 
 
 class PillowFile:
@@ -61,7 +58,7 @@ class PillowFile:
         if name == "webp":
             self.header = _webp_header(data)  # its plug-in allocates the canvas at once, so the size comes first
             return
-        self._image = image = open_plugin(PLUGINS[name], data, name)
+        self._image = image = open_plugin(PLUGINS[name], data)
         self._deep = name == "jp2" and image.mode != "I;16" and _jp2_bits(data) > 8
         channels = _CHANNELS.get(image.mode, 1 if image.mode.startswith("I;16") else 3)
         if image.mode == "P" or channels in (1, 3):
@@ -78,7 +75,7 @@ class PillowFile:
     def decode(self, partial: bool) -> Decoded:
         """The first picture in gray or RGB, with or without alpha."""
         if self._name == "webp":
-            self._image = open_plugin(PLUGINS["webp"], self._data, "webp")
+            self._image = open_plugin(PLUGINS["webp"], self._data)
         notes: list[str] = []
         if self.header.frames > 1:
             notes.append(f"first of {self.header.frames} frames")
@@ -117,7 +114,7 @@ class PillowFile:
         if self._image._im is not None and not self._image.info.get("progressive"):
             box = self._image._new(self._image.im).getbbox()
             rows = box[3] if box else 0
-        closed = open_plugin(PLUGINS["jpg"], self._data + b"\xff\xd9", "jpg")
+        closed = open_plugin(PLUGINS["jpg"], self._data + b"\xff\xd9")
         try:
             image = load(closed, "jpg", partial=False)
         except ImagesmithError:

@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from imagesmith.data.decoded import Decoded, damaged, failure, load, quiet, to_array, truncated
+from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, truncated
 from imagesmith.data.frame import Header
 from imagesmith.data.pillow_formats import open_plugin, to_gray_or_rgb
 from imagesmith.data.tiff_writer import DIRECTORIES, TEXT_TAGS
@@ -42,14 +42,11 @@ class TiffFile:
     def __init__(self, data: bytes):
         self._data = data
         with quiet():
-            try:
-                tiff = tifffile.TiffFile(io.BytesIO(data))
-                self._page = page = tiff.pages.first
-                self._bits, self._kind = int(page.bitspersample), int(page.sampleformat)
-                self._photometric, self._compression = int(page.photometric), int(page.compression)
-                self._extra = int(page.extrasamples[0]) if page.extrasamples else 0
-            except Exception as error:
-                raise failure("tif", error) from None
+            tiff = tifffile.TiffFile(io.BytesIO(data))
+            self._page = page = tiff.pages.first
+            self._bits, self._kind = int(page.bitspersample), int(page.sampleformat)
+            self._photometric, self._compression = int(page.photometric), int(page.compression)
+            self._extra = int(page.extrasamples[0]) if page.extrasamples else 0
             try:
                 frames = len(tiff.pages)
             except Exception:  # a later directory is broken; only the first is wanted
@@ -111,7 +108,7 @@ class TiffFile:
         )
 
     def _pillow_pixels(self, partial: bool, icc: bytes | None, notes: list[str]) -> tuple[np.ndarray, bytes | None]:
-        image = open_plugin(_PillowTiff, self._data, "tif")
+        image = open_plugin(_PillowTiff, self._data)
         if self._ends_early() and not partial:
             raise truncated("tif")
         loaded = load(image, "tif", partial)
@@ -136,9 +133,9 @@ class TiffFile:
             raise truncated("tif")
         try:
             raw = page.asarray()
-        except Exception as error:  # a codec that is not there, or any fault inside the data
-            if "imagecodecs" not in str(error):
-                raise failure("tif", error) from None
+        except (ValueError, NotImplementedError) as error:
+            if "imagecodecs" not in str(error):  # which says that tifffile lacks the codec
+                raise
             raw = self._libtiff_pixels()
             if raw is None:
                 return None
@@ -199,7 +196,7 @@ class TiffFile:
             {322: (page.tilewidth * widen,), 323: (page.tilelength,)} if page.is_tiled else {278: (page.rowsperstrip,)}
         )
         data = _with_directory(self._data, entries)
-        return to_array(open_plugin(_PillowTiff, data, "tif"), "tif", partial=False)
+        return to_array(open_plugin(_PillowTiff, data), "tif", partial=False)
 
     def _scaled(self, raw: np.ndarray, notes: list[str]) -> np.ndarray:
         """Samples in the dtype of the header's depth; white-is-zero turned round, 9 to 15 bits stretched to 16."""
