@@ -31,8 +31,8 @@ def from_float(x: Tensor, depth: Depth) -> Tensor:
     if depth == "float32":
         return x.to(torch.float32)
     top = DEPTH_MAX[depth]
-    y = x.to(torch.float32).mul(top).add_(0.5).clamp_(0, top + 0.5).floor_().clamp_(max=top)
-    return y.to(_DTYPES[depth])
+    y = torch.add(x.new_tensor(0.5, dtype=torch.float32), x, alpha=top).clamp_(0, top)
+    return y.to(_DTYPES[depth])  # truncates
 
 
 def luma(x: Tensor) -> Tensor:
