@@ -121,7 +121,7 @@ class RestorerConfig(Config):
 def load_config(path: str | Path) -> RestorerConfig:
     """The configuration in a JSON file; ConfigError with the nearest match for a misspelt key."""
     try:
-        values = json.loads(Path(path).read_text())
+        values = json.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"expected a JSON configuration in {path}, got: {error}") from error
     return build_config(values)

@@ -34,7 +34,7 @@ def test_a_folder_is_mirrored_and_what_is_kept_is_kept(photos: Path, tiny: Path,
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     assert done.out == ""
     assert "2 done" in done.err
-    assert "tiny on" in done.err, "how it was computed is not said"
+    assert "tiny (task sr) on cpu" in done.err, "how it was computed is not said"
 
 
 def test_a_pipe_carries_the_picture_and_nothing_else(photos: Path, tiny: Path, spawn: Spawn) -> None:
@@ -195,3 +195,32 @@ def test_a_bug_is_told_as_one_and_debug_shows_where(photos, tiny, call, monkeypa
 
     with pytest.raises(ZeroDivisionError):
         main()
+
+
+def test_ctrl_c_leaves_with_130_and_resume_goes_on(photos: Path, tiny: Path, call, monkeypatch) -> None:
+    """The accident: a cancelled job reports success, and its second half is never done."""
+    import signal
+
+    from imagesmith.infer.restore import Restorer
+
+    strips = Restorer.strips
+
+    def interrupted(self, frame, **options):
+        for strip in strips(self, frame, **options):
+            os.kill(os.getpid(), signal.SIGINT)
+            yield strip
+
+    args = ("restore", photos, "-o", "large", "-r", "-n", tiny, "--resume")
+    with monkeypatch.context() as patch:
+        patch.setattr(Restorer, "strips", interrupted)
+        done = call(*args)
+    assert done.code == 130
+    assert "--resume goes on" in done.err
+    assert call(*args).code == 0
+    assert size("large/more/cup.jpg") == (96, 62)
+
+
+def test_the_task_is_checked_against_the_model(photos: Path, tiny: Path, call) -> None:
+    """The accident: a flag that is accepted and ignored."""
+    assert call("restore", photos / "face.png", "-n", tiny, "--task", "sr").code == 0
+    call("restore", photos / "face.png", "-n", tiny, "--task", "denoise").was_refused(2, "--task")

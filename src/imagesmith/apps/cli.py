@@ -167,7 +167,7 @@ def restore(
         str | None,
         typer.Option("-o", "--out", help="File or folder; - writes standard output. [default: beside the input]"),
     ] = None,
-    task: Annotated[Task, typer.Option("--task", help="What to mend.")] = Task.AUTO,
+    task: Annotated[Task, typer.Option("--task", help="What to mend; auto takes the model's.")] = Task.AUTO,
     scale: Annotated[int | None, typer.Option("-s", "--scale", min=2, max=4, help="Enlarge by 2, 3 or 4.")] = None,
     model: Annotated[
         str | None, typer.Option("-n", "--model", help="Shipped name, run folder or .safetensors file.")
@@ -202,6 +202,7 @@ def restore(
     code = run_restore(
         inputs,
         out,
+        task=task,
         model=model,
         scale=scale,
         device=device,

@@ -6,6 +6,7 @@ The photographs are those that lie inside the scikit-image package itself, so no
 import importlib.util
 import os
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from imagesmith.apps.report import Enlargement, Photo, mean_gains, write_report
 from imagesmith.data.files import Frame, ImageMeta, read_image, write_image
-from imagesmith.errors import UsageError
+from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.restore import Restorer
 from imagesmith.metrics import METRICS
 from imagesmith.tensors import imresize, to_float
@@ -56,18 +57,20 @@ def run_demo(
     UsageError without scikit-image.
     """
     folder = _photographs()
-    out.mkdir(parents=True, exist_ok=True)
-    console = Console(stderr=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {out}: {error.strerror}; name another one with -o") from None
     restorers = [Restorer.load(model, device=device, dtype=dtype) for model in models]
     photos = []
     for source in SOURCES:
-        with console.status(f"{source.title} ..."):
-            photos.append(_restore_photo(source, folder, out, restorers))
+        print(f"{source.title} ...", file=sys.stderr, flush=True)
+        photos.append(_restore_photo(source, folder, out, restorers))
     report = out / "report.html"
     write_report(report, photos, _facts(restorers))
     gains = mean_gains(photos)
     Console().print(_table(photos, gains))
-    console.print(f"psnr_y in dB; open [bold]{report}[/] in a browser to see for yourself", highlight=False)
+    print(f"psnr_y in dB; open {report} in a browser to see for yourself", file=sys.stderr)
     return gains
 
 
@@ -121,8 +124,8 @@ def _enlarge(target: Tensor, restorer: Restorer, stem: Path) -> Enlargement:
 
 
 def _psnr_y(restored: Tensor, target: Tensor, scale: int) -> float:
-    pair = (to_float(image.unsqueeze(0), "uint8") for image in (restored, target))
-    return METRICS["psnr_y"].function(*pair, scale).item()
+    pair = [to_float(image.unsqueeze(0), "uint8") for image in (restored, target)]
+    return METRICS["psnr_y"].function(pair[0], pair[1], scale).item()
 
 
 def _frame(image: Tensor) -> Frame:

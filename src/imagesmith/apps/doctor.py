@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from PIL import features
@@ -52,7 +53,7 @@ def _accelerators() -> list[str]:
 
 def _timed_tile(device: str, dtype: str) -> Iterator[tuple[str, str]]:
     name = "sr-x4" if "sr-x4" in CARDS else next(iter(CARDS), None)
-    net = load_model(name).net if name else build_net(NetSpec("compact"))
+    net: Any = load_model(name).net if name else build_net(NetSpec("compact"))
     runtime = pick_runtime(net, device, dtype)
     yield "runtime", str(runtime)
     ready = prepare(net, runtime)

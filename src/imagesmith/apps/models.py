@@ -20,9 +20,6 @@ def print_list(*, as_json: bool) -> None:
         for card in cards:
             print(card.to_json())
         return
-    if not cards:
-        print("this installation ships no models", file=sys.stderr)
-        return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("name", "task", "network", "description"):
         table.add_column(heading)
@@ -64,7 +61,7 @@ def verify(names: Sequence[str]) -> int:
     from imagesmith.zoo.weights import verify_model
 
     code = 0
-    for name in names or list(CARDS):
+    for name in names or CARDS:
         try:
             difference = verify_model(name)
         except ImagesmithError as error:

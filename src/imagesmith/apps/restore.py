@@ -20,6 +20,7 @@ def run_restore(
     inputs: Sequence[str],
     out: str | None,
     *,
+    task: str,
     model: str | None,
     scale: int | None,
     device: str,
@@ -39,7 +40,9 @@ def run_restore(
     if debug:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("imagesmith").setLevel(logging.DEBUG)
-    restorer = _load(model, scale, device, dtype, tile)
+    name = model or f"sr-x{scale or DEFAULT_SCALE}"
+    restorer = Restorer.load(name, device=device, dtype=dtype, tile=tile)
+    _check_asked(restorer, name, task, scale)
     started = time.monotonic()
     with _reporter(quiet, as_json) as report:
         on_progress = _also_as_json(report) if as_json else report
@@ -52,11 +55,12 @@ def run_restore(
     return summary.exit_code
 
 
-def _load(model: str | None, scale: int | None, device: str, dtype: str, tile: str) -> Restorer:
-    restorer = Restorer.load(model or f"sr-x{scale or DEFAULT_SCALE}", device=device, dtype=dtype, tile=tile)
+def _check_asked(restorer: Restorer, name: str, task: str, scale: int | None) -> None:
+    """UsageError where the flags and the model contradict each other."""
+    if task not in ("auto", restorer.card.task):
+        raise UsageError(f"model '{name}' is made for the task {restorer.card.task}, got --task {task}")
     if scale not in (None, restorer.scale):
-        raise UsageError(f"model '{model}' enlarges by {restorer.scale}, got --scale {scale}; leave one of them out")
-    return restorer
+        raise UsageError(f"model '{name}' enlarges by {restorer.scale}, got --scale {scale}; leave one of them out")
 
 
 def _reporter(quiet: bool, as_json: bool) -> Bars | Lines:
@@ -84,4 +88,5 @@ def _conclude(summary: Summary, restorer: Restorer, seconds: float) -> None:
     if summary.cancelled:
         print(f"cancelled; the same command with --resume goes on ({done or 'nothing done'})", file=sys.stderr)
     elif len(summary.results) > 1 or not counts["failed"]:
-        print(f"{done} in {seconds:.1f} s with {restorer.card.name} on {restorer.runtime}", file=sys.stderr)
+        how = f"{restorer.card.name} (task {restorer.card.task}) on {restorer.runtime}"
+        print(f"{done} in {seconds:.1f} s with {how}", file=sys.stderr)

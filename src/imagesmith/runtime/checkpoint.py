@@ -43,7 +43,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with whole_file(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, "utf-8")
 
 
 def save_checkpoint(folder: Path, images_seen: int, tensors: dict[str, Tensor], values: Any) -> Path:
