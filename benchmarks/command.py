@@ -52,7 +52,9 @@ def runner(command: list[str], source: Path, destination: Path, threads: int) ->
 
 def difference(first: Path, second: Path) -> dict[str, float]:
     """How far the two results are apart, in grey levels: both have to have done the same work."""
-    pairs = [(np.array(Image.open(path)), np.array(Image.open(second / path.name))) for path in sorted(first.iterdir())]
+    pairs = [
+        (np.array(Image.open(path)), np.array(Image.open(second / path.name))) for path in sorted(first.glob("*.png"))
+    ]
     apart = [np.abs(a.astype(int) - b.astype(int)) for a, b in pairs]
     return {"pictures": len(pairs), "max": int(max(d.max() for d in apart)), "mean": round(float(np.mean(apart)), 4)}
 
@@ -98,7 +100,7 @@ def main() -> None:
             )
         for title in commands:
             result[title]["megabytes_written"] = round(
-                sum(path.stat().st_size for path in outputs[title, options.photos].iterdir()) / 1e6, 1
+                sum(path.stat().st_size for path in outputs[title, options.photos].glob("*.png")) / 1e6, 1
             )
     for title, numbers in result.items():
         print(f"{title:32} {numbers['whole']['median']:7.1f} s, {numbers['speedup']:.2f} times the script")

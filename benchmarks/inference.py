@@ -34,8 +34,9 @@ def candidates(
     for layout, memory_format in LAYOUTS.items():
         runtime = Runtime(device, dtype, layout == "channels_last", compiled=False, reason="benchmark")
         ours = prepare(net, runtime)
-        peer = copy.deepcopy(rlfn).to(device, dtype, memory_format=memory_format)
-        x = torch.rand(1, 3, HEIGHT, WIDTH).to(device, memory_format=memory_format)
+        peer: Any = copy.deepcopy(rlfn)
+        peer = peer.to(device, dtype, memory_format=memory_format)
+        x = torch.rand(1, 3, HEIGHT, WIDTH).to(device).to(memory_format=memory_format)
         ways[f"ours {layout}"] = finished(functools.partial(ours, x), device)
         ways[f"rlfn {layout}"] = finished(functools.partial(peer, x.to(dtype)), device)
         ways[f"limit {layout}"] = finished(bare_convolutions(ours, x), device)
@@ -81,7 +82,7 @@ def macs(net: nn.Module) -> int:
     return sum(conv.weight.numel() for conv in net.modules() if isinstance(conv, nn.Conv2d)) * HEIGHT * WIDTH
 
 
-def measure(net: nn.Module, rlfn: nn.Module, device: torch.device, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
+def measure(net: Any, rlfn: nn.Module, device: torch.device, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
     """Spreads of all ways, and the three that count."""
     with torch.inference_mode():
         seconds = take_turns(candidates(net, rlfn, device, dtype), rounds=rounds, warm_up=3)
