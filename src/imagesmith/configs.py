@@ -4,7 +4,6 @@ A string under a field is its documentation and becomes the help text. A resolve
 folder and into the weights' metadata, and `--config run/config.json` reproduces the run.
 """
 
-import difflib
 import json
 import types
 import typing
@@ -13,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from imagesmith.errors import ConfigError
+from imagesmith.errors import ConfigError, did_you_mean
 
 
 class Config(BaseModel):
@@ -39,7 +38,7 @@ class DataConfig(Config):
     patch_px: int = Field(48, ge=8)
     """Side of a training patch, in pixels of the degraded image."""
     shrink: tuple[float, ...] = (1.0,)
-    """One of these factors, drawn per patch, shrinks the photograph first: more detail per pixel, fewer codec traces."""
+    """One of these factors, drawn per patch, shrinks the photograph first: more detail, fewer codec traces."""
     validation_images: int = Field(12, ge=1)
     """Photographs kept apart for validation (at most a tenth of the folder, at least one)."""
     workers: int | Literal["auto"] = "auto"
@@ -179,5 +178,4 @@ def _fields_at(location: tuple[Any, ...]) -> list[str]:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    match = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean '{match[0]}'?)" if match else f"; it has {', '.join(known)}" if known else ""
+    return did_you_mean(word, known) or (f"; it has {', '.join(known)}" if known else "")

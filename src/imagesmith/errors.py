@@ -17,6 +17,21 @@ A message says what was expected, what was found and what to do, in at most thre
 Mistakes of the programmer are plain `assert`s and never end up here.
 """
 
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ " (did you mean 'x'?)" for the known word most like `word`, '' where none is alike."""
+    match = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{match[0]}'?)" if match else ""
+
+
+def not_one_of(kind: str, word: str, known: Iterable[str]) -> str:
+    """The message for a name that is not in a table: "expected a loss out of l1, l2, got 'l3' (did you mean 'l1'?)"."""
+    known = list(known)
+    return f"expected {kind} out of {', '.join(known)}, got '{word}'{did_you_mean(word, known)}"
+
 
 class ImagesmithError(Exception):
     """Base of all errors whose message is meant for the user; apps print it without a traceback."""

@@ -1,6 +1,5 @@
 """Measuring restorers by the papers' protocols: pairs of files in, a report of rows, means and provenance out."""
 
-import difflib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from imagesmith.data.files import Frame, ImageMeta, read_image
 from imagesmith.data.formats import SUFFIXES
-from imagesmith.errors import ImageError, NothingUsableError, UsageError
+from imagesmith.errors import ImageError, NothingUsableError, UsageError, not_one_of
 from imagesmith.infer.restore import Restorer
 from imagesmith.metrics import METRICS, MetricCard
 from imagesmith.runtime.checkpoint import write_text
@@ -113,9 +112,7 @@ def evaluate_restorer(
 
 def _metric(name: str) -> MetricCard:
     if name not in METRICS:
-        near = difflib.get_close_matches(name, METRICS, n=1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
-        raise UsageError(f"expected metrics out of {', '.join(METRICS)}, got '{name}'{hint}")
+        raise UsageError(not_one_of("metrics", name, METRICS))
     return METRICS[name]
 
 

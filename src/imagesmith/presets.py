@@ -1,10 +1,9 @@
 """Presets: ordinary functions that return complete configurations. A variation is a function, not a file."""
 
-import difflib
 from collections.abc import Callable
 
 from imagesmith.configs import DataConfig, OptimConfig, Part, RestorerConfig, RunConfig
-from imagesmith.errors import ConfigError
+from imagesmith.errors import ConfigError, not_one_of
 
 
 def _super_resolution(
@@ -52,7 +51,5 @@ RESTORER_PRESETS: dict[str, Callable[..., RestorerConfig]] = {
 def restorer_preset(name: str) -> Callable[..., RestorerConfig]:
     """The preset function called `name`; ConfigError names the nearest match."""
     if name not in RESTORER_PRESETS:
-        match = difflib.get_close_matches(name, RESTORER_PRESETS, n=1)
-        hint = f" (did you mean '{match[0]}'?)" if match else ""
-        raise ConfigError(f"expected a preset of {', '.join(RESTORER_PRESETS)}, got '{name}'{hint}")
+        raise ConfigError(not_one_of("a preset", name, RESTORER_PRESETS))
     return RESTORER_PRESETS[name]

@@ -159,7 +159,7 @@ def test_fused_keeps_the_precision(net: nn.Module):
 @pytest.mark.parametrize("name", NETS)
 def test_a_misspelt_option_is_named_with_its_nearest(name: str):
     option = next(iter(inspect.signature(NETS[name]).parameters))
-    with pytest.raises(ConfigError, match=f"no option '{option}e'.*did you mean '{option}'") as caught:
+    with pytest.raises(ConfigError, match=f"got '{option}e'.*did you mean '{option}'") as caught:
         build_net(NetSpec(name, {f"{option}e": 1}))
     assert str(caught.value).count("\n") <= 2
 

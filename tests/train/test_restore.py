@@ -195,7 +195,7 @@ def test_start_from_takes_over_what_fits(photos, tmp_path):
 def test_contradictions_are_config_errors(photos, tmp_path):
     with pytest.raises(ConfigError, match="x3 and x2"):
         train_restorer(small(photos, tmp_path / "a", "net.options.scale=3"), quiet=True)
-    with pytest.raises(ConfigError, match="expected a loss of"):
+    with pytest.raises(ConfigError, match="expected a loss out of"):
         train_restorer(small(photos, tmp_path / "b", 'losses={"l3": 1}'), quiet=True)
     (tmp_path / "empty").mkdir()
     with pytest.raises(NothingUsableError):

@@ -1,14 +1,13 @@
 """The degradations: frozen dataclasses (image, rng) -> image, named in one table, applied in order by `Chain`."""
 
 import dataclasses
-import difflib
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from imagesmith.degrade.scale import BicubicDown
-from imagesmith.errors import ConfigError
+from imagesmith.errors import ConfigError, not_one_of
 
 
 class Degradation(Protocol):
@@ -32,13 +31,11 @@ DEGRADATIONS: dict[str, type[Any]] = {
 def build_degradation(name: str, options: dict[str, Any]) -> Degradation:
     """The degradation called `name`; unknown names and options are ConfigErrors that name the nearest match."""
     if name not in DEGRADATIONS:
-        match = difflib.get_close_matches(name, DEGRADATIONS, n=1)
-        hint = f" (did you mean '{match[0]}'?)" if match else ""
-        raise ConfigError(f"expected a degradation of {', '.join(DEGRADATIONS)}, got '{name}'{hint}")
+        raise ConfigError(not_one_of("a degradation", name, DEGRADATIONS))
     known = [field.name for field in dataclasses.fields(DEGRADATIONS[name])]
     for option in options:
         if option not in known:
-            raise ConfigError(f"degradation '{name}' has no option '{option}'; it has {', '.join(known)}")
+            raise ConfigError(not_one_of(f"an option of degradation '{name}'", option, known))
     return DEGRADATIONS[name](**options)
 
 

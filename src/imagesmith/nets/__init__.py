@@ -4,14 +4,13 @@ Every net has `scale`, `halo` (receptive radius in input pixels), `channels`, `m
 inference form.
 """
 
-import difflib
 import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
-from imagesmith.errors import ConfigError
+from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.nets.compact import Compact
 
 NETS: dict[str, type[nn.Module]] = {
@@ -30,17 +29,10 @@ class NetSpec:
 def build_net(spec: NetSpec) -> nn.Module:
     """The freshly initialised network of `spec`; ConfigError with the nearest match for an unknown name or option."""
     if spec.name not in NETS:
-        raise ConfigError(f"expected a network of {', '.join(NETS)}, got '{spec.name}'{_nearest(spec.name, NETS)}")
+        raise ConfigError(not_one_of("a network", spec.name, NETS))
     net_class = NETS[spec.name]
     known = [name for name in inspect.signature(net_class).parameters if name != "self"]
     for option in spec.options:
         if option not in known:
-            raise ConfigError(
-                f"network '{spec.name}' has no option '{option}'{_nearest(option, known)}; it has {', '.join(known)}"
-            )
+            raise ConfigError(not_one_of(f"an option of network '{spec.name}'", option, known))
     return net_class(**spec.options)
-
-
-def _nearest(word: str, known: Any) -> str:
-    match = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean '{match[0]}'?)" if match else ""

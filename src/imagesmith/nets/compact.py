@@ -2,7 +2,7 @@
 
 Sources: residual blocks without normalisation and sub-pixel output of EDSR (Lim et al. 2017, sec. 3; Shi et al. 2016),
 at the size of the efficient networks (RLFN, Kong et al. 2022); nearest-neighbour base of SRVGGNet (Wang et al. 2021).
-No attention, no concatenation, no 1x1: experiments/LOG.md tells what was tried. Licence of code and weights: Apache-2.0.
+No attention, no concatenation, no 1x1: experiments/LOG.md tells what was tried. Licence: Apache-2.0.
 Receptive radius: one pixel per convolution. Size multiple: 1.
 """
 

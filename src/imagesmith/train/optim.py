@@ -38,7 +38,7 @@ class Muon(torch.optim.Optimizer):
 
     A kernel's Nesterov momentum, flattened to (out, in * k * k), is replaced by its nearest semi-orthogonal matrix and
     scaled to the root mean square of an Adam step (Liu et al. 2025, 'Muon is scalable', sec. 2.2), so one learning rate
-    serves both. torch.optim.Muon takes matrices only, one at a time; here kernels of one shape share one batched product.
+    serves both. torch.optim.Muon takes matrices only, one at a time; here kernels of one shape share a batched product.
     """
 
     def __init__(self, kernels: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:

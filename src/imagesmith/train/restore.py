@@ -20,7 +20,7 @@ from imagesmith.data.datasets import DegradedPatches, PhotoFolder, degrade_whole
 from imagesmith.data.files import Frame, ImageMeta, write_image
 from imagesmith.data.loader import endless_batches
 from imagesmith.degrade import Chain, build_degradation
-from imagesmith.errors import ConfigError
+from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.losses import LOSSES
 from imagesmith.metrics import METRICS
 from imagesmith.nets import NetSpec, build_net
@@ -111,7 +111,7 @@ def _build_chain(config: RestorerConfig) -> Chain:
     chain = Chain(tuple(build_degradation(part.name, part.options) for part in config.degradations))
     for name in config.losses:
         if name not in LOSSES:
-            raise ConfigError(f"expected a loss of {', '.join(LOSSES)}, got '{name}'")
+            raise ConfigError(not_one_of("a loss", name, LOSSES))
     return chain
 
 
@@ -120,7 +120,7 @@ def _initial_net(config: RestorerConfig, chain: Chain) -> nn.Module:
     net = build_net(NetSpec(config.net.name, config.net.options))
     if net.scale != chain.scale:
         raise ConfigError(
-            f"expected a network and degradations of one scale, got x{net.scale} and x{chain.scale}; change net.options.scale"
+            f"expected network and degradations of one scale, got x{net.scale} and x{chain.scale}; change net.options"
         )
     if config.start_from is None:
         return net

@@ -48,7 +48,7 @@ class TrainState:
     best: dict[str, float] = field(default_factory=dict)
     """Validation score and images seen of the best model so far."""
     choices: dict[str, Any] = field(default_factory=dict)
-    """What was decided for this machine at the start (batch, arithmetic), kept so that a resumed run is the same run."""
+    """What was decided for this machine at the start (batch, arithmetic), so that a resumed run is the same run."""
 
     @property
     def progress(self) -> float:

@@ -3,7 +3,6 @@
 Nothing here unpickles. What a file holds is explained in `imagesmith.zoo.cards`.
 """
 
-import difflib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from imagesmith.errors import ConfigError, IntegrityError, ModelError
+from imagesmith.errors import ConfigError, IntegrityError, ModelError, did_you_mean
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.runtime.checkpoint import whole_file
 from imagesmith.tensors import to_float
@@ -108,10 +107,8 @@ def find_weights(name_or_path: str | Path) -> Path:
         return path / RUN_WEIGHTS
     if path.is_file():
         return path
-    near = difflib.get_close_matches(str(name_or_path), list(CARDS), n=1)
-    hint = f" (did you mean '{near[0]}'?)" if near else ""
     raise ModelError(
-        f"no model or file is called '{name_or_path}'{hint}\n"
+        f"no model or file is called '{name_or_path}'{did_you_mean(str(name_or_path), CARDS)}\n"
         f"expected one of {', '.join(CARDS) or 'no shipped models'}, a .safetensors file or a training run's folder"
     )
 
