@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from imagesmith.data.datasets import DegradedPatches, degrade_whole, load_photos
+from imagesmith.data.datasets import DegradedPatches, load_photos
 from imagesmith.data.loader import endless_batches
 from imagesmith.degrade import Chain, build_degradation
 from imagesmith.errors import NothingUsableError
@@ -39,7 +39,7 @@ def test_input_knows_what_lies_beyond_the_patch(photos, chain):
     photo, (degraded, target) = photos[0], DegradedPatches(photos[:1], chain, patch_px=24, shrink=(1.0,), seed=3)[0]
     windows = photo.unfold(1, 48, 1).unfold(2, 48, 1)
     for undo in (lambda x: x, lambda x: x.flip(1), lambda x: x.flip(2), lambda x: x.flip(1, 2)):
-        for form in (lambda x: undo(x), lambda x: undo(x.transpose(1, 2))):  # noqa: B023 - used at once
+        for form in (undo, lambda x: undo(x.transpose(1, 2))):  # noqa: B023 - used at once
             wanted = from_float(form(target), "uint8")
             places = (windows[..., 0, 0] == wanted[:, None, None, 0, 0]).all(dim=0).nonzero()
             for top, left in places.tolist():

@@ -47,5 +47,5 @@ def test_chain_multiplies_scales_and_adds_context():
 
 @pytest.mark.parametrize(("name", "options"), [("bicubik", {}), ("bicubic", {"scael": 2})])
 def test_unknown_names_are_config_errors(name, options):
-    with pytest.raises(ConfigError, match="bicubic|scale"):
+    with pytest.raises(ConfigError, match=r"bicubic|scale"):
         build_degradation(name, options)
