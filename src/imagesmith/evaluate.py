@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imagesmith.atomic import write_whole
 from imagesmith.data.files import Frame, ImageMeta, read_image
 from imagesmith.data.formats import SUFFIXES
 from imagesmith.errors import ImageError, NothingUsableError, UsageError, not_one_of
 from imagesmith.infer.restore import Restorer
 from imagesmith.metrics import METRICS, MetricCard
-from imagesmith.runtime.checkpoint import write_text
 from imagesmith.tensors import from_float, imresize, to_float
 from imagesmith.zoo.cards import read_header
 from imagesmith.zoo.weights import find_weights
@@ -36,7 +36,7 @@ class Report:
 
     def save(self, path: str | Path) -> None:
         """Write strict JSON, whole or not at all; an infinite value becomes the string "inf"."""
-        write_text(Path(path), json.dumps(_strict(asdict(self)), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_whole(Path(path), json.dumps(_strict(asdict(self)), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def table(self) -> str:
         """The rows and their mean as aligned text, with the protocol below."""

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image, ImageCms, ImageFile
 
-from imagesmith.data.files import Frame, ImageMeta, output_format, read_header, read_image, replacing, write_image
+from imagesmith.atomic import replacing
+from imagesmith.data.files import Frame, ImageMeta, output_format, read_header, read_image, write_image
 from imagesmith.errors import FormatError, ImageError, ImagesmithError, OutputError, TooLargeError, TruncatedError
 
 TOPS = {"uint8": 255, "uint16": 65535, "float32": 1.0}

@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "imagesmith"
 GROUND = "errors"  # imports nothing, so every floor may stand on it, floor 0 included
 FLOORS = {
     "errors": 0, "configs": 0,
-    "tensors": 1, "presets": 1,
+    "tensors": 1, "presets": 1, "atomic": 1,
     "nets": 2, "losses": 2, "metrics": 2, "degrade": 2,
     "runtime": 3, "data": 3,
     "zoo": 4,
@@ -24,7 +24,7 @@ FLOORS = {
 }  # fmt: skip
 PACKAGES = {
     "errors": set(), "configs": {"pydantic"},
-    "tensors": {"torch"}, "presets": set(),
+    "tensors": {"torch"}, "presets": set(), "atomic": set(),
     "nets": {"torch"}, "losses": {"torch"}, "metrics": {"torch"}, "degrade": {"torch"},
     "runtime": {"torch", "safetensors", "tensorboard"}, "data": {"torch", "numpy", "PIL", "av", "tifffile"},
     "zoo": {"torch", "safetensors"},

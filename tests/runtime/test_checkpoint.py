@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from imagesmith.errors import IntegrityError, OutputError
-from imagesmith.runtime.checkpoint import KEEP, load_checkpoint, load_newest, save_checkpoint, whole_file
+from imagesmith.errors import IntegrityError
+from imagesmith.runtime.checkpoint import KEEP, load_checkpoint, load_newest, save_checkpoint
 
 
 def test_round_trip(tmp_path):
@@ -42,13 +42,3 @@ def test_only_the_newest_are_kept_and_no_temporary_file_stays(tmp_path):
     for k in range(KEEP + 3):
         save_checkpoint(tmp_path, k, {"a": torch.ones(1)}, {})
     assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{k:012d}.safetensors" for k in (3, 4, 5)]
-
-
-def test_failure_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-    with pytest.raises(OutputError, match="No space"), whole_file(path) as temporary:
-        temporary.write_text("half")
-        raise OSError(28, "No space left on device")
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -178,7 +178,7 @@ def test_minutes_end_the_run_in_time_and_the_learning_rate_falls_to_its_end(phot
 
 def test_other_configuration_in_the_same_folder_is_refused(photos, tmp_path):
     train_restorer(small(photos, tmp_path / "run"), quiet=True)
-    with pytest.raises(ConfigError, match=r"started with optim.learning_rate = 0.002, not 0.1"):
+    with pytest.raises(ConfigError, match=r"started with optim.learning_rate = 0.0015, not 0.1"):
         train_restorer(small(photos, tmp_path / "run", "optim.learning_rate=0.1"), quiet=True)
 
 

@@ -73,7 +73,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match="disk is full"):
         save_model(weight_file, model.net, model.card)
     assert weight_file.read_bytes() == before
     assert list(weight_file.parent.iterdir()) == [weight_file]

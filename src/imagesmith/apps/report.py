@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 
 from imagesmith import __version__
-from imagesmith.runtime.checkpoint import write_text
+from imagesmith.atomic import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def write_report(path: Path, photos: Sequence[Photo], facts: Mapping[str, str]) 
         facts="".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in facts.items()),
         credits=escape("; ".join(f"{photo.title}: {photo.credit}" for photo in photos)),
     )
-    write_text(path, page)
+    write_whole(path, page)
 
 
 def _scale_choice(scale: int, chosen: bool) -> str:

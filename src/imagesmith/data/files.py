@@ -5,9 +5,7 @@ Results are written under a temporary name and renamed, so no half-written file 
 """
 
 import contextlib
-import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +13,13 @@ from typing import BinaryIO
 
 import torch
 
+from imagesmith.atomic import replacing
 from imagesmith.data import metadata
 from imagesmith.data.decoded import failure
 from imagesmith.data.encode import encode
 from imagesmith.data.formats import ACCEPTED, FORMATS, format_named, format_of, output_format
 from imagesmith.data.frame import Frame, Header, ImageMeta, premultiply, unpremultiply
-from imagesmith.errors import ImageError, ImagesmithError, OutputError, TooLargeError
+from imagesmith.errors import ImageError, ImagesmithError, TooLargeError
 from imagesmith.tensors import Depth
 
 _DEPTHS: dict[torch.dtype, Depth] = {torch.uint8: "uint8", torch.uint16: "uint16", torch.float32: "float32"}
@@ -118,38 +117,6 @@ def write_image(
         return encode(frame, destination, name, quality)
     with replacing(destination, overwrite=overwrite) as stream:
         return encode(frame, stream, name, quality)
-
-
-@contextlib.contextmanager
-def replacing(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """A stream whose content appears under `path` as a whole when the block ends well, and not at all otherwise."""
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already\nuse -y (overwrite) to replace it, or name another output")
-    part = path.with_name(f".{secrets.token_hex(6)}.part")
-    try:
-        with open(part, "xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {_reason(error, path)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
-
-
-def _reason(error: OSError, path: Path) -> str:
-    """What went wrong on the file system and what to do, in one line."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full; free some space or choose another folder"
-    if error.errno == errno.ENOENT:
-        return f"the folder {path.parent} does not exist; create it first"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"no permission in {path.parent}; choose another folder"
-    if error.errno == errno.ENAMETOOLONG:
-        return "its name is too long; choose a shorter one"
-    return error.strerror or str(error)
 
 
 def _content(source: Source, max_pixels: int) -> bytes:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from torch import Tensor
 
 from imagesmith import __version__
-from imagesmith.data.files import FORMATS, Frame, output_format, read_header, read_image, replacing, write_image
+from imagesmith.atomic import replacing
+from imagesmith.data.files import FORMATS, Frame, output_format, read_header, read_image, write_image
 from imagesmith.data.png import PngWriter
 from imagesmith.data.sources import list_items
 from imagesmith.errors import OutputError

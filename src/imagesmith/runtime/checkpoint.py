@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and checkpoints made of them.
+"""Checkpoints that prove whole, or are passed over.
 
 A checkpoint is one safetensors file: the tensors, and in its metadata one JSON value and a sha256 over both. They are
 named by the images seen; the newest one that proves whole is loaded, a damaged one is passed over with a word.
@@ -6,44 +6,19 @@ named by the images seen; the newest one that proves whole is loaded, a damaged 
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from imagesmith.errors import IntegrityError, OutputError
+from imagesmith.atomic import write_whole
+from imagesmith.errors import IntegrityError
 
 KEEP = 3
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that becomes `path` when the block ends well and vanishes when it does not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_text(text, "utf-8")
 
 
 def save_checkpoint(folder: Path, images_seen: int, tensors: dict[str, Tensor], values: Any) -> Path:
@@ -51,11 +26,8 @@ def save_checkpoint(folder: Path, images_seen: int, tensors: dict[str, Tensor], 
     path = folder / f"{images_seen:012d}.safetensors"
     text = json.dumps(values)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole_file(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={"values": text, "sha256": _digest(tensors, text)})
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+    metadata = {"values": text, "sha256": _digest(tensors, text)}
+    write_whole(path, safetensors.torch.save(tensors, metadata))
     for old in sorted(folder.glob("*.safetensors"))[:-KEEP]:
         old.unlink(missing_ok=True)
     return path

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagesmith.atomic import write_whole
 from imagesmith.configs import RestorerConfig, load_config
 from imagesmith.data.datasets import DegradedPatches, PhotoFolder, degrade_whole, load_photos
 from imagesmith.data.files import Frame, ImageMeta, write_image
@@ -24,7 +25,7 @@ from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.losses import LOSSES
 from imagesmith.metrics import METRICS
 from imagesmith.nets import NetSpec, build_net
-from imagesmith.runtime.checkpoint import load_newest, write_text
+from imagesmith.runtime.checkpoint import load_newest
 from imagesmith.runtime.dist import World, join_world, leave_world
 from imagesmith.runtime.log import RunLog
 from imagesmith.tensors import from_float
@@ -145,7 +146,7 @@ def _claim(folder: Path, config: RestorerConfig) -> None:
                 f"run folder {folder} was started with {key} = {before.get(key)!r}, not {now[key]!r}; "
                 "use another folder, or the same configuration to go on"
             )
-    write_text(path, config.model_dump_json(indent=2) + "\n")
+    write_whole(path, config.model_dump_json(indent=2) + "\n")
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

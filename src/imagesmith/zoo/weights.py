@@ -14,9 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from imagesmith.atomic import write_whole
 from imagesmith.errors import ConfigError, IntegrityError, ModelError, did_you_mean
 from imagesmith.nets import NetSpec, build_net
-from imagesmith.runtime.checkpoint import whole_file
 from imagesmith.tensors import to_float
 from imagesmith.zoo.cards import (
     CARDS,
@@ -68,8 +68,7 @@ def save_model(path: str | Path, net: nn.Module, card: ModelCard) -> None:
     text = json.dumps(own, ensure_ascii=False, separators=(",", ":"))
     blank = safetensors.torch.save(tensors, metadata={METADATA_KEY: text})
     digest = hashlib.sha256(blank).hexdigest()
-    with whole_file(Path(path)) as temporary:
-        temporary.write_bytes(blank.replace(NO_DIGEST.encode(), digest.encode(), 1))
+    write_whole(Path(path), blank.replace(NO_DIGEST.encode(), digest.encode(), 1))
 
 
 def load_model(name_or_path: str | Path) -> Model:
@@ -142,8 +141,7 @@ def write_golden(name: str, image: Tensor) -> Path:
     model, golden = load_model(name), _golden_path(name)
     tensors = {"input": image.contiguous(), "output": _restore(model, image).contiguous()}
     metadata = {"weights_sha256": read_header(find_weights(name)).sha256}
-    with whole_file(golden) as temporary:
-        temporary.write_bytes(safetensors.torch.save(tensors, metadata=metadata))
+    write_whole(golden, safetensors.torch.save(tensors, metadata=metadata))
     return golden
 
 

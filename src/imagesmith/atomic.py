@@ -1,0 +1,53 @@
+"""Files that are whole or absent: written under a temporary name in the same folder, flushed to disk, renamed."""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from imagesmith.errors import OutputError
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """A stream whose content appears under `path` as a whole when the block ends well, and not at all otherwise."""
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already\nuse -y (overwrite) to replace it, or name another output")
+    part = path.with_name(f".{secrets.token_hex(6)}.part")
+    try:
+        with open(part, "xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {_reason(error, path)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all, in place of what was there; missing folders are made. Text is UTF-8."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path.parent}: {error.strerror}; choose another one") from error
+    with replacing(path, overwrite=True) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+def _reason(error: OSError, path: Path) -> str:
+    """What went wrong on the file system and what to do, in one line."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; free some space or choose another folder"
+    if error.errno == errno.ENOENT:
+        return f"the folder {path.parent} does not exist; create it first"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission in {path.parent}; choose another folder"
+    if error.errno == errno.ENAMETOOLONG:
+        return "its name is too long; choose a shorter one"
+    return error.strerror or str(error)

@@ -1,0 +1,41 @@
+"""No reader ever sees half a file, and a failure leaves what was there."""
+
+import pytest
+
+from imagesmith.atomic import replacing, write_whole
+from imagesmith.errors import OutputError
+
+
+def test_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(OutputError, match="disk is full"), replacing(path, overwrite=True) as stream:
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_visible_before_the_end(tmp_path):
+    path = tmp_path / "file"
+    with replacing(path) as stream:
+        stream.write(b"half")
+        assert not path.exists()
+    assert path.read_bytes() == b"half"
+
+
+def test_existing_files_are_kept_unless_asked(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(OutputError, match="exists already"), replacing(path):
+        pass
+    assert path.read_text() == "old"
+
+
+def test_write_whole_makes_folders_and_replaces(tmp_path):
+    path = tmp_path / "a" / "b" / "file"
+    write_whole(path, "grün")
+    write_whole(path, "größer")
+    assert path.read_text("utf-8") == "größer"
+    with pytest.raises(OutputError, match="cannot make the folder"):
+        write_whole(path / "below", b"")
