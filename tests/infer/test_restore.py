@@ -174,6 +174,24 @@ def test_transparent_pixels_bring_no_halo(restorer: Restorer) -> None:
     assert (restored[32:48, 32:48, 3] == 255).all()
 
 
+@pytest.mark.parametrize("scale", [2, 3])
+def test_a_hard_edge_brings_no_rim(make_restorer: Make, scale: int) -> None:
+    """Trained networks overshoot at cut-out logos: specks around them, holes within, and a rim of foreign colours."""
+    restorer = make_restorer(scale=scale)
+    picture = np.full((24, 24, 4), (0, 255, 0, 0), np.uint8)
+    picture[8:16, 8:16] = 220, 30, 30, 255
+    restored = restorer(picture)
+    alpha = restored[..., 3]
+    first, last = 8 * scale - scale // 2, 16 * scale + scale // 2
+    outside = np.ones(alpha.shape, bool)
+    outside[first:last, first:last] = False
+    assert (alpha[outside] == 0).all()
+    assert (alpha[first + scale : last - scale, first + scale : last - scale] == 255).all()
+    rim = (alpha > 0) & (alpha < 255)
+    assert rim.any()
+    assert (restored[rim][:, :3] == (220, 30, 30)).all()
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("self_ensemble", [False, True])
 def test_tiles_show_in_no_mode(make_restorer: Make, photo: np.ndarray, channels: int, self_ensemble: bool) -> None:

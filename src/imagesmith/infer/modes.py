@@ -4,6 +4,8 @@ Each takes a piece of the picture (N, C, h, w) and returns (N, C * scale**2, h, 
 so all of it happens tile by tile: sub-pixel k of one channel lies over sub-pixel k of another, without any shuffle.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -56,23 +58,51 @@ def for_colours(subpixels: Subpixels, net_channels: int, colours: int) -> Subpix
 def with_alpha(colour: Subpixels, gray: Subpixels, flat_px: int) -> Subpixels:
     """Colour and straight alpha (the last channel): colour is premultiplied, alpha takes the same network as gray.
 
-    Edges of both are then equally sharp, so no rim appears. Where alpha is constant within `flat_px` it is passed on as
-    it is: a network would wobble there. Invisible pixels keep the colour they hide.
+    Edges of both are then equally sharp, and the network's overshoot at a hard edge cancels in their quotient. Left in
+    the result it would be a rim, so alpha stays between the four pixels around it and colour between the colours that
+    are visible around it; what is opaque all round is the network's alone. Where alpha is constant within `flat_px` the
+    network is not asked: it would wobble there. Invisible pixels keep the colour they hide.
     """
 
     def both(x: Tensor) -> Tensor:
         straight, alpha = x[:, :-1], x[:, -1:]
-        side = 2 * flat_px + 1
-        highest = F.max_pool2d(alpha, side, stride=1, padding=flat_px)
-        lowest = -F.max_pool2d(-alpha, side, stride=1, padding=flat_px)
-        flat = highest == lowest
+        flat = _highest(alpha, flat_px) == _lowest(alpha, flat_px)
         y = colour(premultiply(straight, alpha)).unflatten(1, (straight.shape[1], -1))
-        y_alpha = alpha if flat.all() else torch.where(flat, alpha, gray(alpha).clamp(0, 1))
-        y_alpha = y_alpha.expand(-1, y.shape[2], -1, -1).unsqueeze(1)
-        y = torch.where(y_alpha < _VISIBLE, straight.unsqueeze(2), (y / y_alpha.clamp(min=_VISIBLE)).clamp(0, 1))
+        raw = alpha if flat.all() else torch.where(flat, alpha, gray(alpha))
+        scale = math.isqrt(y.shape[2])
+        y_alpha = raw.clamp(-_highest_corner(-alpha, scale), _highest_corner(alpha, scale)).unsqueeze(1)
+        y = (y / raw.clamp(min=_VISIBLE).unsqueeze(1)).clamp(0, 1)
+        if not flat.all():
+            seen, opaque = alpha > 0, _lowest(alpha, 1) == 1
+            darkest = _lowest(torch.where(seen, straight, 1.0), 1).where(~opaque, 0.0).unsqueeze(2)
+            brightest = _highest(torch.where(seen, straight, 0.0), 1).where(~opaque, 1.0).unsqueeze(2)
+            y = y.clamp(darkest, brightest)
+        y = torch.where(y_alpha < _VISIBLE, straight.unsqueeze(2), y)
         return torch.cat((y, y_alpha), dim=1).flatten(1, 2)
 
     return both
+
+
+def _highest(x: Tensor, radius: int) -> Tensor:
+    """The largest value within `radius` pixels, each channel by itself."""
+    return F.max_pool2d(x, 2 * radius + 1, stride=1, padding=radius)
+
+
+def _lowest(x: Tensor, radius: int) -> Tensor:
+    return -_highest(-x, radius)
+
+
+def _highest_corner(x: Tensor, scale: int) -> Tensor:
+    """For each sub-pixel (N, scale**2, H, W) the largest of the four pixels of `x` (N, 1, H, W) that surround it.
+
+    The middle sub-pixel of an odd scale lies on its pixel, between two pairs; it gets the larger one.
+    """
+    cells = F.max_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 2, stride=1)
+    fine = cells.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
+    height, width = x.shape[2] * scale, x.shape[3] * scale
+    starts = {scale // 2, (scale + 1) // 2}
+    surrounding = [fine[..., i : i + height, j : j + width] for i in starts for j in starts]
+    return F.pixel_unshuffle(torch.stack(surrounding).amax(dim=0), scale)
 
 
 def for_file(
