@@ -28,6 +28,14 @@ def test_spike_is_rejected_but_slow_growth_is_not():
         assert guard.inspect(0.1, norm)[0] is Verdict.ACCEPT
 
 
+def test_loss_that_explodes_with_an_ordinary_gradient_is_rejected():
+    """The gradient of an L1 loss is as long at an error of 1000 as at one of 0.1."""
+    guard = settled()
+    verdict, reason = guard.inspect(1000.0, 1.0)
+    assert verdict is Verdict.REJECT
+    assert "usual 0.1" in reason
+
+
 def test_a_row_of_rejections_asks_for_a_roll_back_and_one_good_step_forgets():
     guard = settled()
     for _ in range(guard.patience - 1):
