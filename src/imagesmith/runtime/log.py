@@ -7,6 +7,8 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +16,41 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from imagesmith.atomic import write_whole
+from imagesmith.errors import OutputError
+
 
 class RunLog:
     """Writes to a run folder; a run that resumes at `images_seen` drops what was logged beyond it."""
 
     def __init__(self, folder: Path, images_seen: int = 0, *, quiet: bool = False) -> None:
         self.folder, self.quiet = folder, quiet
-        folder.mkdir(parents=True, exist_ok=True)
+        self.history = folder / "history.jsonl"
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._started = time.monotonic()
-        self.history = folder / "history.jsonl"
-        kept = [row for row in read_history(folder) if row["images_seen"] <= images_seen]
-        self.history.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=images_seen + 1)
+        self._board = self._begin_at(images_seen)
+
+    def rewind(self, images_seen: int) -> None:
+        """Drop what was logged beyond `images_seen`, where the run goes on."""
+        self._sums.clear()
+        self._counts.clear()
+        self._board.close()
+        self._board = self._begin_at(images_seen)
+
+    def _begin_at(self, images_seen: int) -> SummaryWriter:
+        """Cut the history there; TensorBoard cuts its curves when a new file says so."""
+        kept = [row for row in read_history(self.folder) if row["images_seen"] <= images_seen]
+        write_whole(self.history, "".join(json.dumps(row) + "\n" for row in kept))
+        with _writing(self.folder):
+            return SummaryWriter(str(self.folder / "tensorboard"), purge_step=images_seen + 1)
 
     def say(self, text: str) -> None:
         """One line for the person at the console, also kept in `console.log`."""
         line = f"[{time.monotonic() - self._started:7.0f} s] {text}"
         if not self.quiet:
             print(line, file=sys.stderr, flush=True)
-        with open(self.folder / "console.log", "a") as file:
-            file.write(line + "\n")
+        _append(self.folder / "console.log", line)
 
     def add(self, scalars: dict[str, Tensor | float]) -> None:
         """Add one step's scalars to the running means of this tick."""
@@ -51,30 +66,47 @@ class RunLog:
         row |= more
         self._sums.clear()
         self._counts.clear()
-        with open(self.history, "a") as file:
-            strict = {name: value if math.isfinite(value) else None for name, value in row.items()}
-            file.write(json.dumps(strict, allow_nan=False) + "\n")
-        for name, value in row.items():
-            if name != "images_seen":
-                self._board.add_scalar(name, value, images_seen)
+        strict = {name: value if math.isfinite(value) else None for name, value in row.items()}
+        _append(self.history, json.dumps(strict, allow_nan=False))
+        with _writing(self.folder):
+            for name, value in row.items():
+                if name != "images_seen":
+                    self._board.add_scalar(name, value, images_seen)
         return row
 
     def picture(self, name: str, image: Tensor, images_seen: int) -> None:
         """A sample sheet (3, H, W) uint8 for TensorBoard."""
-        self._board.add_image(name, image, images_seen)
+        with _writing(self.folder):
+            self._board.add_image(name, image, images_seen)
 
     def close(self) -> None:
         """Flush and close TensorBoard's file."""
-        self._board.close()
+        with _writing(self.folder):
+            self._board.close()
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run's history so far; a last line cut short by a crash is dropped."""
     path = folder / "history.jsonl"
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except ValueError:
             break
     return rows
+
+
+def _append(path: Path, line: str) -> None:
+    with _writing(path), open(path, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}; free some space and give the same command again"
+        ) from error
