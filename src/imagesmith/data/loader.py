@@ -1,5 +1,6 @@
 """The endless loader: batches from image number `start` on, prepared by worker processes while the networks compute."""
 
+import signal
 from collections.abc import Iterator
 
 import torch
@@ -32,10 +33,13 @@ def endless_batches(
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=_quiet_worker if workers else None,
     )
     return iter(loader)
 
 
-def _one_thread(worker: int) -> None:
+def _quiet_worker(worker: int) -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the training process decides when to stop, and asks for more till then
     torch.set_num_threads(1)  # the cores belong to the networks
