@@ -8,7 +8,7 @@ import json
 import types
 import typing
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,7 +18,7 @@ from imagesmith.errors import ConfigError, did_you_mean
 class Config(BaseModel):
     """A frozen part of a configuration; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Part(Config):
@@ -37,11 +37,11 @@ class DataConfig(Config):
     """Folder of clean photographs, searched recursively."""
     patch_px: int = Field(48, ge=8)
     """Side of a training patch, in pixels of the degraded image."""
-    shrink: tuple[float, ...] = (1.0,)
+    shrink: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((1.0,), min_length=1)
     """One of these factors, drawn per patch, shrinks the photograph first: more detail, fewer codec traces."""
     validation_images: int = Field(12, ge=1)
     """Photographs kept apart for validation (at most a tenth of the folder, at least one)."""
-    workers: int | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Processes that prepare patches; 'auto' chooses from the machine."""
 
 
@@ -77,11 +77,11 @@ class RunConfig(Config):
     """Training length in images seen."""
     minutes: float | None = Field(None, gt=0)
     """Training length in minutes; planned from the measured speed, and planned again as the speed changes."""
-    batch: int | Literal["auto"] = "auto"
+    batch: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
     """Patches per optimiser step over all processes; 'auto' measures."""
     seed: int = 0
     """Seed of initialisation, patches and augmentation."""
-    device: str = "auto"
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """'auto', 'cpu', 'cuda' or 'cuda:N'."""
     dtype: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
     """Arithmetic of the networks; 'auto' takes bf16 where a probe says that it pays, weights stay float32."""
@@ -106,9 +106,9 @@ class RestorerConfig(Config):
     """What the restorer mends."""
     net: Part
     """The network."""
-    degradations: tuple[Part, ...]
+    degradations: tuple[Part, ...] = Field(min_length=1)
     """Applied in order to a clean photograph to make the network's input."""
-    losses: dict[str, float]
+    losses: dict[str, float] = Field(min_length=1)
     """Weight of each loss."""
     start_from: str | None = None
     """A model name or file whose weights initialise those layers that have the same name and shape."""
