@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from imagesmith import presets
-from imagesmith.configs import override
 from imagesmith.errors import UsageError
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.train import machine
@@ -17,16 +15,12 @@ def net():
     return build_net(NetSpec("compact", {"width": 16, "blocks": 1}))
 
 
-def run(**changes):
-    return override(presets.sr_x4("in", "out"), [f"run.{key}={value}" for key, value in changes.items()]).run
-
-
 @pytest.mark.parametrize(("bf16_ms", "expected"), [(50, "bf16"), (95, "fp32")])
 def test_bf16_is_taken_only_where_it_pays(net, monkeypatch, bf16_ms, expected):
     """bf16 is slower than float32 on processors that emulate it."""
     times = {"fp32": 0.1, "bf16": bf16_ms / 1000}
     monkeypatch.setattr(machine, "_step_seconds", lambda net, arithmetic, patch: times[arithmetic.dtype])
-    arithmetic, reason = machine.choose_arithmetic(net, PATCH, run())
+    arithmetic, reason = machine.choose_arithmetic(net, PATCH, "cpu", "auto")
     assert arithmetic.dtype == expected
     assert "bf16" in reason
     assert "ms" in reason
@@ -47,6 +41,19 @@ def test_batch_that_does_not_divide_is_refused(net):
         machine.choose_batch(net, machine.Arithmetic("cpu", "fp32", False), PATCH, 3, 2)
 
 
+def test_an_asked_format_is_not_measured(net, monkeypatch):
+    """A layout chosen by a stopwatch made the same command end in other bits now and then."""
+    monkeypatch.delattr(machine, "_step_seconds")
+    assert machine.choose_arithmetic(net, PATCH, "cpu", "fp32")[0] == machine.Arithmetic("cpu", "fp32", True)
+
+
+def test_probing_leaves_no_layout_behind(net):
+    """A run said to be contiguous trained in channels_last, because that was probed last, and resumed contiguous."""
+    for layout in (True, False):
+        kernel = machine.Arithmetic("cpu", "fp32", layout).prepare(net).head.weight
+        assert kernel.is_contiguous(memory_format=torch.channels_last) == layout
+
+
 def test_the_asked_mode_is_really_on(net):
     """A default that lies: tests labelled float64 that exercised float32."""
     arithmetic = machine.Arithmetic("cpu", "fp64", False)
@@ -59,5 +66,5 @@ def test_the_asked_mode_is_really_on(net):
 def test_missing_gpu_is_said():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(UsageError, match="--device cpu"):
+    with pytest.raises(UsageError, match=r"run\.device=cpu"):
         machine.choose_device("cuda")

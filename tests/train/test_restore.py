@@ -17,9 +17,10 @@ from skimage import data
 
 from imagesmith import presets
 from imagesmith.configs import RestorerConfig, override
-from imagesmith.errors import ConfigError, NothingUsableError, TrainingError
+from imagesmith.errors import ConfigError, NothingUsableError, TrainingError, UsageError
 from imagesmith.runtime.checkpoint import load_checkpoint
 from imagesmith.runtime.guard import Guard
+from imagesmith.runtime.log import read_history
 from imagesmith.train import loop, restore
 from imagesmith.train.restore import train_restorer
 from imagesmith.zoo import load_model
@@ -86,10 +87,12 @@ def test_training_improves_on_the_start(photos, tmp_path):
     assert run.best["images_seen"] == 1200
 
 
-@pytest.mark.parametrize("crash_after", [1, 11, 23])
-def test_interrupted_equals_uninterrupted_bit_for_bit(photos, tmp_path, monkeypatch, crash_after):
+@pytest.mark.parametrize(
+    ("crash_after", "changes"), [(1, []), (11, []), (23, []), (11, ["run.dtype=bf16", "data.workers=1"])]
+)
+def test_interrupted_equals_uninterrupted_bit_for_bit(photos, tmp_path, monkeypatch, crash_after, changes):
     """A run that resumes a little differently cannot be reproduced, debugged or trusted."""
-    train_restorer(small(photos, tmp_path / "whole"), quiet=True)
+    train_restorer(small(photos, tmp_path / "whole", *changes), quiet=True)
     step, calls = restore.restore_step, 0
 
     def crash(*args, **options):
@@ -100,7 +103,7 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(photos, tmp_path, monkeypa
         yield from step(*args, **options)
 
     # a checkpoint at every step, then a crash in the middle of the next one
-    often = small(photos, tmp_path / "cut", "run.checkpoint_minutes=1e-9")
+    often = small(photos, tmp_path / "cut", "run.checkpoint_minutes=1e-9", *changes)
     monkeypatch.setattr(restore, "restore_step", crash)
     with pytest.raises(RuntimeError, match="power cut"):
         train_restorer(often, quiet=True)
@@ -159,21 +162,83 @@ def test_bad_steps_are_rejected_then_rolled_back_then_given_up(photos, tmp_path,
     calls, until = 0, 5 + Guard.patience
     train_restorer(small(photos, tmp_path / "long"), quiet=True)
     assert "with the learning rate at 0.5" in (tmp_path / "long/console.log").read_text()
+    seen = [row["images_seen"] for row in read_history(tmp_path / "long") if "rate" in row]
+    assert seen == sorted(set(seen)), "what a roll-back undid must not stay in the history"
 
     calls, until = 0, 10**9
     with pytest.raises(TrainingError, match="3 roll-backs"):
         train_restorer(small(photos, tmp_path / "endless"), quiet=True)
 
 
-def test_minutes_end_the_run_in_time_and_the_learning_rate_falls_to_its_end(photos, tmp_path):
+class Ticking:
+    """A wall clock that only the steps move: step k takes as many seconds as `seconds(k)` says."""
+
+    def __init__(self, monkeypatch, seconds) -> None:
+        self.now, self.step, self.steps = 0.0, restore.restore_step, 0
+        self.seconds = seconds
+        monkeypatch.setattr(loop.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(restore, "restore_step", self.slow)
+
+    def slow(self, *args, **options):
+        self.now += self.seconds(self.steps)
+        self.steps += 1
+        yield from self.step(*args, **options)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "seconds"),
+    [
+        (1, lambda step: 1),
+        (60, lambda step: 60),  # far slower than any guess
+        (0.01, lambda step: 0.01),  # far faster
+        (1, lambda step: 20 if step == 0 else 1),  # workers start, kernels are built
+        (1, lambda step: 0.8 if step < 30 else 3),  # another program starts
+        (1, lambda step: 3 if step < 8 else 0.7),  # and ends
+    ],
+)
+def test_minutes_end_the_run_in_time_and_the_learning_rate_falls_to_its_end(
+    photos, tmp_path, monkeypatch, minutes, seconds
+):
     """A schedule that is planned on a guess of the speed ends high, or hours late."""
-    started = time.monotonic()
-    train_restorer(small(photos, tmp_path / "run", "run.minutes=0.1", "run.validations=1"), quiet=True)
-    seconds = time.monotonic() - started
+    clock = Ticking(monkeypatch, seconds)
+    train_restorer(small(photos, tmp_path / "run", f"run.minutes={minutes}", "run.validations=1"), quiet=True)
     rows = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
     rates = [row["rate"] for row in rows if "rate" in row]
-    assert seconds < 18
+    assert 0.9 * minutes * 60 <= clock.now <= 1.02 * minutes * 60 + seconds(clock.steps)
     assert rates[-1] < 0.02 * max(rates)
+
+
+def test_one_step_longer_than_the_whole_run_is_the_only_one(photos, tmp_path, monkeypatch):
+    clock = Ticking(monkeypatch, lambda step: 600)
+    assert train_restorer(small(photos, tmp_path / "run", "run.minutes=1"), quiet=True).images_seen == 4
+    assert clock.now == 600
+
+
+def test_resuming_with_another_length_ends_there(photos, tmp_path, monkeypatch):
+    """Minutes already spent count; a finished run is left alone, and says so."""
+    train_restorer(small(photos, tmp_path / "run"), quiet=True)
+    first = sorted((tmp_path / "run/checkpoints").iterdir())[0]
+    for later in sorted((tmp_path / "run/checkpoints").iterdir())[1:]:
+        later.unlink()
+    assert first.stem == "000000000000"
+    assert train_restorer(small(photos, tmp_path / "run", "run.images=48"), quiet=True).images_seen == 48
+    assert train_restorer(small(photos, tmp_path / "run", "run.images=480"), quiet=True).images_seen == 48
+    assert "it is finished" in (tmp_path / "run/console.log").read_text()
+
+
+def test_second_run_in_the_same_folder_is_refused_while_the_first_goes_on(photos, tmp_path):
+    """Two writers in one run folder mix their checkpoints and their history."""
+    first = spawn(small(photos, tmp_path / "run", "run.images=10000000"), tmp_path)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("run/checkpoints/*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        with pytest.raises(UsageError, match="another process is writing"):
+            train_restorer(small(photos, tmp_path / "run"), quiet=True)
+    finally:
+        first.kill()
+        first.communicate()
+    train_restorer(small(photos, tmp_path / "run", "run.images=8"), quiet=True)
 
 
 def test_other_configuration_in_the_same_folder_is_refused(photos, tmp_path):

@@ -18,6 +18,7 @@ def test_planning_again_keeps_progress_and_reaches_the_new_end():
     assert again.progress(1000) == pytest.approx(0.625)
     assert again.progress(1750) == 1.0
     assert again.again(1000, 1).progress(1001) == 1.0
+    assert again.again(1000, 0).progress(1000) == 1.0
 
 
 def test_half_life_is_what_it_says():

@@ -1,12 +1,17 @@
 """Several processes that train one network: started by torchrun, joined here, averaged here."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from imagesmith.errors import ImagesmithError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,32 @@ class World:
         dist.broadcast(message, src=0)
         return float(message)
 
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether it is up on any process: all of them stop, save and plan after the same step."""
+        if self.size == 1:
+            return list(flags)
+        message = torch.tensor(flags, dtype=torch.uint8)
+        dist.all_reduce(message, dist.ReduceOp.MAX)
+        return [bool(flag) for flag in message]
+
+    def lead(self, action: Callable[[], T]) -> T:
+        """What `action` returns on the leader, which alone runs it, or its ImagesmithError: on every process.
+
+        A leader that fails while the others wait for it would hang them for ever.
+        """
+        if self.size == 1:
+            return action()
+        outcome: list[Any] = [None]
+        if self.is_leader:
+            try:
+                outcome = [action()]
+            except ImagesmithError as error:
+                outcome = [error]
+        dist.broadcast_object_list(outcome, src=0)
+        if isinstance(outcome[0], ImagesmithError):
+            raise outcome[0]
+        return outcome[0]
+
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a scalar over all processes."""
         if self.size == 1:
@@ -51,12 +82,12 @@ class World:
 
 
 def join_world(device: str) -> World:
-    """Join the processes that torchrun started; alone where it did not. NCCL for CUDA, gloo for the CPU."""
+    """Join the processes that torchrun started; alone where it did not. CUDA gradients go by NCCL, the rest by gloo."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     return World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
 
 

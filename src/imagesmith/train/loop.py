@@ -27,7 +27,7 @@ from imagesmith.train.steps import Nets, Turn
 
 Batch = tuple[Tensor, ...]
 TICKS = 200
-"""Log lines of a whole run."""
+"""Log lines of a whole run, and how often a run of so many minutes is planned again."""
 MOST_ROLL_BACKS = 3
 
 
@@ -63,9 +63,8 @@ def fit(
     batches = flow.batches(state.images_seen)
 
     def save() -> None:
-        clock.stop()
-        if log:
-            save_checkpoint(checkpoints, state.images_seen, state.tensors(), state.values())
+        clock.saving()
+        world.lead(lambda: save_checkpoint(checkpoints, state.images_seen, state.tensors(), state.values()))
 
     if state.images_seen == 0:
         save()
@@ -79,23 +78,26 @@ def fit(
             if verdict is not Verdict.ACCEPT and log:
                 log.say(f"{verdict.value} at {state.images_seen:,} images: {reason}")
             if verdict is Verdict.ROLL_BACK:
-                _roll_back(state, checkpoints, reason, log)
+                _roll_back(state, checkpoints, reason, world, log)
+                clock.restart()
                 batches = flow.batches(state.images_seen)
                 continue
             size = state.choices["batch"]
             state.images_seen += size
             for name, net in state.nets.items():
                 update_ema(state.averages[name], net, state.images_seen, size, optim.ema_half_life_images)
-            if _passed(before, state.progress, TICKS):
+            tick, checkpoint, stopping = world.any(clock.tick_is_due(before), clock.checkpoint_is_due(), stop.is_set())
+            if tick:
                 clock.plan_again(world)
                 if log:
                     clock.say(log, log.tick(state.images_seen, rate=rate_at(before, optim), speed=clock.speed))
-            if log and _passed(before, state.progress, run.validations):
-                log.tick(state.images_seen, **flow.validate(state))
-            if clock.checkpoint_is_due():
+            if _passed(before, state.progress, run.validations):
+                scores = world.lead(lambda: flow.validate(state))
+                if log:
+                    log.tick(state.images_seen, **scores)
+            if checkpoint or stopping:
                 save()
-            if stop.is_set():
-                save()
+            if stopping:
                 raise KeyboardInterrupt
     save()
     return state
@@ -136,18 +138,19 @@ def _turns(
             log.add(scalars | {f"norm/{name}": norm})
 
 
-def _roll_back(state: TrainState, checkpoints: Path, reason: str, log: RunLog | None) -> None:
+def _roll_back(state: TrainState, checkpoints: Path, reason: str, world: World, log: RunLog | None) -> None:
     """Go back to the newest checkpoint with half the learning rate; TrainingError after too many times."""
     if state.roll_backs >= MOST_ROLL_BACKS:
         best = f"; the best model was at {state.best['images_seen']:,.0f} images" if state.best else ""
         raise TrainingError(f"stopped after {state.roll_backs} roll-backs: {reason}{best}; try a lower learning rate")
     roll_backs, rate_factor = state.roll_backs + 1, state.rate_factor / 2
-    newest = load_newest(checkpoints, log.say if log else print)
+    newest = world.lead(lambda: load_newest(checkpoints, log.say if log else print))
     if newest is None:
         raise TrainingError(f"no checkpoint to go back to in {checkpoints}: {reason}")
     state.load(*newest)
     state.roll_backs, state.rate_factor = roll_backs, rate_factor
     if log:
+        log.rewind(state.images_seen)
         log.say(f"back at {state.images_seen:,} images with the learning rate at {rate_factor:g} of the plan")
 
 
@@ -162,34 +165,50 @@ class _Clock:
     def __init__(self, state: TrainState, run: RunConfig) -> None:
         self.state, self.run = state, run
         self.earlier = state.seconds
-        self.started = self.saved = self.ticked = time.monotonic()
-        self.ticked_images = state.images_seen
-        self.speed = 0.0
+        self.started = self.saved = time.monotonic()
+        self.restart()
+
+    def restart(self) -> None:
+        """Measure the speed afresh from the images seen now."""
+        self.ticked, self.ticked_images = time.monotonic(), self.state.images_seen
+        self.steps, self.speed = 0, 0.0
 
     def stop(self) -> None:
         """Add this session's time to the run's."""
         self.state.seconds = self.earlier + time.monotonic() - self.started
 
+    def tick_is_due(self, before: float) -> bool:
+        """Once a step is over: whether its progress, from `before` on, or the minutes passed one of the marks.
+
+        A run of minutes ticks after its first two steps as well, because until then nothing is known of its speed.
+        """
+        self.steps += 1
+        if self.run.minutes is None or _passed(before, self.state.progress, TICKS):
+            return _passed(before, self.state.progress, TICKS)
+        return self.steps <= 2 or time.monotonic() - self.ticked >= self.run.minutes * 60 / TICKS
+
     def plan_again(self, world: World) -> None:
         """Measure the speed since the last tick; where the length is given in minutes, aim the plan at their end."""
         self.stop()
         now = time.monotonic()
-        self.speed = (self.state.images_seen - self.ticked_images) / max(1e-9, now - self.ticked)
+        speed = (self.state.images_seen - self.ticked_images) / max(1e-9, now - self.ticked)
+        # the first step also starts workers and builds kernels: it counts until there is another one
+        self.speed = speed if self.steps <= 2 or not self.speed else (self.speed + speed) / 2
         self.ticked, self.ticked_images = now, self.state.images_seen
-        if self.run.minutes is None:
+        if self.run.minutes is None or self.state.progress == 1:
             return
-        left = self.run.minutes * 60 - self.state.seconds
-        average = self.state.images_seen / self.state.seconds
-        images_left = world.agree(max(0.0, left * (self.speed + average) / 2))
-        if 0 < self.state.progress < 1:
-            self.state.plan = self.state.plan.again(self.state.images_seen, int(images_left))
+        left = world.agree((self.run.minutes * 60 - self.state.seconds) * self.speed)
+        worth_a_step = left >= self.state.choices["batch"] / 2
+        self.state.plan = self.state.plan.again(self.state.images_seen, int(left) if worth_a_step else 0)
 
     def checkpoint_is_due(self) -> bool:
         """True once every `checkpoint_minutes`."""
-        if time.monotonic() - self.saved < self.run.checkpoint_minutes * 60:
-            return False
+        return time.monotonic() - self.saved >= self.run.checkpoint_minutes * 60
+
+    def saving(self) -> None:
+        """A checkpoint is made now."""
+        self.stop()
         self.saved = time.monotonic()
-        return True
 
     def say(self, log: RunLog, row: dict[str, Any]) -> None:
         """One line of progress."""

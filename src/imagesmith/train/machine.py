@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imagesmith.configs import RunConfig
 from imagesmith.errors import UsageError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
@@ -28,13 +27,20 @@ class Arithmetic:
 
     def prepare(self, net: nn.Module) -> nn.Module:
         """`net` on the device, in its layout; weights are float32 (float64 for 'fp64')."""
-        net = net.to(self.device, torch.float64 if self.dtype == "fp64" else torch.float32)
-        return net.to(memory_format=torch.channels_last) if self.channels_last else net  # type: ignore[call-overload]
+        dtype = torch.float64 if self.dtype == "fp64" else torch.float32
+        return net.to(self.device, dtype, memory_format=self._layout)  # type: ignore[call-overload]
 
     def place(self, x: Tensor) -> Tensor:
         """A batch on the device, in its layout and dtype."""
         x = x.to(self.device, torch.float64 if self.dtype == "fp64" else torch.float32, non_blocking=True)
-        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+        return x.contiguous(memory_format=self._layout)
+
+    def __str__(self) -> str:
+        return f"{self.device}, {self.dtype}, {'channels_last' if self.channels_last else 'contiguous'}"
+
+    @property
+    def _layout(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which losses are computed."""
@@ -46,31 +52,32 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"expected a CUDA device for '{wanted}', found none; use --device cpu or auto")
+        raise UsageError(f"expected a CUDA device for '{wanted}', found none; use --set run.device=cpu or auto")
+    number = wanted.partition(":")[2]
+    if number and int(number) >= torch.cuda.device_count():
+        raise UsageError(f"expected a device below cuda:{torch.cuda.device_count()}, got '{wanted}'")
     return wanted
 
 
-def choose_arithmetic(net: nn.Module, patch: tuple[int, ...], run: RunConfig) -> tuple[Arithmetic, str]:
-    """The fastest arithmetic for training `net` on a batch of `patch` = (N, C, H, W), measured in about two seconds."""
-    device = choose_device(run.device)
-    if run.dtype == "fp64":
-        return Arithmetic(device, "fp64", False), "fp64 as asked"
-    candidates = ["fp32", "bf16"] if run.dtype == "auto" else [run.dtype]
+def choose_arithmetic(net: nn.Module, patch: tuple[int, ...], device: str, wanted: str) -> tuple[Arithmetic, str]:
+    """The fastest arithmetic for training `net` on a batch of `patch` = (N, C, H, W), measured in about two seconds.
+
+    Nothing is measured where the user names a number format, so that the same run can be repeated to the bit.
+    """
+    if wanted != "auto":
+        return Arithmetic(device, wanted, wanted != "fp64"), f"{wanted} as asked, in a fixed layout"
     seconds = {
         (dtype, channels_last): _step_seconds(net, Arithmetic(device, dtype, channels_last), patch)
-        for dtype in candidates
+        for dtype in ("fp32", "bf16")
         for channels_last in (False, True)
     }
-    best = {dtype: min((False, True), key=lambda layout: seconds[dtype, layout]) for dtype in candidates}
-    dtype = candidates[0]
-    if run.dtype == "auto" and seconds["bf16", best["bf16"]] * PAYS < seconds["fp32", best["fp32"]]:
-        dtype = "bf16"
+    best = {dtype: min((False, True), key=lambda layout: seconds[dtype, layout]) for dtype in ("fp32", "bf16")}
+    dtype = "bf16" if seconds["bf16", best["bf16"]] * PAYS < seconds["fp32", best["fp32"]] else "fp32"
     measured = ", ".join(
         f"{name} {'channels_last' if layout else 'contiguous'} {value * 1e3:.0f} ms"
         for (name, layout), value in seconds.items()
     )
-    asked = "" if run.dtype == "auto" else f" ({run.dtype} as asked)"
-    return Arithmetic(device, dtype, best[dtype]), f"one step takes {measured}{asked}"
+    return Arithmetic(device, dtype, best[dtype]), f"one step takes {measured}"
 
 
 def choose_batch(

@@ -6,6 +6,8 @@ The run folder: `config.json`, `model.safetensors` (the best average so far), `c
 
 import datetime
 import subprocess
+import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ from imagesmith.metrics import METRICS
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.runtime.checkpoint import load_newest
 from imagesmith.runtime.dist import World, join_world, leave_world
+from imagesmith.runtime.lock import sole_writer
 from imagesmith.runtime.log import RunLog
 from imagesmith.tensors import from_float
 from imagesmith.train.loop import Flow, fit
@@ -37,6 +40,8 @@ from imagesmith.zoo import describe, load_model, save_model
 
 SHEET_ROWS = 4
 SHEET_PX = 192
+UNPLANNED = 1 << 40
+"""Images of a run whose length is given in minutes, until its first step tells its speed."""
 
 
 @dataclass(frozen=True)
@@ -61,23 +66,26 @@ def train_restorer(config: RestorerConfig, *, quiet: bool = False) -> Run:
     """
     device = choose_device(config.run.device)
     world = join_world(device)
+    if world.size > 1 and device == "cuda":
+        device = f"cuda:{world.local_rank}"
     try:
-        return _train(config, device, world, quiet)
+        with ExitStack() as held:
+            return _train(config, device, world, held, quiet)
     finally:
         leave_world()
 
 
-def _train(config: RestorerConfig, device: str, world: World, quiet: bool) -> Run:
+def _train(config: RestorerConfig, device: str, world: World, held: ExitStack, quiet: bool) -> Run:
     folder = Path(config.run.out)
     chain = _build_chain(config)
     torch.manual_seed(config.run.seed)
     net = _initial_net(config, chain)
-    if world.is_leader:
-        _claim(folder, config)
+    world.lead(lambda: held.enter_context(sole_writer(folder)))
+    world.lead(lambda: _claim(folder, config))
+    newest = world.lead(lambda: load_newest(folder / "checkpoints", lambda text: print(text, file=sys.stderr)))
     photos = load_photos(config.data.folder, config.data.validation_images, chain.scale * 16)
-    newest = load_newest(folder / "checkpoints", print)
     log = RunLog(folder, newest[1]["images_seen"] if newest else 0, quiet=quiet) if world.is_leader else None
-    state, arithmetic = _begin(config, net, world, log, newest)
+    state, arithmetic = _begin(config, net, newest, device=device, world=world, log=log)
     workers, reason = choose_workers(config.data.workers, arithmetic.device)
     if log:
         for skipped in photos.skipped:
@@ -158,31 +166,33 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 def _begin(
     config: RestorerConfig,
     net: nn.Module,
+    newest: tuple[dict[str, Tensor], Any] | None,
+    *,
+    device: str,
     world: World,
     log: RunLog | None,
-    newest: tuple[dict[str, Tensor], Any] | None,
 ) -> tuple[TrainState, Arithmetic]:
-    """A state at its newest checkpoint, or a fresh one with what the machine decided."""
-    say = log.say if log else (lambda text: None)
-    run, patch = config.run, (16, net.channels, config.data.patch_px, config.data.patch_px)
-    if newest:
-        choices = newest[1]["choices"]
-        arithmetic = Arithmetic(**choices["arithmetic"])
-    else:
-        arithmetic, reason = choose_arithmetic(net, patch, run)
-        say(f"{arithmetic.dtype}, {'channels_last' if arithmetic.channels_last else 'contiguous'}: {reason}")
+    """A state at its newest checkpoint, or a fresh one with what the leader's machine decided."""
+    say, run = log.say if log else (lambda text: None), config.run
+
+    def decide() -> dict[str, Any]:
+        patch = (16, net.channels, config.data.patch_px, config.data.patch_px)
+        arithmetic, reason = choose_arithmetic(net, patch, device, run.dtype)
+        say(f"{arithmetic}: {reason}")
         batch, reason = choose_batch(net, arithmetic, patch, run.batch, world.size)
         say(f"batch {batch}: {reason}")
-        choices = {"arithmetic": vars(arithmetic), "batch": batch}
-    nets = {"restorer": arithmetic.prepare(net)}
-    # with a length in minutes the first plan is a guess that the first tick corrects
-    end_images = run.images or int(run.minutes * 60 * 80)  # type: ignore[operator]
-    state = new_state(nets, config.optim, Plan(end_images), choices)
+        return {"arithmetic": vars(arithmetic), "batch": batch}
+
+    choices = newest[1]["choices"] if newest else world.lead(decide)
+    arithmetic = Arithmetic(**choices["arithmetic"] | {"device": device})
+    state = new_state({"restorer": arithmetic.prepare(net)}, config.optim, Plan(run.images or UNPLANNED), choices)
     if newest:
         state.load(*newest)
-        say(f"resumed at {state.images_seen:,} images, {state.progress:.1%} of the run")
-        if run.images and run.images != state.plan.end_images:
-            state.plan = state.plan.again(state.images_seen, run.images - state.images_seen)
+        say(f"resumed at {state.images_seen:,} images, {state.progress:.1%} of the run, on {arithmetic}")
+        if state.progress == 1:
+            say("it is finished, with its learning rate at the end; to go on, start another from it (start_from)")
+        elif run.images and run.images != state.plan.end_images:
+            state.plan = state.plan.again(state.images_seen, max(1, run.images - state.images_seen))
     return state, arithmetic
 
 
@@ -253,7 +263,10 @@ def _sheet_row(degraded: Tensor, restored: Tensor, target: Tensor) -> Tensor:
 
 def _commit() -> str:
     """The commit of the source tree this package runs from, or '' for an installed one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    source = Path(__file__).parents[3]
+    if not (source / ".git").exists():  # whatever repository an installed package lies in is not ours
+        return ""
+    command = ["git", "-C", str(source), "rev-parse", "--short=12", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):

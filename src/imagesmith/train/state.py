@@ -27,8 +27,10 @@ class Plan:
         return min(1.0, self.start_progress + (1 - self.start_progress) * share)
 
     def again(self, images_seen: int, images_left: int) -> "Plan":
-        """The plan that goes from here to the end in `images_left` more images."""
-        return Plan(images_seen + max(1, images_left), images_seen, self.progress(images_seen))
+        """The plan that goes from here to the end in `images_left` more images; without any left, this is the end."""
+        if images_left <= 0:
+            return Plan(images_seen, images_seen, 1.0)
+        return Plan(images_seen + images_left, images_seen, self.progress(images_seen))
 
 
 @dataclass
