@@ -155,6 +155,18 @@ def test_other_formats_are_refused_by_name_of_the_list(magic: bytes) -> None:
         read_image(magic)
 
 
+def test_what_is_no_picture_is_not_read_to_its_end() -> None:
+    """`restore film.mp4` took gigabytes into memory to find out, and `yes | restore -` all there was."""
+
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            assert 0 <= size <= 4096
+            return b"y\n" * (size // 2)
+
+    with pytest.raises(FormatError):
+        read_image(Endless())
+
+
 def test_the_content_decides_and_not_the_name(tmp_path) -> None:
     """Half of the web's .jpg files are WebP."""
     path = tmp_path / "photo.jpg"

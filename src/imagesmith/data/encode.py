@@ -9,13 +9,12 @@ import torch
 from PIL import Image
 
 from imagesmith.data import jp2_boxes
+from imagesmith.data.formats import check_side
 from imagesmith.data.frame import Frame
 from imagesmith.data.png import PngWriter
 from imagesmith.data.tiff_writer import write_tiff
-from imagesmith.errors import OutputError
 from imagesmith.tensors import Depth, from_float, to_float
 
-_LARGEST_SIDE = {"jpg": 65500, "webp": 16383, "avif": 65535, "bmp": 2**31 - 1}  # libjpeg stops short of 65535
 _SEGMENT = 65533  # bytes that one segment of a JPEG can carry
 _ROWS_AT_ONCE = 256
 _QUALITY = 95
@@ -25,11 +24,7 @@ def encode(frame: Frame, stream: BinaryIO, name: str, quality: int | None) -> tu
     """Write `frame` as format `name`; returns what was changed."""
     notes: list[str] = []
     height, width = frame.pixels.shape[:2]
-    largest = _LARGEST_SIDE.get(name, max(height, width))
-    if max(height, width) > largest:
-        raise OutputError(
-            f"expected at most {largest} pixels a side for {name}, got {width}x{height}\nwrite it as png or tif"
-        )
+    check_side(name, width, height)
     frame = _with_channels_of(name, _at_depth_of(name, frame, notes), notes)
     if name == "png":
         _write_png(frame, stream)

@@ -18,26 +18,27 @@ from imagesmith.data import metadata
 from imagesmith.data.decoded import failure
 from imagesmith.data.encode import encode
 from imagesmith.data.formats import ACCEPTED, FORMATS, format_named, format_of, output_format
-from imagesmith.data.frame import Frame, Header, ImageMeta, premultiply, unpremultiply
+from imagesmith.data.frame import Frame, Header, ImageMeta
 from imagesmith.errors import ImageError, ImagesmithError, TooLargeError
 from imagesmith.tensors import Depth
 
-_DEPTHS: dict[torch.dtype, Depth] = {torch.uint8: "uint8", torch.uint16: "uint16", torch.float32: "float32"}
+DEPTHS: dict[torch.dtype, Depth] = {torch.uint8: "uint8", torch.uint16: "uint16", torch.float32: "float32"}
 MAX_PIXELS = 200_000_000
 _MOST_BYTES_PER_PIXEL = 32  # four samples of 64 bits: a file larger than that per allowed pixel is not read at all
+_ENOUGH_TO_TELL = 512  # bytes from which `format_of` knows every format
+_PIECE = 1 << 22
 
 __all__ = [
     "ACCEPTED",
+    "DEPTHS",
     "FORMATS",
     "MAX_PIXELS",
     "Frame",
     "Header",
     "ImageMeta",
     "output_format",
-    "premultiply",
     "read_header",
     "read_image",
-    "unpremultiply",
     "write_image",
 ]
 
@@ -47,8 +48,7 @@ Source = Path | str | bytes | BinaryIO
 def read_header(source: Source, *, max_pixels: int = MAX_PIXELS) -> Header:
     """What a picture file declares, without decoding a pixel."""
     with _named(source):
-        data = _content(source, max_pixels)
-        name = format_of(data)
+        name, data = _content(source, max_pixels)
         with _decoding(name):
             return FORMATS[name].open(data).header
 
@@ -61,8 +61,7 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
     `FORMATS` raises FormatError, a damaged file ImageError. Messages begin with the file's name where it has one.
     """
     with _named(source):
-        data = _content(source, max_pixels)
-        name = format_of(data)
+        name, data = _content(source, max_pixels)
         with _decoding(name):
             opened = FORMATS[name].open(data)
             header = opened.header
@@ -91,7 +90,7 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
         notes=tuple(notes),
         lossless=decoded.lossless,
     )
-    return Frame(pixels, _DEPTHS[pixels.dtype], meta)
+    return Frame(pixels, DEPTHS[pixels.dtype], meta)
 
 
 def write_image(
@@ -112,37 +111,48 @@ def write_image(
         destination = Path(destination)
     if format is None and isinstance(destination, Path):
         format = destination.suffix
-    name = format_named(format) if format else output_format(frame.meta.format, frame.depth, frame.pixels.shape[2])
+    height, width, channels = frame.pixels.shape
+    kept = output_format(frame.meta.format, frame.depth, channels, max(height, width))
+    name = format_named(format) if format else kept
     if not isinstance(destination, Path):
         return encode(frame, destination, name, quality)
     with replacing(destination, overwrite=overwrite) as stream:
         return encode(frame, stream, name, quality)
 
 
-def _content(source: Source, max_pixels: int) -> bytes:
-    """All bytes of a source; a file too large to be an allowed picture is refused unread."""
-    most = max_pixels * _MOST_BYTES_PER_PIXEL + (64 << 20)
+def _content(source: Source, max_pixels: int) -> tuple[str, bytes]:
+    """The format and all bytes of a source; no picture, or too large for an allowed one, it is refused unread."""
     if isinstance(source, bytes):
-        return source
-    if isinstance(source, str | Path):
-        try:
-            with open(source, "rb", opener=_open_without_waiting) as stream:
-                status = os.fstat(stream.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    raise ImageError("expected a picture file, got something that is not a regular file")
-                if status.st_size > most:
-                    raise TooLargeError(f"the file has {status.st_size >> 20} MiB; raise --max-pixels if you trust it")
-                return stream.read()
-        except IsADirectoryError:
-            raise ImageError("expected a picture file, got a folder") from None
-        except OSError as error:
-            raise ImageError(
-                f"cannot be read: {error.strerror or error}; check that it exists and is readable"
-            ) from None
-    data = source.read(most + 1)
-    if len(data) > most:
+        return format_of(source), source
+    most = max_pixels * _MOST_BYTES_PER_PIXEL + (64 << 20)
+    if not isinstance(source, str | Path):
+        return _from_stream(source, most)
+    try:
+        with open(source, "rb", opener=_open_without_waiting) as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError("expected a picture file, got something that is not a regular file")
+            name = format_of(stream.read(_ENOUGH_TO_TELL))
+            if status.st_size > most:
+                raise TooLargeError(f"the file has {status.st_size >> 20} MiB; raise --max-pixels if you trust it")
+            stream.seek(0)
+            return name, stream.read()
+    except IsADirectoryError:
+        raise ImageError("expected a picture file, got a folder") from None
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}; check that it exists and is readable") from None
+
+
+def _from_stream(stream: BinaryIO, most: int) -> tuple[str, bytes]:
+    """Format and bytes of a stream, in pieces: Python sets aside all that a single `read` asks for."""
+    parts = [stream.read(_ENOUGH_TO_TELL)]
+    name, size = format_of(parts[0]), len(parts[0])
+    while size <= most and (part := stream.read(_PIECE)):
+        parts.append(part)
+        size += len(part)
+    if size > most:
         raise TooLargeError(f"the stream has more than {most >> 20} MiB; raise --max-pixels if you trust it")
-    return data
+    return name, b"".join(parts)
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -7,7 +7,7 @@ from imagesmith.data.decoded import TITLES, ImageFormat
 from imagesmith.data.pillow_formats import PillowFile
 from imagesmith.data.png_reader import PngFile
 from imagesmith.data.tiff_reader import TiffFile
-from imagesmith.errors import FormatError
+from imagesmith.errors import FormatError, OutputError
 from imagesmith.tensors import Depth
 
 
@@ -75,7 +75,11 @@ def format_named(text: str) -> str:
     raise FormatError(f"expected one of {', '.join(FORMATS)}, got '{text}'")
 
 
-def output_format(name: str, depth: Depth, channels: int) -> str:
+LARGEST_SIDE = {"jpg": 65500, "webp": 16383, "avif": 65535}
+"""Pixels a side that a format or its encoder stops at (libjpeg short of 65535); others take what memory takes."""
+
+
+def output_format(name: str, depth: Depth, channels: int, longest_side: int = 0) -> str:
     """The format that keeps what a picture is: its own where that can hold it, else PNG, or TIFF for float."""
     if depth == "float32":
         return "tif"
@@ -88,4 +92,14 @@ def output_format(name: str, depth: Depth, channels: int) -> str:
         "avif": {("uint8", c) for c in (1, 2, 3, 4)},
         "jp2": {("uint8", 1), ("uint8", 2), ("uint8", 3), ("uint8", 4), ("uint16", 1)},
     }
-    return name if (depth, channels) in holds.get(name, set()) else "png"
+    fits = (depth, channels) in holds.get(name, set()) and longest_side <= LARGEST_SIDE.get(name, longest_side)
+    return name if fits else "png"
+
+
+def check_side(name: str, width: int, height: int) -> None:
+    """OutputError where a picture is larger than format `name` takes."""
+    largest = LARGEST_SIDE.get(name)
+    if largest and max(width, height) > largest:
+        raise OutputError(
+            f"expected at most {largest} pixels a side for {name}, got {width}x{height}\nwrite it as png or tif"
+        )

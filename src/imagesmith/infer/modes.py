@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagesmith.data.files import premultiply
 from imagesmith.runtime.tiling import Subpixels
 from imagesmith.tensors import Depth, to_float
 
@@ -67,7 +66,7 @@ def with_alpha(colour: Subpixels, gray: Subpixels, flat_px: int) -> Subpixels:
     def both(x: Tensor) -> Tensor:
         straight, alpha = x[:, :-1], x[:, -1:]
         flat = _highest(alpha, flat_px) == _lowest(alpha, flat_px)
-        y = colour(premultiply(straight, alpha)).unflatten(1, (straight.shape[1], -1))
+        y = colour(straight * alpha).unflatten(1, (straight.shape[1], -1))
         raw = alpha if flat.all() else torch.where(flat, alpha, gray(alpha))
         scale = math.isqrt(y.shape[2])
         y_alpha = raw.clamp(-_highest_corner(-alpha, scale), _highest_corner(alpha, scale)).unsqueeze(1)
