@@ -88,15 +88,34 @@ def test_an_unreadable_folder_says_so(tree: Path, monkeypatch: pytest.MonkeyPatc
         return real(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(NothingUsableError, match="Permission denied"):
-        list_items([tree / "sub"], recursive=True)
-    assert names(list_items([tree], recursive=True)) == ["a.JPG", "b.png"]
+    with pytest.raises(ImageError, match="sub: the folder cannot be read: Permission denied"):
+        list_items([tree / "sub"], recursive=True)[0].read()
+    items = list_items([tree], recursive=True)
+    assert names(items) == ["a.JPG", "b.png", "sub"]  # not passed over in silence
+    with pytest.raises(ImageError, match="Permission denied"):
+        items[2].read()
+
+
+def test_links_to_nowhere_are_passed_over(tree: Path) -> None:
+    """A link to itself raised, and took the whole folder with it."""
+    before = names(list_items([tree], recursive=True))
+    (tree / "loop.png").symlink_to("loop.png")
+    (tree / "gone.png").symlink_to("nothing.png")
+    assert names(list_items([tree], recursive=True)) == before
+
+
+def test_a_name_no_file_can_have_is_told_when_read(tree: Path) -> None:
+    """Asking whether it exists raises; the answer belongs to this item, not to the run."""
+    items = list_items([tree / "b.png", "x" * 300 + ".png"], recursive=False)
+    assert len(items) == 2
+    with pytest.raises(ImageError, match="name too long"):
+        read_image(items[1].read())
 
 
 def archive(path: Path, members: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
         for name, content in members.items():
-            target.writestr(name, content)
+            target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return path
 
 
@@ -133,7 +152,13 @@ def test_zip_bombs_and_broken_archives(tmp_path: Path, monkeypatch: pytest.Monke
         list_items([path], recursive=False)[0].read()
     path.write_bytes(b"PK\3\4 not really")
     with pytest.raises(ImageError, match="not a readable zip"):
-        list_items([path], recursive=False)
+        list_items([path], recursive=False)[0].read()
+
+
+def test_a_member_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    """An archive may say anything, and an empty name has no first part."""
+    path = archive(tmp_path / "odd.zip", {"": b"", "a.png": picture()})
+    assert names(list_items([path], recursive=False)) == ["a.png"]
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

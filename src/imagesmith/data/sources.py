@@ -5,9 +5,10 @@ import os
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from imagesmith.data.formats import SUFFIXES
 from imagesmith.errors import ImageError, NothingUsableError, TooLargeError, UsageError
@@ -20,17 +21,21 @@ _MOST_MEMBERS = 1_000_000
 class Item:
     """One picture to work on: `name` is its place below what the user named, and mirrors the tree in the output.
 
-    `path` is the file itself, the zip archive whose `member` it is, or None for standard input.
+    `path` is the file itself, the zip archive whose `member` it is, or None for standard input. A folder or archive
+    that cannot be opened is an item too, with the `problem` that reading it raises: one bad source ends no batch.
     """
 
     name: PurePosixPath
     path: Path | None
     member: str | None = None
+    problem: ImageError | None = None
 
-    def read(self) -> Path | bytes:
-        """What `read_image` takes: the path of a plain file, else the bytes."""
+    def read(self) -> Path | bytes | BinaryIO:
+        """What `read_image` takes: the path of a plain file, a member's bytes, or the standard input."""
+        if self.problem is not None:
+            raise self.problem
         if self.path is None:
-            return sys.stdin.buffer.read()
+            return sys.stdin.buffer
         if self.member is None:
             return self.path
         return _read_member(self.path, self.member)
@@ -52,7 +57,8 @@ def list_items(inputs: Sequence[str | Path], *, recursive: bool) -> Items:
     """Every picture that `inputs` name, each once, in the order of the inputs and sorted within a folder.
 
     A named file is taken whatever its suffix; in folders and archives hidden files and other suffixes are skipped and
-    counted. A missing file raises UsageError, nothing to work on at all NothingUsableError.
+    counted. A missing file raises UsageError, nothing to work on at all NothingUsableError; a folder or archive that
+    cannot be opened becomes an item with a problem.
     """
     items, seen = Items(), set()
     for given in inputs:
@@ -76,7 +82,7 @@ def _expand(given: str | Path, recursive: bool, items: Items) -> Iterator[Item]:
         yield Item(PurePosixPath("stdin"), None)
         return
     path = Path(given)
-    if path.exists():
+    if _is_there(path):
         yield from _from_path(path, recursive, items)
         return
     if not glob.has_magic(str(given)):
@@ -88,49 +94,61 @@ def _expand(given: str | Path, recursive: bool, items: Items) -> Iterator[Item]:
             items.skipped += 1
 
 
+def _is_there(path: Path) -> bool:
+    """Whether something has this name; what is there and may not be looked at counts, and is told when it is read."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def _from_path(path: Path, recursive: bool, items: Items) -> Iterator[Item]:
-    if path.is_dir():
-        yield from _from_folder(path, PurePosixPath(), recursive, items, {_identity(path)})
+    if os.path.isdir(path):
+        yield from _from_folder(path, PurePosixPath(), recursive, items, frozenset())
     elif path.suffix.lower() == ".zip":
         yield from _from_zip(path, items)
     else:
         yield Item(PurePosixPath(path.name), path)
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
 def _from_folder(
-    folder: Path, below: PurePosixPath, recursive: bool, items: Items, above: set[tuple[int, int]]
+    folder: Path, below: PurePosixPath, recursive: bool, items: Items, above: frozenset[tuple[int, int]]
 ) -> Iterator[Item]:
     """Files first, then folders, each by name; a link back to one of the folders `above` is not followed."""
     try:
+        status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        if below == PurePosixPath():
-            raise NothingUsableError(
-                f"the folder {folder} cannot be read: {error.strerror}; check its rights"
-            ) from None
-        items.skipped += 1
+        problem = ImageError(f"{folder}: the folder cannot be read: {error.strerror}; check its rights")
+        yield Item(below if below.parts else PurePosixPath(folder.absolute().name or "folder"), folder, problem=problem)
+        return
+    identity = status.st_dev, status.st_ino
+    if identity in above:
         return
     folders = []
     for entry in entries:
         if entry.name.startswith("."):
             items.skipped += 1
-        elif entry.is_dir():
+        elif _leads_to(entry, os.DirEntry.is_dir):
             folders.append(entry)
-        elif entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES:
+        elif Path(entry.name).suffix.lower() in SUFFIXES and _leads_to(entry, os.DirEntry.is_file):
             yield Item(below / entry.name, Path(entry.path))
         else:
             items.skipped += 1
-    if not recursive:
-        return
-    for entry in folders:
-        identity = _identity(Path(entry.path))
-        if identity not in above:
+    if recursive:
+        for entry in folders:
             yield from _from_folder(Path(entry.path), below / entry.name, True, items, above | {identity})
+
+
+def _leads_to(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+    """Whether an entry is of a kind; a link that leads to itself or to a forbidden place is of none."""
+    try:
+        return kind(entry)
+    except OSError:
+        return False
 
 
 def _from_zip(path: Path, items: Items) -> Iterator[Item]:
@@ -138,15 +156,19 @@ def _from_zip(path: Path, items: Items) -> Iterator[Item]:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
-        raise ImageError(f"{path}: not a readable zip archive ({error}); make it again") from None
+        problem = ImageError(f"{path}: not a readable zip archive ({error}); make it again")
+        yield Item(PurePosixPath(path.name), path, problem=problem)
+        return
     if len(members) > _MOST_MEMBERS:
-        raise TooLargeError(f"{path}: expected at most {_MOST_MEMBERS} members, got {len(members)}")
+        problem = TooLargeError(f"{path}: expected at most {_MOST_MEMBERS} members, got {len(members)}; divide it")
+        yield Item(PurePosixPath(path.name), path, problem=problem)
+        return
     for member in sorted(members, key=lambda entry: entry.filename):
         name = PurePosixPath(member.filename.replace("\\", "/"))
         hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
-        if member.is_dir():
+        if member.filename.endswith("/"):  # `is_dir` fails on a member without a name
             continue
-        if hidden or name.is_absolute() or ":" in name.parts[0] or name.suffix.lower() not in SUFFIXES:
+        if name.suffix.lower() not in SUFFIXES or hidden or name.is_absolute() or ":" in name.parts[0]:
             items.skipped += 1  # ".." counts as hidden: no name may lead out of the output folder
         else:
             yield Item(name, path, member.filename)
