@@ -4,6 +4,7 @@ import struct
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from imagesmith.data import metadata
 
@@ -26,12 +27,36 @@ def test_only_the_orientation_changes(order: str, value: int) -> None:
     assert metadata.upright_exif(exif) == exif_with(order, 1)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("value", [1, 6])
+def test_a_thumbnail_that_lies_on_its_side_is_unlinked(order: str, value: int) -> None:
+    """File managers show the thumbnail: every upright result of a portrait photo lay on its side there."""
+    exif = bytearray(exif_with(order, value))
+    struct.pack_into(order + "I", exif, 34, 44)  # the main directory's link to the thumbnail's
+    upright = metadata.upright_exif(bytes(exif) + b"thumb")
+    assert struct.unpack_from(order + "I", upright, 34) == (44 if value == 1 else 0,)
+    assert upright[38:] == b"secretthumb"
+
+
+def test_sizes_follow_the_picture_and_none_is_added() -> None:
+    """Readers trust PixelXDimension: an enlarged photo was still listed at its old size."""
+    exif = Image.Exif()
+    exif[0x0110] = "a camera"
+    exif.get_ifd(0x8769).update({0xA002: 130, 0xA003: 120, 0x9003: "2020:01:01 00:00:00"})
+    opened = Image.Exif()
+    opened.load(metadata.resized_exif(metadata.bare_exif(exif.tobytes()), 70_000, 480))
+    assert dict(opened.get_ifd(0x8769)) == {0xA002: 70_000, 0xA003: 480, 0x9003: "2020:01:01 00:00:00"}
+    assert opened[0x0110] == "a camera"
+    assert metadata.resized_exif(exif_with("<", 1), 9, 9) == exif_with("<", 1)
+
+
 @pytest.mark.parametrize("cut", range(0, 44, 3))
 def test_cut_exif_is_no_orientation(cut: int) -> None:
     """Scanners and editors write broken EXIF; it must not cost the picture."""
     exif = exif_with("<", 6)[:cut]
     assert metadata.orientation(metadata.bare_exif(exif), None) in (1, 6)
     metadata.upright_exif(exif)
+    metadata.resized_exif(exif, 9, 9)
 
 
 def test_values_outside_the_range_mean_upright() -> None:

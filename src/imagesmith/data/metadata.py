@@ -1,6 +1,6 @@
-"""EXIF, XMP and ICC as bytes: the orientation is read and reset in place, nothing else is touched.
+"""EXIF, XMP and ICC as bytes: what a turned or enlarged picture makes wrong is patched in place, the rest is kept.
 
-Re-serialising EXIF would move the makers' private notes and break their offsets, so one value is patched instead.
+Re-serialising EXIF would move the makers' private notes and break their offsets, so single values are patched instead.
 """
 
 import re
@@ -8,7 +8,9 @@ import struct
 
 import numpy as np
 
-_ORIENTATION = 0x0112
+_ORIENTATION, _CAMERA = 0x0112, 0x8769
+_WIDTH, _HEIGHT = (0x0100, 0xA002), (0x0101, 0xA003)  # in the main directory, and in the camera's
+_SHORT, _LONG = 3, 4
 _EXIF_PREFIX = b"Exif\x00\x00"
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|\s*>\s*))(\d)""")
 
@@ -21,41 +23,80 @@ def bare_exif(exif: bytes | None) -> bytes | None:
     return exif if exif[:4] in (b"II*\x00", b"MM\x00*") else None
 
 
-def _orientation_offset(exif: bytes) -> tuple[int, str] | None:
-    """Where the two bytes of the orientation stand in bare EXIF, and the struct format that reads them."""
-    order = "<" if exif[:2] == b"II" else ">"
-    try:
-        (first,) = struct.unpack_from(order + "I", exif, 4)
-        (count,) = struct.unpack_from(order + "H", exif, first)
-        for entry in range(first + 2, first + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(order + "HH", exif, entry)
-            if tag == _ORIENTATION and kind == 3:
-                struct.unpack_from(order + "H", exif, entry + 8)
-                return entry + 8, order + "H"
-    except struct.error:  # a directory that points outside itself has no orientation we could trust
-        return None
-    return None
+class _Exif:
+    """Bare EXIF opened for reading and patching; of a directory that is cut or points outside, what is there counts."""
+
+    def __init__(self, exif: bytes):
+        self.data = bytearray(exif)
+        self._order = "<" if exif[:2] == b"II" else ">"
+        self._main, self._end = self._directory(4)
+        camera = self._main.get(_CAMERA)
+        self._camera = self._directory(camera + 8)[0] if camera else {}
+
+    def _directory(self, pointer: int) -> tuple[dict[int, int], int | None]:
+        """Where each tag's entry stands in the directory that four bytes at `pointer` lead to, and where it ends."""
+        order, data, entries = self._order, self.data, {}
+        try:
+            (start,) = struct.unpack_from(order + "I", data, pointer)
+            (count,) = struct.unpack_from(order + "H", data, start)
+            for entry in range(start + 2, start + 2 + 12 * count, 12):
+                tag, *_ = struct.unpack_from(order + "HHII", data, entry)
+                entries[tag] = entry
+            end = start + 2 + 12 * count
+            struct.unpack_from(order + "I", data, end)
+        except struct.error:
+            return entries, None
+        return entries, end
+
+    @property
+    def orientation(self) -> int | None:
+        entry = self._main.get(_ORIENTATION)
+        if entry is None:
+            return None
+        kind, _, value = struct.unpack_from(self._order + "HIH", self.data, entry + 2)
+        return value if kind == _SHORT else None
+
+    def turn_upright(self) -> None:
+        """Reset the orientation; a thumbnail that lies on its side is unlinked, as readers show it unturned."""
+        if self.orientation in (None, 1):
+            return
+        struct.pack_into(self._order + "H", self.data, self._main[_ORIENTATION] + 8, 1)
+        if self._end is not None:
+            struct.pack_into(self._order + "I", self.data, self._end, 0)
+
+    def set_size(self, width: int, height: int) -> None:
+        """Correct the sizes that are given; none is added."""
+        for directory, place in ((self._main, 0), (self._camera, 1)):
+            for tag, value in ((_WIDTH[place], width), (_HEIGHT[place], height)):
+                if tag in directory:
+                    struct.pack_into(self._order + "HII", self.data, directory[tag] + 2, _LONG, 1, value)
 
 
 def orientation(exif: bytes | None, xmp: bytes | None) -> int:
     """1 to 8 as EXIF numbers them (1 = upright): from EXIF, else from XMP, else 1."""
-    place = _orientation_offset(exif) if exif else None
-    if exif and place:
-        (value,) = struct.unpack_from(place[1], exif, place[0])
-        return value if 1 <= value <= 8 else 1
-    found = _XMP_ORIENTATION.search(xmp) if xmp else None
-    value = int(found[2]) if found else 1
+    value = _Exif(exif).orientation if exif else None
+    if value is None:
+        found = _XMP_ORIENTATION.search(xmp) if xmp else None
+        value = int(found[2]) if found else 1
     return value if 1 <= value <= 8 else 1
 
 
 def upright_exif(exif: bytes | None) -> bytes | None:
-    """The same EXIF saying "upright"."""
-    place = _orientation_offset(exif) if exif else None
-    if not exif or not place:
+    """The same EXIF saying "upright", without a thumbnail that is not."""
+    if not exif:
         return exif
-    patched = bytearray(exif)
-    struct.pack_into(place[1], patched, place[0], 1)
-    return bytes(patched)
+    opened = _Exif(exif)
+    opened.turn_upright()
+    return bytes(opened.data)
+
+
+def resized_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
+    """The same EXIF with its sizes, where it gives any, set to these."""
+    if not exif:
+        return exif
+    opened = _Exif(exif)
+    opened.set_size(width, height)
+    return bytes(opened.data)
 
 
 def upright_xmp(xmp: bytes | None) -> bytes | None:

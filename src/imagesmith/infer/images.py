@@ -1,6 +1,7 @@
 """Pictures in memory - PIL images, arrays, tensors - as frames, and back as what they were."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from imagesmith.data.files import Frame, ImageMeta
+from imagesmith.data.files import DEPTHS, Frame, ImageMeta
+from imagesmith.data.metadata import resized_exif
 from imagesmith.errors import UsageError
-from imagesmith.tensors import Depth, from_float, to_float
+from imagesmith.tensors import from_float, to_float
 
 Rebuild = Callable[[list[Frame]], Any]
 
-_DEPTHS: dict[torch.dtype, Depth] = {torch.uint8: "uint8", torch.uint16: "uint16", torch.float32: "float32"}
 _KEPT_INFO = ("icc_profile", "exif", "xmp", "dpi")
 _READY_MODES = ("L", "LA", "RGB", "RGBA", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -39,6 +40,13 @@ def stacked(strips: Iterable[Tensor], frame: Frame, scale: int) -> Tensor:
         pixels[top : top + len(strip)] = strip
         top += len(strip)
     return pixels
+
+
+def result_meta(frame: Frame, scale: int, notes: Iterable[str] = ()) -> ImageMeta:
+    """What the result of `frame` carries: all of it, with the sizes that are now true, and `notes` added once each."""
+    height, width = frame.pixels.shape[:2]
+    exif = resized_exif(frame.meta.exif, width * scale, height * scale)
+    return replace(frame.meta, exif=exif, notes=tuple(dict.fromkeys((*frame.meta.notes, *notes))))
 
 
 def to_pil(frame: Frame) -> Image.Image:
@@ -106,4 +114,4 @@ def _unwrap_tensor(image: Tensor) -> tuple[list[Frame], Rebuild]:
 
 
 def _frame(pixels: Tensor, mode: str) -> Frame:
-    return Frame(pixels, _DEPTHS[pixels.dtype], ImageMeta(format="png", mode=mode))
+    return Frame(pixels, DEPTHS[pixels.dtype], ImageMeta(format="png", mode=mode))

@@ -74,8 +74,7 @@ class Restorer:
         notes: list[str] = []
         strips = self.strips(frame, self_ensemble=self_ensemble, report=notes.append)
         pixels = images.stacked((rows for _, rows in strips), frame, self.scale)
-        meta = replace(frame.meta, notes=(*frame.meta.notes, *dict.fromkeys(notes)))
-        return Frame(pixels, frame.depth, meta)
+        return Frame(pixels, frame.depth, images.result_meta(frame, self.scale, notes))
 
     def strips(
         self, frame: Frame, *, self_ensemble: bool = False, report: Report = lambda _: None
