@@ -14,8 +14,7 @@ from imagesmith.errors import OutputError
 @contextlib.contextmanager
 def replacing(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """A stream whose content appears under `path` as a whole when the block ends well, and not at all otherwise."""
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already\nuse -y (overwrite) to replace it, or name another output")
+    check_free(path, overwrite=overwrite)
     part = path.with_name(f".{secrets.token_hex(6)}.part")
     try:
         with open(part, "xb") as stream:
@@ -28,6 +27,16 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def check_free(path: Path, *, overwrite: bool = False) -> None:
+    """OutputError where `path` cannot become a new file: it exists, unless it may be replaced, or its name is none."""
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {_reason(error, path)}") from error
+    if exists and not overwrite:
+        raise OutputError(f"{path} exists already\nuse -y (overwrite) to replace it, or name another output")
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -117,6 +117,47 @@ def test_two_inputs_for_one_result_start_nothing(restorer: Restorer, photos: Pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_contents_for_one_result_are_told(
+    restorer: Restorer, photos: Path, tmp_path: Path, overwrite: bool
+) -> None:
+    """A PNG called x.jpg beside an x.png: with -y the second replaced the first, and both were 'done'."""
+    (photos / "a.jpg").write_bytes((photos / "c.png").read_bytes())
+    sources = [photos / "a.jpg", photos / "a.png"]
+    planned = restorer.path(sources, tmp_path / "out", overwrite=overwrite, dry_run=True)
+    summary = restorer.path(sources, tmp_path / "out", overwrite=overwrite)
+    assert [result.status for result in planned.results] == ["failed", "planned"]
+    assert [result.status for result in summary.results] == ["failed", "done"]
+    assert "rename one of them" in summary.results[0].error
+    assert pixels(tmp_path / "out" / "a.png").shape == (122, 166, 3)
+
+
+def test_a_source_that_cannot_be_opened_is_only_one_source(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """One broken archive on the command line ended the run before the first picture."""
+    (tmp_path / "bad.zip").write_bytes(b"PK no archive")
+    summary = restorer.path([tmp_path / "bad.zip", photos / "a.png"], tmp_path / "out")
+    assert statuses(summary) == {"bad.zip": "failed", "a.png": "done"}
+    assert summary.exit_code == 3
+
+
+def test_a_folder_of_one_picture_is_not_enlarged_twice(restorer: Restorer, photos: Path) -> None:
+    """Its result lies beside it, and the next night it was a second picture of the folder."""
+    restorer.path(photos / "deep")
+    again = restorer.path(photos / "deep", overwrite=True)
+    assert statuses(again) == {"d.png": "done"}
+    with pytest.raises(NothingUsableError, match="results of an earlier run"):
+        restorer.path([photos / "deep" / "d.srx2.png"] * 2, resume=True)
+
+
+def test_a_name_too_long_is_told_before_computing(restorer: Restorer, photos: Path) -> None:
+    """`<stem>.srx2.png` may be longer than a file system takes."""
+    long = photos / ("x" * 250 + ".png")
+    long.write_bytes((photos / "a.png").read_bytes())
+    result = restorer.path(long).results[0]
+    assert result.error_kind == "OutputError"
+    assert "too long" in result.error
+
+
 def test_resume_does_what_is_left_or_has_changed(make_restorer: Make, photos: Path, tmp_path: Path) -> None:
     """Skipping by name alone keeps stale results; redoing everything costs the night again."""
     restorer, out = make_restorer(), tmp_path / "out"

@@ -21,11 +21,11 @@ def result(tmp_path: Path) -> Path:
 def test_what_was_recorded_is_known_to_the_next_run(tmp_path: Path, result: Path) -> None:
     """Only an input of the same content under the same settings is done already."""
     manifest = Manifest(tmp_path)
-    assert manifest.has("a.png", "input-hash", "settings")
+    assert manifest.finished("a.png", "input-hash", "settings") == result
     assert manifest.owns(result)
-    assert not manifest.has("a.png", "another-hash", "settings")
-    assert not manifest.has("a.png", "input-hash", "other-settings")
-    assert not manifest.has("b.png", "input-hash", "settings")
+    assert not manifest.finished("a.png", "another-hash", "settings")
+    assert not manifest.finished("a.png", "input-hash", "other-settings")
+    assert not manifest.finished("b.png", "input-hash", "settings")
 
 
 @pytest.mark.parametrize("content", [None, b"pixel", b"Pixels"])
@@ -34,7 +34,7 @@ def test_a_result_that_is_gone_cut_or_changed_is_not_done(tmp_path: Path, result
     result.unlink()
     if content is not None:
         result.write_bytes(content)
-    assert not Manifest(tmp_path).has("a.png", "input-hash", "settings")
+    assert not Manifest(tmp_path).finished("a.png", "input-hash", "settings")
 
 
 @pytest.mark.parametrize("torn", [b'{"input": "b.png", "inp', b"\xff\xfe\x00", b"[1, 2]\n", b'{"input": 1}\n', b"\n\n"])
@@ -43,18 +43,18 @@ def test_a_torn_line_costs_one_picture_not_the_file(tmp_path: Path, result: Path
     with open(tmp_path / FILE_NAME, "ab") as file:
         file.write(torn)
     manifest = Manifest(tmp_path)
-    assert manifest.has("a.png", "input-hash", "settings")
+    assert manifest.finished("a.png", "input-hash", "settings")
     manifest.record("c.png", "c-hash", "settings", result)
     again = Manifest(tmp_path)
-    assert again.has("a.png", "input-hash", "settings")
-    assert again.has("c.png", "c-hash", "settings")
+    assert again.finished("a.png", "input-hash", "settings")
+    assert again.finished("c.png", "c-hash", "settings")
 
 
 def test_the_newest_entry_counts(tmp_path: Path, result: Path) -> None:
     """After an input has changed and was redone, its old content is no longer what the result shows."""
     Manifest(tmp_path).record("a.png", "new-hash", "settings", result)
-    assert Manifest(tmp_path).has("a.png", "new-hash", "settings")
-    assert not Manifest(tmp_path).has("a.png", "input-hash", "settings")
+    assert Manifest(tmp_path).finished("a.png", "new-hash", "settings")
+    assert not Manifest(tmp_path).finished("a.png", "input-hash", "settings")
 
 
 def test_names_that_are_not_text_survive(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_names_that_are_not_text_survive(tmp_path: Path) -> None:
     output = tmp_path / "x.png"
     output.write_bytes(b"pixels")
     Manifest(tmp_path).record(name, "hash", "settings", output)
-    assert Manifest(tmp_path).has(name, "hash", "settings")
+    assert Manifest(tmp_path).finished(name, "hash", "settings")
 
 
 def test_the_folder_can_be_moved(tmp_path: Path, result: Path) -> None:

@@ -51,6 +51,38 @@ def test_one_picture_may_be_given_its_name() -> None:
     assert (str(job.output), job.format) == ("/out/big.tif", "tif")
 
 
+@pytest.mark.parametrize(
+    ("given", "content", "expected"),
+    [
+        ("a.png", ("png", "uint8", 3, 99), "a.png"),
+        ("a.jpeg", ("jpg", "uint8", 3, 99), "a.jpeg"),
+        ("a.jpg", ("png", "uint8", 3, 99), "a.png"),
+        ("a", ("jpg", "uint8", 3, 99), "a.jpg"),
+        ("a.webp", ("webp", "uint8", 3, 20000), "a.png"),
+        ("a.png", ("png", "float32", 3, 99), "a.tif"),
+    ],
+)
+def test_what_is_kept_is_the_format_of_the_content(given: str, content: tuple, expected: str) -> None:
+    """A lossless picture with the wrong name came out as JPEG; a large WebP failed after all was computed."""
+    (job,) = plan_jobs([item(given)], "/out", tag="")
+    assert str(job.for_content(*content).output) == f"/out/{expected}"
+
+
+def test_a_format_that_was_asked_for_is_not_changed() -> None:
+    """`-o cut-out.jpg` wrote cut-out.png."""
+    for destination, options in (("/out/big.jpg", {}), ("/out", {"format": "jpg"})):
+        (job,) = plan_jobs([item("a.png")], destination, tag="", **options)
+        assert job.for_content("png", "uint16", 4, 99) == job
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.HEIC", "x.mp4"])
+def test_an_output_that_cannot_be_written_makes_no_folder(tmp_path: Path, name: str) -> None:
+    """`-o photos.zip` made a folder called photos.zip."""
+    with pytest.raises(UsageError, match="expected a folder or a picture"):
+        plan_jobs([item("a.png")], tmp_path / name, tag="")
+    assert plan_jobs([item("a.png")], f"{tmp_path / name}/", tag="")[0].root == tmp_path / name
+
+
 def test_standard_input_goes_to_standard_output() -> None:
     """A filter in a pipe needs no -o."""
     (job,) = plan_jobs([Item(PurePosixPath("stdin"), None)], None, tag="")

@@ -5,30 +5,30 @@ through a short queue, so memory is bounded by a few strips wherever the format 
 """
 
 import hashlib
-import queue
+import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from imagesmith import __version__
-from imagesmith.atomic import replacing
-from imagesmith.data.files import FORMATS, Frame, output_format, read_header, read_image, write_image
+from imagesmith.atomic import check_free, replacing
+from imagesmith.data.files import Frame, Header, read_header, read_image, write_image
+from imagesmith.data.formats import check_side
 from imagesmith.data.png import PngWriter
 from imagesmith.data.sources import list_items
-from imagesmith.errors import OutputError
-from imagesmith.infer.images import stacked
+from imagesmith.errors import NothingUsableError, OutputError
+from imagesmith.infer.images import result_meta, stacked
 from imagesmith.infer.manifest import Manifest, settings_digest, sha256_of
 from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Size, Summary, failed
-from imagesmith.infer.plan import KEEP, Job, check_distinct, checked_format, plan_jobs
+from imagesmith.infer.plan import Job, check_distinct, checked_format, output_key, plan_jobs
+from imagesmith.infer.rows import Cancelled, Rows
 from imagesmith.runtime.device import available_memory
 from imagesmith.runtime.interrupt import stop_on_request
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from imagesmith.infer.restore import Restorer
 
 _READ_AHEAD = 1  # pictures; each may have hundreds of megapixels
-_STRIPS_AHEAD = 2
 _WRITE_BEHIND = 2
 _WHOLE_COPIES = 3  # of the result, at the worst moment of an encoder that cannot take strips
 
@@ -55,9 +54,15 @@ def restore_files(
     items = list_items(sources, recursive=options.recursive)
     jobs = plan_jobs(items, destination, format=options.format, suffix=options.suffix, tag=tag)
     roots = {job.root for job in jobs if job.root is not None}
-    manifests = {root: Manifest(root) for root in roots} if options.resume or len(jobs) > 1 else {}
+    is_batch = len(jobs) > 1 or any(os.path.isdir(source) for source in sources)
+    manifests = {root: Manifest(root) for root in roots} if options.resume or is_batch else {}
     # results of an earlier run that lie among the inputs are not pictures to enlarge once more
     jobs = [job for job in jobs if not any(manifest.owns(job.item.path) for manifest in manifests.values())]
+    if not jobs:
+        raise NothingUsableError(
+            "expected pictures to restore, found only results of an earlier run\n"
+            "name one by itself, or another folder with -o, to enlarge it once more"
+        )
     check_distinct(jobs)
     run = _Run(restorer, options, manifests, jobs)
     if options.dry_run:
@@ -86,11 +91,12 @@ class _Run:
     ) -> None:
         self._restorer, self._options, self._manifests = restorer, options, manifests
         self._inputs = {job.item.path.resolve() for job in jobs if job.item.path is not None}
-        self._outputs = {job.output for job in jobs}
+        self._makers = {output_key(job.output): job.item for job in jobs if job.output is not None}
         self._settings = settings_digest(
             {
                 "version": __version__,
                 "weights": restorer.fingerprint,
+                "dtype": restorer.runtime.dtype,
                 "format": options.format,
                 "suffix": options.suffix,
                 "partial": options.partial,
@@ -125,7 +131,7 @@ class _Run:
                     if isinstance(loaded, ItemResult):
                         finish(job, loaded)
                         continue
-                    rows = _Rows()
+                    rows = Rows()
                     writing.append((job, writer.submit(self._write, loaded, rows)))
                     with closing(self._compute(loaded, rows, asked)) as fractions:
                         for fraction in fractions:
@@ -143,16 +149,14 @@ class _Run:
         blank = self._blank(job, "planned")
         try:
             source = job.item.read()
-            if self._finished_before(job, self._digest(job, source)):
-                return replace(blank, status="skipped")
-            self._check_output(job)
+            if output := self._finished_before(job, self._digest(job, source)):
+                return replace(blank, status="skipped", output=str(output))
             header = read_header(source, max_pixels=self._options.max_pixels)
-            format = self._format(job, header.depth, header.channels)
-            sized = replace(blank, output=_name(_renamed(job, format)), **self._sizes(header.width, header.height))
-            if _is_whole(format, header.depth):
-                bytes_needed = self._bytes_needed(header.height, header.width, header.channels, header.depth)
-                sized = replace(sized, notes=(f"{format} is held as a whole: {bytes_needed / 1e9:.2f} GB",))
-            return sized
+            job, sizes = self._settle(job, header)
+            notes: tuple[str, ...] = ()
+            if _is_whole(job.format, header.depth):
+                notes = (f"{job.format} is held as a whole: {self._bytes_needed(header) / 1e9:.2f} GB",)
+            return replace(blank, output=_name(job), notes=notes, **sizes)
         except Exception as error:
             return failed(blank, error)
 
@@ -165,25 +169,24 @@ class _Run:
         try:
             source = job.item.read()
             digest = self._digest(job, source)
-            if self._finished_before(job, digest):
-                return replace(result, status="skipped")
-            self._check_output(job)
+            if output := self._finished_before(job, digest):
+                return replace(result, status="skipped", output=str(output))
+            if not job.keeps:
+                self._check_output(job)
             frame = read_image(source, max_pixels=self._options.max_pixels, partial=self._options.partial)
             height, width, channels = frame.pixels.shape
-            result = replace(result, notes=frame.meta.notes, **self._sizes(width, height))
-            format = self._format(job, frame.depth, channels)
-            whole = _is_whole(format, frame.depth)
+            result = replace(result, notes=frame.meta.notes)
+            header = Header(frame.meta.format, width, height, channels, frame.depth, frames=1)
+            job, sizes = self._settle(job, header)
+            result = replace(result, output=_name(job), **sizes)
+            whole = _is_whole(job.format, frame.depth)
             if whole:
-                self._check_memory(height, width, channels, frame.depth, format)
-            job = _renamed(job, format)
-            if job.output not in self._outputs:
-                self._check_output(job)
-            result = replace(result, output=_name(job))
+                self._check_memory(header, job.format)
             return _Loaded(job, frame, digest, time.perf_counter() - start, result, whole)
         except Exception as error:
             return failed(result, error)
 
-    def _compute(self, loaded: _Loaded, rows: "_Rows", asked: threading.Event) -> Generator[float, None, None]:
+    def _compute(self, loaded: _Loaded, rows: Rows, asked: threading.Event) -> Generator[float, None, None]:
         """In the calling thread: strip by strip into `rows`, yielding the fraction done."""
         height = loaded.frame.pixels.shape[0] * self._restorer.scale
         try:
@@ -192,7 +195,7 @@ class _Run:
             )
             for top, strip in strips:
                 if asked.is_set():
-                    raise _Cancelled
+                    raise Cancelled
                 if not rows.put(strip):
                     return
                 yield (top + strip.shape[0]) / height
@@ -200,24 +203,23 @@ class _Run:
         except Exception as error:
             rows.end(error)
         except BaseException:
-            rows.end(_Cancelled())
+            rows.end(Cancelled())
             raise
 
-    def _write(self, loaded: _Loaded, rows: "_Rows") -> ItemResult | None:
+    def _write(self, loaded: _Loaded, rows: Rows) -> ItemResult | None:
         """In the writing thread: the file under its final name, then its line in the manifest; None if cancelled."""
         start = time.perf_counter()
         job, result = loaded.job, loaded.result
         try:
             if job.output is None:
-                notes = self._encode(loaded, rows, sys.stdout.buffer)
-                sys.stdout.buffer.flush()
+                notes = self._to_standard_output(loaded, rows)
             else:
                 _make_folder(job.output.parent)
                 replace_allowed = self._options.overwrite or self._is_own(job)
                 with replacing(job.output, overwrite=replace_allowed) as stream:
                     notes = self._encode(loaded, rows, stream)
                 notes += self._remember(loaded, job.output)
-        except _Cancelled:
+        except Cancelled:
             return None
         except Exception as error:
             return failed(result, error)
@@ -227,13 +229,22 @@ class _Run:
         all_notes = dict.fromkeys((*result.notes, *rows.notes, *notes))
         return replace(result, seconds=round(seconds, 3), notes=tuple(all_notes))
 
-    def _encode(self, loaded: _Loaded, rows: "_Rows", stream: BinaryIO) -> tuple[str, ...]:
+    def _to_standard_output(self, loaded: _Loaded, rows: Rows) -> tuple[str, ...]:
+        try:
+            notes = self._encode(loaded, rows, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            raise OutputError(f"standard output cannot be written: {error.strerror}") from error
+        return notes
+
+    def _encode(self, loaded: _Loaded, rows: Rows, stream: BinaryIO) -> tuple[str, ...]:
         frame, scale = loaded.frame, self._restorer.scale
-        height, width, channels = frame.pixels.shape
+        meta = result_meta(frame, scale)
         if loaded.whole:
-            result = replace(frame, pixels=stacked(rows, frame, scale))
+            result = Frame(stacked(rows, frame, scale), frame.depth, meta)
             return write_image(result, stream, format=loaded.job.format)
-        writer = PngWriter(stream, width * scale, height * scale, channels, depth=frame.depth, meta=frame.meta)
+        height, width, channels = frame.pixels.shape
+        writer = PngWriter(stream, width * scale, height * scale, channels, depth=frame.depth, meta=meta)
         try:
             for strip in rows:
                 writer.write_rows(strip)
@@ -256,24 +267,32 @@ class _Run:
     def _blank(self, job: Job, status: Literal["done", "planned"]) -> ItemResult:
         return ItemResult(str(job.item), _name(job), status, self._restorer.card.name, self._restorer.scale)
 
-    def _sizes(self, width: int, height: int) -> dict[str, Size]:
-        scale = self._restorer.scale
-        return {"in_size": (width, height), "out_size": (width * scale, height * scale)}
+    def _settle(self, job: Job, header: Header) -> tuple[Job, dict[str, Size]]:
+        """The job as the picture's content decides it, and the sizes; OutputError where the result has no place."""
+        in_size = header.width, header.height
+        out_size = header.width * self._restorer.scale, header.height * self._restorer.scale
+        job = job.for_content(header.format, header.depth, header.channels, max(out_size))
+        check_side(job.format, *out_size)
+        self._check_output(job)
+        return job, {"in_size": in_size, "out_size": out_size}
 
     def _manifest(self, job: Job) -> Manifest | None:
         return self._manifests.get(job.root) if job.root is not None else None
 
-    def _digest(self, job: Job, source: Path | bytes) -> str:
+    def _digest(self, job: Job, source: Path | bytes | BinaryIO) -> str:
         """The sha256 of an input, where a manifest wants it and it can be read twice."""
         if self._manifest(job) is None:
             return ""
         if isinstance(source, bytes):
             return hashlib.sha256(source).hexdigest()
-        return sha256_of(source) if source.is_file() else ""
+        return sha256_of(source) if isinstance(source, Path) and os.path.isfile(source) else ""
 
-    def _finished_before(self, job: Job, digest: str) -> bool:
+    def _finished_before(self, job: Job, digest: str) -> Path | None:
+        """The result that an earlier run made of the same input with the same settings."""
         manifest = self._manifest(job)
-        return self._options.resume and manifest is not None and manifest.has(job.name, digest, self._settings)
+        if not self._options.resume or manifest is None or not digest:
+            return None
+        return manifest.finished(job.name, digest, self._settings)
 
     def _is_own(self, job: Job) -> bool:
         manifest = self._manifest(job)
@@ -285,68 +304,23 @@ class _Run:
             return
         if job.output.resolve() in self._inputs:
             raise OutputError(f"{job.output} is itself an input\nname another folder with -o, or a --suffix")
-        if job.output.exists() and not (self._options.overwrite or self._is_own(job)):
-            raise OutputError(f"{job.output} exists already\nuse -y (overwrite) to replace it, or name another output")
+        maker = self._makers.setdefault(output_key(job.output), job.item)
+        if maker != job.item:
+            raise OutputError(f"{job.output} is what '{maker}' becomes\nrename one of them, or restore them apart")
+        check_free(job.output, overwrite=self._options.overwrite or self._is_own(job))
 
-    def _format(self, job: Job, depth: Any, channels: int) -> str:
-        """The format asked for, or the planned one as far as it can hold the picture."""
-        return job.format if self._options.format != KEEP else output_format(job.format, depth, channels)
+    def _bytes_needed(self, header: Header) -> int:
+        item_bytes = {"uint8": 1, "uint16": 2, "float32": 4}[header.depth]
+        pixels = header.height * header.width * self._restorer.scale**2
+        return pixels * header.channels * item_bytes * _WHOLE_COPIES
 
-    def _bytes_needed(self, height: int, width: int, channels: int, depth: str) -> int:
-        item_bytes = {"uint8": 1, "uint16": 2, "float32": 4}[depth]
-        return height * width * self._restorer.scale**2 * channels * item_bytes * _WHOLE_COPIES
-
-    def _check_memory(self, height: int, width: int, channels: int, depth: str, format: str) -> None:
-        needed, free = self._bytes_needed(height, width, channels, depth), available_memory()
+    def _check_memory(self, header: Header, format: str) -> None:
+        needed, free = self._bytes_needed(header), available_memory()
         if free is not None and needed > free:
             raise OutputError(
                 f"the result needs {needed / 1e9:.1f} GB of memory as {format}, {free / 1e9:.1f} GB are free\n"
                 "write it as png (-f png), which needs only a few rows at a time"
             )
-
-
-class _Cancelled(Exception):
-    """Ends the writing of a picture that the user no longer waits for."""
-
-
-class _Rows:
-    """Strips on their way from computing to writing, a few at a time."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self._queue: queue.Queue[Tensor | Exception | None] = queue.Queue(_STRIPS_AHEAD)
-        self._closed = threading.Event()
-
-    def put(self, strip: Tensor | Exception | None) -> bool:
-        """Wait for room; False once nobody reads any more."""
-        while not self._closed.is_set():
-            try:
-                self._queue.put(strip, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def end(self, error: Exception | None) -> None:
-        """No more strips: the picture is complete, or `error` is raised where it is being written."""
-        self.put(error)
-
-    def close(self) -> None:
-        """Nobody reads any more."""
-        self._closed.set()
-
-    def __iter__(self) -> Iterator[Tensor]:
-        while (strip := self._queue.get()) is not None:
-            if isinstance(strip, Exception):
-                raise strip
-            yield strip
-
-
-def _renamed(job: Job, format: str) -> Job:
-    """The job with the suffix of the format that its content turned out to need."""
-    if job.format == format or job.output is None:
-        return replace(job, format=format)
-    return replace(job, format=format, output=job.output.with_suffix(FORMATS[format].suffixes[0]))
 
 
 def _is_whole(format: str, depth: str) -> bool:

@@ -48,16 +48,17 @@ class Manifest:
             if entry := _parse(line):
                 self._remember(entry)
 
-    def has(self, name: str, input_sha256: str, settings: str) -> bool:
-        """Whether the result of an input with this content and these settings is still there, byte for byte."""
+    def finished(self, name: str, input_sha256: str, settings: str) -> Path | None:
+        """The result of an input with this content and these settings, if it is still there byte for byte."""
         entry = self._entries.get(name)
         if entry is None or (entry.input_sha256, entry.settings) != (input_sha256, settings):
-            return False
+            return None
         output = self.path.parent / entry.output
         try:
-            return output.stat().st_size == entry.output_bytes and sha256_of(output) == entry.output_sha256
+            same = output.stat().st_size == entry.output_bytes and sha256_of(output) == entry.output_sha256
         except OSError:
-            return False
+            return None
+        return output if same else None
 
     def owns(self, output: Path | None) -> bool:
         """Whether an earlier run made this file, so that resuming may replace it."""

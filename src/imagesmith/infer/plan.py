@@ -2,16 +2,18 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from imagesmith.data.files import FORMATS, output_format
 from imagesmith.data.formats import format_named
 from imagesmith.data.sources import Item
 from imagesmith.errors import FormatError, UsageError
+from imagesmith.tensors import Depth
 
 KEEP = "keep"
 STANDARD_STREAM = "-"
+_NO_FOLDERS = (".zip", ".tar", ".gz", ".7z", ".rar", ".pdf", ".psd", ".svg", ".heic", ".heif", ".mp4", ".mov", ".mkv")
 _OTHER_SPELLINGS = (".jpeg", ".tiff")  # kept as the input has them; rarer suffixes become the usual one
 
 
@@ -19,7 +21,8 @@ _OTHER_SPELLINGS = (".jpeg", ".tiff")  # kept as the input has them; rarer suffi
 class Job:
     """One picture to restore: `output` of `format` (a key of FORMATS), or standard output where it is None.
 
-    `root` is the folder whose manifest remembers it, `name` what it is called there.
+    `root` is the folder whose manifest remembers it, `name` what it is called there. The format of a job that `keeps`
+    is a guess by the input's name, until its content is known.
     """
 
     item: Item
@@ -27,6 +30,16 @@ class Job:
     format: str
     root: Path | None
     name: str
+    keeps: bool
+
+    def for_content(self, format: str, depth: Depth, channels: int, longest_side: int) -> "Job":
+        """The job for a picture found to be of this kind, with the format and the ending that its result will have."""
+        if not self.keeps:
+            return self
+        kept = output_format(format, depth, channels, longest_side)
+        if kept == self.format or self.output is None:
+            return replace(self, format=kept)
+        return replace(self, format=kept, output=self.output.with_suffix(FORMATS[kept].suffixes[0]))
 
 
 def plan_jobs(
@@ -42,15 +55,23 @@ def plan_jobs(
         destination = STANDARD_STREAM
     if str(destination) == STANDARD_STREAM:
         _expect_one(items, "standard output")
-        return [Job(items[0], None, _format_of(items[0].name, format), None, str(items[0].name))]
+        kind = _format_of(items[0].name, format)
+        return [Job(items[0], None, kind, None, str(items[0].name), keeps=format == KEEP)]
+    if destination is not None:
+        _refuse_other_files(destination)
     if destination is not None and _names_a_file(Path(destination)):
         _expect_one(items, f"the file '{destination}'")
         output = Path(destination)
         named = format_named(output.suffix)
         if format not in (KEEP, named):
             raise UsageError(f"expected '{output.name}' and format '{format}' to agree; leave one of them out")
-        return [Job(items[0], output, named, output.parent, output.name)]
+        return [Job(items[0], output, named, output.parent, output.name, keeps=False)]
     return [_job(item, None if destination is None else Path(destination), format, suffix, tag) for item in items]
+
+
+def output_key(output: Path) -> str:
+    """The same for two spellings of one file."""
+    return os.path.normcase(os.path.abspath(output))
 
 
 def check_distinct(jobs: Sequence[Job]) -> None:
@@ -59,7 +80,7 @@ def check_distinct(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if job.output is None:
             continue
-        key = os.path.normcase(os.path.abspath(job.output))
+        key = output_key(job.output)
         if key in taken:
             raise UsageError(
                 f"'{taken[key].item}' and '{job.item}' would both become '{job.output}'\n"
@@ -84,7 +105,7 @@ def _job(item: Item, folder: Path | None, format: str, suffix: str | None, tag: 
     ending = spelled if spelled in _OTHER_SPELLINGS and format_named(spelled) == kind else FORMATS[kind].suffixes[0]
     if folder is not None:
         name = item.name.with_name(f"{item.name.stem}{suffix or ''}{ending}")
-        return Job(item, folder / name, kind, folder, str(name))
+        return Job(item, folder / name, kind, folder, str(name), keeps=format == KEEP)
     added = tag if suffix is None else suffix
     if item.path is None:
         raise UsageError("expected an output for standard input among other inputs; name a folder with -o")
@@ -94,7 +115,7 @@ def _job(item: Item, folder: Path | None, format: str, suffix: str | None, tag: 
     else:
         name = item.name.with_name(f"{item.name.stem}{added}{ending}")
         root = item.path.parents[len(item.name.parts) - 1]
-    return Job(item, root / name, kind, root, str(name))
+    return Job(item, root / name, kind, root, str(name), keeps=format == KEEP)
 
 
 def _format_of(name: PurePosixPath, format: str) -> str:
@@ -110,6 +131,16 @@ def _format_of(name: PurePosixPath, format: str) -> str:
 def _names_a_file(path: Path) -> bool:
     known = {suffix for entry in FORMATS.values() for suffix in entry.suffixes}
     return path.suffix.lower() in known and not path.is_dir()
+
+
+def _refuse_other_files(destination: str | Path) -> None:
+    """A folder called x.zip is not what `-o x.zip` means."""
+    path = Path(destination)
+    if path.suffix.lower() in _NO_FOLDERS and not path.is_dir() and not str(destination).endswith(("/", os.sep)):
+        raise UsageError(
+            f"expected a folder or a picture as output, got '{destination}'\n"
+            f"pictures end in {', '.join(FORMATS)}; a folder of that name is written '{destination}/'"
+        )
 
 
 def _expect_one(items: Sequence[Item], place: str) -> None:
