@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from imagesmith.apps import models
+from imagesmith.errors import NothingUsableError
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.zoo import cards, describe, save_model, write_golden
 
@@ -36,6 +37,23 @@ def test_list_as_json_is_one_card_a_line(shipped: Path, capsys: pytest.CaptureFi
     """The accident: JSON that only a person can read."""
     models.print_list(as_json=True)
     assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == ["tiny"]
+
+
+def test_one_damaged_file_hides_no_other(shipped: Path, capsys: pytest.CaptureFixture) -> None:
+    """The accident: one half-fetched model, and the list of all others is an error message."""
+    (shipped / "bad.safetensors").write_bytes(b"not weights")
+    assert models.print_list(as_json=True) == 3
+    said = capsys.readouterr()
+    assert [json.loads(line)["name"] for line in said.out.splitlines()] == ["tiny"]
+    assert said.err.startswith("bad: ")
+
+
+def test_an_installation_without_models_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: `models verify` over nothing, and exit code 0."""
+    monkeypatch.setattr(cards, "WEIGHTS", tmp_path)
+    for ask in (lambda: models.verify([]), lambda: models.print_list(as_json=False)):
+        with pytest.raises(NothingUsableError, match="found none"):
+            ask()
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -224,3 +224,24 @@ def test_the_task_is_checked_against_the_model(photos: Path, tiny: Path, call) -
     """The accident: a flag that is accepted and ignored."""
     assert call("restore", photos / "face.png", "-n", tiny, "--task", "sr").code == 0
     call("restore", photos / "face.png", "-n", tiny, "--task", "denoise").was_refused(2, "--task")
+
+
+def test_a_closed_pipe_and_a_full_one_are_told(photos: Path, tiny: Path) -> None:
+    """The accident: `| head` ends in 'a bug', an ignored exception and exit code 120."""
+    command = f"{sys.executable} -m imagesmith restore photos/face.png -q -y -n {tiny}"
+    for line in (f"{command} --json | true", f"{command} -o - > /dev/full"):
+        done = subprocess.run(["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"], capture_output=True, check=False)
+        error = done.stderr.decode()
+        assert done.returncode == 3, error
+        assert "Traceback" not in error
+        assert "bug" not in error
+        assert "ignored" not in error
+
+
+def test_a_name_that_is_no_text_is_reported(photos: Path, tiny: Path, call) -> None:
+    """The accident: an old disk with latin-1 names, and a rehearsal that ends in an encoding error."""
+    name = os.fsdecode(b"photos/caf\xe9.png")
+    Path(name).write_bytes((photos / "face.png").read_bytes())
+    done = call("restore", name, "--dry-run", "-q", "-n", tiny)
+    assert done.code == 0, done.err
+    assert r"caf\udce9.srx2.png" in done.out

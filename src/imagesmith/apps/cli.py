@@ -4,7 +4,9 @@ Every heavy import stands inside its command, so that `imagesmith --help` answer
 Human text goes to standard error; standard output carries results only: JSON lines, tables, or a picture for `-o -`.
 """
 
+import io
 import json
+import os
 import re
 import sys
 from enum import StrEnum
@@ -14,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from imagesmith import __version__
-from imagesmith.errors import ImagesmithError, UsageError
+from imagesmith.errors import ImagesmithError, OutputError, UsageError
 
 CANCELLED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -98,16 +100,34 @@ DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of 
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code: 0 good, 2 usage, 3 some failed, 4 nothing usable, 130 stop."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text, as on standard error
     try:
         code = app(standalone_mode=False)
     except ImagesmithError as error:
         _fail(error.exit_code, f"imagesmith: {error}")
+    except BrokenPipeError:
+        code = OutputError.exit_code
     except KeyboardInterrupt:
-        sys.exit(CANCELLED)
+        code = CANCELLED
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's own errors; their class has moved from one version to the next
             _refuse(error)
         _fail(BUG, f"imagesmith: a bug, please report it: {type(error).__name__}: {error}\n--debug shows where")
+    _leave(code)
+
+
+def _leave(code: int | None) -> NoReturn:
+    """Exit, unless standard output did not take everything: a closed pipe or a full disk is told here.
+
+    Python by itself would find out later, complain about an ignored exception and leave with code 120.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"imagesmith: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or OutputError.exit_code
     sys.exit(code)
 
 
@@ -123,7 +143,7 @@ def _fail(code: int, text: str) -> NoReturn:
     if "--debug" in sys.argv:
         raise  # noqa: PLE0704 - called from the handlers of `main` only
     print(text, file=sys.stderr, flush=True)
-    sys.exit(code)
+    _leave(code)
 
 
 def _print_version(wanted: bool) -> None:
@@ -298,7 +318,7 @@ def models_list(*, as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
     """One line for every shipped model."""
     from imagesmith.apps.models import print_list
 
-    print_list(as_json=as_json)
+    raise typer.Exit(print_list(as_json=as_json))
 
 
 @models_app.command("show", no_args_is_help=True)

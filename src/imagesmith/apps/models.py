@@ -8,18 +8,24 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from imagesmith.errors import ImagesmithError
+from imagesmith.errors import ImagesmithError, NothingUsableError
 from imagesmith.zoo import CARDS
 from imagesmith.zoo.cards import ModelCard, read_header
 
 
-def print_list(*, as_json: bool) -> None:
-    """One line for every shipped model, as a table or as JSON objects."""
-    cards = list(CARDS.values())
+def print_list(*, as_json: bool) -> int:
+    """One line for every shipped model, as a table or as JSON objects; the exit code, 3 when one cannot be read."""
+    code, cards = 0, []
+    for name in _shipped():
+        try:
+            cards.append(CARDS[name])
+        except ImagesmithError as error:
+            code = error.exit_code
+            print(f"{name}: {error}", file=sys.stderr)
     if as_json:
         for card in cards:
             print(card.to_json())
-        return
+        return code
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("name", "task", "network", "description"):
         table.add_column(heading)
@@ -31,6 +37,13 @@ def print_list(*, as_json: bool) -> None:
         table.add_row(*row)
     _console().print(table)
     print("scores: psnr_y in dB on the named test set; `imagesmith models show NAME` tells more", file=sys.stderr)
+    return code
+
+
+def _shipped() -> list[str]:
+    if not CARDS:
+        raise NothingUsableError("expected shipped models, found none in this installation; install imagesmith again")
+    return list(CARDS)
 
 
 def _test_sets(cards: Sequence[ModelCard]) -> list[str]:
@@ -61,7 +74,7 @@ def verify(names: Sequence[str]) -> int:
     from imagesmith.zoo.weights import verify_model
 
     code = 0
-    for name in names or CARDS:
+    for name in names or _shipped():
         try:
             difference = verify_model(name)
         except ImagesmithError as error:

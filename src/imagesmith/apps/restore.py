@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from imagesmith.apps.progress import Bars, Lines, describe
 from imagesmith.errors import UsageError
 from imagesmith.infer.batch import Progress, Summary
+from imagesmith.infer.plan import STANDARD_STREAM
 from imagesmith.infer.restore import Restorer
 
 DEFAULT_SCALE = 4
-STANDARD_STREAM = "-"
 
 
 def run_restore(
