@@ -93,6 +93,13 @@ def test_an_unknown_name_gets_the_nearest_and_the_list(shipped: str):
     assert "expected one of tiny-x2" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_name_no_file_can_have_is_unknown(name: str):
+    """The operating system refuses even the question."""
+    with pytest.raises(ModelError, match="no model or file"):
+        load_model(name)
+
+
 def test_a_folder_without_weights_is_named(tmp_path: Path):
     with pytest.raises(ModelError, match=r"folder with model\.safetensors"):
         load_model(tmp_path)

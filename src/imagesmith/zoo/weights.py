@@ -5,6 +5,7 @@ Nothing here unpickles. What a file holds is explained in `imagesmith.zoo.cards`
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,11 +101,11 @@ def find_weights(name_or_path: str | Path) -> Path:
     if isinstance(name_or_path, str) and name_or_path in CARDS:
         return shipped_path(name_or_path)
     path = Path(name_or_path)
-    if path.is_dir():
+    if os.path.isdir(path):  # which, unlike Path.is_dir, has an answer for names that no file can have
         if not (path / RUN_WEIGHTS).is_file():
             raise ModelError(f"expected a training run's folder with {RUN_WEIGHTS} in it, got '{path}' without one")
         return path / RUN_WEIGHTS
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     raise ModelError(
         f"no model or file is called '{name_or_path}'{did_you_mean(str(name_or_path), CARDS)}\n"
