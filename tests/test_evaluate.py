@@ -167,3 +167,29 @@ class TestReport:
         assert len({len(line) for line in lines[:4]}) == 1
         assert "nearest x2: both images rounded to 8 bits, 2 pixels cropped" in lines[4]
         assert "bicubic (imresize)" in lines[4]
+
+
+def test_a_picture_too_small_for_a_metric_is_named(targets: Path):
+    """Among a thousand pictures, "got 8x8" names none."""
+    Image.fromarray(PHOTOS["cup"][:14, :14]).save(targets / "tiny.png")
+    with pytest.raises(ImageError, match=r"'tiny': ssim_y needs"):
+        evaluate_restorer("bicubic", targets, metrics=["ssim_y"], scale=2)
+
+
+def test_a_scale_of_nothing_and_a_folder_that_cannot_be_read_are_told(targets: Path, monkeypatch: pytest.MonkeyPatch):
+    """Both ended as a bug: a division by zero and a PermissionError."""
+    with pytest.raises(UsageError, match="at least 1"):
+        evaluate_restorer("bicubic", targets, scale=0)
+
+    def refuse(path: Path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(NothingUsableError, match="Permission denied"):
+        evaluate_restorer("bicubic", targets, scale=2)
+
+
+def test_hidden_files_are_no_targets(targets: Path):
+    """macOS leaves ._photo.png beside photo.png on foreign disks: a broken file by a picture's name."""
+    (targets / "._cat.png").write_bytes(b"\0\5\x16\7junk")
+    assert {row["name"] for row in evaluate_restorer("bicubic", targets, metrics=["psnr_y"], scale=2).rows} == {*PHOTOS}

@@ -1,6 +1,7 @@
 """Measuring restorers by the papers' protocols: pairs of files in, a report of rows, means and provenance out."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -84,6 +85,8 @@ def evaluate_restorer(
     otherwise only baselines need. For super-resolution the metrics crop `scale` pixels at each edge.
     Raises UsageError where files lack their counterpart, ImageError naming the pair where sizes do not fit.
     """
+    if scale is not None and scale < 1:
+        raise UsageError(f"expected a scale of at least 1, got {scale}")
     cards = [_metric(name) for name in metrics]
     pairs = _pairs(Path(targets), Path(degraded) if degraded else None)
     subject = _subject(restorer, scale, device, dtype)
@@ -91,7 +94,10 @@ def evaluate_restorer(
     rows: list[dict[str, Any]] = []
     for name, source, target in _loaded(pairs, scale):
         restored = _colour(subject.restore(source, scale))
-        scores = {card.name: float(card.function(restored, target, scale)) for card in cards}
+        try:
+            scores = {card.name: float(card.function(restored, target, scale)) for card in cards}
+        except ImageError as error:
+            raise ImageError(f"'{name}': {error}") from None
         rows.append({"name": name, **scores})
     summary = {card.name: sum(row[card.name] for row in rows) / len(rows) for card in cards}
     provenance = {
@@ -164,10 +170,16 @@ def _pairs(targets: Path, degraded: Path | None) -> list[tuple[Path, Path | None
 
 
 def _images(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"expected a folder of images, got '{folder}'")
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise NothingUsableError(f"the folder '{folder}' cannot be read: {error.strerror}; check its rights") from None
     images: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in paths:
+        if path.name.startswith("."):
+            continue  # macOS leaves '._photo.png' beside photo.png
         if path.suffix.lower() in SUFFIXES and path.is_file():
             if path.stem in images:
                 raise UsageError(f"expected one image for each name, got {images[path.stem].name} and {path.name}")
