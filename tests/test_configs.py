@@ -58,7 +58,23 @@ def test_override_sets_nested_values_and_switches_the_length(config):
 
 
 @pytest.mark.parametrize(
-    "assignment", ["optim.plateau=2", "optim.name=sgd", "run.batch=many", "data.patch_px=2", "optim.warm_up=0.9", "x"]
+    "assignment",
+    [
+        "optim.plateau=2",
+        "optim.name=sgd",
+        "optim.learning_rate=Infinity",
+        "run.batch=many",
+        "run.batch=0",
+        "run.device=gpu",
+        "data.patch_px=2",
+        "data.shrink=[]",
+        "data.shrink=[0]",
+        "data.workers=-1",
+        "losses={}",
+        "degradations=[]",
+        "optim.warm_up=0.9",
+        "x",
+    ],
 )
 def test_wrong_values_are_config_errors(config, assignment):
     with pytest.raises(ConfigError) as caught:

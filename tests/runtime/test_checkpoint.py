@@ -1,9 +1,12 @@
 """Checkpoints are whole or absent, and a damaged one never stops a run that has an older one."""
 
+import errno
+import os
+
 import pytest
 import torch
 
-from imagesmith.errors import IntegrityError
+from imagesmith.errors import IntegrityError, OutputError
 from imagesmith.runtime.checkpoint import KEEP, load_checkpoint, load_newest, save_checkpoint
 
 
@@ -42,3 +45,17 @@ def test_only_the_newest_are_kept_and_no_temporary_file_stays(tmp_path):
     for k in range(KEEP + 3):
         save_checkpoint(tmp_path, k, {"a": torch.ones(1)}, {})
     assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{k:012d}.safetensors" for k in (3, 4, 5)]
+
+
+def test_full_disk_keeps_the_older_checkpoints(tmp_path, monkeypatch):
+    """Making room for a new checkpoint before it is whole loses both."""
+    for k in range(KEEP):
+        save_checkpoint(tmp_path, k, {"a": torch.ones(1)}, {})
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        save_checkpoint(tmp_path, KEEP, {"a": torch.ones(1)}, {})
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{k:012d}.safetensors" for k in range(KEEP)]

@@ -1,10 +1,12 @@
 """The record of a run tells every image count once, whatever crashed in between."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
+from imagesmith.errors import OutputError
 from imagesmith.runtime.log import RunLog, read_history
 
 
@@ -28,6 +30,26 @@ def test_resuming_drops_what_lies_beyond_the_checkpoint(tmp_path):
         file.write('{"images_seen": 64, "lo')  # the crash came while this line was written
     RunLog(tmp_path, images_seen=32, quiet=True).close()
     assert [row["images_seen"] for row in read_history(tmp_path)] == [16, 32]
+
+
+def test_rewinding_drops_what_a_roll_back_undid(tmp_path):
+    log = RunLog(tmp_path, quiet=True)
+    for images in (16, 32, 48):
+        log.tick(images)
+    log.rewind(16)
+    log.tick(32, rate=0.5)
+    log.close()
+    assert read_history(tmp_path) == [{"images_seen": 16}, {"images_seen": 32, "rate": 0.5}]
+
+
+def test_full_disk_is_one_clear_error(tmp_path):
+    log = RunLog(tmp_path, quiet=True)
+    log.history = Path("/dev/full")
+    if not log.history.exists():
+        pytest.skip("needs a device that is always full")
+    with pytest.raises(OutputError, match="No space left"):
+        log.tick(1)
+    log.close()
 
 
 def test_lines_are_strict_json(tmp_path):
