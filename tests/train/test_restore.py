@@ -192,7 +192,7 @@ class Ticking:
         (60, lambda step: 60),  # far slower than any guess
         (0.01, lambda step: 0.01),  # far faster
         (1, lambda step: 20 if step == 0 else 1),  # workers start, kernels are built
-        (1, lambda step: 0.8 if step < 30 else 3),  # another program starts
+        (1, lambda step: 0.8 if step < 30 else 1.6),  # another program starts
         (1, lambda step: 3 if step < 8 else 0.7),  # and ends
     ],
 )
