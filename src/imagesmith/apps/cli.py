@@ -106,8 +106,6 @@ def main() -> NoReturn:
         code = app(standalone_mode=False)
     except ImagesmithError as error:
         _fail(error.exit_code, f"imagesmith: {error}")
-    except BrokenPipeError:
-        code = OutputError.exit_code
     except KeyboardInterrupt:
         code = CANCELLED
     except Exception as error:

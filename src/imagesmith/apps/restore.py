@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from imagesmith.apps.progress import Bars, Lines, describe
-from imagesmith.errors import UsageError
+from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.batch import Progress, Summary
 from imagesmith.infer.plan import STANDARD_STREAM
 from imagesmith.infer.restore import Restorer
@@ -74,7 +74,10 @@ def _also_as_json(report: Callable[[Progress], None]) -> Callable[[Progress], No
     def on_progress(event: Progress) -> None:
         report(event)
         if event.result:
-            print(json.dumps(event.result.to_dict()), flush=True)
+            try:
+                print(json.dumps(event.result.to_dict()), flush=True)
+            except OSError as error:  # nobody would learn what becomes of the rest
+                raise OutputError(f"stopped after {event.item}: its JSON line cannot be written") from error
 
     return on_progress
 
