@@ -292,6 +292,12 @@ def test_what_a_format_cannot_hold_is_said(name: str) -> None:
     assert any("float32 reduced to" in note for note in notes)
 
 
+def test_the_colours_of_a_gif_are_counted_in_its_note() -> None:
+    """The accident: 2 million colours became 256, and the user saw bands without a word."""
+    frame = Frame(torch.rand(9, 9, 3).mul(255).to(torch.uint8), "uint8", ImageMeta("png", "RGB"))
+    assert "256 colours" in write_image(frame, io.BytesIO(), format="gif")[0]
+
+
 def test_sides_beyond_a_format_name_the_way_out() -> None:
     """libjpeg and libwebp fail with codes that tell a user nothing."""
     for name, side in (("jpg", 65501), ("webp", 16384)):

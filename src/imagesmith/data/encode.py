@@ -31,6 +31,8 @@ def encode(frame: Frame, stream: BinaryIO, name: str, quality: int | None) -> tu
     elif name == "tif":
         write_tiff(frame, stream, notes)
     else:
+        if name == "gif":
+            notes.append("reduced to 256 colours: gif holds no more (png does)")
         _write_pillow(frame, stream, name, _options(frame, name, quality, notes))
     return tuple(notes)
 
