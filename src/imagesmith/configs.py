@@ -41,6 +41,8 @@ class DataConfig(Config):
     """One of these factors, drawn per patch, shrinks the photograph first: more detail, fewer codec traces."""
     validation_images: int = Field(12, ge=1)
     """Photographs kept apart for validation (at most a tenth of the folder, at least one)."""
+    memory_gb: float = Field(4.0, gt=0, allow_inf_nan=False)
+    """Memory for decoded photographs in each process; where they need more, only the middles of large ones are used."""
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Processes that prepare patches; 'auto' chooses from the machine."""
 

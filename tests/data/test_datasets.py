@@ -6,7 +6,7 @@ import torch
 from imagesmith.data.datasets import DegradedPatches, load_photos
 from imagesmith.data.loader import endless_batches
 from imagesmith.degrade import Chain, build_degradation
-from imagesmith.errors import NothingUsableError
+from imagesmith.errors import NothingUsableError, UsageError
 from imagesmith.tensors import from_float, generator_for, imresize, to_float
 
 
@@ -86,7 +86,7 @@ def test_broken_and_small_files_are_listed_not_fatal(tmp_path, photos):
         Image.fromarray(photos[0].permute(1, 2, 0).numpy()).save(tmp_path / f"good{k}.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "good0.png").read_bytes()[:5000])
     Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
-    folder = load_photos(tmp_path, 12, 64)
+    folder = load_photos(tmp_path, 12, least_px=64)
     assert len(folder.training) == 2
     assert len(folder.validation) == 1
     assert [line.split(":")[0] for line in folder.skipped] == ["broken.png", "tiny.png"]
@@ -94,4 +94,20 @@ def test_broken_and_small_files_are_listed_not_fatal(tmp_path, photos):
 
 def test_folder_without_photographs(tmp_path):
     with pytest.raises(NothingUsableError):
-        load_photos(tmp_path, 1, 64)
+        load_photos(tmp_path, 1, least_px=64)
+
+
+def test_memory_is_bounded_by_using_the_middles_of_large_photographs(tmp_path, photos):
+    """A folder of fifty gigabytes must not fill the machine before the first step."""
+    from PIL import Image
+
+    for k, photo in enumerate((photos[0], photos[0], photos[0][:, :100, :100])):
+        Image.fromarray(photo.permute(1, 2, 0).numpy()).save(tmp_path / f"{k}.png")
+    assert load_photos(tmp_path, 1, least_px=64).most_px is None
+    folder = load_photos(tmp_path, 1, least_px=64, memory_bytes=500_000)
+    assert folder.most_px == 256
+    shapes = sorted(tuple(photo.shape) for photo in [*folder.training, *folder.validation])
+    assert shapes == [(3, 100, 100), (3, 256, 256), (3, 256, 256)]
+    assert torch.equal(folder.training[0], photos[0][:, 128:384, 128:384])
+    with pytest.raises(UsageError, match=r"raise data.memory_gb"):
+        load_photos(tmp_path, 1, least_px=64, memory_bytes=10_000)

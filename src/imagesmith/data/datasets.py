@@ -4,6 +4,7 @@ Patch k of a run depends on the seed and k alone - not on the batch, the worker 
 interrupted run, a run with other workers and a run on two machines see the same data.
 """
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from imagesmith.data.files import read_image
-from imagesmith.data.sources import list_items
+from imagesmith.data.files import read_header, read_image
+from imagesmith.data.sources import Item, list_items
 from imagesmith.degrade import Chain
-from imagesmith.errors import ImageError, NothingUsableError
-from imagesmith.tensors import generator_for, imresize, to_float
+from imagesmith.errors import ImageError, NothingUsableError, UsageError
+from imagesmith.tensors import from_float, generator_for, imresize, to_float
 
 Pair = tuple[Tensor, Tensor]
 
@@ -29,22 +30,30 @@ class PhotoFolder:
     validation: list[Tensor]
     skipped: list[str]
     """One sentence for each file that could not be used."""
+    most_px: int | None
+    """Side of the squares that stand for larger photographs, because all of them would not fit; None if they do."""
 
 
-def load_photos(folder: str | Path, validation_images: int, side_px: int) -> PhotoFolder:
-    """Decode every photograph below `folder` whose sides are at least `side_px`; unreadable ones are listed, not fatal.
+def load_photos(
+    folder: str | Path, validation_images: int, *, least_px: int, memory_bytes: float = math.inf
+) -> PhotoFolder:
+    """Decode every photograph below `folder` with sides of `least_px` and more; unreadable ones are listed, not fatal.
 
-    Every k-th file in sorted order is kept apart for validation. NothingUsableError if fewer than two are left.
+    Every k-th file in sorted order is kept apart for validation. Where the decoded photographs would take more than
+    `memory_bytes`, each large one is represented by a square from its middle. NothingUsableError if fewer than two are
+    left, UsageError if even squares of `least_px` would take too much.
     """
     items = list_items([folder], recursive=True)
     with ThreadPoolExecutor() as pool:
-        decoded = list(pool.map(lambda item: _decode(item, side_px), items))
+        sizes = [size for size in pool.map(_size, items) if size is not None]
+        most_px = _largest_side(sizes, least_px, memory_bytes / 3)
+        decoded = list(pool.map(lambda item: _decode(item, least_px, most_px), items))
     photos = [photo for photo in decoded if isinstance(photo, Tensor)]
     skipped = [reason for reason in decoded if isinstance(reason, str)]
     if len(photos) < 2:
         listing = f"; first problem: {skipped[0]}" if skipped else ""
         raise NothingUsableError(
-            f"expected at least 2 photographs of {side_px} pixels a side below {folder}, got {len(photos)}{listing}"
+            f"expected at least 2 photographs of {least_px} pixels a side below {folder}, got {len(photos)}{listing}"
         )
     count = max(1, min(validation_images, len(photos) // 10))
     stride = len(photos) / count
@@ -53,23 +62,54 @@ def load_photos(folder: str | Path, validation_images: int, side_px: int) -> Pho
         training=[photo for k, photo in enumerate(photos) if k not in kept_apart],
         validation=[photo for k, photo in enumerate(photos) if k in kept_apart],
         skipped=skipped,
+        most_px=most_px,
     )
 
 
-def _decode(item, side_px: int) -> Tensor | str:
+def _size(item: Item) -> tuple[int, int] | None:
+    """Height and width as the header tells; None where it tells nothing, which decoding will explain."""
+    try:
+        header = read_header(item.read())
+    except (ImageError, OSError):
+        return None
+    return header.height, header.width
+
+
+def _largest_side(sizes: list[tuple[int, int]], least_px: int, most_area: float) -> int | None:
+    """The largest square, in steps of 64 pixels, to which all `sizes` must be cut to have `most_area` together."""
+
+    def area(side: float) -> float:
+        return sum(min(height, side) * min(width, side) for height, width in sizes)
+
+    if area(math.inf) <= most_area:
+        return None
+    for side in range(max(max(size) for size in sizes) // 64 * 64, least_px - 1, -64):
+        if area(side) <= most_area:
+            return side
+    raise UsageError(
+        f"{len(sizes):,} photographs are too many for {3 * most_area / 1e9:.1f} GB of memory, even cut to {least_px} "
+        "pixels a side; raise data.memory_gb, or train on a part of them"
+    )
+
+
+def _decode(item: Item, least_px: int, most_px: int | None) -> Tensor | str:
     try:
         frame = read_image(item.read())
     except (ImageError, OSError) as error:
         return f"{item.name}: {error}"
     height, width, channels = frame.pixels.shape
-    if min(height, width) < side_px:
-        return f"{item.name}: {width}x{height} is smaller than {side_px} pixels a side"
+    if min(height, width) < least_px:
+        return f"{item.name}: {width}x{height} is smaller than {least_px} pixels a side"
     colour = frame.pixels[..., :3] if channels >= 3 else frame.pixels[..., :1].expand(-1, -1, 3)
-    if frame.depth == "float32":
-        colour = colour.clamp(0, 1).mul(255).round().to(torch.uint8)
-    elif frame.depth == "uint16":
-        colour = colour.to(torch.float32).div(257).round().to(torch.uint8)
-    return colour.permute(2, 0, 1).contiguous()
+    colour = middle(colour.permute(2, 0, 1), most_px or max(height, width))
+    return from_float(to_float(colour, frame.depth), "uint8").contiguous()
+
+
+def middle(image: Tensor, side_px: int) -> Tensor:
+    """The middle of (..., H, W), no side longer than `side_px`."""
+    height, width = (min(size, side_px) for size in image.shape[-2:])
+    top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2
+    return image[..., top : top + height, left : left + width]
 
 
 class DegradedPatches(Dataset[Pair]):
@@ -86,7 +126,7 @@ class DegradedPatches(Dataset[Pair]):
         self.crop_px = self.target_px + 2 * chain.context_px
         # shrunk once, here: done per patch it would cost more than all the rest of a patch
         self._pools = [[_shrunk(photo, factor, self.crop_px) for photo in photos] for factor in shrink]
-        self._areas = [torch.tensor([float(photo[0].numel()) for photo in pool]).cumsum(0) for pool in self._pools]
+        self._areas = [torch.tensor([photo[0].numel() for photo in pool]).cumsum(0) for pool in self._pools]
 
     def __getitem__(self, index: int) -> Pair:
         rng = generator_for(self.seed, index)

@@ -1,11 +1,10 @@
 """Training a restorer: from a configuration to a run folder that holds a model.
 
 The run folder: `config.json`, `model.safetensors` (the best average so far), `checkpoints/`, `history.jsonl`,
-`console.log`, `tensorboard/`, `samples/` (degraded | restored | target). The same call again resumes it.
+`console.log`, `tensorboard/`, `curve.svg` (validation), `samples/` (degraded | restored | target). The same call again
+resumes it.
 """
 
-import datetime
-import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,31 +14,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imagesmith.atomic import write_whole
 from imagesmith.configs import RestorerConfig, load_config
-from imagesmith.data.datasets import DegradedPatches, PhotoFolder, degrade_whole, load_photos
-from imagesmith.data.files import Frame, ImageMeta, write_image
+from imagesmith.data.datasets import DegradedPatches, load_photos
 from imagesmith.data.loader import endless_batches
 from imagesmith.degrade import Chain, build_degradation
 from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.losses import LOSSES
-from imagesmith.metrics import METRICS
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.runtime.checkpoint import load_newest
 from imagesmith.runtime.dist import World, join_world, leave_world
 from imagesmith.runtime.lock import sole_writer
 from imagesmith.runtime.log import RunLog
-from imagesmith.tensors import from_float
 from imagesmith.train.loop import Flow, fit
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, choose_device, choose_workers
 from imagesmith.train.state import Plan, TrainState, new_state
 from imagesmith.train.steps import restore_step
-from imagesmith.zoo import describe, load_model, save_model
+from imagesmith.train.validation import Validation
+from imagesmith.zoo import load_model
 
-SHEET_ROWS = 4
-SHEET_PX = 192
 UNPLANNED = 1 << 40
 """Images of a run whose length is given in minutes, until its first step tells its speed."""
 
@@ -83,13 +77,20 @@ def _train(config: RestorerConfig, device: str, world: World, held: ExitStack, q
     world.lead(lambda: held.enter_context(sole_writer(folder)))
     world.lead(lambda: _claim(folder, config))
     newest = world.lead(lambda: load_newest(folder / "checkpoints", lambda text: print(text, file=sys.stderr)))
-    photos = load_photos(config.data.folder, config.data.validation_images, chain.scale * 16)
+    photos = load_photos(
+        config.data.folder,
+        config.data.validation_images,
+        least_px=chain.scale * 16,
+        memory_bytes=config.data.memory_gb * 1e9 / sum(factor**2 for factor in config.data.shrink),
+    )
     log = RunLog(folder, newest[1]["images_seen"] if newest else 0, quiet=quiet) if world.is_leader else None
     state, arithmetic = _begin(config, net, newest, device=device, world=world, log=log)
     workers, reason = choose_workers(config.data.workers, arithmetic.device)
     if log:
         for skipped in photos.skipped:
             log.say(f"skipped {skipped}")
+        if photos.most_px:
+            log.say(f"of large photographs only the middle {photos.most_px} pixels: data.memory_gb holds no more")
         log.say(f"{len(photos.training)} photographs to train on, {len(photos.validation)} kept apart for validation")
         log.say(f"{workers} worker processes: {reason}")
     dataset = DegradedPatches(
@@ -106,7 +107,7 @@ def _train(config: RestorerConfig, device: str, world: World, held: ExitStack, q
             pin=arithmetic.device != "cpu",
         ),
         step=partial(restore_step, losses=config.losses),
-        validate=_Validation(config, photos, chain, arithmetic, log).__call__,
+        validate=Validation(config, photos, chain, arithmetic, log),
     )
     fit(state, flow, optim=config.optim, run=config.run, arithmetic=arithmetic, world=world, log=log)
     if log:
@@ -194,80 +195,3 @@ def _begin(
         elif run.images and run.images != state.plan.end_images:
             state.plan = state.plan.again(state.images_seen, max(1, run.images - state.images_seen))
     return state, arithmetic
-
-
-class _Validation:
-    """Scores the averaged restorer on the photographs kept apart, keeps the best one, draws a sample sheet."""
-
-    def __init__(
-        self, config: RestorerConfig, photos: PhotoFolder, chain: Chain, arithmetic: Arithmetic, log: RunLog | None
-    ) -> None:
-        self.config, self.photos, self.arithmetic, self.log = config, photos, arithmetic, log
-        self.pairs = [degrade_whole(photo, chain, k) for k, photo in enumerate(photos.validation)] if log else []
-        self.folder = Path(config.run.out)
-        self.crop = chain.scale if chain.scale > 1 else 0
-
-    @torch.inference_mode()
-    def __call__(self, state: TrainState) -> dict[str, float]:
-        assert self.log is not None, "only the leader validates"
-        net = state.averages["restorer"]
-        scores, rows = [], []
-        for degraded, target in self.pairs:
-            with self.arithmetic.autocast():
-                restored = net(self.arithmetic.place(degraded)).float().cpu()
-            scores.append(float(METRICS["psnr_y"].function(restored, target, self.crop)))
-            if len(rows) < SHEET_ROWS:
-                rows.append(_sheet_row(degraded, restored, target))
-        psnr_y = sum(scores) / len(scores)
-        if psnr_y > state.best.get("psnr_y", float("-inf")):
-            state.best = {"psnr_y": psnr_y, "images_seen": state.images_seen}
-            save_model(self.folder / "model.safetensors", net, self._card(net, state))
-        sheet = torch.cat(rows, dim=1)
-        path = self.folder / "samples" / f"{state.images_seen:012d}.png"
-        path.parent.mkdir(exist_ok=True)
-        write_image(Frame(sheet.permute(1, 2, 0), "uint8", ImageMeta("png", "RGB")), path, overwrite=True)
-        self.log.picture("samples", sheet, state.images_seen)
-        self.log.say(
-            f"validation psnr_y {psnr_y:.3f} dB over {len(scores)} photographs (best {state.best['psnr_y']:.3f})"
-        )
-        return {"validation/psnr_y": psnr_y}
-
-    def _card(self, net: nn.Module, state: TrainState) -> Any:
-        config = self.config
-        return describe(
-            net,
-            NetSpec(config.net.name, config.net.options),
-            config.preset,
-            task=config.task,
-            train_data=f"{len(self.photos.training)} photographs of the folder '{Path(config.data.folder).name}'",
-            commit=_commit(),
-            training={
-                "images_seen": state.images_seen,
-                "minutes": round(state.seconds / 60, 1),
-                "validation_psnr_y": round(state.best["psnr_y"], 4),
-                "choices": state.choices,
-                "config": config.model_dump(mode="json", exclude={"run": {"out"}, "data": {"folder"}}),
-            },
-            created=datetime.date.today().isoformat(),
-        )
-
-
-def _sheet_row(degraded: Tensor, restored: Tensor, target: Tensor) -> Tensor:
-    """The middle of one photograph as degraded (nearest-enlarged) | restored | target: uint8 (3, side, 3 * side)."""
-    enlarged = F.interpolate(degraded, size=target.shape[-2:], mode="nearest")
-    side = min(SHEET_PX, *target.shape[-2:])
-    top, left = ((size - side) // 2 for size in target.shape[-2:])
-    crops = [x[0, :, top : top + side, left : left + side] for x in (enlarged, restored, target)]
-    return from_float(torch.cat(crops, dim=2), "uint8")
-
-
-def _commit() -> str:
-    """The commit of the source tree this package runs from, or '' for an installed one."""
-    source = Path(__file__).parents[3]
-    if not (source / ".git").exists():  # whatever repository an installed package lies in is not ours
-        return ""
-    command = ["git", "-C", str(source), "rev-parse", "--short=12", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

@@ -1,0 +1,136 @@
+"""Validation of a restorer while it trains: score, best model, sample sheet and curve."""
+
+import datetime
+import subprocess
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from imagesmith.atomic import write_whole
+from imagesmith.configs import RestorerConfig
+from imagesmith.data.datasets import PhotoFolder, degrade_whole, middle
+from imagesmith.data.files import Frame, ImageMeta, write_image
+from imagesmith.degrade import Chain
+from imagesmith.metrics import METRICS
+from imagesmith.nets import NetSpec
+from imagesmith.runtime.log import RunLog, read_history
+from imagesmith.tensors import from_float
+from imagesmith.train.machine import Arithmetic
+from imagesmith.train.state import TrainState
+from imagesmith.zoo import ModelCard, describe, save_model
+
+MOST_PX = 1024
+"""Of larger photographs only the middle is scored, so that validating never costs more than training."""
+SHEET_ROWS = 4
+SHEET_PX = 192
+CURVE_PX = (640, 320)
+
+
+class Validation:
+    """Called with the state: scores the averaged restorer on the photographs kept apart, and keeps the best one."""
+
+    def __init__(
+        self, config: RestorerConfig, photos: PhotoFolder, chain: Chain, arithmetic: Arithmetic, log: RunLog | None
+    ) -> None:
+        self.config, self.photos, self.arithmetic, self.log = config, photos, arithmetic, log
+        kept_apart = [middle(photo, MOST_PX) for photo in photos.validation] if log else []
+        self.pairs = [degrade_whole(photo, chain, k) for k, photo in enumerate(kept_apart)]
+        self.folder = Path(config.run.out)
+        self.crop = chain.scale if chain.scale > 1 else 0
+
+    @torch.inference_mode()
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        assert self.log is not None, "only the leader validates"
+        net = state.averages["restorer"]
+        scores, rows = [], []
+        for degraded, target in self.pairs:
+            with self.arithmetic.autocast():
+                restored = net(self.arithmetic.place(degraded)).float().cpu()
+            scores.append(float(METRICS["psnr_y"].function(restored, target, self.crop)))
+            if len(rows) < SHEET_ROWS:
+                rows.append(sheet_row(degraded, restored, target))
+        psnr_y = sum(scores) / len(scores)
+        if psnr_y > state.best.get("psnr_y", float("-inf")):
+            state.best = {"psnr_y": psnr_y, "images_seen": state.images_seen}
+            save_model(self.folder / "model.safetensors", net, self._card(state))
+        self._draw(torch.cat(rows, dim=1), psnr_y, state.images_seen)
+        self.log.say(
+            f"validation psnr_y {psnr_y:.3f} dB over {len(scores)} photographs (best {state.best['psnr_y']:.3f})"
+        )
+        return {"validation/psnr_y": psnr_y}
+
+    def _card(self, state: TrainState) -> ModelCard:
+        config = self.config
+        return describe(
+            state.averages["restorer"],
+            NetSpec(config.net.name, config.net.options),
+            config.preset,
+            task=config.task,
+            train_data=f"{len(self.photos.training)} photographs of the folder '{Path(config.data.folder).name}'",
+            commit=commit(),
+            training={
+                "images_seen": state.images_seen,
+                "minutes": round(state.seconds / 60, 1),
+                "validation_psnr_y": round(state.best["psnr_y"], 4),
+                "choices": state.choices,
+                "config": config.model_dump(mode="json", exclude={"run": {"out"}, "data": {"folder"}}),
+            },
+            created=datetime.date.today().isoformat(),
+        )
+
+    def _draw(self, sheet: Tensor, psnr_y: float, images_seen: int) -> None:
+        """The sample sheet and the curve so far."""
+        assert self.log is not None, "only the leader draws"
+        path = self.folder / "samples" / f"{images_seen:012d}.png"
+        path.parent.mkdir(exist_ok=True)
+        write_image(Frame(sheet.permute(1, 2, 0), "uint8", ImageMeta("png", "RGB")), path, overwrite=True)
+        self.log.picture("samples", sheet, images_seen)
+        name = "validation/psnr_y"
+        points = [(row["images_seen"], row[name]) for row in read_history(self.folder) if row.get(name) is not None]
+        write_whole(self.folder / "curve.svg", curve([*points, (images_seen, psnr_y)], "validation psnr_y in dB"))
+
+
+def sheet_row(degraded: Tensor, restored: Tensor, target: Tensor) -> Tensor:
+    """The middle of one photograph as degraded (nearest-enlarged) | restored | target: uint8 (3, side, 3 * side)."""
+    enlarged = F.interpolate(degraded, size=target.shape[-2:], mode="nearest")
+    crops = [middle(image[0], SHEET_PX) for image in (enlarged, restored, target)]
+    return from_float(torch.cat(crops, dim=2), "uint8")
+
+
+def curve(points: list[tuple[int, float]], title: str) -> str:
+    """An SVG of values over images seen, with first, best and last value written beside it."""
+    width, height = CURVE_PX
+    last_x = max(1, points[-1][0])
+    low, high = min(y for _, y in points), max(y for _, y in points)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return 20 + (width - 110) * x / last_x, height - 40 - (height - 90) * (y - low) / max(1e-9, high - low)
+
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
+    marked = {points[0], points[-1], max(points, key=lambda point: point[1])}
+    labels = "".join(
+        f'<circle cx="{place(x, y)[0]:.1f}" cy="{place(x, y)[1]:.1f}" r="3" fill="#06c"/>'
+        f'<text x="{place(x, y)[0] + 7:.1f}" y="{place(x, y)[1] + 15:.1f}">{y:.3f}</text>'
+        for x, y in sorted(marked)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'font-family="sans-serif" font-size="12">'
+        f'<rect width="{width}" height="{height}" fill="#fff"/><text x="20" y="24" font-size="14">{title}</text>'
+        f'<polyline points="{line}" fill="none" stroke="#06c" stroke-width="2"/>{labels}'
+        f'<text x="{width - 20}" y="{height - 10}" text-anchor="end">{last_x:,} images seen</text></svg>\n'
+    )
+
+
+def commit() -> str:
+    """The commit of the source tree this package runs from, or '' for an installed one."""
+    source = Path(__file__).parents[3]
+    if not (source / ".git").exists():  # whatever repository an installed package lies in is not ours
+        return ""
+    command = ["git", "-C", str(source), "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
