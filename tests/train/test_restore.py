@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from skimage import data
 
 from imagesmith import presets
 from imagesmith.configs import RestorerConfig, override
-from imagesmith.errors import ConfigError, NothingUsableError, TrainingError, UsageError
+from imagesmith.errors import ConfigError, NothingUsableError, TrainingError
 from imagesmith.runtime.checkpoint import load_checkpoint
 from imagesmith.runtime.guard import Guard
 from imagesmith.runtime.log import read_history
@@ -226,19 +227,24 @@ def test_resuming_with_another_length_ends_there(photos, tmp_path, monkeypatch):
     assert "it is finished" in (tmp_path / "run/console.log").read_text()
 
 
-def test_second_run_in_the_same_folder_is_refused_while_the_first_goes_on(photos, tmp_path):
+def test_second_run_in_the_same_folder_is_refused_while_the_first_goes_on(photos, tmp_path, monkeypatch, run_python):
     """Two writers in one run folder mix their checkpoints and their history."""
-    first = spawn(small(photos, tmp_path / "run", "run.images=10000000"), tmp_path)
-    try:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("run/checkpoints/*")) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        with pytest.raises(UsageError, match="another process is writing"):
-            train_restorer(small(photos, tmp_path / "run"), quiet=True)
-    finally:
-        first.kill()
-        first.communicate()
-    train_restorer(small(photos, tmp_path / "run", "run.images=8"), quiet=True)
+    lock = "from imagesmith.runtime.lock import sole_writer; from pathlib import Path"
+    enter = f"{lock}; sole_writer(Path({str(tmp_path / 'run')!r})).__enter__()"
+    step, calls = restore.restore_step, 0
+
+    def last_one_meets_another_run(*args, **options):
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            with pytest.raises(AssertionError, match="UsageError: another process is writing"):
+                run_python(enter)
+        yield from step(*args, **options)
+
+    monkeypatch.setattr(restore, "restore_step", last_one_meets_another_run)
+    train_restorer(small(photos, tmp_path / "run", "run.images=12"), quiet=True)
+    assert calls == 3
+    run_python(enter)
 
 
 def test_other_configuration_in_the_same_folder_is_refused(photos, tmp_path):
@@ -275,11 +281,11 @@ train_restorer(load_config(sys.argv[1]), quiet=True)
 """
 
 
-def spawn(config: RestorerConfig, tmp_path: Path, *launcher: str) -> subprocess.Popen:
+def spawn(config: RestorerConfig, tmp_path: Path) -> subprocess.Popen:
     script, path = tmp_path / "train.py", tmp_path / f"{Path(config.run.out).name}.json"
     script.write_text(SCRIPT)
     path.write_text(config.model_dump_json())
-    command = [sys.executable, *launcher, str(script), str(path)]
+    command = [sys.executable, str(script), str(path)]
     return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
 
 
@@ -288,13 +294,31 @@ def finish(process: subprocess.Popen) -> None:
     assert process.returncode == 0, errors
 
 
-def test_two_processes_equal_one(photos, tmp_path):
-    """Gradient averaging that is off by the world size trains, only worse."""
-    changes = ("run.dtype=fp64", "run.images=48", "run.validations=1")
-    finish(spawn(small(photos, tmp_path / "one", *changes), tmp_path))
-    two = small(photos, tmp_path / "two", *changes)
-    finish(spawn(two, tmp_path, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29611"))
-    one, both = final_tensors(tmp_path / "one"), final_tensors(tmp_path / "two")
+def test_documented_command_trains_one_network_on_two_processes(photos, tmp_path):
+    """Gradient averaging that is off by the world size trains, only worse; and a command nobody ran does not work."""
+    changes = [*SMALL, "run.dtype=fp64", "run.images=48", "run.validations=1"]
+    train_restorer(override(presets.sr_x4(data=str(photos), out=str(tmp_path / "one")), changes), quiet=True)
+
+    page = (Path(__file__).parents[2] / "docs" / "train.md").read_text("utf-8")
+    command = shlex.split(next(line for line in page.splitlines() if line.startswith("torchrun ")))
+    assert command[-2] == "--images", "the length is what this test replaces, and the photographs"
+    command = [str(photos) if word == "photos/" else word for word in command[:-2]]
+    command.insert(1, "--standalone")  # a port of its own beside whatever else runs here
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [*command, *(word for change in changes for word in ("--set", change))],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PATH": programs},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("model in runs/two/model.safetensors") == 1, "both processes speak"
+    assert list((tmp_path / "runs").rglob("model.safetensors")) == [tmp_path / "runs/two/model.safetensors"]
+    assert load_model(tmp_path / "runs/two").card.training["images_seen"] == 48
+    one, both = final_tensors(tmp_path / "one"), final_tensors(tmp_path / "runs/two")
     for name in one:
         if name.startswith(("net/", "average/")):
             torch.testing.assert_close(one[name], both[name], rtol=0, atol=1e-6)
