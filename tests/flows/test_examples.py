@@ -31,7 +31,8 @@ def test_enlarge_folder(photos: Path, tiny: Path, monkeypatch, capsys) -> None:
 def test_enlarge_photo(photos: Path, monkeypatch, capsys) -> None:
     """The accident: the shortest program of all, and it fails."""
     run(monkeypatch, "enlarge_photo.py", photos / "face.png", "large.png")
-    assert Image.open("large.png").size == (148, 116)
+    with Image.open("large.png") as large:
+        assert large.size == (148, 116)
     assert "148 x 116" in capsys.readouterr().out
 
 

@@ -72,6 +72,11 @@ class World:
             raise outcome[0]
         return outcome[0]
 
+    def meet(self) -> None:
+        """Wait for all processes: one that leaves while another still talks to it takes that one down."""
+        if self.size > 1:
+            dist.barrier()
+
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a scalar over all processes."""
         if self.size == 1:

@@ -60,7 +60,6 @@ def fit(
     """
     checkpoints = Path(run.out) / "checkpoints"
     clock = _Clock(state, run)
-    batches = flow.batches(state.images_seen)
 
     def save() -> None:
         clock.saving()
@@ -69,6 +68,7 @@ def fit(
     if state.images_seen == 0:
         save()
     with stop_on_request() as stop:
+        batches = flow.batches(state.images_seen)
         while state.progress < 1:
             before = state.progress
             batch = tuple(arithmetic.place(part) for part in next(batches))

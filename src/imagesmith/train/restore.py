@@ -64,7 +64,9 @@ def train_restorer(config: RestorerConfig, *, quiet: bool = False) -> Run:
         device = f"cuda:{world.local_rank}"
     try:
         with ExitStack() as held:
-            return _train(config, device, world, held, quiet)
+            run = _train(config, device, world, held, quiet)
+        world.meet()
+        return run
     finally:
         leave_world()
 
