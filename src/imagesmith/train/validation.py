@@ -38,6 +38,7 @@ class Validation:
         kept_apart = [middle(photo, MOST_PX) for photo in photos.validation] if log else []
         self.pairs = [degrade_whole(photo, chain, k) for k, photo in enumerate(kept_apart)]
         self.folder = Path(config.run.out)
+        self.commit = commit()  # now: the source tree may change under a running process
         self.crop = chain.scale if chain.scale > 1 else 0
 
     @torch.inference_mode()
@@ -69,7 +70,7 @@ class Validation:
             config.preset,
             task=config.task,
             train_data=f"{len(self.photos.training)} photographs of the folder '{Path(config.data.folder).name}'",
-            commit=commit(),
+            commit=self.commit,
             training={
                 "images_seen": state.images_seen,
                 "minutes": round(state.seconds / 60, 1),
