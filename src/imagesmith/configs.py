@@ -35,13 +35,13 @@ class DataConfig(Config):
 
     folder: str
     """Folder of clean photographs, searched recursively."""
-    patch_px: int = Field(48, ge=8)
+    patch_px: int = Field(default=48, ge=8)
     """Side of a training patch, in pixels of the degraded image."""
-    shrink: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((1.0,), min_length=1)
+    shrink: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(1.0,), min_length=1)
     """One of these factors, drawn per patch, shrinks the photograph first: more detail, fewer codec traces."""
-    validation_images: int = Field(12, ge=1)
+    validation_images: int = Field(default=12, ge=1)
     """Photographs kept apart for validation (at most a tenth of the folder, at least one)."""
-    memory_gb: float = Field(4.0, gt=0, allow_inf_nan=False)
+    memory_gb: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     """Memory for decoded photographs in each process; where they need more, only the middles of large ones are used."""
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Processes that prepare patches; 'auto' chooses from the machine."""
@@ -52,15 +52,15 @@ class OptimConfig(Config):
 
     name: Literal["muon", "adam"] = "muon"
     """'muon' orthogonalises the updates of the convolutions and uses Adam for the rest; 'adam' is Adam throughout."""
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     """Highest learning rate."""
-    warm_up: float = Field(0.02, ge=0, lt=1)
+    warm_up: float = Field(default=0.02, ge=0, lt=1)
     """Share of progress over which the learning rate rises linearly from zero."""
-    plateau: float = Field(0.3, ge=0, le=1)
+    plateau: float = Field(default=0.3, ge=0, le=1)
     """Progress until which the learning rate stays at its highest; then it falls along a half cosine."""
-    final: float = Field(0.001, ge=0, le=1)
+    final: float = Field(default=0.001, ge=0, le=1)
     """Last learning rate as a share of the highest."""
-    ema_half_life_images: int = Field(8192, gt=0)
+    ema_half_life_images: int = Field(default=8192, gt=0)
     """Half-life, in images, of the moving average of the weights that is validated and shipped."""
 
     @model_validator(mode="after")
@@ -75,21 +75,21 @@ class RunConfig(Config):
 
     out: str
     """Run folder: configuration, checkpoints, logs, samples and the final model."""
-    images: int | None = Field(None, gt=0)
+    images: int | None = Field(default=None, gt=0)
     """Training length in images seen."""
-    minutes: float | None = Field(None, gt=0)
+    minutes: float | None = Field(default=None, gt=0)
     """Training length in minutes; planned from the measured speed, and planned again as the speed changes."""
     batch: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
     """Patches per optimiser step over all processes; 'auto' measures."""
     seed: int = 0
     """Seed of initialisation, patches and augmentation."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """'auto', 'cpu', 'cuda' or 'cuda:N'."""
     dtype: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
     """Arithmetic of the networks; 'auto' takes bf16 where a probe says that it pays, weights stay float32."""
-    checkpoint_minutes: float = Field(2.0, gt=0)
+    checkpoint_minutes: float = Field(default=2.0, gt=0)
     """Minutes between checkpoints."""
-    validations: int = Field(20, ge=1)
+    validations: int = Field(default=20, ge=1)
     """How often the run is validated, spread evenly over its progress."""
 
     @model_validator(mode="after")

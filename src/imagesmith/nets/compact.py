@@ -29,7 +29,7 @@ class Compact(nn.Module):
         self.body = nn.ModuleList(_Pair(width) for _ in range(blocks))
         self.tail = nn.Conv2d(width, channels * scale**2, 3, padding=1)
         self.tail.weight.data.mul_(0.1)
-        nn.init.zeros_(self.tail.bias)
+        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pixel_shuffle(self.subpixels(x), self.scale)
@@ -59,7 +59,7 @@ class _Pair(nn.Module):
         for conv, gain in ((self.first, 1.0), (self.second, 0.3)):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
             conv.weight.data.mul_(gain)
-            nn.init.zeros_(conv.bias)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.second(F.relu(self.first(x), inplace=True))

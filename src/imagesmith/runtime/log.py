@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class RunLog:
             print(line, file=sys.stderr, flush=True)
         _append(self.folder / "console.log", line)
 
-    def add(self, scalars: dict[str, Tensor | float]) -> None:
+    def add(self, scalars: Mapping[str, Tensor | float]) -> None:
         """Add one step's scalars to the running means of this tick."""
         for name, value in scalars.items():
             number = value.detach() if isinstance(value, Tensor) else torch.tensor(float(value))

@@ -13,6 +13,6 @@ def update_ema(average: nn.Module, net: nn.Module, images_seen: int, batch: int,
     """
     half_life = min(half_life_images, max(images_seen, batch) / 10)
     share = 1 - 0.5 ** (batch / half_life)
-    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), share)
+    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), share)  # type: ignore[attr-defined]
     for kept, current in zip(average.buffers(), net.buffers(), strict=True):
         kept.copy_(current)

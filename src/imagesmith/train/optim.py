@@ -58,6 +58,7 @@ class Muon(torch.optim.Optimizer):
     def _update(self, kernels: list[Tensor], rate: float, keep: float) -> None:
         updates = []
         for kernel in kernels:
+            assert kernel.grad is not None, "kernels without a gradient were left out"
             state = self.state[kernel]
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(kernel)

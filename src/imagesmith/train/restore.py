@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from imagesmith.atomic import write_whole
 from imagesmith.configs import RestorerConfig, load_config
@@ -24,6 +24,7 @@ from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.losses import LOSSES
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.runtime.checkpoint import load_newest
+from imagesmith.runtime.device import Net
 from imagesmith.runtime.dist import World, join_world, leave_world
 from imagesmith.runtime.lock import sole_writer
 from imagesmith.runtime.log import RunLog
@@ -127,7 +128,7 @@ def _build_chain(config: RestorerConfig) -> Chain:
     return chain
 
 
-def _initial_net(config: RestorerConfig, chain: Chain) -> nn.Module:
+def _initial_net(config: RestorerConfig, chain: Chain) -> Net:
     """The network to start from: random, with every layer that fits taken over from `start_from`."""
     net = build_net(NetSpec(config.net.name, config.net.options))
     if net.scale != chain.scale:
@@ -168,7 +169,7 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 
 def _begin(
     config: RestorerConfig,
-    net: nn.Module,
+    net: Net,
     newest: tuple[dict[str, Tensor], Any] | None,
     *,
     device: str,

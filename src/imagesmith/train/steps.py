@@ -14,7 +14,7 @@ Nets = dict[str, nn.Module]
 Turn = tuple[str, Tensor, dict[str, Tensor]]
 
 
-def restore_step(nets: Nets, batch: tuple[Tensor, Tensor], losses: dict[str, float]) -> Iterator[Turn]:
+def restore_step(nets: Nets, batch: tuple[Tensor, ...], losses: dict[str, float]) -> Iterator[Turn]:
     """One turn of the network 'restorer' on (degraded, target), with the weighted sum of `losses`."""
     degraded, target = batch
     restored = nets["restorer"](degraded)
