@@ -110,11 +110,12 @@ def curve(points: list[tuple[int, float]], title: str) -> str:
         return 20 + (width - 110) * x / last_x, height - 40 - (height - 90) * (y - low) / max(1e-9, high - low)
 
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
-    marked = {points[0], points[-1], max(points, key=lambda point: point[1])}
+    # the last value stands at the end of the line, the best above it, so that neighbours do not overlap
+    marked = {points[0]: (7, 15), max(points, key=lambda point: point[1]): (-18, -8), points[-1]: (7, 4)}
     labels = "".join(
-        f'<circle cx="{place(x, y)[0]:.1f}" cy="{place(x, y)[1]:.1f}" r="3" fill="#06c"/>'
-        f'<text x="{place(x, y)[0] + 7:.1f}" y="{place(x, y)[1] + 15:.1f}">{y:.3f}</text>'
-        for x, y in sorted(marked)
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="#06c"/>'
+        f'<text x="{x + right:.1f}" y="{y + down:.1f}">{value:.3f}</text>'
+        for (x, y), (right, down), value in ((place(*point), shift, point[1]) for point, shift in marked.items())
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
