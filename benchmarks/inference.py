@@ -32,7 +32,7 @@ def candidates(
     """Every way to run: {"ours contiguous": ..., "rlfn contiguous": ..., "limit contiguous": ..., ...}."""
     ways: dict[str, Callable[[], object]] = {}
     for layout, memory_format in LAYOUTS.items():
-        runtime = Runtime(device, dtype, layout == "channels_last", compiled=False, reason="benchmark")
+        runtime = Runtime(device, dtype, layout == "channels_last", reason="benchmark")
         ours = prepare(net, runtime)
         peer: Any = copy.deepcopy(rlfn)
         peer = peer.to(device, dtype, memory_format=memory_format)

@@ -24,7 +24,7 @@ def toy_model(channels: int = 3, scale: int = 2) -> Model:
     return Model(net, describe(net, spec, "toy"))
 
 
-FLOAT32 = Runtime(torch.device("cpu"), torch.float32, channels_last=True, compiled=False, reason="")
+FLOAT32 = Runtime(torch.device("cpu"), torch.float32, channels_last=True, reason="")
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def test_sixteen_bits_stay_sixteen_bits(make_restorer: Make, photo: np.ndarray) 
 
 def test_deep_pictures_are_computed_in_float32_unless_told_otherwise(make_restorer: Make, photo: np.ndarray) -> None:
     """bf16 keeps 8 bits: a 16-bit file restored with it would be one in name only."""
-    half = Runtime(torch.device("cpu"), torch.bfloat16, channels_last=True, compiled=False, reason="")
+    half = Runtime(torch.device("cpu"), torch.bfloat16, channels_last=True, reason="")
     deep = photo.astype(np.uint16) * 257
     exact = make_restorer()(deep)
     assert np.array_equal(make_restorer(runtime=half)(deep), exact)

@@ -17,8 +17,8 @@ from imagesmith.runtime.device import Runtime, prepare
 from imagesmith.runtime.tiling import guarded, measure_halo, plan_for, plan_tiles, run_strips, run_tiled
 from imagesmith.tensors import from_float
 
-FLOAT32 = Runtime(torch.device("cpu"), torch.float32, channels_last=True, compiled=False, reason="")
-BFLOAT16 = Runtime(torch.device("cpu"), torch.bfloat16, channels_last=True, compiled=False, reason="")
+FLOAT32 = Runtime(torch.device("cpu"), torch.float32, channels_last=True, reason="")
+BFLOAT16 = Runtime(torch.device("cpu"), torch.bfloat16, channels_last=True, reason="")
 
 
 def lively(net: nn.Module, seed: int = 0) -> nn.Module:

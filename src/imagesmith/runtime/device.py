@@ -36,7 +36,6 @@ class Runtime:
     device: torch.device
     dtype: torch.dtype
     channels_last: bool
-    compiled: bool
     reason: str
 
     @property
@@ -45,10 +44,10 @@ class Runtime:
 
     def __str__(self) -> str:
         layout = "channels_last" if self.channels_last else "contiguous"
-        return f"{self.device.type} {_name(self.dtype)} {layout}{' compiled' if self.compiled else ''}: {self.reason}"
+        return f"{self.device.type} {_name(self.dtype)} {layout}: {self.reason}"
 
 
-def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto", *, compiled: bool = False) -> Runtime:
+def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime:
     """The fastest runtime for `net` among those that `device` and `dtype` ('fp32' | 'bf16' | 'fp16' | 'auto') leave.
 
     'auto' takes the first of cuda, mps, cpu that exists, and a precision below float32 only where the probe finds it
@@ -58,20 +57,17 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto", *, compile
     place = _pick_device(device)
     dtypes = _possible_dtypes(place, dtype)
     if place.type == "mps":
-        return Runtime(place, dtypes[0], False, compiled, "not probed on this device")
+        return Runtime(place, dtypes[0], False, "not probed on this device")
     if not any(parameter.ndim == 4 for parameter in net.parameters()):
-        return Runtime(place, dtypes[0], False, compiled, "no convolution whose layout matters")
+        return Runtime(place, dtypes[0], False, "no convolution whose layout matters")
     winner, reason = _probe(net, place, dtypes)
-    return Runtime(place, winner[0], winner[1], compiled, reason)
+    return Runtime(place, winner[0], winner[1], reason)
 
 
 def prepare(net: Net, runtime: Runtime) -> Net:
     """A copy of `net` for inference: fused, eval, without gradients, cast and moved; `net` itself stays as it is."""
     ready = copy.deepcopy(net).fused().eval().requires_grad_(False)
-    ready = ready.to(device=runtime.device, dtype=runtime.dtype, memory_format=runtime.memory_format)
-    if runtime.compiled:
-        ready.subpixels = torch.compile(ready.subpixels, dynamic=True)
-    return ready
+    return ready.to(device=runtime.device, dtype=runtime.dtype, memory_format=runtime.memory_format)
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
@@ -161,7 +157,7 @@ def _measure(net: Net, device: torch.device, candidates: list[_Candidate]) -> di
     side = math.ceil(side / net.multiple_of) * net.multiple_of
     passes = {}
     for dtype, channels_last in candidates:
-        runtime = Runtime(device, dtype, channels_last, compiled=False, reason="")
+        runtime = Runtime(device, dtype, channels_last, reason="")
         x = torch.full((1, net.channels, side, side), 0.5, device=device).to(memory_format=runtime.memory_format)
         passes[dtype, channels_last] = partial(prepare(net, runtime).subpixels, x)
     deadline = time.perf_counter() + _PROBE_SECONDS

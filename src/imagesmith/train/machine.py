@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from imagesmith.errors import UsageError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 BATCHES = (16, 32, 64)
 PAYS = 1.15
 """How many times faster bf16 has to be before its coarser arithmetic is taken."""
