@@ -1,4 +1,4 @@
-"""Laws that every network keeps, whoever adds it: one line in NETS and all of this is asked of it."""
+"""Laws that every restorer keeps, whoever adds it: one line in RESTORERS and all of this is asked of it."""
 
 import inspect
 
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagesmith.errors import ConfigError
-from imagesmith.nets import NETS, NetSpec, build_net
+from imagesmith.nets import RESTORERS, NetSpec, build_net
 
 CASES = [
     pytest.param(NetSpec(name, {"scale": scale, "channels": channels}), id=f"{name}-x{scale}-{channels}ch")
-    for name in NETS
+    for name in RESTORERS
     for scale, channels in ((2, 3), (3, 3), (4, 3), (2, 1))
 ]
 

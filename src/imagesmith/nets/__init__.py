@@ -1,7 +1,13 @@
-"""The networks: pure `nn.Module`s, one file per family, named in one table.
+"""The networks: pure `nn.Module`s, one file per family, named in one table per role.
 
-Every net has `scale`, `halo` (receptive radius in input pixels), `channels`, `multiple_of`, and `fused()`: its
-inference form.
+* Restorers have `scale`, `halo` (receptive radius in input pixels), `channels`, `multiple_of`, and `fused()`: their
+  inference form.
+* Generators have `latent_size`, `classes` (0: unconditional), `channels`, `size` (height, width):
+  `generator(latent (N, latent_size), label (N,) | None)` -> (N, C, H, W) float32, nominally in [-1, 1].
+* Discriminators have `classes`, `channels`, `size`: `discriminator(image in [-1, 1], label | None)` -> logits (N,), a
+  linear function of `discriminator.features(image)` (N, F).
+* Classifiers have `classes`, `channels`, `size`: `classifier(image in [0, 1])` -> logits (N, classes), a linear function
+  of `classifier.features(image)` (N, F).
 """
 
 import inspect
@@ -11,11 +17,26 @@ from typing import Any
 from torch import nn
 
 from imagesmith.errors import ConfigError, not_one_of
+from imagesmith.nets.classifier import Cnn
 from imagesmith.nets.compact import Compact
+from imagesmith.nets.dcgan import DcganDiscriminator, DcganGenerator
+from imagesmith.nets.rpgan import RpganDiscriminator, RpganGenerator
 
-NETS: dict[str, type[nn.Module]] = {
+RESTORERS: dict[str, type[nn.Module]] = {
     "compact": Compact,
 }
+GENERATORS: dict[str, type[nn.Module]] = {
+    "dcgan-generator": DcganGenerator,
+    "rpgan-generator": RpganGenerator,
+}
+DISCRIMINATORS: dict[str, type[nn.Module]] = {
+    "dcgan-discriminator": DcganDiscriminator,
+    "rpgan-discriminator": RpganDiscriminator,
+}
+CLASSIFIERS: dict[str, type[nn.Module]] = {
+    "cnn": Cnn,
+}
+NETS: dict[str, type[nn.Module]] = RESTORERS | GENERATORS | DISCRIMINATORS | CLASSIFIERS
 
 
 @dataclass(frozen=True)
