@@ -105,7 +105,7 @@ def test_messages_have_at_most_three_lines(weight_file: Path):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"format": 2}, "upgrade"), ({"card": {"name": "x", "colour": 1}}, "colour"), ({"card": {"name": "x"}}, "scale")],
+    [({"format": 2}, "upgrade"), ({"card": {"name": "x", "colour": 1}}, "colour"), ({"card": {"name": "x"}}, "params")],
 )
 def test_a_file_of_another_version_is_not_called_damaged(
     change: dict, words: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,9 +1,11 @@
 """Saving, loading and verifying weight files."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -154,12 +156,58 @@ def test_verifying_notices_wrong_arithmetic_and_other_weights(
         verify_model(shipped)
 
 
+def shipped_net(monkeypatch: pytest.MonkeyPatch, folder: Path, spec: NetSpec, **facts: Any) -> Path:
+    """An untrained network of `spec` that counts as shipped under the name 'small'; in evaluation mode, as loaded."""
+    monkeypatch.setattr("imagesmith.zoo.cards.WEIGHTS", folder)
+    net = build_net(spec)
+    path = folder / "small.safetensors"
+    save_model(path, net, describe(net, spec, "small", **facts))
+    return path
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_a_generator_keeps_its_card_and_verifies_by_latent_and_label(
+    classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A golden file made for images only would leave shipped generators unverified."""
+    spec = NetSpec("dcgan-generator", {"classes": classes, "latent_size": 8, "width": 4, "size": [32, 32]})
+    names = tuple(f"class {label}" for label in range(classes))
+    shipped_net(monkeypatch, tmp_path, spec, task="generate", class_names=names)
+    card = CARDS["small"]
+    assert (card.classes, card.class_names, card.size, card.latent_size) == (classes, names, (32, 32), 8)
+    assert (card.scale, card.halo) == (1, 0)
+    latent = torch.randn(2, 8, generator=torch.Generator().manual_seed(1))
+    golden = write_golden("small", latent, torch.tensor([0, 2]) if classes else None)
+    assert load_file(golden)["output"].shape == (2, 3, 32, 32)
+    assert verify_model("small") <= 1e-6
+
+
+def test_a_classifier_keeps_its_card_and_verifies_by_its_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Batch norm in training mode would give logits that depend on what else is in the batch."""
+    spec = NetSpec("cnn", {"classes": 10, "channels": 1, "size": [28, 28], "width": 8, "features": 16})
+    shipped_net(monkeypatch, tmp_path, spec, task="classify", class_names=tuple("0123456789"))
+    card = CARDS["small"]
+    assert (card.classes, card.class_names, card.size) == (10, tuple("0123456789"), (28, 28))
+    assert card.latent_size is None
+    golden = write_golden("small", torch.arange(28 * 28, dtype=torch.uint8).view(28, 28, 1))
+    assert load_file(golden)["output"].shape == (10,)
+    assert verify_model("small") <= 1e-6
+
+
+def test_a_restorer_says_nothing_about_classes(weight_file: Path):
+    """Fields that older versions do not know make them refuse a file that they could run."""
+    fields = json.loads(load_model(weight_file).card.to_json())
+    assert fields.keys().isdisjoint({"classes", "class_names", "size", "latent_size"})
+
+
 @pytest.mark.parametrize("name", sorted(CARDS))
 def test_every_shipped_model_verifies(name: str):
     assert verify_model(name) <= 1e-4
     net, card = load_model(name).net, CARDS[name]
-    assert (card.scale, card.halo, card.channels) == (net.scale, net.halo, net.channels)
+    for trait in ("channels", "scale", "halo", "classes", "size", "latent_size"):
+        assert getattr(card, trait) == getattr(net, trait, getattr(card, trait)), trait
     assert card.params == sum(parameter.numel() for parameter in net.parameters())
-    assert card.protocol["set5"]["psnr_y"] > 0
+    assert card.protocol
+    assert all(value > 0 for scores in card.protocol.values() for value in scores.values())
     assert card.licence
     assert card.train_data

@@ -38,19 +38,31 @@ _KINDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """Everything there is to know about a weight file besides its tensors."""
+    """Everything there is to know about a weight file besides its tensors.
+
+    What a kind of network does not have keeps its default: restorers have no classes, the others neither scale nor halo.
+    """
 
     name: str
-    scale: int
     net: str
     """Name of the network in `imagesmith.nets.NETS`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Its constructor options."""
     params: int
-    halo: int
-    """Receptive radius in input pixels."""
     channels: int
+    scale: int = 1
+    halo: int = 0
+    """Receptive radius in input pixels."""
+    classes: int | None = None
+    """How many labels there are; 0 for an unconditional generator."""
+    class_names: tuple[str, ...] = ()
+    """What the labels 0, 1, ... mean."""
+    size: tuple[int, int] | None = None
+    """Height and width of the images it makes, or was trained to classify."""
+    latent_size: int | None = None
+    """Numbers that a generator makes one image from."""
     task: str = "sr"
+    """What it is for: sr, generate or classify."""
     description: str = ""
     train_data: str = ""
     licence: str = "Apache-2.0"
@@ -64,7 +76,9 @@ class ModelCard:
     """Date in ISO 8601."""
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
+        """One JSON object, without the fields that this kind of network does not have."""
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if value not in (None, ())}
+        return json.dumps(fields, ensure_ascii=False, allow_nan=False)
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,7 @@ class Header:
         if unknown := sorted(self.fields.keys() - known):
             raise ModelError(f"the card in '{self.path}' has unknown fields {', '.join(unknown)}; upgrade imagesmith")
         try:
-            return ModelCard(**self.fields)
+            return ModelCard(**{name: tuple(v) if isinstance(v, list) else v for name, v in self.fields.items()})
         except TypeError as error:  # a required field is absent
             raise ModelError(f"the card in '{self.path}' is incomplete ({error}); export the model again") from None
 

@@ -34,6 +34,8 @@ RUN_WEIGHTS = "model.safetensors"
 """The file inside a training run's folder that holds its best weights so far."""
 GOLDEN_TOLERANCE = 1e-4
 """Largest difference from the golden output that another machine's float32 kernels may make."""
+_TRAITS = ("channels", "scale", "halo", "classes", "size", "latent_size")
+"""What a network may tell its card about itself."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,10 @@ class Model:
 
 
 def describe(net: nn.Module, spec: NetSpec, name: str, **facts: Any) -> ModelCard:
-    """The card of `net`: what the network itself tells (scale, halo, parameters, ...) and the given `facts`."""
-    own: Any = net  # torch types every attribute of a module as Tensor | Module
+    """The card of `net`: what the network itself tells (parameters, channels, scale, size, ...) and the given `facts`."""
+    own = {trait: getattr(net, trait) for trait in _TRAITS if hasattr(net, trait)}
     params = sum(parameter.numel() for parameter in net.parameters())
-    return ModelCard(
-        name=name,
-        scale=own.scale,
-        net=spec.name,
-        options=dict(spec.options),
-        params=params,
-        halo=own.halo,
-        channels=own.channels,
-        **facts,
-    )
+    return ModelCard(name=name, net=spec.name, options=dict(spec.options), params=params, **own, **facts)
 
 
 def save_model(path: str | Path, net: nn.Module, card: ModelCard) -> None:
@@ -122,12 +115,13 @@ def verify_model(name: str) -> float:
     try:
         with safe_open(golden, framework="pt") as file:
             weights_digest = file.metadata()["weights_sha256"]
-            image, expected = file.get_tensor("input"), file.get_tensor("output")
+            given = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            expected = given.pop("output")
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise ModelError(f"cannot read the golden output '{golden}': {error}") from None
     if weights_digest != read_header(find_weights(name)).sha256:
         raise IntegrityError(f"the golden output of '{name}' was made with other weights; install imagesmith again")
-    difference = float((_restore(model, image) - expected).abs().max())
+    difference = float((_run(model, **given) - expected).abs().max())
     if not difference <= GOLDEN_TOLERANCE:
         raise IntegrityError(
             f"'{name}' does not reproduce its golden output here: expected a difference of at most "
@@ -136,21 +130,31 @@ def verify_model(name: str) -> float:
     return difference
 
 
-def write_golden(name: str, image: Tensor) -> Path:
-    """Keep what the shipped model `name` makes of `image`, uint8 (H, W, C), beside its weights."""
-    assert image.dtype == torch.uint8, f"a golden input is uint8, got {image.dtype}"
+def write_golden(name: str, input: Tensor, label: Tensor | None = None) -> Path:
+    """Keep what the shipped model `name` makes of its input beside its weights.
+
+    `input` is an image, uint8 (H, W, C), or for a generator latents, float32 (N, latent_size), with an int64 `label` (N,)
+    each where it has classes.
+    """
     model, golden = load_model(name), _golden_path(name)
-    tensors = {"input": image.contiguous(), "output": _restore(model, image).contiguous()}
+    tensors = {"input": input.contiguous()} | ({} if label is None else {"label": label.contiguous()})
     metadata = {"weights_sha256": read_header(find_weights(name)).sha256}
+    tensors["output"] = _run(model, **tensors).contiguous()
     write_whole(golden, safetensors.torch.save(tensors, metadata=metadata))
     return golden
 
 
-def _restore(model: Model, image: Tensor) -> Tensor:
-    """uint8 (H, W, C) -> float32 (C, H * scale, W * scale), by the form of the network that users run."""
+def _run(model: Model, input: Tensor, label: Tensor | None = None) -> Tensor:
+    """The float32 output for a golden input: images of latents, logits of an image, or a restored image.
+
+    Restorers run in the form that users run, without a batch dimension.
+    """
     net: Any = model.net
     with torch.inference_mode():
-        return net.fused()(to_float(image.permute(2, 0, 1).unsqueeze(0), "uint8")).squeeze(0)
+        if model.card.task == "generate":
+            return net(input, label)
+        image = to_float(input.permute(2, 0, 1).unsqueeze(0), "uint8")
+        return (net if model.card.task == "classify" else net.fused())(image).squeeze(0)
 
 
 def _golden_path(name: str) -> Path:
