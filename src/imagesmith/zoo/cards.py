@@ -40,7 +40,7 @@ _KINDS = {
 class ModelCard:
     """Everything there is to know about a weight file besides its tensors.
 
-    What a kind of network does not have keeps its default: restorers have no classes, the others neither scale nor halo.
+    What a kind of network does not have keeps its default: restorers have no classes, the others no halo.
     """
 
     name: str
@@ -100,8 +100,9 @@ class Header:
         known = {field.name for field in dataclasses.fields(ModelCard)}
         if unknown := sorted(self.fields.keys() - known):
             raise ModelError(f"the card in '{self.path}' has unknown fields {', '.join(unknown)}; upgrade imagesmith")
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in self.fields.items()}
         try:
-            return ModelCard(**{name: tuple(v) if isinstance(v, list) else v for name, v in self.fields.items()})
+            return ModelCard(**fields)
         except TypeError as error:  # a required field is absent
             raise ModelError(f"the card in '{self.path}' is incomplete ({error}); export the model again") from None
 

@@ -47,7 +47,7 @@ class Model:
 
 
 def describe(net: nn.Module, spec: NetSpec, name: str, **facts: Any) -> ModelCard:
-    """The card of `net`: what the network itself tells (parameters, channels, scale, size, ...) and the given `facts`."""
+    """The card of `net`: what the network itself tells (parameters, channels, size, ...) and the given `facts`."""
     own = {trait: getattr(net, trait) for trait in _TRAITS if hasattr(net, trait)}
     params = sum(parameter.numel() for parameter in net.parameters())
     return ModelCard(name=name, net=spec.name, options=dict(spec.options), params=params, **own, **facts)
@@ -133,8 +133,8 @@ def verify_model(name: str) -> float:
 def write_golden(name: str, input: Tensor, label: Tensor | None = None) -> Path:
     """Keep what the shipped model `name` makes of its input beside its weights.
 
-    `input` is an image, uint8 (H, W, C), or for a generator latents, float32 (N, latent_size), with an int64 `label` (N,)
-    each where it has classes.
+    `input` is an image, uint8 (H, W, C), or for a generator latents, float32 (N, latent_size), with an int64 `label`
+    (N,) where it has classes.
     """
     model, golden = load_model(name), _golden_path(name)
     tensors = {"input": input.contiguous()} | ({} if label is None else {"label": label.contiguous()})
