@@ -1,21 +1,17 @@
 """Measuring restorers by the papers' protocols: pairs of files in, a report of rows, means and provenance out."""
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from imagesmith.atomic import write_whole
 from imagesmith.data.files import Frame, ImageMeta, read_image
 from imagesmith.data.formats import SUFFIXES
 from imagesmith.errors import ImageError, NothingUsableError, UsageError, not_one_of
+from imagesmith.evaluate.report import Report, software
 from imagesmith.infer.restore import Restorer
 from imagesmith.metrics import METRICS, MetricCard
 from imagesmith.tensors import from_float, imresize, to_float
@@ -24,38 +20,6 @@ from imagesmith.zoo.weights import find_weights
 
 PROTOCOL = "both images rounded to 8 bits, {crop} pixels cropped at each edge, averaged over images"
 BICUBIC_INPUT = "MATLAB-convention antialiased bicubic (imresize) of the target cut to a multiple of the scale, 8 bits"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was measured: one row for each image, the means, and all it takes to measure the same again."""
-
-    rows: list[dict[str, Any]]
-    """{"name": "baby", "psnr_y": 33.9, ...}; an infinite value (equal images) is float("inf")."""
-    summary: dict[str, float]
-    provenance: dict[str, Any]
-
-    def save(self, path: str | Path) -> None:
-        """Write strict JSON, whole or not at all; an infinite value becomes the string "inf"."""
-        write_whole(Path(path), json.dumps(_strict(asdict(self)), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-    def table(self) -> str:
-        """The rows and their mean as aligned text, with the protocol below."""
-        names = list(self.summary)
-        lines = [["image", *names], *([row["name"], *(_number(row[name]) for name in names)] for row in self.rows)]
-        lines.append(["mean", *(_number(self.summary[name]) for name in names)])
-        widths = [max(len(line[column]) for line in lines) for column in range(len(names) + 1)]
-        text = [
-            "  ".join(
-                [
-                    line[0].ljust(widths[0]),
-                    *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
-                ]
-            )
-            for line in lines
-        ]
-        facts = self.provenance
-        return "\n".join([*text, f"{facts['model']} x{facts['scale']}: {facts['protocol']}; input: {facts['input']}"])
 
 
 @dataclass(frozen=True)
@@ -109,11 +73,10 @@ def evaluate_restorer(
         "input": str(degraded) if degraded else BICUBIC_INPUT,
         "targets": str(targets),
         "images": len(rows),
-        "imagesmith": version("imagesmith"),
-        "torch": torch.__version__,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **software(),
     }
-    return Report(rows, summary, provenance)
+    caption = f"{subject.name} x{scale}: {provenance['protocol']}; input: {provenance['input']}"
+    return Report(rows, summary, provenance, caption)
 
 
 def _metric(name: str) -> MetricCard:
@@ -225,19 +188,3 @@ def _colour(frame: Frame) -> Tensor:
     """(1, 3, H, W) float32 in [0, 1]; gray is repeated, alpha left out."""
     pixels = to_float(frame.pixels, frame.depth).permute(2, 0, 1).unsqueeze(0)
     return pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1].expand(-1, 3, -1, -1)
-
-
-# --- spelling ---
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}"
-
-
-def _strict(value: Any) -> Any:
-    """The same with infinities, which JSON does not have, as strings."""
-    if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_strict(item) for item in value]
-    return str(value) if value in (float("inf"), float("-inf")) else value
