@@ -1,8 +1,11 @@
 """What the user named - files, folders, patterns, zip archives, standard input - as one sorted list of items."""
 
+import contextlib
 import glob
+import lzma
 import os
 import sys
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +17,19 @@ from imagesmith.data.formats import SUFFIXES
 from imagesmith.errors import ImageError, NothingUsableError, TooLargeError, UsageError
 
 _MOST_MEMBER_BYTES = 2 << 30
-_MOST_MEMBERS = 1_000_000
+MOST_MEMBERS = 1_000_000
+DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    OSError,
+    NotImplementedError,
+    ValueError,
+    EOFError,
+    KeyError,
+    zlib.error,
+    lzma.LZMAError,
+)
+"""What the readers of archives raise on damage."""
 
 
 @dataclass(frozen=True)
@@ -159,33 +174,57 @@ def _from_zip(path: Path, items: Items) -> Iterator[Item]:
         problem = ImageError(f"{path}: not a readable zip archive ({error}); make it again")
         yield Item(PurePosixPath(path.name), path, problem=problem)
         return
-    if len(members) > _MOST_MEMBERS:
-        problem = TooLargeError(f"{path}: expected at most {_MOST_MEMBERS} members, got {len(members)}; divide it")
+    if len(members) > MOST_MEMBERS:
+        problem = TooLargeError(f"{path}: expected at most {MOST_MEMBERS} members, got {len(members)}; divide it")
         yield Item(PurePosixPath(path.name), path, problem=problem)
         return
     for member in sorted(members, key=lambda entry: entry.filename):
         name = PurePosixPath(member.filename.replace("\\", "/"))
-        hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
         if member.filename.endswith("/"):  # `is_dir` fails on a member without a name
             continue
-        if name.suffix.lower() not in SUFFIXES or hidden or name.is_absolute() or ":" in name.parts[0]:
-            items.skipped += 1  # ".." counts as hidden: no name may lead out of the output folder
+        if name.suffix.lower() not in SUFFIXES or is_hidden(name) or leads_out(name):
+            items.skipped += 1
         else:
             yield Item(name, path, member.filename)
 
 
+def is_hidden(name: PurePosixPath) -> bool:
+    """Whether a member of an archive is one that its maker's system hides."""
+    return any(part.startswith((".", "__MACOSX")) for part in name.parts)
+
+
+def leads_out(name: PurePosixPath) -> bool:
+    """Whether a member's name is one that no file may be written under: absolute, with a drive, or with `..`."""
+    return name.is_absolute() or ".." in name.parts or ":" in name.parts[0]
+
+
 def _read_member(path: Path, member: str) -> bytes:
+    with unpacking(f"{path}/{member}"), zipfile.ZipFile(path) as archive:
+        return read_zip_member(archive, member)
+
+
+def read_zip_member(archive: zipfile.ZipFile, member: str) -> bytes:
     """One member, refused when it declares, or turns out, larger than any picture needs to be."""
+    declared = archive.getinfo(member).file_size
+    check_declared(declared)
+    with archive.open(member) as stream:
+        return stream.read(declared + 1)
+
+
+def check_declared(size: int) -> None:
+    """TooLargeError for a member of an archive that declares more bytes than any picture needs."""
+    if size > _MOST_MEMBER_BYTES:
+        raise TooLargeError(f"declares {size >> 20} MiB; unpack it yourself if you trust it")
+
+
+@contextlib.contextmanager
+def unpacking(name: str) -> Iterator[None]:
+    """Turn whatever reading a member of a zip or tar archive raises into the error of that item, called `name`."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            declared = archive.getinfo(member).file_size
-            if declared > _MOST_MEMBER_BYTES:
-                raise TooLargeError(
-                    f"{path}/{member}: declares {declared >> 20} MiB; unpack it yourself if you trust it"
-                )
-            with archive.open(member) as stream:
-                return stream.read(declared + 1)
+        yield
+    except TooLargeError as error:
+        raise TooLargeError(f"{name}: {error}") from None
+    except DAMAGE as error:
+        raise ImageError(f"{name}: cannot be unpacked ({error}); make the archive again") from None
     except RuntimeError:
-        raise ImageError(f"{path}/{member}: is encrypted; unpack the archive first") from None
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, EOFError, KeyError, zlib.error) as error:
-        raise ImageError(f"{path}/{member}: cannot be unpacked ({error}); make the archive again") from None
+        raise ImageError(f"{name}: is encrypted; unpack the archive first") from None

@@ -1,0 +1,156 @@
+"""Collections of pictures - a folder, a zip or a tar of any compression - opened once and read front to back.
+
+`sources` lists what a user wants worked on, file by file; here fifty thousand members of one archive are read in turn,
+so it stays open, and a compressed tar is never rewound for the next member.
+"""
+
+import contextlib
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from imagesmith.data.formats import SUFFIXES
+from imagesmith.data.sources import (
+    DAMAGE,
+    MOST_MEMBERS,
+    check_declared,
+    is_hidden,
+    leads_out,
+    list_items,
+    read_zip_member,
+    unpacking,
+)
+from imagesmith.errors import NothingUsableError, UsageError
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
+_HARMLESS_BYTES = 1 << 30
+_MOST_RATIO = 200  # pictures are compressed already; deflate's own limit, which only bombs reach, is 1032
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture of a collection: its `name` below it, and what `read_image` takes; `read` raises ImageError."""
+
+    name: PurePosixPath
+    read: Callable[[], Path | bytes]
+
+
+@dataclass
+class Collection:
+    """The pictures of a folder or archive, in the order in which they are read fastest."""
+
+    where: str
+    entries: list[Entry] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """One sentence for each picture or inner archive that is not taken."""
+    others: int = 0
+    """Files that are no pictures."""
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file's name ends like that of a zip or tar archive."""
+    return path.name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+@contextlib.contextmanager
+def open_collection(path: Path) -> Iterator[Collection]:
+    """The pictures of a folder, zip or tar; their `read` works inside the block. The last of one name counts.
+
+    UsageError if `path` is none of these, NothingUsableError if it cannot be opened or there is no picture in it.
+    """
+    collection = Collection(str(path))
+    with contextlib.ExitStack() as stack:
+        if path.is_dir():
+            _list_folder(path, collection)
+        elif is_archive(path) and path.exists():
+            try:
+                if path.suffix.lower() == ".zip":
+                    _list_zip(stack.enter_context(zipfile.ZipFile(path)), collection)
+                else:
+                    _list_tar(stack.enter_context(tarfile.open(path)), collection)
+            except DAMAGE as error:
+                raise NothingUsableError(f"{path}: not a readable archive ({error}); make it again") from None
+        else:
+            found = f"a file named '{path}'" if path.exists() else f"'{path}', where there is nothing"
+            raise UsageError(f"expected a folder, {', '.join(ARCHIVE_SUFFIXES)} or .npz, got {found}")
+        if not collection.entries:
+            first = f"; first problem: {collection.refused[0]}" if collection.refused else ""
+            raise NothingUsableError(
+                f"expected pictures, found none in {path} ({collection.others} other files){first}"
+            )
+        yield collection
+
+
+def _list_folder(path: Path, collection: Collection) -> None:
+    items = list_items([path], recursive=True)
+    collection.entries += [Entry(item.name, item.read) for item in items]
+    collection.others = items.skipped
+
+
+def _list_zip(archive: zipfile.ZipFile, collection: Collection) -> None:
+    members = {member.filename: member for member in archive.infolist() if not member.filename.endswith("/")}
+    _check_bounds(collection, len(members), sum(member.file_size for member in members.values()))
+    for raw in members:
+        name = PurePosixPath(raw.replace("\\", "/"))
+        if _is_wanted(name, collection):
+            collection.entries.append(Entry(name, partial(_from_zip, archive, raw, f"{collection.where}/{name}")))
+
+
+def _from_zip(archive: zipfile.ZipFile, member: str, name: str) -> bytes:
+    with unpacking(name):
+        return read_zip_member(archive, member)
+
+
+def _list_tar(archive: tarfile.TarFile, collection: Collection) -> None:
+    members: dict[PurePosixPath, tarfile.TarInfo] = {}
+    for count, member in enumerate(archive):  # the bounds are checked before the next step unpacks this member
+        _check_bounds(collection, count, member.offset_data + member.size)
+        if not member.isdir():
+            members[PurePosixPath(member.name)] = member
+    for name, member in members.items():
+        if not _is_wanted(name, collection):
+            continue
+        if member.isfile():
+            collection.entries.append(Entry(name, partial(_from_tar, archive, member, f"{collection.where}/{name}")))
+        else:
+            collection.refused.append(f"{name}: is a link or device; pack the picture itself")
+
+
+def _from_tar(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> bytes:
+    with unpacking(name):
+        check_declared(member.size)
+        stream = archive.extractfile(member)
+        assert stream is not None
+        with stream:
+            return stream.read()
+
+
+def _check_bounds(collection: Collection, members: int, unpacked_bytes: int) -> None:
+    if members > MOST_MEMBERS:
+        raise NothingUsableError(f"{collection.where}: expected at most {MOST_MEMBERS:,} members, got more; divide it")
+    packed_bytes = os.path.getsize(collection.where)
+    if unpacked_bytes > _HARMLESS_BYTES and unpacked_bytes > _MOST_RATIO * packed_bytes:
+        raise NothingUsableError(
+            f"{collection.where}: its {packed_bytes / 1e6:.1f} MB unpack to more than {unpacked_bytes / 1e9:.1f} GB, "
+            "more than pictures do\nunpack it yourself if you trust it, and name the folder"
+        )
+
+
+def _is_wanted(name: PurePosixPath, collection: Collection) -> bool:
+    """Whether a member is a picture to read; if not, it is counted or its sentence is put down."""
+    if not name.parts or (is_hidden(name) and ".." not in name.parts):
+        collection.others += 1
+    elif name.name.lower().endswith(ARCHIVE_SUFFIXES):
+        collection.refused.append(f"{name}: an archive inside the archive is not opened; unpack it first")
+    elif name.suffix.lower() not in SUFFIXES:
+        collection.others += 1
+    elif leads_out(name):
+        collection.refused.append(f"{name}: its name leads out of the archive; pack it again with plain names")
+    else:
+        return True
+    return False

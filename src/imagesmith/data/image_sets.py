@@ -1,0 +1,235 @@
+"""A whole data set as one tensor: folders, archives and arrays of pictures, decoded once, with their labels."""
+
+import contextlib
+import itertools
+import math
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from imagesmith.atomic import replacing
+from imagesmith.data.archives import Entry, open_collection
+from imagesmith.data.arrays import load_arrays
+from imagesmith.data.files import read_header
+from imagesmith.data.labels import TABLE, Labels, class_order, labels_from_folders, labels_from_table, part_of
+from imagesmith.data.pixels import read_pixels
+from imagesmith.data.shapes import as_channels, choose_size, fit
+from imagesmith.errors import ImageError, NothingUsableError, OutputError, UsageError
+
+_PIECE = 512  # pictures read before they are decoded together
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures of one size: uint8 (N, C, H, W), in memory or mapped from a file; 1 to 4 channels."""
+
+    images: Tensor
+    labels: Tensor | None
+    """int64 (N,), positions in `class_names`; None where there are no classes."""
+    class_names: tuple[str, ...]
+    names: list[str]
+    """Where each picture lies in its source."""
+    skipped: list[str]
+    """One sentence for each picture that could not be used, and each label without a picture."""
+    notes: tuple[str, ...] = ()
+    """What was decided for the user and why: size, channels, labels."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def load_image_set(
+    source: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    labels: Literal["auto", "none"] | Path = "auto",
+    most_px: int = 128,
+    memory_bytes: float = 4e9,
+    pack_to: Path | None = None,
+) -> ImageSet:
+    """Decode every picture of a folder, zip, tar or npz to `size` (height, width) and `channels`.
+
+    `source` may name a part: `cifar10.tar.gz::train` is what lies below `train`; or the CSV table of labels in the
+    folder of the pictures. Without `size`, `choose_size` takes
+    one of at most `most_px` a side; without `channels`, pictures that are all gray get one, others three. Labels come
+    from a table: `labels`, or labels.csv in the folder; or else from class folders. What would take more than
+    `memory_bytes` is written to the file `pack_to` and mapped from there. UsageError, NothingUsableError.
+    """
+    assert channels in (None, 1, 2, 3, 4), f"channels must be 1 to 4, got {channels}"
+    path, part = split_source(source)
+    if path.suffix.lower() == ".csv":
+        path, labels = path.parent, path if labels == "auto" else labels
+    if path.suffix.lower() == ".npz":
+        if part is not None:
+            raise UsageError(f"expected no part of an npz, got '{source}'")
+        return _from_arrays(
+            path, size=size, channels=channels, labels=labels, most_px=most_px, memory_bytes=memory_bytes
+        )
+    with open_collection(path) as collection:
+        places = part_of([entry.name for entry in collection.entries], part, str(path))
+        found = find_labels(path, places, labels)
+        known = places if found.classes is None else found.classes
+        entries = [entry for entry in collection.entries if entry.name in known]
+        notes = [found.reason]
+        if size is None:
+            chosen = choose_size(read_sizes(entries, str(source)), most_px=most_px)
+            size = chosen.height, chosen.width
+            notes.append(chosen.reason)
+        with _rows(len(entries), channels or 3, size, memory_bytes, pack_to) as images:
+            names, skipped = _decode(entries, images)
+            if not names:
+                raise NothingUsableError(
+                    f"expected pictures in {source}, none can be used; first problem: {skipped[0]}"
+                )
+    images = _without_unused_colour(images[: len(names)], channels, notes)
+    classes = found.classes and [found.classes[PurePosixPath(name)] for name in names]
+    indices, class_names = _numbered(classes)
+    return ImageSet(images, indices, class_names, names, [*collection.refused, *found.problems, *skipped], tuple(notes))
+
+
+def split_source(source: str | Path) -> tuple[Path, str | None]:
+    """`archive.zip::train` to the path and the part; a path that exists is never divided."""
+    path = Path(source)
+    if path.exists() or "::" not in str(source):
+        return path, None
+    whole, _, part = str(source).rpartition("::")
+    return Path(whole), part
+
+
+def find_labels(
+    path: Path, places: dict[PurePosixPath, PurePosixPath], labels: Literal["auto", "none"] | Path
+) -> Labels:
+    """The labels that `load_image_set` gives to pictures at these places."""
+    if labels == "none":
+        return Labels(None, "no labels, as asked")
+    if isinstance(labels, Path):
+        return labels_from_table(labels, places)
+    if (path / TABLE).is_file():
+        return labels_from_table(path / TABLE, places)
+    return labels_from_folders(places)
+
+
+def read_sizes(entries: list[Entry], where: str) -> list[tuple[int, int]]:
+    """(height, width) as the header of each readable picture tells, before orientation."""
+    sizes = []
+    for entry in entries:
+        with contextlib.suppress(ImageError):
+            header = read_header(entry.read())
+            sizes.append((header.height, header.width))
+    if not sizes:
+        raise NothingUsableError(f"expected pictures in {where}, none of the {len(entries)} files is one")
+    return sizes
+
+
+@contextlib.contextmanager
+def _rows(
+    count: int, channels: int, size: tuple[int, int], memory_bytes: float, pack_to: Path | None
+) -> Iterator[Tensor]:
+    """Room for `count` pictures, to be filled in the block: in memory, or where that is too small in a mapped file."""
+    shape = (count, channels, *size)
+    needed = math.prod(shape)
+    if needed <= memory_bytes:
+        yield torch.empty(shape, dtype=torch.uint8)
+        return
+    if pack_to is None:
+        raise UsageError(
+            f"expected at most {memory_bytes / 1e9:.1f} GB of decoded pictures, {count:,} at {size[1]}x{size[0]} take "
+            f"{needed / 1e9:.1f} GB\nchoose a smaller size, raise the memory limit, or name a file to pack them into"
+        )
+    with replacing(pack_to, overwrite=True) as stream:
+        free = shutil.disk_usage(pack_to.parent).free
+        if free < needed:  # a full disk would end a mapped write with a signal, not with an error
+            raise OutputError(
+                f"{pack_to} cannot be written: it needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+            )
+        stream.truncate(needed)
+        yield torch.from_file(str(stream.name), shared=True, size=needed, dtype=torch.uint8).view(shape)
+
+
+def _decode(entries: list[Entry], images: Tensor) -> tuple[list[str], list[str]]:
+    """Fill `images` in the order of the names, without gaps; the names of its rows, and why others are missing."""
+    rows = {entry.name: row for row, entry in enumerate(sorted(entries, key=lambda entry: entry.name))}
+    failures: dict[int, str] = {}
+    channels, size = images.shape[1], (images.shape[2], images.shape[3])
+
+    def decode(row: int, content: Path | bytes) -> None:
+        try:
+            pixels = fit(as_channels(read_pixels(content), channels), size)
+        except ImageError as error:
+            failures[row] = str(error)
+        else:
+            images[row] = torch.from_numpy(pixels).permute(2, 0, 1)
+
+    with ThreadPoolExecutor() as pool:
+        remaining = iter(entries)
+        while piece := list(itertools.islice(remaining, _PIECE)):
+            contents: list[tuple[int, Path | bytes]] = []
+            for entry in piece:
+                try:
+                    contents.append((rows[entry.name], entry.read()))
+                except ImageError as error:
+                    failures[rows[entry.name]] = str(error)
+            list(pool.map(decode, *zip(*contents, strict=True)))
+    kept = [(name, row) for name, row in rows.items() if row not in failures]
+    for to, (_, row) in enumerate(kept):
+        if to != row:
+            images[to] = images[row]
+    names = {row: name for name, row in rows.items()}
+    skipped = [f"{names[row]}: {failures[row].removeprefix(f'{names[row]}: ')}" for row in sorted(failures)]
+    return [str(name) for name, _ in kept], skipped
+
+
+def _from_arrays(
+    path: Path,
+    *,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    labels: Literal["auto", "none"] | Path,
+    most_px: int,
+    memory_bytes: float,
+) -> ImageSet:
+    if isinstance(labels, Path):
+        raise UsageError(f"expected the labels of {path} inside it, as the array 'labels', got {labels}")
+    arrays, numbers = load_arrays(path, memory_bytes=memory_bytes)
+    notes = []
+    if size is None:
+        chosen = choose_size([arrays.shape[1:3]], most_px=most_px)
+        size = chosen.height, chosen.width
+        notes.append(chosen.reason)
+    count, stored = len(arrays), arrays.shape[3]
+    with _rows(count, channels or min(3, stored | 1), size, memory_bytes, None) as images:
+        for row, pixels in enumerate(arrays):
+            images[row] = torch.from_numpy(fit(as_channels(pixels, images.shape[1]), size)).permute(2, 0, 1)
+    images = _without_unused_colour(images, channels, notes)
+    use_labels = numbers is not None and labels == "auto"
+    classes = [str(number) for number in numbers] if numbers is not None and use_labels else None
+    indices, class_names = _numbered(classes)
+    notes.insert(0, f"labels from the array 'labels': {len(class_names)} classes" if classes else "no labels")
+    return ImageSet(images, indices, class_names, [str(row) for row in range(count)], [], tuple(notes))
+
+
+def _without_unused_colour(images: Tensor, asked: int | None, notes: list[str]) -> Tensor:
+    """The pictures with one channel, if their number was not `asked` for and all of them turn out to be gray."""
+    if asked is not None:
+        return images
+    if images.shape[1] == 1 or all(bool((image[0] == image[1:]).all()) for image in images):
+        notes.append("every picture is gray, so they have one channel")
+        return images[:, :1].contiguous()
+    notes.append("three channels, red, green and blue")
+    return images
+
+
+def _numbered(classes: list[str] | None) -> tuple[Tensor | None, tuple[str, ...]]:
+    """int64 positions of `classes` in the ordered names, and those names."""
+    if not classes:
+        return None, ()
+    names = class_order(set(classes))
+    position = {name: number for number, name in enumerate(names)}
+    return torch.tensor([position[name] for name in classes]), names
