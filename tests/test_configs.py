@@ -20,7 +20,7 @@ def test_every_preset_is_complete_and_survives_its_own_file(tmp_path):
         config = preset(data="photos", out="run")
         path = tmp_path / f"{name}.json"
         path.write_text(config.model_dump_json())
-        assert load_config(path) == config
+        assert load_config(path, RestorerConfig) == config
         assert config.preset == name
 
 
@@ -45,7 +45,7 @@ def test_a_misspelt_key_in_a_file_names_the_nearest(config, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(values))
     with pytest.raises(ConfigError, match=r"optim\.warmup.*did you mean 'warm_up'"):
-        load_config(path)
+        load_config(path, RestorerConfig)
 
 
 def test_override_sets_nested_values_and_switches_the_length(config):
@@ -86,7 +86,7 @@ def test_both_lengths_are_a_contradiction(config):
     values = config.model_dump()
     values["run"] |= {"images": 10, "minutes": 1}
     with pytest.raises(ConfigError, match="exactly one of images and minutes"):
-        build_config(values)
+        build_config(values, RestorerConfig)
 
 
 def test_unknown_preset_names_the_nearest():

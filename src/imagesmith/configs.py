@@ -8,7 +8,7 @@ import json
 import types
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -62,6 +62,8 @@ class OptimConfig(Config):
     """Last learning rate as a share of the highest."""
     ema_half_life_images: int = Field(default=8192, gt=0)
     """Half-life, in images, of the moving average of the weights that is validated and shipped."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    """Adam's memory of gradients and of their squares; GANs want a first of 0 to 0.5."""
 
     @model_validator(mode="after")
     def _warm_up_before_plateau_ends(self) -> Self:
@@ -119,25 +121,28 @@ class RestorerConfig(Config):
     run: RunConfig
 
 
-def load_config(path: str | Path) -> RestorerConfig:
-    """The configuration in a JSON file; ConfigError with the nearest match for a misspelt key."""
+C = TypeVar("C", bound=Config)
+
+
+def load_config(path: str | Path, kind: type[C]) -> C:
+    """The configuration of this kind in a JSON file; ConfigError with the nearest match for a misspelt key."""
     try:
         values = json.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"expected a JSON configuration in {path}, got: {error}") from error
-    return build_config(values)
+    return build_config(values, kind)
 
 
-def build_config(values: dict[str, Any]) -> RestorerConfig:
+def build_config(values: dict[str, Any], kind: type[C]) -> C:
     """A validated configuration from plain values; ConfigError says what was expected, found and to do."""
     try:
-        return RestorerConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
+        lines = [_explain(item, kind) for item in error.errors()]
         raise ConfigError("; ".join(lines[:3])) from None
 
 
-def override(config: RestorerConfig, assignments: list[str]) -> RestorerConfig:
+def override(config: C, assignments: list[str]) -> C:
     """A copy with `a.b=value` assignments applied; values are JSON, anything else is taken as text."""
     values = config.model_dump(mode="json")
     for assignment in assignments:
@@ -157,20 +162,20 @@ def override(config: RestorerConfig, assignments: list[str]) -> RestorerConfig:
         node[last] = value
         if key in ("run.images", "run.minutes") and value is not None:
             node["minutes" if last == "images" else "images"] = None
-    return build_config(values)
+    return build_config(values, type(config))
 
 
-def _explain(item: Any) -> str:
+def _explain(item: Any, kind: type[Config]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        known = _fields_at(item["loc"][:-1])
+        known = _fields_at(item["loc"][:-1], kind)
         return f"configuration has no key '{place}'{_nearest(str(item['loc'][-1]), known)}"
     found = "" if item["type"] in ("missing", "value_error") else f", got {item['input']!r}"
     return f"configuration key '{place}': {item['msg']}{found}" if place else f"configuration: {item['msg']}"
 
 
-def _fields_at(location: tuple[Any, ...]) -> list[str]:
-    model: Any = RestorerConfig
+def _fields_at(location: tuple[Any, ...], kind: type[Config]) -> list[str]:
+    model: Any = kind
     for part in location:
         if isinstance(part, str) and part in getattr(model, "model_fields", {}):
             model = model.model_fields[part].annotation

@@ -275,9 +275,9 @@ def test_contradictions_are_config_errors(photos, tmp_path):
 
 SCRIPT = """
 import sys
-from imagesmith.configs import load_config
+from imagesmith.configs import RestorerConfig, load_config
 from imagesmith.train.restore import train_restorer
-train_restorer(load_config(sys.argv[1]), quiet=True)
+train_restorer(load_config(sys.argv[1], RestorerConfig), quiet=True)
 """
 
 

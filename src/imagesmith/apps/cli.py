@@ -264,7 +264,7 @@ def train_restorer(
     debug: DebugFlag = False,
 ) -> None:
     """Train a restorer on a folder of photographs."""
-    from imagesmith.configs import load_config, override
+    from imagesmith.configs import RestorerConfig, load_config, override
     from imagesmith.presets import RESTORER_PRESETS, restorer_preset
     from imagesmith.train.restore import train_restorer as train
 
@@ -272,7 +272,7 @@ def train_restorer(
         raise UsageError(f"expected either --preset or --config; presets are {', '.join(RESTORER_PRESETS)}")
     if minutes is not None and images is not None:
         raise UsageError("expected one of --minutes and --images, got both")
-    start = load_config(config) if config else restorer_preset(preset or "")(data=data, out=out)
+    start = load_config(config, RestorerConfig) if config else restorer_preset(preset or "")(data=data, out=out)
     given = {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
     assignments = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     try:

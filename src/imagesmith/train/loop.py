@@ -4,7 +4,8 @@ It owns backward, gradient averaging, rejection, optimisers, averages, the clock
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from imagesmith.train.ema import update_ema
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.optim import rate_at
 from imagesmith.train.state import TrainState
-from imagesmith.train.steps import Nets, Turn
+from imagesmith.train.steps import Nets, Step, Turn
 
 Batch = tuple[Tensor, ...]
 TICKS = 200
@@ -37,10 +38,15 @@ class Flow:
 
     batches: Callable[[int], Iterator[Batch]]
     """The endless batches from an image number on."""
-    step: Callable[[Nets, Batch], Iterator[Turn]]
+    step: Step
     """One batch's turns, see `train/steps.py`."""
     validate: Callable[[TrainState], dict[str, float]]
     """Score the averages, keep the best model and draw samples; called on the leader only."""
+    watch: Callable[[TrainState, dict[str, float]], tuple[Verdict, str]] | None = None
+    """Look at an accepted step's scalars, the same on every process; may change `state.extras` and rate factor.
+
+    Its verdict says whether to go on or back; it raises TrainingError to stop.
+    """
 
 
 def fit(
@@ -72,9 +78,7 @@ def fit(
         while state.progress < 1:
             before = state.progress
             batch = tuple(arithmetic.place(part) for part in next(batches))
-            verdict, reason = _turns(
-                state, batch, step=flow.step, optim=optim, arithmetic=arithmetic, world=world, log=log
-            )
+            verdict, reason = _turns(state, batch, flow=flow, optim=optim, arithmetic=arithmetic, world=world, log=log)
             if verdict is not Verdict.ACCEPT and log:
                 log.say(f"{verdict.value} at {state.images_seen:,} images: {reason}")
             if verdict is Verdict.ROLL_BACK:
@@ -84,8 +88,8 @@ def fit(
                 continue
             size = state.choices["batch"]
             state.images_seen += size
-            for name, net in state.nets.items():
-                update_ema(state.averages[name], net, state.images_seen, size, optim.ema_half_life_images)
+            for name, average in state.averages.items():
+                update_ema(average, state.nets[name], state.images_seen, size, optim.ema_half_life_images)
             tick, checkpoint, stopping = world.any(clock.tick_is_due(before), clock.checkpoint_is_due(), stop.is_set())
             if tick:
                 clock.plan_again(world)
@@ -107,35 +111,60 @@ def _turns(
     state: TrainState,
     batch: Batch,
     *,
-    step: Callable[[Nets, Batch], Iterator[Turn]],
+    flow: Flow,
     optim: OptimConfig,
     arithmetic: Arithmetic,
     world: World,
     log: RunLog | None,
 ) -> tuple[Verdict, str]:
-    """Run every turn of one step; stops at the first that the guard does not accept."""
+    """Run every turn of one step; stops at the first that the guard does not accept.
+
+    Where the choices say to accumulate, the batch is divided, and each turn adds up the gradients of all parts.
+    """
     rate = rate_at(state.progress, optim) * state.rate_factor
-    turns = step(state.nets, batch)
-    while True:
-        with arithmetic.autocast():
-            turn = next(turns, None)
+    parts = state.choices.get("accumulate", 1)
+    divided = zip(*(part.chunk(parts) for part in batch), strict=True)
+    with ExitStack() as open_steps:
+        steps = [arithmetic.turns(flow.step(state.nets, part)) for part in divided]
+        for turns in steps:
+            open_steps.callback(turns.close)
+        seen: dict[str, Tensor] = {}
+        while (turn := _add_gradients(state.nets, steps)) is not None:
+            name, loss, scalars = turn
+            net = state.nets[name]
+            world.average_gradients(net.parameters())
+            norm = torch.nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
+            verdict, reason = state.guards[name].inspect(float(world.mean(loss)), float(norm))
+            if verdict is not Verdict.ACCEPT:
+                return verdict, reason
+            for optimizer in state.optimizers[name]:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+            seen |= scalars | {f"norm/{name}": norm}
+    if log:
+        log.add(seen)
+    if flow.watch is None:
+        return Verdict.ACCEPT, ""
+    values = world.mean(torch.stack([value.detach().float().cpu() for value in seen.values()]))
+    return flow.watch(state, dict(zip(seen, values.tolist(), strict=True)))
+
+
+def _add_gradients(nets: Nets, steps: Sequence[Iterator[Turn]]) -> Turn | None:
+    """The next turn of all parts of a batch, with the means of their losses, scalars and gradients; None at the end."""
+    turns: list[Turn] = []
+    for step in steps:
+        turn = next(step, None)
         if turn is None:
-            return Verdict.ACCEPT, ""
+            return None
         name, loss, scalars = turn
-        net = state.nets[name]
-        net.zero_grad(set_to_none=True)
-        loss.backward()
-        world.average_gradients(net.parameters())
-        norm = torch.nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
-        verdict, reason = state.guards[name].inspect(float(world.mean(loss.detach())), float(norm))
-        if verdict is not Verdict.ACCEPT:
-            return verdict, reason
-        for optimizer in state.optimizers[name]:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-        if log:
-            log.add(scalars | {f"norm/{name}": norm})
+        if not turns:
+            nets[name].zero_grad(set_to_none=True)
+        (loss / len(steps)).backward()
+        turns.append((name, loss.detach(), scalars))
+    name, _, scalars = turns[0]
+    mean_loss = torch.stack([loss for _, loss, _ in turns]).mean()
+    return name, mean_loss, {key: torch.stack([s[key] for _, _, s in turns]).mean() for key in scalars}
 
 
 def _roll_back(state: TrainState, checkpoints: Path, reason: str, world: World, log: RunLog | None) -> None:

@@ -1,7 +1,9 @@
 """What the machine decides for a run - arithmetic, layout, batch, workers - each with its reason in words."""
 
+import copy
 import os
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from imagesmith.errors import UsageError
+from imagesmith.train.steps import Nets, Step, Turn
 
 BATCHES = (16, 32, 64)
 PAYS = 1.15
@@ -30,9 +33,10 @@ class Arithmetic:
         return net.to(self.device, dtype, memory_format=self._layout)  # type: ignore[call-overload]
 
     def place(self, x: Tensor) -> Tensor:
-        """A batch on the device, in its layout and dtype."""
-        x = x.to(self.device, torch.float64 if self.dtype == "fp64" else torch.float32, non_blocking=True)
-        return x.contiguous(memory_format=self._layout)
+        """A part of a batch on the device: images in the layout, what is floating point in the dtype."""
+        dtype = torch.float64 if self.dtype == "fp64" else torch.float32
+        x = x.to(self.device, dtype if x.is_floating_point() else x.dtype, non_blocking=True)
+        return x.contiguous(memory_format=self._layout) if x.ndim == 4 else x
 
     def __str__(self) -> str:
         return f"{self.device}, {self.dtype}, {'channels_last' if self.channels_last else 'contiguous'}"
@@ -40,6 +44,15 @@ class Arithmetic:
     @property
     def _layout(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def turns(self, turns: Iterator[Turn]) -> Iterator[Turn]:
+        """The turns of a step, each computed in this arithmetic; what is done with them is not."""
+        while True:
+            with self.autocast():
+                turn = next(turns, None)
+            if turn is None:
+                return
+            yield turn
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which losses are computed."""
@@ -58,15 +71,15 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
-def choose_arithmetic(net: nn.Module, patch: tuple[int, ...], device: str, wanted: str) -> tuple[Arithmetic, str]:
-    """The fastest arithmetic for training `net` on a batch of `patch` = (N, C, H, W), measured in about two seconds.
+def choose_arithmetic(measure: Callable[[Arithmetic], float], device: str, wanted: str) -> tuple[Arithmetic, str]:
+    """The arithmetic for which `measure` gives the fewest seconds for a training step.
 
     Nothing is measured where the user names a number format, so that the same run can be repeated to the bit.
     """
     if wanted != "auto":
         return Arithmetic(device, wanted, wanted != "fp64"), f"{wanted} as asked, in a fixed layout"
     seconds = {
-        (dtype, channels_last): _step_seconds(net, Arithmetic(device, dtype, channels_last), patch)
+        (dtype, channels_last): measure(Arithmetic(device, dtype, channels_last))
         for dtype in ("fp32", "bf16")
         for channels_last in (False, True)
     }
@@ -80,24 +93,29 @@ def choose_arithmetic(net: nn.Module, patch: tuple[int, ...], device: str, wante
 
 
 def choose_batch(
-    net: nn.Module, arithmetic: Arithmetic, patch: tuple[int, ...], wanted: int | str, world: int
+    measure: Callable[[int], float], wanted: int | str, world: int, sizes: Sequence[int] = BATCHES
 ) -> tuple[int, str]:
-    """Patches per step over all processes: the smallest size that reaches 90 % of the best images per second."""
+    """Images per step over all processes: the smallest of `sizes` that reaches 90 % of the best images per second.
+
+    `measure` gives the seconds of a training step on so many images.
+    """
     if isinstance(wanted, int):
         if wanted % world:
             raise UsageError(f"expected a batch that {world} processes can share equally, got {wanted}")
         return wanted, "as asked"
     rates: dict[int, float] = {}
-    for size in BATCHES:
+    for size in sizes:
         before = max(rates.values(), default=0.0)
         try:
-            rates[size] = size / _step_seconds(net, arithmetic, (size, *patch[1:]))
+            rates[size] = size / measure(size)
         except (torch.OutOfMemoryError, MemoryError):
             break
         if rates[size] < 1.1 * before:
             break  # what gains nothing from one doubling gains nothing from the next
     if not rates:
-        raise UsageError(f"no memory for a batch of {BATCHES[0]} patches; make data.patch_px smaller")
+        raise UsageError(
+            f"no memory for a batch of {sizes[0]}; lower run.batch, or make images or networks smaller"
+        )
     size = next(size for size in rates if rates[size] >= 0.9 * max(rates.values()))
     listing = ", ".join(f"{size}: {rate:.0f}/s" for size, rate in rates.items())
     return size * world, f"smallest within 10 % of the best throughput ({listing})"
@@ -113,18 +131,18 @@ def choose_workers(wanted: int | str, device: str) -> tuple[int, str]:
     return max(1, min(8, cores - 1)), f"{cores} cores feed the GPU"
 
 
-def _step_seconds(net: nn.Module, arithmetic: Arithmetic, patch: tuple[int, ...]) -> float:
-    """Median seconds of forward and backward on random numbers; leaves `net` as it was, in the layout probed."""
-    net = arithmetic.prepare(net)
-    x = arithmetic.place(torch.rand(patch, generator=torch.Generator().manual_seed(0)))
+def step_seconds(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor) -> float:
+    """Median seconds of all turns of a step, forward and backward; works on copies, so `nets` stay as they are."""
+    nets = {name: arithmetic.prepare(copy.deepcopy(net)) for name, net in nets.items()}
+    placed = tuple(arithmetic.place(part) for part in batch)
     times = []
     for _ in range(4):
         started = time.perf_counter()
-        with arithmetic.autocast():
-            loss = net(x).float().abs().mean()
-        loss.backward()
+        for turn in arithmetic.turns(step(nets, placed)):
+            turn[1].backward()
         if arithmetic.device.startswith("cuda"):
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
-        net.zero_grad(set_to_none=True)
+        for net in nets.values():
+            net.zero_grad(set_to_none=True)
     return sorted(times[1:])[1]

@@ -29,7 +29,7 @@ def build_optimizers(net: nn.Module, config: OptimConfig) -> list[torch.optim.Op
     for parameter in net.parameters():
         between_features = parameter.ndim == 4 and min(parameter.shape[:2]) >= 16
         (kernels if config.name == "muon" and between_features else others).append(parameter)
-    adam = torch.optim.Adam(others, lr=config.learning_rate, betas=(0.9, 0.99))
+    adam = torch.optim.Adam(others, lr=config.learning_rate, betas=config.betas)
     return [Muon(kernels, config.learning_rate), adam] if kernels else [adam]
 
 

@@ -1,6 +1,7 @@
 """Everything that changes while a run trains, and nothing else: what a checkpoint holds."""
 
 import copy
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -51,6 +52,8 @@ class TrainState:
     """Validation score and images seen of the best model so far."""
     choices: dict[str, Any] = field(default_factory=dict)
     """What was decided for this machine at the start (batch, arithmetic), so that a resumed run is the same run."""
+    extras: dict[str, Any] = field(default_factory=dict)
+    """What a kind of training remembers besides, as plain values."""
 
     @property
     def progress(self) -> float:
@@ -62,7 +65,8 @@ class TrainState:
         tensors: dict[str, Tensor] = {}
         for name, net in self.nets.items():
             tensors |= {f"net/{name}/{key}": value for key, value in net.state_dict().items()}
-            tensors |= {f"average/{name}/{key}": value for key, value in self.averages[name].state_dict().items()}
+            if name in self.averages:
+                tensors |= {f"average/{name}/{key}": value for key, value in self.averages[name].state_dict().items()}
             for k, optimizer in enumerate(self.optimizers[name]):
                 for p, state in optimizer.state_dict()["state"].items():
                     tensors |= {f"optimizer/{name}/{k}/{p}/{key}": value for key, value in state.items()}
@@ -77,6 +81,7 @@ class TrainState:
             "roll_backs": self.roll_backs,
             "best": self.best,
             "choices": self.choices,
+            "extras": self.extras,
             "plan": asdict(self.plan),
             "guards": {name: asdict(guard) for name, guard in self.guards.items()},
         }
@@ -85,7 +90,8 @@ class TrainState:
         """Become the state that `tensors` and `values` were taken from."""
         for name, net in self.nets.items():
             net.load_state_dict(_below(tensors, f"net/{name}/"))
-            self.averages[name].load_state_dict(_below(tensors, f"average/{name}/"))
+            if name in self.averages:
+                self.averages[name].load_state_dict(_below(tensors, f"average/{name}/"))
             for k, optimizer in enumerate(self.optimizers[name]):
                 state: dict[int, dict[str, Tensor]] = {}
                 for key, value in _below(tensors, f"optimizer/{name}/{k}/").items():
@@ -94,17 +100,27 @@ class TrainState:
                 optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         self.guards = {name: Guard(**guard) for name, guard in values["guards"].items()}
         self.plan = Plan(**values["plan"])
-        for key in ("images_seen", "seconds", "rate_factor", "roll_backs", "best", "choices"):
+        for key in ("images_seen", "seconds", "rate_factor", "roll_backs", "best", "choices", "extras"):
             setattr(self, key, values[key])
 
 
-def new_state(nets: dict[str, nn.Module], optim: OptimConfig, plan: Plan, choices: dict[str, Any]) -> TrainState:
-    """The state of a run that has not seen an image yet."""
+def new_state(
+    nets: dict[str, nn.Module],
+    optim: OptimConfig,
+    plan: Plan,
+    choices: dict[str, Any],
+    averaged: Iterable[str] | None = None,
+) -> TrainState:
+    """The state of a run that has not seen an image yet; only the networks in `averaged`, or all, get an average."""
     return TrainState(
         nets=nets,
         plan=plan,
         optimizers={name: build_optimizers(net, optim) for name, net in nets.items()},
-        averages={name: copy.deepcopy(net).requires_grad_(False).eval() for name, net in nets.items()},
+        averages={
+            name: copy.deepcopy(net).requires_grad_(False).eval()
+            for name, net in nets.items()
+            if averaged is None or name in averaged
+        },
         guards={name: Guard() for name in nets},
         choices=choices,
     )

@@ -4,14 +4,20 @@ A step is a generator function over (nets, batch) that yields (net name, loss, s
 runs the backward pass and the optimiser of that network before it asks for the next turn.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from imagesmith.losses import LOSSES
+from imagesmith.losses.adversarial import Objective, wasserstein_penalty, zero_centred_penalty
 
 Nets = dict[str, nn.Module]
 Turn = tuple[str, Tensor, dict[str, Tensor]]
+Step = Callable[[Nets, tuple[Tensor, ...]], Iterator[Turn]]
 
 
 def restore_step(nets: Nets, batch: tuple[Tensor, ...], losses: dict[str, float]) -> Iterator[Turn]:
@@ -22,3 +28,85 @@ def restore_step(nets: Nets, batch: tuple[Tensor, ...], losses: dict[str, float]
     total = sum(weight * terms[name] for name, weight in losses.items())
     assert isinstance(total, Tensor), "a step needs at least one loss"
     yield "restorer", total, {f"loss/{name}": term.detach() for name, term in terms.items()}
+
+
+@dataclass(frozen=True)
+class GanTerms:
+    """What a step of a GAN weighs, at one moment of its run."""
+
+    objective: Objective
+    r1: float = 0.0
+    """Weight gamma of R1, which adds gamma / 2 times the mean squared gradient norm on reals."""
+    r2: float = 0.0
+    """The same on fakes."""
+    wasserstein: float = 0.0
+    """Weight of the one-centred penalty between reals and fakes."""
+    augment: Callable[[Tensor, Tensor], Tensor] | None = None
+    """(images, draws) -> what the discriminator sees of them, see `train/augment.py`."""
+    fresh_fakes: bool = False
+    """Whether the generator's turn computes its fakes anew, which costs a pass and keeps no activations meanwhile."""
+
+
+def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator[Turn]:
+    """A turn of the discriminator, then one of the generator, on (reals, labels, latents, draws, shares).
+
+    Reals are uint8 (N, C, H, W), labels int64 (N,), latents (N, latent_size), draws (N, 2, ...) the augmentations of
+    reals and fakes, shares (N,) the places of the Wasserstein penalty. Both turns use the same latents.
+    """
+    pixels, label, latent, draws, shares = batch
+    generator, discriminator = nets["generator"], nets["discriminator"]
+    label = label if has_classes(generator) else None
+    real = pixels.to(latent.dtype) / 127.5 - 1
+
+    def judge(images: Tensor, which: int = 1) -> Tensor:
+        seen = terms.augment(images, draws[:, which]) if terms.augment else images
+        return discriminator(seen, label)
+
+    with torch.set_grad_enabled(not terms.fresh_fakes):
+        fake = generator(latent, label)
+    real.requires_grad_(terms.r1 > 0)
+    shown = fake.detach().requires_grad_(terms.r2 > 0)
+    real_logits, fake_logits = judge(real, 0), judge(shown)
+    loss = terms.objective.discriminator(real_logits, fake_logits)
+    scalars = {
+        "loss/discriminator": loss.detach(),
+        "logits/real": real_logits.detach().mean(),
+        "logits/fake": fake_logits.detach().mean(),
+        "logits/sign": (real_logits - fake_logits).detach().sign().mean(),
+    }
+    for name, weight, logits, images in (
+        ("r1", terms.r1, real_logits, real),
+        ("r2", terms.r2, fake_logits, shown),
+    ):
+        if weight > 0:
+            penalty = zero_centred_penalty(logits, images)
+            loss = loss + weight / 2 * penalty
+            scalars[f"penalty/{name}"] = penalty.detach()
+    if terms.wasserstein > 0:
+        penalty = wasserstein_penalty(judge, real, shown, shares)
+        loss = loss + terms.wasserstein * penalty
+        scalars["penalty/wasserstein"] = penalty.detach()
+    yield "discriminator", loss, scalars
+
+    with frozen(discriminator):
+        if terms.fresh_fakes:
+            fake = generator(latent, label)
+        with torch.no_grad():
+            real_logits = judge(real, 0) if terms.objective.pairs else real_logits
+        loss = terms.objective.generator(real_logits.detach(), judge(fake))
+        yield "generator", loss, {"loss/generator": loss.detach()}
+
+
+def has_classes(net: Any) -> bool:
+    """Whether a generator or discriminator takes labels."""
+    return net.classes > 0
+
+
+@contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """No gradients for the parameters of `net`: what passes through it costs half as much and leaves it alone."""
+    net.requires_grad_(False)
+    try:
+        yield
+    finally:
+        net.requires_grad_(True)

@@ -1,0 +1,139 @@
+"""A run folder and the processes that work on it: how every kind of training begins and ends.
+
+The run folder: `config.json`, `model.safetensors` (the best average so far), `checkpoints/`, `history.jsonl`,
+`console.log`, `tensorboard/` and what the kind of training draws. The same call again resumes it.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from imagesmith.atomic import write_whole
+from imagesmith.configs import Config, OptimConfig, RunConfig, load_config
+from imagesmith.errors import ConfigError
+from imagesmith.runtime.checkpoint import load_newest
+from imagesmith.runtime.dist import World, join_world, leave_world
+from imagesmith.runtime.lock import sole_writer
+from imagesmith.runtime.log import RunLog
+from imagesmith.train.machine import Arithmetic, choose_device
+from imagesmith.train.state import Plan, TrainState, new_state
+
+UNPLANNED = 1 << 40
+"""Images of a run whose length is given in minutes, until its first step tells its speed."""
+_FREE = ("run.out", "run.minutes", "run.images", "run.checkpoint_minutes", "data.workers")
+"""What may differ when a run goes on."""
+
+
+class RunnableConfig(Protocol):
+    """A configuration of any kind of training."""
+
+    @property
+    def run(self) -> RunConfig: ...
+    @property
+    def optim(self) -> OptimConfig: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    images_seen: int
+    best: dict[str, float]
+    """Validation score of the model, and the images seen when it was reached."""
+
+    @property
+    def model(self) -> Path:
+        """The weights, as `load_model` takes them."""
+        return self.folder / "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Session:
+    """One process' hold on a run folder."""
+
+    folder: Path
+    run: RunConfig
+    optim: OptimConfig
+    device: str
+    world: World
+    newest: tuple[dict[str, Tensor], Any] | None
+    """The newest whole checkpoint, where the run was begun before."""
+    log: RunLog | None
+    """None on processes that are not the leader."""
+
+    def say(self, text: str) -> None:
+        """One line to console and log, on the leader."""
+        if self.log:
+            self.log.say(text)
+
+    def choices(self, decide: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], Arithmetic]:
+        """What the leader's machine decides, or decided when the run began: 'arithmetic', 'batch' and more."""
+        choices = self.newest[1]["choices"] if self.newest else self.world.lead(decide)
+        return choices, Arithmetic(**choices["arithmetic"] | {"device": self.device})
+
+    def state(
+        self, nets: dict[str, nn.Module], choices: dict[str, Any], averaged: Iterable[str] | None = None
+    ) -> TrainState:
+        """A state at the newest checkpoint, or a fresh one."""
+        run = self.run
+        state = new_state(nets, self.optim, Plan(run.images or UNPLANNED), choices, averaged)
+        if self.newest:
+            state.load(*self.newest)
+            self.say(f"resumed at {state.images_seen:,} images, {state.progress:.1%} of the run")
+            if state.progress == 1:
+                self.say("it is finished, with its learning rate at the end; to go on, start another from it")
+            elif run.images and run.images != state.plan.end_images:
+                state.plan = state.plan.again(state.images_seen, max(1, run.images - state.images_seen))
+        return state
+
+
+@contextmanager
+def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
+    """Join the processes that torchrun started and hold the run folder of `config` alone while the body trains.
+
+    ConfigError where the folder was begun with another configuration.
+    """
+    device = choose_device(config.run.device)
+    world = join_world(device)
+    if world.size > 1 and device == "cuda":
+        device = f"cuda:{world.local_rank}"
+    folder = Path(config.run.out)
+    try:
+        with ExitStack() as held:
+            world.lead(lambda: held.enter_context(sole_writer(folder)))
+            world.lead(lambda: _claim(folder, config))
+            newest = world.lead(lambda: load_newest(folder / "checkpoints", lambda text: print(text, file=sys.stderr)))
+            log = RunLog(folder, newest[1]["images_seen"] if newest else 0, quiet=quiet) if world.is_leader else None
+            yield Session(folder, config.run, config.optim, device, world, newest, log)
+            if log:
+                log.close()
+        world.meet()
+    finally:
+        leave_world()
+
+
+def _claim(folder: Path, config: Config) -> None:
+    """Write the configuration into a new run folder, or check that the old one is the same but for its length."""
+    path = folder / "config.json"
+    if path.exists():
+        before, now = (_flat(c.model_dump(mode="json")) for c in (load_config(path, type(config)), config))
+        changed = [key for key in now if key not in _FREE and before.get(key) != now[key]]
+        if changed:
+            key = changed[0]
+            raise ConfigError(
+                f"run folder {folder} was started with {key} = {before.get(key)!r}, not {now[key]!r}; "
+                "use another folder, or the same configuration to go on"
+            )
+    write_whole(path, config.model_dump_json(indent=2) + "\n")
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix: values}
+    return {key: leaf for name in values for key, leaf in _flat(values[name], f"{prefix}.{name}".strip(".")).items()}
