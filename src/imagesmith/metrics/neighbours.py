@@ -4,7 +4,6 @@ Distances are Euclidean, of features (N, F), computed block by block: N x N neve
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,22 +11,13 @@ from torch import Tensor
 from imagesmith.errors import UsageError
 from imagesmith.metrics.sets import Estimate, finite
 
-_BLOCK = 2048
+_COPY_QUANTILE = 0.01
 
 
-class PrecisionRecall(NamedTuple):
-    """Shares in [0, 1]; deviations are those of a share of independent images."""
+def precision(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> Estimate:
+    """Share of fakes that lie where reals are: improved precision of Kynkaanniemi et al. 2019.
 
-    precision: Estimate
-    """Fakes that lie where reals are."""
-    recall: Estimate
-    """Reals that lie where fakes are."""
-
-
-def precision_recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> PrecisionRecall:
-    """Improved precision and recall (Kynkaanniemi et al. 2019) of features (N, F).
-
-    A set's support is the union of balls around its members that reach their `neighbours`-th nearest other member.
+    The support of the reals is the union of balls that reach from each to its `neighbours`-th nearest other real.
     """
     if min(len(real), len(fake)) <= neighbours:
         raise UsageError(
@@ -35,13 +25,38 @@ def precision_recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> Prec
             f"got {len(real)} real and {len(fake)} fake"
         )
     real, fake = _centred(real, fake)
-    return PrecisionRecall(_share_inside(fake, real, neighbours), _share_inside(real, fake, neighbours))
+    reach = _nearest(real, real, neighbours + 1)[0][:, -1]  # the nearest is the real itself
+    inside = sum(int((torch.cdist(block, real) <= reach).any(dim=1).sum()) for block in fake.split(_rows(real)))
+    return _share(inside, len(fake))
+
+
+def recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> Estimate:
+    """Share of reals that lie where fakes are; see `precision`."""
+    return precision(fake, real, neighbours=neighbours)
+
+
+def precision_recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> tuple[Estimate, Estimate]:
+    """`precision` and `recall`."""
+    return precision(real, fake, neighbours=neighbours), recall(real, fake, neighbours=neighbours)
+
+
+def copies(real: Tensor, fake: Tensor) -> Estimate:
+    """Share of fakes that are closer to a real than 99 % of reals are to their nearest other real: ours.
+
+    About 0.01 for fresh images of the same kind, 1 for a generator that knows its training images by heart.
+    """
+    if len(real) < 2:
+        raise UsageError(f"expected at least 2 real images to look for copies, got {len(real)}")
+    real, fake = _centred(real, fake)
+    usual = _nearest(real, real, 2)[0][:, -1]
+    found = _nearest(fake, real, 1)[0][:, 0]
+    return _share(int((found < usual.quantile(_COPY_QUANTILE)).sum()), len(fake))
 
 
 def nearest(queries: Tensor, reference: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Distances and indices (N, count) of each query's nearest rows of `reference`, nearest first."""
     assert 0 < count <= len(reference), f"expected 1 to {len(reference)} neighbours, got {count}"
-    queries, reference = _centred(queries, reference)
+    reference, queries = _centred(reference, queries)
     return _nearest(queries, reference, count)
 
 
@@ -53,14 +68,6 @@ def _nearest(queries: Tensor, reference: Tensor, count: int) -> tuple[Tensor, Te
     return torch.cat([item.values for item in found]), torch.cat([item.indices for item in found])
 
 
-def _share_inside(points: Tensor, members: Tensor, neighbours: int) -> Estimate:
-    """The share of points inside the support of `members`."""
-    reach = _nearest(members, members, neighbours + 1)[0][:, -1]  # the nearest is the member itself
-    inside = sum(int((torch.cdist(block, members) <= reach).any(dim=1).sum()) for block in points.split(_rows(members)))
-    share = inside / len(points)
-    return Estimate(share, math.sqrt(share * (1 - share) / len(points)))
-
-
 def _rows(reference: Tensor) -> int:
     """Queries to treat at once, so that their distances take about 64 MB."""
     return max(1, 2**24 // len(reference))
@@ -68,5 +75,12 @@ def _rows(reference: Tensor) -> int:
 
 def _centred(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Both in float32 around the real mean: the smaller the numbers, the less is lost in differences of squares."""
-    mean = finite(real).double().mean(dim=0) if real.device.type != "mps" else finite(real).mean(dim=0)
-    return (real - mean).float(), (finite(fake).to(real.device) - mean).float()
+    real, fake = finite(real).float(), finite(fake).float()
+    mean = real.mean(dim=0)
+    return real - mean, fake.to(real.device) - mean
+
+
+def _share(count: int, total: int) -> Estimate:
+    """With the deviation of a share of independent images."""
+    share = count / total
+    return Estimate(share, math.sqrt(share * (1 - share) / total))
