@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+
+from imagesmith.nets import NetSpec, build_net
+from imagesmith.zoo import Model, describe
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
@@ -31,3 +35,21 @@ def run_python():
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def make_gan() -> Callable[..., Model]:
+    """A small generator with random weights, `name` of the table; its classes are called by `class_names`."""
+
+    def make(name: str = "dcgan-generator", *, class_names: tuple[str, ...] = (), **options: object) -> Model:
+        small = {"width": 8} if name == "dcgan-generator" else {"widths": (16, 8)}
+        spec = NetSpec(name, {"size": (16, 24), "classes": len(class_names), **small, **options})
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            net = build_net(spec).eval()
+            for parameter in net.parameters():  # some start at zero, and would say nothing about their kernels
+                if parameter.ndim > 1:
+                    parameter.data.normal_(0, parameter[0].numel() ** -0.5)
+        return Model(net, describe(net, spec, f"toy-{name}", task="generate", class_names=class_names))
+
+    return make

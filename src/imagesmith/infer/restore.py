@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from imagesmith.data.files import MAX_PIXELS, Frame, read_image
+from imagesmith.errors import ModelError
 from imagesmith.infer import images
 from imagesmith.infer.batch import restore_files
 from imagesmith.infer.modes import FLAT_PX, for_colours, for_file, turned, with_alpha
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
+from imagesmith.nets import RESTORERS
 from imagesmith.runtime.device import Net, Runtime, pick_runtime, prepare
 from imagesmith.runtime.tiling import Tile, guarded, plan_for, run_strips
 from imagesmith.tensors import Depth
@@ -48,6 +50,11 @@ class Restorer:
         `device` is auto, cpu, cuda or mps; `dtype` auto, fp32, bf16 or fp16; `tile` auto, off or a side in pixels.
         """
         model = load_model(name_or_path)
+        if model.card.net not in RESTORERS:
+            raise ModelError(
+                f"expected a restorer, got '{model.card.name}', a network '{model.card.net}' for the task "
+                f"{model.card.task}\n`imagesmith generate` makes images with generators"
+            )
         runtime = pick_runtime(model.net, device, dtype)
         return cls(model, runtime, tile=_parse_tile(tile), deep_exactly=dtype == "auto")
 

@@ -54,8 +54,8 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime
     faster by `CLEAR_MARGIN`. The probe runs the net itself on a small picture, well under half a second, once per
     net shape and process. A device that is not there or a precision that it cannot compute is a UsageError.
     """
-    place = _pick_device(device)
-    dtypes = _possible_dtypes(place, dtype)
+    place = pick_device(device)
+    dtypes = possible_dtypes(place, dtype)
     if place.type == "mps":
         return Runtime(place, dtypes[0], False, "not probed on this device")
     if not any(parameter.ndim == 4 for parameter in net.parameters()):
@@ -87,7 +87,8 @@ def _name(dtype: torch.dtype) -> str:
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 
-def _pick_device(device: str) -> torch.device:
+def pick_device(device: str) -> torch.device:
+    """The device that 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps' means here; UsageError where there is none."""
     exists = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(name for name, there in exists.items() if there))
@@ -103,8 +104,8 @@ def _pick_device(device: str) -> torch.device:
         raise UsageError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def _possible_dtypes(device: torch.device, dtype: str) -> list[torch.dtype]:
-    """The precisions worth probing, float32 first; exactly one where the user chose."""
+def possible_dtypes(device: torch.device, dtype: str) -> list[torch.dtype]:
+    """The precisions that `device` computes, float32 first; exactly one where the user chose, UsageError where none."""
     bf16_in_hardware = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
     if dtype == "auto":
         if device.type == "mps":

@@ -48,7 +48,7 @@ class Model:
 
 def describe(net: nn.Module, spec: NetSpec, name: str, **facts: Any) -> ModelCard:
     """The card of `net`: what the network itself tells (parameters, channels, size, ...) and the given `facts`."""
-    own = {trait: getattr(net, trait) for trait in _TRAITS if hasattr(net, trait)}
+    own = {trait: value for trait in _TRAITS if not isinstance(value := getattr(net, trait, None), nn.Module | None)}
     params = sum(parameter.numel() for parameter in net.parameters())
     return ModelCard(name=name, net=spec.name, options=dict(spec.options), params=params, **own, **facts)
 

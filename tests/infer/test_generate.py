@@ -1,0 +1,220 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from imagesmith.errors import ModelError, UsageError
+from imagesmith.infer.generate import IMAGES_PER_PASS, Generator, Sample, generate, interpolate
+from imagesmith.infer.latents import SEED_LIMIT, Seeds, latents
+from imagesmith.infer.restore import Restorer
+from imagesmith.nets import NetSpec, build_net
+from imagesmith.zoo import Model, describe, save_model
+
+FLOWERS = ("rose", "tulip", "daisy", "3")
+MakeGan = Callable[..., Model]
+
+
+@pytest.fixture
+def flowers(make_gan: MakeGan) -> Generator:
+    return Generator(make_gan(class_names=FLOWERS), device="cpu")
+
+
+def by_key(samples: list[Sample]) -> dict[tuple[int, int | None], torch.Tensor]:
+    return {(sample.seed, sample.label): sample.image for sample in samples}
+
+
+NETS = [
+    ("dcgan-generator", {}),
+    ("dcgan-generator", {"size": 64, "width": 32}),
+    ("dcgan-generator", {"size": 32, "class_names": FLOWERS, "latent_size": 37}),
+    ("rpgan-generator", {}),
+    ("rpgan-generator", {"size": 32, "widths": (64, 32, 16), "class_names": FLOWERS}),
+    ("rpgan-generator", {"channels": 1, "size": (12, 20)}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), NETS)
+def test_one_seed_is_one_image(make_gan: MakeGan, name: str, options: dict) -> None:
+    """The accident: seed 5 of a batch of 64 and seed 5 alone differ in their last bits, and in a few pixels."""
+    generator = Generator(make_gan(name, **options), device="cpu")
+    whole = by_key(list(generate(generator, range(2 * IMAGES_PER_PASS + 5))))
+    shuffled = torch.randperm(len(whole), generator=torch.Generator().manual_seed(1)).tolist()
+    for some in ([5], [36], [31, 4, 5], range(3, 20), shuffled):
+        for key, image in by_key(list(generate(generator, some))).items():
+            assert torch.equal(image, whole[key]), key
+    height, width = generator.size
+    assert whole[min(whole)].shape == (height, width, generator.channels)
+    assert whole[min(whole)].dtype == torch.uint8
+
+
+def test_the_batch_is_fixed_since_kernels_depend_on_it(make_gan: MakeGan) -> None:
+    """The accident: the padding is dropped as a waste. On a machine where it were one, this test would fail to differ."""
+    net = make_gan(size=64, width=32).net
+    latent = latents(range(16), 100)
+    with torch.inference_mode():
+        whole, alone = net(latent, None), torch.cat([net(latent[k : k + 1], None) for k in range(16)])
+    if torch.equal(whole, alone):
+        pytest.skip("here kernels do not depend on the batch")
+    generator = Generator(make_gan(size=64, width=32), device="cpu")
+    assert torch.equal(generator.images(latent), torch.cat([generator.images(latent[k : k + 1]) for k in range(16)]))
+
+
+def test_a_class_can_be_named_in_every_way(flowers: Generator) -> None:
+    """The accident: a class called '3' that is reached as number 3 only when there happen to be four of them."""
+    assert [sample.label for sample in generate(flowers, [1, 2], label="tulip")] == [1, 1]
+    assert [sample.label for sample in generate(flowers, [1], label=2)] == [2]
+    assert [sample.label for sample in generate(flowers, [1], label="2")] == [2]
+    assert [(s.seed, s.label) for s in generate(flowers, [1, 2], label="all")] == [
+        (seed, label) for seed in (1, 2) for label in range(4)
+    ]
+    renamed = Generator(Model(flowers.net, describe_as(flowers, ("3", "0", "all", "mixed"))), device="cpu")
+    assert renamed.label("3") == 0
+    assert [sample.label for sample in generate(renamed, [1], label="all")] == [2]
+    assert [sample.label for sample in generate(renamed, [1], label="mixed")] == [3]
+
+
+def describe_as(generator: Generator, class_names: tuple[str, ...]):
+    spec = NetSpec(generator.card.net, generator.card.options)
+    return describe(generator.net, spec, "renamed", task="generate", class_names=class_names)
+
+
+def test_without_a_label_each_seed_has_its_own(flowers: Generator) -> None:
+    """The accident: labels drawn in the order of the seeds, so that a seed changes its class with its neighbours."""
+    labels = {sample.seed: sample.label for sample in generate(flowers, range(40))}
+    assert set(labels.values()) == set(range(4))
+    assert [sample.label for sample in generate(flowers, [33, 2], label="mixed")] == [labels[33], labels[2]]
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [("ros", "got 'ros' .did you mean 'rose'"), (4, "from 0 to 3, got 4"), (-1, "got -1"), ("17", "got 17")],
+)
+def test_a_label_that_is_none_is_told_at_once(flowers: Generator, label: int | str, said: str) -> None:
+    """The accident: an index error inside an embedding, when the first image is asked for."""
+    with pytest.raises(UsageError, match=said):
+        generate(flowers, [0], label=label)
+
+
+def test_a_hundred_classes_do_not_fill_the_screen(make_gan: MakeGan) -> None:
+    """The accident: one typo answered with 102 names of flowers."""
+    many = Generator(make_gan(class_names=tuple(f"flower {k}" for k in range(102))), device="cpu")
+    with pytest.raises(UsageError, match=r"\(102 in all\), got 'flowr 77' \(did you mean 'flower 77'\?\)") as caught:
+        many.label("flowr 77")
+    assert len(str(caught.value)) < 300
+
+
+def test_without_classes_a_label_is_refused(make_gan: MakeGan) -> None:
+    """The accident: --label silently ignored, and a data set full of the wrong thing."""
+    generator = Generator(make_gan(), device="cpu")
+    assert next(generate(generator, [3])).label is None
+    for label in ("rose", 0, "all", "mixed"):
+        with pytest.raises(UsageError, match="trained without labels"):
+            generate(generator, [3], label=label)
+
+
+def test_truncation_draws_images_together(flowers: Generator) -> None:
+    """The accident: a truncation that scales nothing, or that scales the image."""
+    whole, half, none = (
+        torch.stack([sample.image for sample in generate(flowers, range(8), label=0, truncation=share)]).float()
+        for share in (1.0, 0.5, 0.0)
+    )
+    assert whole.std(dim=0).mean() > half.std(dim=0).mean() > 0
+    assert torch.equal(none, none[:1].expand_as(none))
+    for wrong in (-0.1, 1.5, float("nan")):
+        with pytest.raises(UsageError, match="expected a truncation from 0"):
+            generate(flowers, [0], truncation=wrong)
+        with pytest.raises(UsageError, match="expected a truncation from 0"):
+            interpolate(flowers, [0, 1], truncation=wrong)
+
+
+def test_samples_come_as_they_are_asked_for(flowers: Generator) -> None:
+    """The accident: a million seeds that are all generated before the first image is written."""
+    samples = generate(flowers, Seeds.parse(f"0-{SEED_LIMIT - 1}"))
+    assert [next(samples).seed for _ in range(3)] == [0, 1, 2]
+    assert list(generate(flowers, [])) == []
+
+
+def test_latents_of_another_length_are_refused(flowers: Generator) -> None:
+    """The accident: a matrix product that fails deep in a network, without a word about latents."""
+    with pytest.raises(UsageError, match="expected latents of 100 numbers"):
+        flowers.images(torch.zeros(2, 64), [0, 0])
+
+
+def test_bf16_is_near_float32_and_not_the_default(flowers: Generator, make_gan: MakeGan) -> None:
+    """The accident: coarse arithmetic for one-off images, where nobody needs the speed."""
+    coarse = Generator(make_gan(class_names=FLOWERS), device="cpu", dtype="bf16")
+    latent, label = latents(range(4), 100), [0, 1, 2, 3]
+    difference = (coarse.images(latent, label).int() - flowers.images(latent, label).int()).abs()
+    assert 0 < difference.max() < 12
+
+
+def test_a_diverged_generator_says_so(make_gan: MakeGan) -> None:
+    """The accident: NaN becomes black, and a failed training looks like a picture of the night."""
+    model = make_gan()
+    model.net.main[0].weight.data[0] = float("nan")
+    with pytest.raises(ModelError, match="not finite"):
+        next(generate(Generator(model, device="cpu"), [0]))
+
+
+def test_generator_and_restorer_do_not_take_each_other(make_gan: MakeGan, tmp_path: Path) -> None:
+    """The accident: 'DcganGenerator' object has no attribute 'subpixels'."""
+    spec = NetSpec("compact", {"scale": 2, "width": 8, "blocks": 1})
+    net = build_net(spec)
+    save_model(tmp_path / "mends.safetensors", net, describe(net, spec, "mends"))
+    with pytest.raises(ModelError, match="expected a generator, got 'mends'"):
+        Generator.load(tmp_path / "mends.safetensors")
+    model = make_gan()
+    save_model(tmp_path / "makes.safetensors", model.net, model.card)
+    with pytest.raises(ModelError, match="expected a restorer, got 'toy-dcgan-generator'"):
+        Restorer.load(tmp_path / "makes.safetensors")
+
+
+def test_a_saved_generator_makes_the_same_images(make_gan: MakeGan, tmp_path: Path) -> None:
+    """The accident: class names or the size lost on the way through the file."""
+    model = make_gan("rpgan-generator", class_names=FLOWERS)
+    save_model(tmp_path / "model.safetensors", model.net, model.card)
+    direct = list(generate(Generator(model, device="cpu"), [4], label="daisy"))
+    for source in (tmp_path, str(tmp_path / "model.safetensors")):
+        (loaded,) = generate(source, [4], label="daisy", device="cpu")
+        assert torch.equal(loaded.image, direct[0].image)
+
+
+def test_a_generator_leaves_the_network_alone(make_gan: MakeGan) -> None:
+    """The accident: sampling during training that leaves the network in evaluation mode, without gradients."""
+    model = make_gan()
+    model.net.train()
+    next(generate(Generator(model, device="cpu"), [0]))
+    assert model.net.training
+    assert all(parameter.requires_grad for parameter in model.net.parameters())
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_walk_passes_through_its_seeds(flowers: Generator, loop: bool) -> None:
+    """The accident: a frame shown twice at each seed, or a loop that jumps at its end."""
+    frames = torch.stack(list(interpolate(flowers, [3, 17, 42], frames=20, label="rose", loop=loop)))
+    stops = torch.stack([sample.image for sample in generate(flowers, [3, 17, 42], label="rose")])
+    assert len(frames) == (60 if loop else 41)
+    assert torch.equal(frames[[0, 20, 40]], stops)
+    jumps = (frames[1:].float() - frames[:-1].float()).pow(2).mean(dim=(1, 2, 3))
+    assert jumps.min() > 0
+    assert jumps.max() < 5 * jumps.median()
+    if loop:
+        assert (frames[0].float() - frames[-1].float()).pow(2).mean() < 5 * jumps.median()
+
+
+def test_a_walk_keeps_the_class_of_its_first_seed(flowers: Generator) -> None:
+    """The accident: a walk that changes its class from one frame to the next."""
+    (first,) = generate(flowers, [8])
+    walk = list(interpolate(flowers, [8, 9], frames=2))
+    assert torch.equal(walk[-1], next(generate(flowers, [9], label=first.label)).image)
+
+
+def test_what_is_no_walk_is_refused(flowers: Generator) -> None:
+    """The accident: an empty video."""
+    with pytest.raises(UsageError, match="at least two seeds"):
+        interpolate(flowers, [1])
+    with pytest.raises(UsageError, match="at least one frame"):
+        interpolate(flowers, [1, 2], frames=0)
+    with pytest.raises(UsageError, match="one label for the whole way"):
+        interpolate(flowers, [1, 2], label="all")
