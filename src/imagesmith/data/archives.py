@@ -6,6 +6,7 @@ so it stays open, and a compressed tar is never rewound for the next member.
 
 import contextlib
 import os
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -28,15 +29,16 @@ from imagesmith.errors import NothingUsableError, UsageError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
+_ODD = re.compile(r"(^|/)(\.|__MACOSX)|^/|^[^/]*:")  # names that a closer look may refuse
 _HARMLESS_BYTES = 1 << 30
 _MOST_RATIO = 200  # pictures are compressed already; deflate's own limit, which only bombs reach, is 1032
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture of a collection: its `name` below it, and what `read_image` takes; `read` raises ImageError."""
+    """One picture of a collection: its `name` below it with forward slashes, and what `read_image` takes; `read` raises ImageError."""
 
-    name: PurePosixPath
+    name: str
     read: Callable[[], Path | bytes]
 
 
@@ -88,17 +90,17 @@ def open_collection(path: Path) -> Iterator[Collection]:
 
 def _list_folder(path: Path, collection: Collection) -> None:
     items = list_items([path], recursive=True)
-    collection.entries += [Entry(item.name, item.read) for item in items]
+    collection.entries += [Entry(str(item.name), item.read) for item in items]
     collection.others = items.skipped
 
 
 def _list_zip(archive: zipfile.ZipFile, collection: Collection) -> None:
-    members = {member.filename: member for member in archive.infolist() if not member.filename.endswith("/")}
-    _check_bounds(collection, len(members), sum(member.file_size for member in members.values()))
-    for raw in members:
-        name = PurePosixPath(raw.replace("\\", "/"))
+    bounds = _Bounds(collection.where)
+    members = {_plain(member.filename): member for member in archive.infolist() if not member.filename.endswith("/")}
+    bounds.check(len(members), sum(member.file_size for member in members.values()))
+    for name, member in members.items():
         if _is_wanted(name, collection):
-            collection.entries.append(Entry(name, partial(_from_zip, archive, raw, f"{collection.where}/{name}")))
+            collection.entries.append(Entry(name, partial(_from_zip, archive, member.filename, name)))
 
 
 def _from_zip(archive: zipfile.ZipFile, member: str, name: str) -> bytes:
@@ -107,16 +109,17 @@ def _from_zip(archive: zipfile.ZipFile, member: str, name: str) -> bytes:
 
 
 def _list_tar(archive: tarfile.TarFile, collection: Collection) -> None:
-    members: dict[PurePosixPath, tarfile.TarInfo] = {}
+    bounds = _Bounds(collection.where)
+    members: dict[str, tarfile.TarInfo] = {}
     for count, member in enumerate(archive):  # the bounds are checked before the next step unpacks this member
-        _check_bounds(collection, count, member.offset_data + member.size)
+        bounds.check(count, member.offset_data + member.size)
         if not member.isdir():
-            members[PurePosixPath(member.name)] = member
+            members[_plain(member.name)] = member
     for name, member in members.items():
         if not _is_wanted(name, collection):
             continue
         if member.isfile():
-            collection.entries.append(Entry(name, partial(_from_tar, archive, member, f"{collection.where}/{name}")))
+            collection.entries.append(Entry(name, partial(_from_tar, archive, member, name)))
         else:
             collection.refused.append(f"{name}: is a link or device; pack the picture itself")
 
@@ -130,27 +133,43 @@ def _from_tar(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> b
             return stream.read()
 
 
-def _check_bounds(collection: Collection, members: int, unpacked_bytes: int) -> None:
-    if members > MOST_MEMBERS:
-        raise NothingUsableError(f"{collection.where}: expected at most {MOST_MEMBERS:,} members, got more; divide it")
-    packed_bytes = os.path.getsize(collection.where)
-    if unpacked_bytes > _HARMLESS_BYTES and unpacked_bytes > _MOST_RATIO * packed_bytes:
-        raise NothingUsableError(
-            f"{collection.where}: its {packed_bytes / 1e6:.1f} MB unpack to more than {unpacked_bytes / 1e9:.1f} GB, "
-            "more than pictures do\nunpack it yourself if you trust it, and name the folder"
-        )
+class _Bounds:
+    """What the archive at `where` may unpack to."""
+
+    def __init__(self, where: str) -> None:
+        self.where, self.packed_bytes = where, os.path.getsize(where)
+        self.most_bytes = max(_HARMLESS_BYTES, _MOST_RATIO * self.packed_bytes)
+
+    def check(self, members: int, unpacked_bytes: int) -> None:
+        """NothingUsableError where an archive of so many members and bytes is none of pictures."""
+        if members > MOST_MEMBERS:
+            raise NothingUsableError(f"{self.where}: expected at most {MOST_MEMBERS:,} members, got more; divide it")
+        if unpacked_bytes > self.most_bytes:
+            raise NothingUsableError(
+                f"{self.where}: its {self.packed_bytes / 1e6:.1f} MB unpack to more than {unpacked_bytes / 1e9:.1f} GB, "
+                "as no pictures do\nunpack it yourself if you trust it, and name the folder"
+            )
 
 
-def _is_wanted(name: PurePosixPath, collection: Collection) -> bool:
+def _plain(name: str) -> str:
+    """A member's name with forward slashes and without the `./` that tar puts in front."""
+    return name.replace("\\", "/").removeprefix("./")
+
+
+def _is_wanted(name: str, collection: Collection) -> bool:
     """Whether a member is a picture to read; if not, it is counted or its sentence is put down."""
-    if not name.parts or (is_hidden(name) and ".." not in name.parts):
-        collection.others += 1
-    elif name.name.lower().endswith(ARCHIVE_SUFFIXES):
+    stem, dot, suffix = name.lower().rpartition(".")
+    if stem and dot + suffix in SUFFIXES:
+        path = PurePosixPath(name) if _ODD.search(name) else None
+        if path is None:
+            return True
+        if leads_out(path):
+            collection.refused.append(f"{name}: its name leads out of the archive; pack it again with plain names")
+            return False
+        if not is_hidden(path):
+            return True
+    elif name.lower().endswith(ARCHIVE_SUFFIXES):
         collection.refused.append(f"{name}: an archive inside the archive is not opened; unpack it first")
-    elif name.suffix.lower() not in SUFFIXES:
-        collection.others += 1
-    elif leads_out(name):
-        collection.refused.append(f"{name}: its name leads out of the archive; pack it again with plain names")
-    else:
-        return True
+        return False
+    collection.others += 1
     return False

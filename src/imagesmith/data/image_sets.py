@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -89,7 +89,7 @@ def load_image_set(
                     f"expected pictures in {source}, none can be used; first problem: {skipped[0]}"
                 )
     images = _without_unused_colour(images[: len(names)], channels, notes)
-    classes = found.classes and [found.classes[PurePosixPath(name)] for name in names]
+    classes = found.classes and [found.classes[name] for name in names]
     indices, class_names = _numbered(classes)
     return ImageSet(images, indices, class_names, names, [*collection.refused, *found.problems, *skipped], tuple(notes))
 
@@ -103,9 +103,7 @@ def split_source(source: str | Path) -> tuple[Path, str | None]:
     return Path(whole), part
 
 
-def find_labels(
-    path: Path, places: dict[PurePosixPath, PurePosixPath], labels: Literal["auto", "none"] | Path
-) -> Labels:
+def find_labels(path: Path, places: dict[str, str], labels: Literal["auto", "none"] | Path) -> Labels:
     """The labels that `load_image_set` gives to pictures at these places."""
     if labels == "none":
         return Labels(None, "no labels, as asked")
@@ -155,35 +153,37 @@ def _rows(
 
 def _decode(entries: list[Entry], images: Tensor) -> tuple[list[str], list[str]]:
     """Fill `images` in the order of the names, without gaps; the names of its rows, and why others are missing."""
-    rows = {entry.name: row for row, entry in enumerate(sorted(entries, key=lambda entry: entry.name))}
+    names = sorted(entry.name for entry in entries)
+    row_of = {name: row for row, name in enumerate(names)}
     failures: dict[int, str] = {}
-    channels, size = images.shape[1], (images.shape[2], images.shape[3])
+    pixels, channels, size = images.numpy(), images.shape[1], (images.shape[2], images.shape[3])
 
     def decode(row: int, content: Path | bytes) -> None:
         try:
-            pixels = fit(as_channels(read_pixels(content), channels), size)
+            pixels[row] = fit(as_channels(read_pixels(content), channels), size).transpose(2, 0, 1)
         except ImageError as error:
-            failures[row] = str(error)
-        else:
-            images[row] = torch.from_numpy(pixels).permute(2, 0, 1)
+            failures[row] = _sentence(names[row], error, content)
 
     with ThreadPoolExecutor() as pool:
         remaining = iter(entries)
         while piece := list(itertools.islice(remaining, _PIECE)):
-            contents: list[tuple[int, Path | bytes]] = []
-            for entry in piece:
+            readable: list[tuple[int, Path | bytes]] = []
+            for entry in piece:  # archives are read in turn, by one thread
                 try:
-                    contents.append((rows[entry.name], entry.read()))
+                    readable.append((row_of[entry.name], entry.read()))
                 except ImageError as error:
-                    failures[rows[entry.name]] = str(error)
-            list(pool.map(decode, *zip(*contents, strict=True)))
-    kept = [(name, row) for name, row in rows.items() if row not in failures]
-    for to, (_, row) in enumerate(kept):
+                    failures[row_of[entry.name]] = _sentence(entry.name, error)
+            list(pool.map(lambda pair: decode(*pair), readable))
+    kept = [row for row in range(len(names)) if row not in failures]
+    for to, row in enumerate(kept):
         if to != row:
-            images[to] = images[row]
-    names = {row: name for name, row in rows.items()}
-    skipped = [f"{names[row]}: {failures[row].removeprefix(f'{names[row]}: ')}" for row in sorted(failures)]
-    return [str(name) for name, _ in kept], skipped
+            pixels[to] = pixels[row]
+    return [names[row] for row in kept], [failures[row] for row in sorted(failures)]
+
+
+def _sentence(name: str, error: ImageError, content: Path | bytes | None = None) -> str:
+    """What is wrong with one picture, on one line that names it once."""
+    return f"{name}: {str(error).removeprefix(f'{content}: ').removeprefix(f'{name}: ')}".replace("\n", "; ")
 
 
 def _from_arrays(
@@ -206,7 +206,7 @@ def _from_arrays(
     count, stored = len(arrays), arrays.shape[3]
     with _rows(count, channels or min(3, stored | 1), size, memory_bytes, None) as images:
         for row, pixels in enumerate(arrays):
-            images[row] = torch.from_numpy(fit(as_channels(pixels, images.shape[1]), size)).permute(2, 0, 1)
+            images.numpy()[row] = fit(as_channels(pixels, images.shape[1]), size).transpose(2, 0, 1)
     images = _without_unused_colour(images, channels, notes)
     use_labels = numbers is not None and labels == "auto"
     classes = [str(number) for number in numbers] if numbers is not None and use_labels else None

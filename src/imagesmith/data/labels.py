@@ -1,9 +1,11 @@
 """Labels of pictures: from the folders they lie in, or from a CSV table with the columns `file` and `label`."""
 
 import csv
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from imagesmith.errors import UsageError
 
@@ -17,69 +19,71 @@ TABLE = "labels.csv"
 class Labels:
     """Class of each picture by its name, None where there are no classes, and what the user should know about it."""
 
-    classes: Mapping[PurePosixPath, str] | None
+    classes: Mapping[str, str] | None
     reason: str
     problems: list[str] = field(default_factory=list)
     """One sentence for each row without its picture and each picture without a row."""
 
 
-def part_of(names: Sequence[PurePosixPath], part: str | None, where: str) -> dict[PurePosixPath, PurePosixPath]:
+def part_of(names: Sequence[str], part: str | None, where: str) -> dict[str, str]:
     """{name: its place below the chosen part} of all pictures that belong to it; None is the whole collection.
 
     Folders that hold everything are passed through. A collection whose top folders are all called train, test and the
     like must have one of them named: UsageError lists them, as it does for a part that is not there.
     """
     inner = _without_wrapping({name: name for name in names})
-    folders: dict[str, int] = {}
-    for place in inner.values():
-        if len(place.parts) > 1:
-            folders[place.parts[0]] = folders.get(place.parts[0], 0) + 1
+    folders = Counter(first_folder(place) for place in inner.values())
     if part is None:
-        if len(folders) > 1 and sum(folders.values()) == len(inner) and PARTS.issuperset(map(str.lower, folders)):
+        if len(folders) > 1 and PARTS.issuperset(map(str.lower, folders)):
             counts = ", ".join(f"{folder} ({count:,} pictures)" for folder, count in sorted(folders.items()))
             raise UsageError(
-                f"expected one part of {where} to be named, it holds {counts}\nwrite {where}::{sorted(folders)[-1]}"
+                f"expected one part of {where} to be named, it holds {counts}\nwrite {where}::{max(folders)}"
             )
         return inner
-    wanted = PurePosixPath(part)
-    for candidates in (inner, {name: name for name in names}):
-        below = {name: place.relative_to(wanted) for name, place in candidates.items() if wanted in place.parents}
+    wanted = part.strip("/") + "/"
+    for places in (inner.items(), ((name, name) for name in names)):
+        below = {name: place[len(wanted) :] for name, place in places if place.startswith(wanted)}
         if below:
             return _without_wrapping(below)
-    listing = ", ".join(sorted(folders)[:12]) or "no folders"
+    listing = ", ".join(sorted(filter(None, folders))[:12]) or "no folders"
     raise UsageError(f"expected a folder '{part}' with pictures in {where}, which holds {listing}")
 
 
-def _without_wrapping(places: dict[PurePosixPath, PurePosixPath]) -> dict[PurePosixPath, PurePosixPath]:
+def _without_wrapping(places: dict[str, str]) -> dict[str, str]:
     """The same places without the folders that all of them share."""
-    parents = [place.parts[:-1] for place in places.values()]
-    shared = 0
-    while all(len(parts) > shared and parts[shared] == parents[0][shared] for parts in parents):
-        shared += 1
-    return {name: PurePosixPath(*place.parts[shared:]) for name, place in places.items()}
+    shared = os.path.commonprefix(list(places.values())).rpartition("/")[0]
+    start = len(shared) + 1 if shared else 0
+    return {name: place[start:] for name, place in places.items()}
 
 
-def labels_from_folders(places: Mapping[PurePosixPath, PurePosixPath]) -> Labels:
+def first_folder(place: str) -> str:
+    """The first folder of a place, '' where it has none."""
+    folder, slash, _ = place.partition("/")
+    return folder if slash else ""
+
+
+def labels_from_folders(places: Mapping[str, str]) -> Labels:
     """The first folder of each place is its class, if every picture lies in a folder and there are two or more."""
-    outside = [name for name, place in places.items() if len(place.parts) == 1]
-    classes = {name: place.parts[0] for name, place in places.items() if len(place.parts) > 1}
-    count = len(set(classes.values()))
+    classes = {name: folder for name, place in places.items() if (folder := first_folder(place))}
+    count, outside = len(set(classes.values())), len(places) - len(classes)
+    if not classes:
+        return Labels(None, "no labels")
     if outside:
-        why = f"; {len(outside):,} pictures lie outside of class folders, the first is {outside[0]}" if classes else ""
-        return Labels(None, f"no labels: the pictures are not all in class folders{why}" if classes else "no labels")
+        first = next(name for name in places if name not in classes)
+        return Labels(None, f"no labels: {outside:,} pictures lie outside the {count} folders, such as {first}")
     if 2 * count > len(places):
         return Labels(None, f"no labels: {count:,} folders for {len(places):,} pictures are too many to be classes")
     return Labels(classes, f"labels from {count} class folders")
 
 
-def labels_from_table(path: Path, places: Mapping[PurePosixPath, PurePosixPath]) -> Labels:
+def labels_from_table(path: Path, places: Mapping[str, str]) -> Labels:
     """The class of each picture from a CSV table; file names are relative to the folder or archive.
 
     Rows without a picture and pictures without a row are problems, not errors; UsageError where the table cannot be
     read, names one file twice with two labels, fits no picture, or has more classes than pictures allow.
     """
     rows = _read_table(path)
-    names = {str(place): name for name, place in places.items()} | {str(name): name for name in places}
+    names = {place: name for name, place in places.items()} | {name: name for name in places}
     classes = {names[file]: label for file, label in rows.items() if file in names}
     if not classes:
         example = next(iter(rows), "nothing")
@@ -115,7 +119,7 @@ def _read_table(path: Path) -> dict[str, str]:
                     raise UsageError(
                         f"expected a file and a label in line {reader.line_num} of {path}, got one of them"
                     )
-                file = str(PurePosixPath(file))
+                file = file.removeprefix("./")
                 if rows.setdefault(file, label) != label:
                     raise UsageError(f"expected one label for {file} in {path}, got '{rows[file]}' and '{label}'")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
