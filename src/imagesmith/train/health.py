@@ -1,0 +1,318 @@
+"""The health of a pair of networks: what state their game is in, in plain words, and what to do about it.
+
+`runtime.guard.Guard` watches one network and rejects single steps; this watches how two play against each other. It
+only decides: the loop measures, acts and writes down why.
+"""
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+
+class State(Enum):
+    """How the game of generator and discriminator stands; the first of several that hold is the one named."""
+
+    DIVERGING = "diverging"
+    DISCRIMINATOR_LOSING = "discriminator losing"
+    MODE_COLLAPSE = "mode collapse"
+    GENERATOR_VANISHING = "generator gradient vanishing"
+    OVERFITTING = "overfitting"
+    DISCRIMINATOR_WINNING = "discriminator winning"
+    HEALTHY = "healthy"
+
+
+class Action(Enum):
+    """What the loop is asked to do."""
+
+    NONE = "none"
+    SKIP_STEP = "skip step"
+    LOWER_RATE = "lower learning rate"
+    RAISE_GAMMA = "raise gamma"
+    RAISE_AUGMENTATION = "raise augmentation"
+    ROLL_BACK = "roll back"
+    STOP = "stop"
+
+
+CURES: dict[State, tuple[Action, ...]] = {
+    State.DIVERGING: (Action.LOWER_RATE, Action.ROLL_BACK, Action.ROLL_BACK, Action.STOP),
+    State.DISCRIMINATOR_LOSING: (Action.ROLL_BACK, Action.ROLL_BACK, Action.STOP),
+    State.MODE_COLLAPSE: (Action.RAISE_GAMMA, Action.ROLL_BACK, Action.ROLL_BACK, Action.STOP),
+    State.GENERATOR_VANISHING: (Action.RAISE_GAMMA, Action.LOWER_RATE, Action.ROLL_BACK, Action.STOP),
+    State.OVERFITTING: (*[Action.RAISE_AUGMENTATION] * 4, Action.RAISE_GAMMA, Action.STOP),
+    State.DISCRIMINATOR_WINNING: (Action.RAISE_GAMMA, Action.LOWER_RATE, Action.RAISE_AUGMENTATION, Action.NONE),
+}
+"""What is tried against each state, one after the other; the last stays. Actions a run cannot take are left out."""
+
+
+LOSING_SIGN = 0.5
+WINNING_SIGN = 0.98
+WINNING_GAP = 10.0
+VANISHING = 1e-3
+WILD_GAP = 3.0
+MOST_WILD = 2.5
+SPIKE = 10.0
+MOST_NOT_FINITE = 10
+ALIKE = 0.3
+GROWN = 0.5
+REPEATING = 0.5
+COVERED = 0.2
+OVERFIT = 0.5
+"""Where signs turn bad, from runs of small GANs that went well and ill; ours."""
+
+
+@dataclass(frozen=True)
+class PairSigns:
+    """What one step tells, means over the batch and over all processes; not finite where the step went wrong."""
+
+    pair_sign: float
+    """Mean sign of real logit - fake logit: 1 where the discriminator tells every pair apart, 0 where it guesses."""
+    gap: float
+    """Mean of real logit - fake logit."""
+    generator_norm: float
+    discriminator_norm: float
+    """Lengths of the two gradients."""
+    penalty: float = 0.0
+    """R1 + R2, unweighted."""
+
+
+@dataclass(frozen=True)
+class SetSigns:
+    """What a tick tells of the set of images of fixed latents against a set of real ones; see `compare_sets`."""
+
+    diversity: float
+    """Mean distance between two fakes, as a share of that between two real images."""
+    duplicates: float
+    """Share of fakes that nearly repeat another one."""
+    precision: float
+    """Share of fakes that lie among the real images."""
+    coverage: float
+    """Share of real images that have a fake near them."""
+    held_out_gap: float = 0.0
+    """How much of its lead the discriminator owes to knowing its training images by heart; see `held_out_gap`."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The state, what to do, and why, in words."""
+
+    state: State
+    action: Action
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.state.value}: {self.reason}" if self.reason else self.state.value
+
+
+def pair_sign(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Mean sign of real - fake over pairs (N,), in [-1, 1]."""
+    return (real_logits - fake_logits).sign().mean()
+
+
+@torch.no_grad()
+def compare_sets(real: Tensor, fake: Tensor) -> SetSigns:
+    """Diversity and coverage of fake features (M, F) measured by real ones (N, F); neither less than two.
+
+    Precision and coverage are those of Naeem et al. 2020 over the distance to the fifth neighbour; two fakes count as
+    duplicates within a quarter of the usual distance of a real image to its nearest neighbour.
+    """
+    assert min(len(real), len(fake)) > 1, f"expected at least two features on each side, got {len(real)}, {len(fake)}"
+    real, fake = real.float(), fake.float()
+    among_real, among_fake = _distances(real, real), _distances(fake, fake)
+    across = torch.cdist(real, fake)
+    neighbours = among_real.topk(min(5, len(real) - 1), dim=1, largest=False).values
+    near = across <= neighbours[:, -1:]
+    others_real, others_fake = (d[d.isfinite()].mean() for d in (among_real, among_fake))
+    repeats = among_fake.amin(1) < neighbours[:, 0].median() / 4
+    measured = torch.stack([
+        others_fake / others_real.clamp_min(1e-12), repeats.float().mean(), near.any(0).float().mean(),
+        near.any(1).float().mean(),
+    ])  # fmt: skip
+    return SetSigns(*measured.tolist())
+
+
+def held_out_gap(train_logits: Tensor, held_out_logits: Tensor, fake_logits: Tensor) -> float:
+    """Share of the discriminator's lead that it has on training images only (r_v of Karras et al. 2020, eq. 1).
+
+    0 where it judges new real images like those it trains on, 1 where it takes them for fakes. 0 as well while the
+    difference is within three standard errors, so that a handful of held-out images cannot cry wolf.
+    """
+    train, held_out, fake = (part.detach().double().flatten() for part in (train_logits, held_out_logits, fake_logits))
+    difference, lead = float(train.mean() - held_out.mean()), float(train.mean() - fake.mean())
+    spread = float(torch.cat([train - train.mean(), held_out - held_out.mean()]).std())
+    error = spread * math.sqrt(1 / len(train) + 1 / len(held_out))
+    return difference / lead if lead > 0 and difference > 3 * error else 0.0
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    return torch.cdist(a, b).fill_diagonal_(math.inf)
+
+
+@dataclass
+class Health:
+    """Names the state of a GAN from its signs; all its memory is in its fields, as plain values, so it resumes exactly.
+
+    A sign has to be bad for `patience` steps, or `patience_ticks` ticks, in a row before a state is named, and again as
+    long, and `cool_down` steps, before the next cure is tried. The first `settle` steps and `grace_images` images are
+    left alone, because every GAN starts with a discriminator that wins against fakes that are all alike.
+    """
+
+    cures: list[str] = field(default_factory=lambda: [action.value for action in Action])
+    """Values of the actions that this run can take."""
+    patience: int = 50
+    patience_ticks: int = 3
+    settle: int = 100
+    grace_images: int = 20_000
+    """Images until a generator whose images were never different is called collapsed."""
+    cool_down: int = 200
+    steps: int = 0
+    sign: float = 0.0
+    """Running mean of the pair sign over some 50 steps."""
+    gap: float = 0.0
+    """Running mean of the logits' gap."""
+    ratio: float = 0.0
+    """Running mean logarithm of generator norm / discriminator norm."""
+    norm: float = 0.0
+    usual_norm: float = 0.0
+    """Quick and slow running mean logarithm of the discriminator norm."""
+    wild: float = 0.0
+    """How many of the last `patience` steps, older ones counting less, had real images far behind fakes."""
+    not_finite: int = 0
+    """Steps in a row with a number that is not finite."""
+    best_diversity: float = 0.0
+    streaks: dict[str, int] = field(default_factory=dict)
+    """For each state how many observations in a row have spoken for it."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """The states that are named now, each with its reason."""
+    tries: dict[str, int] = field(default_factory=dict)
+    """For each state how many actions were asked for."""
+    next_try: int = 0
+    """Step before which no further cure is tried."""
+
+    def observe_step(self, signs: PairSigns) -> Diagnosis:
+        """The diagnosis after one step of both networks."""
+        self.steps += 1
+        if not all(math.isfinite(value) for value in asdict(signs).values()):
+            return self._skip()
+        self.not_finite = 0
+        self._average(signs)
+        self._note(State.DIVERGING, self._wildness())
+        settled = self.steps > self.settle
+        still = signs.discriminator_norm == 0
+        self._note(
+            State.DISCRIMINATOR_LOSING,
+            "it gets no gradient, so it cannot learn"
+            if still
+            else f"it takes fakes for more real than real images (mean sign of pairs {self.sign:.2f}), "
+            "as if it had stopped learning"
+            if self.sign < -LOSING_SIGN
+            else "",
+        )
+        self._note(
+            State.GENERATOR_VANISHING,
+            f"the generator's gradient is only {math.exp(self.ratio):.1g} times as long as the discriminator's"
+            if settled and self.ratio < math.log(VANISHING)
+            else "",
+        )
+        self._note(
+            State.DISCRIMINATOR_WINNING,
+            f"it tells {(1 + self.sign) / 2:.1%} of all pairs apart, and so surely (logits {self.gap:.1f} apart) that "
+            "the generator learns little from it"
+            if settled and self.sign > WINNING_SIGN and self.gap > WINNING_GAP
+            else "",
+        )
+        return self._diagnose()
+
+    def observe_tick(self, signs: SetSigns, images_seen: int) -> Diagnosis:
+        """The diagnosis after a look at the images of the fixed latents."""
+        self.best_diversity = max(self.best_diversity, signs.diversity)
+        young = images_seen < self.grace_images and self.best_diversity < GROWN
+        self._note(State.MODE_COLLAPSE, "" if young else _collapse(signs))
+        self._note(
+            State.OVERFITTING,
+            f"{signs.held_out_gap:.0%} of the discriminator's lead exists only on the images it trains on; "
+            "it knows them by heart"
+            if signs.held_out_gap > OVERFIT
+            else "",
+        )
+        return self._diagnose()
+
+    def rolled_back(self) -> "Health":
+        """The health to go on with after a roll-back: what was observed of the lost weights is forgotten, no try is."""
+        kept = ("cures", "patience", "patience_ticks", "settle", "grace_images", "cool_down", "best_diversity", "tries")
+        return Health(**{name: getattr(self, name) for name in kept}, next_try=self.cool_down)
+
+    def _skip(self) -> Diagnosis:
+        """A step with a number that is not finite: skipped, or cured when it is one of a row."""
+        self.not_finite += 1
+        reason = "a logit, gradient or penalty is not finite"
+        if self.not_finite < MOST_NOT_FINITE:
+            return Diagnosis(State.DIVERGING, Action.SKIP_STEP, reason)
+        self._note(State.DIVERGING, f"in {self.not_finite} steps in a row {reason}")
+        diagnosis = self._diagnose()
+        return replace(diagnosis, action=Action.SKIP_STEP) if diagnosis.action is Action.NONE else diagnosis
+
+    def _average(self, signs: PairSigns) -> None:
+        """Move the running means; while they are young they are plain means."""
+        slow, quick, usual = (max(1 / n, 1 / self.steps) for n in (self.patience, 10, 20 * self.patience))
+        norm = math.log(max(signs.discriminator_norm, 1e-12))
+        self.sign += slow * (signs.pair_sign - self.sign)
+        self.gap += slow * (signs.gap - self.gap)
+        self.ratio += slow * (math.log(max(signs.generator_norm, 1e-12)) - norm - self.ratio)
+        self.norm += quick * (norm - self.norm)
+        self.usual_norm += usual * (norm - self.usual_norm)
+        self.wild += (signs.gap < -WILD_GAP) - self.wild / self.patience
+
+    def _wildness(self) -> str:
+        if self.wild > MOST_WILD:
+            return (
+                f"in {self.wild:.0f} of the last {self.patience} steps fakes beat real images by logits of over "
+                f"{WILD_GAP:g}: the networks leap past each other"
+            )
+        if self.steps > self.settle and self.norm > self.usual_norm + math.log(SPIKE):
+            now, usual = math.exp(self.norm), math.exp(self.usual_norm)
+            return f"the discriminator's gradient is {now:.2g} long, {now / usual:.0f} times its usual {usual:.2g}"
+        return ""
+
+    def _patience(self, state: State) -> int:
+        """How many observations in a row name a state; the signs of diverging look back over many steps themselves."""
+        if state is State.DIVERGING:
+            return 1
+        return self.patience_ticks if state in (State.MODE_COLLAPSE, State.OVERFITTING) else self.patience
+
+    def _note(self, state: State, reason: str) -> None:
+        """Count one observation for (a reason) or against ('') a state."""
+        self.streaks[state.value] = self.streaks.get(state.value, 0) + 1 if reason else 0
+        if not reason:
+            self.reasons.pop(state.value, None)
+        elif self.streaks[state.value] >= self._patience(state):
+            self.reasons[state.value] = reason
+
+    def _diagnose(self) -> Diagnosis:
+        """The first state that is named, and the next thing to try against it, if it is time."""
+        state = next((state for state in State if state.value in self.reasons), State.HEALTHY)
+        if state is State.HEALTHY:
+            return Diagnosis(state, Action.NONE, "")
+        cures = [action for action in CURES[state] if action.value in self.cures]
+        due = self.streaks[state.value] >= self._patience(state) and self.steps >= self.next_try
+        if not due or not cures:
+            return Diagnosis(state, Action.NONE, self.reasons[state.value])
+        tried = self.tries.get(state.value, 0)
+        self.tries[state.value] = tried + 1
+        self.streaks[state.value] = 0
+        self.next_try = self.steps + self.cool_down
+        return Diagnosis(state, cures[min(tried, len(cures) - 1)], self.reasons[state.value])
+
+
+def _collapse(signs: SetSigns) -> str:
+    if signs.diversity < ALIKE:
+        return (
+            f"the fixed latents give images only {signs.diversity:.2f} times as different from each other as real ones"
+        )
+    if signs.duplicates > REPEATING:
+        return f"{signs.duplicates:.0%} of the images of the fixed latents nearly repeat another one"
+    if signs.precision > 0.5 and signs.coverage < COVERED:
+        return f"the fakes look real but lie near only {signs.coverage:.0%} of the real images"
+    return ""
