@@ -236,7 +236,7 @@ def _blurred(x: Tensor) -> Tensor:
     """The binomial filter 1 4 6 4 1 along both axes, edges mirrored."""
     taps = x.new_tensor([1, 4, 6, 4, 1]) / 16
     n, c, height, width = x.shape
-    lines = F.pad(x, (2, 2, 2, 2), mode="reflect").view(n * c, 1, height + 4, width + 4)
+    lines = F.pad(x, (2, 2, 2, 2), mode="reflect").reshape(n * c, 1, height + 4, width + 4)
     return F.conv2d(F.conv2d(lines, taps.view(1, 1, 1, 5)), taps.view(1, 1, 5, 1)).view(n, c, height, width)
 
 

@@ -1,0 +1,47 @@
+"""Fakes beside their nearest real images: the picture in which a copied training image is seen at once."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from imagesmith.data.files import Frame, ImageMeta, write_image
+from imagesmith.metrics.neighbours import nearest
+
+SHOWN = 16
+_NEIGHBOURS = 3
+_GAP = 2
+_LEAST_SIDE = 64
+
+
+def nearest_training_images(real: Tensor, fake: Tensor, names: list[str]) -> list[dict[str, Any]]:
+    """For each row of `fake` (N, F): the names of its three nearest reals, their indices and distances."""
+    distances, indices = nearest(fake, real, min(_NEIGHBOURS, len(real)))
+    return [
+        {"names": [names[k] for k in row], "indices": row, "distances": apart}
+        for row, apart in zip(indices.tolist(), distances.tolist(), strict=True)
+    ]
+
+
+def write_sheet(path: str | Path, fakes: Tensor, reals: Tensor, found: list[dict[str, Any]]) -> None:
+    """Write rows of: fake | its nearest reals, from uint8 (N, C, H, W); an existing file is replaced."""
+    rows = [torch.stack([fake, *(reals[k] for k in item["indices"])]) for fake, item in zip(fakes, found, strict=True)]
+    pixels = sheet(torch.stack(rows)).permute(1, 2, 0).contiguous()
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[pixels.shape[-1]]
+    write_image(Frame(pixels, "uint8", ImageMeta(format="png", mode=mode)), path, overwrite=True)
+
+
+def sheet(images: Tensor) -> Tensor:
+    """One picture (C, H', W') of (rows, columns, C, H, W) uint8; a wide white gap follows the first column.
+
+    Tiny images are enlarged by a whole factor, without smoothing.
+    """
+    factor = max(1, -(-_LEAST_SIDE // min(images.shape[-2:])))
+    large = images.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
+    padded = F.pad(large, (_GAP, _GAP, _GAP, _GAP), value=255)
+    first, others = padded[:, :1], padded[:, 1:]
+    first = F.pad(first, (0, 4 * _GAP), value=255)
+    columns = [first[:, 0], *others.unbind(dim=1)]
+    return torch.cat(torch.cat(columns, dim=-1).unbind(), dim=-2)
