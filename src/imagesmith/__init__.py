@@ -13,6 +13,7 @@ _PUBLIC = {
     "restore": "imagesmith.infer.restore",
     "train_restorer": "imagesmith.train.restore",
     "evaluate_restorer": "imagesmith.evaluate",
+    "evaluate_generator": "imagesmith.evaluate",
     "Report": "imagesmith.evaluate",
     "read_image": "imagesmith.data.files",
     "write_image": "imagesmith.data.files",

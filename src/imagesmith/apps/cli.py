@@ -311,6 +311,59 @@ def evaluate_restorer(
         measured.save(report)
 
 
+@evaluate_app.command("generator", no_args_is_help=True)
+def evaluate_generator(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Shipped name, run folder, weight file; or a folder of generated images."),
+    ],
+    *,
+    reference: Annotated[
+        str, typer.Option("--reference", metavar="DATA", help="Real images: folder, zip, tar, npz; a.tar.gz::test.")
+    ],
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", help="fid,kid,precision,recall,copies,swd; fd_cifarcnn and so on. [default: all]"),
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option("--features", metavar="FILE", help="2015 Inception weights (.pth), or a classifier.")
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", parser=parse_count, help="Images to make. [default: as many as real ones, up to 50k]"
+        ),
+    ] = None,
+    truncation: Annotated[float, typer.Option("--truncation", help="Scale of the latents, 0 to 1.")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="First of the seeds.")] = 0,
+    nearest: Annotated[
+        Path | None, typer.Option("--nearest", metavar="PNG", help="Picture of fakes beside their nearest real images.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole report here.")] = None,
+    device: DeviceOption = Device.AUTO,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Measure generated images against real ones, with the score of held-out real images beside each."""
+    from imagesmith.evaluate import evaluate_generator as evaluate
+
+    measured = evaluate(
+        model,
+        reference,
+        None if metrics is None else [name.strip() for name in metrics.split(",")],
+        features=features,
+        images=images,
+        truncation=truncation,
+        seed=seed,
+        nearest=nearest,
+        device=device,
+        report=(lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True)),
+    )
+    print(measured.table())
+    if report:
+        measured.save(report)
+
+
 @models_app.command("list")
 def models_list(*, as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
     """One line for every shipped model."""

@@ -33,6 +33,7 @@ MOST_IMAGES = 50_000
 _KID_PREFERRED = 5_000
 
 Say = Callable[[str], None]
+"""What is told of the work while it goes on."""
 
 
 def evaluate_generator(
@@ -46,7 +47,7 @@ def evaluate_generator(
     seed: int = 0,
     nearest: str | Path | None = None,
     device: str = "auto",
-    say: Say = lambda _: None,
+    report: Say = lambda _: None,
 ) -> Report:
     """Compare what a generator makes with the real images of `reference`, a source of `load_image_set`.
 
@@ -67,11 +68,11 @@ def evaluate_generator(
     count = min(images or min(len(real), MOST_IMAGES), fakes.available or MOST_IMAGES**2)
     if count < LEAST_IMAGES:
         raise NothingUsableError(f"expected at least {LEAST_IMAGES} images to measure in '{fakes.name}', got {count}")
-    say(f"{fakes.name}: {count} images against {len(real)} real ones")
+    report(f"{fakes.name}: {count} images against {len(real)} real ones")
     extractors = _extractors(wanted, given, for_sheet=nearest is not None, device=device)
     labels = fakes.labels(real, count)
-    kept, of_fakes = _gathered(fakes.batches(count, labels), count, extractors, "fake", say)
-    _, of_reals = _gathered(real.images.split(512), len(real), extractors, "real", say)
+    kept, of_fakes = _gathered(fakes.batches(count, labels), count, extractors, "fake", report)
+    _, of_reals = _gathered(real.images.split(512), len(real), extractors, "real", report)
     rows = [
         patch_row(real.images[:SWD_IMAGES], kept)
         if item.extractor is None
@@ -121,7 +122,7 @@ def _extractors(
 
 
 def _gathered(
-    batches: Iterable[Tensor], total: int, extractors: dict[str, Extractor], kind: str, say: Say
+    batches: Iterable[Tensor], total: int, extractors: dict[str, Extractor], kind: str, report: Say
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The first SWD_IMAGES images, and the features (N, F) of all of them by extractor, on the CPU."""
     kept: list[Tensor] = []
@@ -132,8 +133,9 @@ def _gathered(
             kept.append(batch[: SWD_IMAGES - done])
         for name, extractor in extractors.items():
             features[name].append(extractor(batch).cpu())
-        done += len(batch)
-        say(f"{kind} images: {done} of {total}")
+        before, done = done, done + len(batch)
+        if 10 * done // total > 10 * before // total:
+            report(f"{kind} images: {done} of {total}")
     return torch.cat(kept), {name: torch.cat(parts) for name, parts in features.items()}
 
 
