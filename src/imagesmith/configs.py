@@ -91,6 +91,8 @@ class RunConfig(Config):
     """Arithmetic of the networks; 'auto' takes bf16 where a probe says that it pays, weights stay float32."""
     checkpoint_minutes: float = Field(default=2.0, gt=0)
     """Minutes between checkpoints."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts into which each batch is divided to save memory; their gradients are added up."""
     validations: int = Field(default=20, ge=1)
     """How often the run is validated, spread evenly over its progress."""
 
@@ -117,6 +119,77 @@ class RestorerConfig(Config):
     start_from: str | None = None
     """A model name or file whose weights initialise those layers that have the same name and shape."""
     data: DataConfig
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig
+
+
+class ImageSetConfig(Config):
+    """The pictures that a generator or a classifier learns from."""
+
+    folder: str
+    """Folder of pictures or of class folders, zip, tar(.gz) or npz; `archive.zip::part` names a part of it."""
+    size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | Literal["auto"] = "auto"
+    """Height and width of the images to make; 'auto' chooses from the pictures."""
+    most_px: int = Field(default=64, ge=8)
+    """Longest side that 'auto' chooses."""
+    channels: Annotated[int, Field(ge=1, le=4)] | Literal["auto"] = "auto"
+    """1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha; 'auto' takes gray where all pictures are gray, else RGB."""
+    labels: str = "auto"
+    """'auto' takes labels.csv or class folders where there are any, 'none' ignores them; or a table `file,label`."""
+    flip: bool = True
+    """Show half of the pictures mirrored; not for text and digits."""
+    held_out: int = Field(default=1000, ge=0)
+    """Pictures kept apart to measure on (at most a tenth)."""
+    memory_gb: float = Field(default=4.0, gt=0)
+    """Memory for the decoded pictures; what needs more is kept in a file of the run folder."""
+
+
+class AugmentConfig(Config):
+    """What the discriminator sees instead of the images, see `train/augment.py`."""
+
+    strength: Annotated[float, Field(ge=0, le=0.8)] | Literal["adaptive"] = "adaptive"
+    """How often each transform acts; 'adaptive' raises it while the discriminator overfits."""
+    speed_images: int = Field(default=500_000, gt=0)
+    """Images in which an adaptive strength can go from 0 to 1."""
+
+
+class GanConfig(Config):
+    """A complete training run of a generator against a discriminator."""
+
+    preset: str
+    """Name of the preset this configuration came from."""
+    generator: Part
+    """The generator; size, channels and classes come from the pictures, widths from time and machine if not given."""
+    discriminator: Part
+    """The discriminator, likewise."""
+    objective: Literal["non_saturating", "least_squares", "hinge", "wasserstein", "relativistic"] = "relativistic"
+    """What the two networks minimise."""
+    penalties: dict[Literal["r1", "r2", "wasserstein"], Annotated[float, Field(ge=0)]] = {}
+    """Weight gamma of each gradient penalty."""
+    penalty_final: float = Field(default=1.0, gt=0, le=1)
+    """Share of those weights that is left at the end, reached along a half cosine."""
+    penalty_every: int = Field(default=1, ge=1)
+    """Compute the penalties in one of so many steps, weighted up accordingly (Karras et al. 2020, 'lazy')."""
+    augment: AugmentConfig = AugmentConfig()
+    guard: Literal["act", "watch"] = "act"
+    """Whether the guard may change learning rate, penalties and augmentation, or roll back; 'watch' only tells."""
+    data: ImageSetConfig
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig
+
+
+class ClassifierConfig(Config):
+    """A complete training run of a classifier."""
+
+    preset: str
+    """Name of the preset this configuration came from."""
+    net: Part
+    """The network; the data tell it classes, channels and size."""
+    data: ImageSetConfig
+    shift_px: int = Field(default=4, ge=0)
+    """Move each picture by up to so many pixels; what comes in at the edges is mirrored."""
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the target that is spread over all classes."""
     optim: OptimConfig = OptimConfig()
     run: RunConfig
 

@@ -2,7 +2,15 @@
 
 from collections.abc import Callable
 
-from imagesmith.configs import DataConfig, OptimConfig, Part, RestorerConfig, RunConfig
+from imagesmith.configs import (
+    ClassifierConfig,
+    DataConfig,
+    ImageSetConfig,
+    OptimConfig,
+    Part,
+    RestorerConfig,
+    RunConfig,
+)
 from imagesmith.errors import ConfigError, not_one_of
 
 
@@ -48,8 +56,44 @@ RESTORER_PRESETS: dict[str, Callable[..., RestorerConfig]] = {
 }
 
 
+def cifarcnn(data: str, out: str, minutes: float = 30) -> ClassifierConfig:
+    """A classifier of small colour pictures with 612k parameters and 192 features."""
+    return ClassifierConfig(
+        preset="cifarcnn",
+        net=Part(name="cnn", options={"width": 32, "features": 192}),
+        data=ImageSetConfig(folder=data, size=(32, 32), channels=3, held_out=5000),
+        optim=OptimConfig(plateau=0.2),
+        run=RunConfig(out=out, minutes=minutes, batch=128),
+    )
+
+
+def mnistcnn(data: str, out: str, minutes: float = 8) -> ClassifierConfig:
+    """A classifier of handwritten digits with 172k parameters and 128 features; any size from 28 pixels on."""
+    return ClassifierConfig(
+        preset="mnistcnn",
+        net=Part(name="cnn", options={"width": 16, "features": 128}),
+        data=ImageSetConfig(folder=data, size=(28, 28), channels=1, flip=False, held_out=5000),
+        shift_px=2,
+        optim=OptimConfig(plateau=0.2),
+        run=RunConfig(out=out, minutes=minutes, batch=128),
+    )
+
+
+CLASSIFIER_PRESETS: dict[str, Callable[..., ClassifierConfig]] = {
+    "cifarcnn": cifarcnn,
+    "mnistcnn": mnistcnn,
+}
+
+
 def restorer_preset(name: str) -> Callable[..., RestorerConfig]:
     """The preset function called `name`; ConfigError names the nearest match."""
     if name not in RESTORER_PRESETS:
         raise ConfigError(not_one_of("a preset", name, RESTORER_PRESETS))
     return RESTORER_PRESETS[name]
+
+
+def classifier_preset(name: str) -> Callable[..., ClassifierConfig]:
+    """The preset function called `name`; ConfigError names the nearest match."""
+    if name not in CLASSIFIER_PRESETS:
+        raise ConfigError(not_one_of("a preset", name, CLASSIFIER_PRESETS))
+    return CLASSIFIER_PRESETS[name]

@@ -15,7 +15,7 @@ from imagesmith.atomic import write_whole
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured: one row for each image or metric, the scores in short, and where they come from."""
+    """What was measured: one row for each image, metric or class, the scores in short, and where they come from."""
 
     rows: list[dict[str, Any]]
     """{"name": "baby", "psnr_y": 33.9, ...}; an infinite value (equal images) is float("inf")."""
@@ -24,7 +24,7 @@ class Report:
     provenance: dict[str, Any]
     caption: str = ""
     """The protocol in a few lines, printed below the table."""
-    rows_are: Literal["image", "metric"] = "image"
+    rows_are: Literal["image", "metric", "class"] = "image"
 
     def save(self, path: str | Path) -> None:
         """Write strict JSON, whole or not at all; an infinite value becomes the string "inf"."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from imagesmith.losses import LOSSES
 from imagesmith.losses.adversarial import Objective, wasserstein_penalty, zero_centred_penalty
@@ -28,6 +29,16 @@ def restore_step(nets: Nets, batch: tuple[Tensor, ...], losses: dict[str, float]
     total = sum(weight * terms[name] for name, weight in losses.items())
     assert isinstance(total, Tensor), "a step needs at least one loss"
     yield "restorer", total, {f"loss/{name}": term.detach() for name, term in terms.items()}
+
+
+def classify_step(nets: Nets, batch: tuple[Tensor, ...], label_smoothing: float) -> Iterator[Turn]:
+    """One turn of the network 'classifier' on (uint8 images (N, C, H, W), int64 labels (N,)), by cross entropy."""
+    pixels, label = batch
+    classifier = nets["classifier"]
+    logits = classifier(pixels.to(next(classifier.parameters()).dtype) / 255)
+    loss = F.cross_entropy(logits, label, label_smoothing=label_smoothing)
+    right = (logits.detach().argmax(dim=1) == label).float().mean()
+    yield "classifier", loss, {"loss/cross_entropy": loss.detach(), "accuracy/training": right}
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
     pixels, label, latent, draws, shares = batch
     generator, discriminator = nets["generator"], nets["discriminator"]
     label = label if has_classes(generator) else None
-    real = pixels.to(latent.dtype) / 127.5 - 1
+    real = as_reals(pixels, latent.dtype)
 
     def judge(images: Tensor, which: int = 1) -> Tensor:
         seen = terms.augment(images, draws[:, which]) if terms.augment else images
@@ -100,6 +111,16 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
 def has_classes(net: Any) -> bool:
     """Whether a generator or discriminator takes labels."""
     return net.classes > 0
+
+
+def latent_size(net: Any) -> int:
+    """How many numbers a generator makes one image from."""
+    return net.latent_size
+
+
+def as_reals(pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    """uint8 pixels as a discriminator sees them: in [-1, 1]."""
+    return pixels.to(dtype) / 127.5 - 1
 
 
 @contextmanager

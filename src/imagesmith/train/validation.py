@@ -88,9 +88,7 @@ class Validation:
         path.parent.mkdir(exist_ok=True)
         write_image(Frame(sheet.permute(1, 2, 0), "uint8", ImageMeta("png", "RGB")), path, overwrite=True)
         self.log.picture("samples", sheet, images_seen)
-        name = "validation/psnr_y"
-        points = [(row["images_seen"], row[name]) for row in read_history(self.folder) if row.get(name) is not None]
-        write_whole(self.folder / "curve.svg", curve([*points, (images_seen, psnr_y)], "validation psnr_y in dB"))
+        draw_curve(self.folder, "validation/psnr_y", (images_seen, psnr_y), "validation psnr_y in dB")
 
 
 def sheet_row(degraded: Tensor, restored: Tensor, target: Tensor) -> Tensor:
@@ -98,6 +96,12 @@ def sheet_row(degraded: Tensor, restored: Tensor, target: Tensor) -> Tensor:
     enlarged = F.interpolate(degraded, size=target.shape[-2:], mode="nearest")
     crops = [middle(image[0], SHEET_PX) for image in (enlarged, restored, target)]
     return from_float(torch.cat(crops, dim=2), "uint8")
+
+
+def draw_curve(folder: Path, name: str, newest: tuple[int, float], title: str) -> None:
+    """Write `curve.svg` into a run folder: what its history has as `name`, then the newest (images seen, value)."""
+    points = [(row["images_seen"], row[name]) for row in read_history(folder) if row.get(name) is not None]
+    write_whole(folder / "curve.svg", curve([*points, newest], title))
 
 
 def curve(points: list[tuple[int, float]], title: str) -> str:
