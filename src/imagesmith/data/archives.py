@@ -5,14 +5,17 @@ so it stays open, and a compressed tar is never rewound for the next member.
 """
 
 import contextlib
+import itertools
 import os
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from imagesmith.data.formats import SUFFIXES
 from imagesmith.data.sources import (
@@ -25,18 +28,22 @@ from imagesmith.data.sources import (
     read_zip_member,
     unpacking,
 )
-from imagesmith.errors import NothingUsableError, UsageError
+from imagesmith.errors import ImageError, NothingUsableError, UsageError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
 _ODD = re.compile(r"(^|/)(\.|__MACOSX)|^/|^[^/]*:")  # names that a closer look may refuse
 _HARMLESS_BYTES = 1 << 30
+_PIECE = 512  # pictures read before they are looked at together
 _MOST_RATIO = 200  # pictures are compressed already; deflate's own limit, which only bombs reach, is 1032
+
+
+Finding = TypeVar("Finding")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture of a collection: its `name` below it with forward slashes, and what `read_image` takes; `read` raises ImageError."""
+    """One picture of a collection: its `name` below it; `read` gives what `read_image` takes, or raises ImageError."""
 
     name: str
     read: Callable[[], Path | bytes]
@@ -86,6 +93,37 @@ def open_collection(path: Path) -> Iterator[Collection]:
                 f"expected pictures, found none in {path} ({collection.others} other files){first}"
             )
         yield collection
+
+
+def look_at(
+    entries: Iterable[Entry], look: Callable[[str, Path | bytes], Finding]
+) -> Iterator[tuple[str, Finding | ImageError]]:
+    """(name, what `look(name, content)` makes of it) of each entry in turn, or an ImageError of one line with the name.
+
+    One thread reads, as archives must be; `look` runs in many, and may raise ImageError.
+    """
+
+    def attempt(pair: tuple[Entry, Path | bytes | ImageError]) -> tuple[str, Finding | ImageError]:
+        entry, content = pair
+        try:
+            if isinstance(content, ImageError):
+                raise content
+            return entry.name, look(entry.name, content)
+        except ImageError as error:
+            said = str(error).removeprefix(f"{content}: ").removeprefix(f"{entry.name}: ").replace("\n", "; ")
+            return entry.name, ImageError(f"{entry.name}: {said}")
+
+    remaining = iter(entries)
+    with ThreadPoolExecutor() as pool:
+        while piece := list(itertools.islice(remaining, _PIECE)):
+            yield from pool.map(attempt, [(entry, _content(entry)) for entry in piece])
+
+
+def _content(entry: Entry) -> Path | bytes | ImageError:
+    try:
+        return entry.read()
+    except ImageError as error:
+        return error
 
 
 def _list_folder(path: Path, collection: Collection) -> None:
@@ -146,7 +184,7 @@ class _Bounds:
             raise NothingUsableError(f"{self.where}: expected at most {MOST_MEMBERS:,} members, got more; divide it")
         if unpacked_bytes > self.most_bytes:
             raise NothingUsableError(
-                f"{self.where}: its {self.packed_bytes / 1e6:.1f} MB unpack to more than {unpacked_bytes / 1e9:.1f} GB, "
+                f"{self.where}: its {self.packed_bytes / 1e6:.1f} MB unpack to {unpacked_bytes / 1e9:.1f} GB and more, "
                 "as no pictures do\nunpack it yourself if you trust it, and name the folder"
             )
 

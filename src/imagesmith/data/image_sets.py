@@ -1,11 +1,9 @@
 """A whole data set as one tensor: folders, archives and arrays of pictures, decoded once, with their labels."""
 
 import contextlib
-import itertools
 import math
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,15 +12,21 @@ import torch
 from torch import Tensor
 
 from imagesmith.atomic import replacing
-from imagesmith.data.archives import Entry, open_collection
+from imagesmith.data.archives import Entry, look_at, open_collection
 from imagesmith.data.arrays import load_arrays
-from imagesmith.data.files import read_header
-from imagesmith.data.labels import TABLE, Labels, class_order, labels_from_folders, labels_from_table, part_of
+from imagesmith.data.files import Header, read_header
+from imagesmith.data.labels import (
+    TABLE,
+    Labels,
+    check_classes,
+    class_order,
+    labels_from_folders,
+    labels_from_table,
+    part_of,
+)
 from imagesmith.data.pixels import read_pixels
 from imagesmith.data.shapes import as_channels, choose_size, fit
-from imagesmith.errors import ImageError, NothingUsableError, OutputError, UsageError
-
-_PIECE = 512  # pictures read before they are decoded together
+from imagesmith.errors import NothingUsableError, OutputError, UsageError
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,20 @@ def load_image_set(
     `memory_bytes` is written to the file `pack_to` and mapped from there. UsageError, NothingUsableError.
     """
     assert channels in (None, 1, 2, 3, 4), f"channels must be 1 to 4, got {channels}"
-    path, part = split_source(source)
-    if path.suffix.lower() == ".csv":
-        path, labels = path.parent, path if labels == "auto" else labels
+    path, part, table = locate(source)
+    if table is not None and labels == "auto":
+        labels = table
     if path.suffix.lower() == ".npz":
         if part is not None:
             raise UsageError(f"expected no part of an npz, got '{source}'")
         return _from_arrays(
-            path, size=size, channels=channels, labels=labels, most_px=most_px, memory_bytes=memory_bytes
+            path,
+            size=size,
+            channels=channels,
+            labels=labels,
+            most_px=most_px,
+            memory_bytes=memory_bytes,
+            pack_to=pack_to,
         )
     with open_collection(path) as collection:
         places = part_of([entry.name for entry in collection.entries], part, str(path))
@@ -79,7 +89,7 @@ def load_image_set(
         entries = [entry for entry in collection.entries if entry.name in known]
         notes = [found.reason]
         if size is None:
-            chosen = choose_size(read_sizes(entries, str(source)), most_px=most_px)
+            chosen = choose_size(_sizes(entries, str(source)), most_px=most_px)
             size = chosen.height, chosen.width
             notes.append(chosen.reason)
         with _rows(len(entries), channels or 3, size, memory_bytes, pack_to) as images:
@@ -94,13 +104,18 @@ def load_image_set(
     return ImageSet(images, indices, class_names, names, [*collection.refused, *found.problems, *skipped], tuple(notes))
 
 
-def split_source(source: str | Path) -> tuple[Path, str | None]:
-    """`archive.zip::train` to the path and the part; a path that exists is never divided."""
-    path = Path(source)
-    if path.exists() or "::" not in str(source):
-        return path, None
-    whole, _, part = str(source).rpartition("::")
-    return Path(whole), part
+def locate(source: str | Path) -> tuple[Path, str | None, Path | None]:
+    """Path, part and table of labels that a source names: `archive.zip::train`, or a CSV file beside the pictures.
+
+    A path that exists is never divided.
+    """
+    path, part = Path(source), None
+    if "::" in str(source) and not path.exists():
+        whole, _, part = str(source).rpartition("::")
+        path = Path(whole)
+    if path.suffix.lower() == ".csv":
+        return path.parent, part, path
+    return path, part, None
 
 
 def find_labels(path: Path, places: dict[str, str], labels: Literal["auto", "none"] | Path) -> Labels:
@@ -114,15 +129,12 @@ def find_labels(path: Path, places: dict[str, str], labels: Literal["auto", "non
     return labels_from_folders(places)
 
 
-def read_sizes(entries: list[Entry], where: str) -> list[tuple[int, int]]:
+def _sizes(entries: list[Entry], where: str) -> list[tuple[int, int]]:
     """(height, width) as the header of each readable picture tells, before orientation."""
-    sizes = []
-    for entry in entries:
-        with contextlib.suppress(ImageError):
-            header = read_header(entry.read())
-            sizes.append((header.height, header.width))
+    headers = [header for _, header in look_at(entries, lambda _, content: read_header(content))]
+    sizes = [(header.height, header.width) for header in headers if isinstance(header, Header)]
     if not sizes:
-        raise NothingUsableError(f"expected pictures in {where}, none of the {len(entries)} files is one")
+        raise NothingUsableError(f"expected pictures in {where}, none can be used; first problem: {headers[0]}")
     return sizes
 
 
@@ -155,35 +167,17 @@ def _decode(entries: list[Entry], images: Tensor) -> tuple[list[str], list[str]]
     """Fill `images` in the order of the names, without gaps; the names of its rows, and why others are missing."""
     names = sorted(entry.name for entry in entries)
     row_of = {name: row for row, name in enumerate(names)}
-    failures: dict[int, str] = {}
     pixels, channels, size = images.numpy(), images.shape[1], (images.shape[2], images.shape[3])
 
-    def decode(row: int, content: Path | bytes) -> None:
-        try:
-            pixels[row] = fit(as_channels(read_pixels(content), channels), size).transpose(2, 0, 1)
-        except ImageError as error:
-            failures[row] = _sentence(names[row], error, content)
+    def decode(name: str, content: Path | bytes) -> None:
+        pixels[row_of[name]] = fit(as_channels(read_pixels(content), channels), size).transpose(2, 0, 1)
 
-    with ThreadPoolExecutor() as pool:
-        remaining = iter(entries)
-        while piece := list(itertools.islice(remaining, _PIECE)):
-            readable: list[tuple[int, Path | bytes]] = []
-            for entry in piece:  # archives are read in turn, by one thread
-                try:
-                    readable.append((row_of[entry.name], entry.read()))
-                except ImageError as error:
-                    failures[row_of[entry.name]] = _sentence(entry.name, error)
-            list(pool.map(lambda pair: decode(*pair), readable))
-    kept = [row for row in range(len(names)) if row not in failures]
+    failures = {name: str(found) for name, found in look_at(entries, decode) if found is not None}
+    kept = [row for row, name in enumerate(names) if name not in failures]
     for to, row in enumerate(kept):
         if to != row:
             pixels[to] = pixels[row]
-    return [names[row] for row in kept], [failures[row] for row in sorted(failures)]
-
-
-def _sentence(name: str, error: ImageError, content: Path | bytes | None = None) -> str:
-    """What is wrong with one picture, on one line that names it once."""
-    return f"{name}: {str(error).removeprefix(f'{content}: ').removeprefix(f'{name}: ')}".replace("\n", "; ")
+    return [names[row] for row in kept], [failures[name] for name in sorted(failures)]
 
 
 def _from_arrays(
@@ -194,6 +188,7 @@ def _from_arrays(
     labels: Literal["auto", "none"] | Path,
     most_px: int,
     memory_bytes: float,
+    pack_to: Path | None,
 ) -> ImageSet:
     if isinstance(labels, Path):
         raise UsageError(f"expected the labels of {path} inside it, as the array 'labels', got {labels}")
@@ -204,13 +199,13 @@ def _from_arrays(
         size = chosen.height, chosen.width
         notes.append(chosen.reason)
     count, stored = len(arrays), arrays.shape[3]
-    with _rows(count, channels or min(3, stored | 1), size, memory_bytes, None) as images:
+    with _rows(count, channels or min(3, stored | 1), size, memory_bytes, pack_to) as images:
         for row, pixels in enumerate(arrays):
             images.numpy()[row] = fit(as_channels(pixels, images.shape[1]), size).transpose(2, 0, 1)
     images = _without_unused_colour(images, channels, notes)
-    use_labels = numbers is not None and labels == "auto"
-    classes = [str(number) for number in numbers] if numbers is not None and use_labels else None
+    classes = None if numbers is None or labels == "none" else [str(number) for number in numbers.tolist()]
     indices, class_names = _numbered(classes)
+    check_classes(len(class_names), count, path)
     notes.insert(0, f"labels from the array 'labels': {len(class_names)} classes" if classes else "no labels")
     return ImageSet(images, indices, class_names, [str(row) for row in range(count)], [], tuple(notes))
 

@@ -1,7 +1,7 @@
 """Labels of pictures: from the folders they lie in, or from a CSV table with the columns `file` and `label`."""
 
 import csv
-import os
+import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,32 +28,37 @@ class Labels:
 def part_of(names: Sequence[str], part: str | None, where: str) -> dict[str, str]:
     """{name: its place below the chosen part} of all pictures that belong to it; None is the whole collection.
 
-    Folders that hold everything are passed through. A collection whose top folders are all called train, test and the
-    like must have one of them named: UsageError lists them, as it does for a part that is not there.
+    Folders that hold everything are passed through. A collection that `parts_of` divides must have one part named:
+    UsageError lists them, as it does for a part that is not there.
     """
-    inner = _without_wrapping({name: name for name in names})
-    folders = Counter(first_folder(place) for place in inner.values())
+    inner = without_wrapping({name: name for name in names})
     if part is None:
-        if len(folders) > 1 and PARTS.issuperset(map(str.lower, folders)):
-            counts = ", ".join(f"{folder} ({count:,} pictures)" for folder, count in sorted(folders.items()))
+        if parts := parts_of(inner):
+            counts = ", ".join(f"{folder} ({count:,} pictures)" for folder, count in sorted(parts.items()))
             raise UsageError(
-                f"expected one part of {where} to be named, it holds {counts}\nwrite {where}::{max(folders)}"
+                f"expected one part of {where} to be named, it holds {counts}\nwrite {where}::{max(parts)}"
             )
         return inner
     wanted = part.strip("/") + "/"
     for places in (inner.items(), ((name, name) for name in names)):
         below = {name: place[len(wanted) :] for name, place in places if place.startswith(wanted)}
         if below:
-            return _without_wrapping(below)
-    listing = ", ".join(sorted(filter(None, folders))[:12]) or "no folders"
-    raise UsageError(f"expected a folder '{part}' with pictures in {where}, which holds {listing}")
+            return without_wrapping(below)
+    listing = ", ".join(sorted({folder for place in inner.values() if (folder := first_folder(place))})[:12])
+    raise UsageError(f"expected a folder '{part}' with pictures in {where}, which holds {listing or 'no folders'}")
 
 
-def _without_wrapping(places: dict[str, str]) -> dict[str, str]:
+def parts_of(places: Mapping[str, str]) -> dict[str, int]:
+    """{part: number of pictures} where every top folder is called train, test and the like, else {}."""
+    folders = Counter(first_folder(place) for place in places.values())
+    return dict(folders) if len(folders) > 1 and PARTS.issuperset(map(str.lower, folders)) else {}
+
+
+def without_wrapping(places: Mapping[str, str]) -> dict[str, str]:
     """The same places without the folders that all of them share."""
-    shared = os.path.commonprefix(list(places.values())).rpartition("/")[0]
-    start = len(shared) + 1 if shared else 0
-    return {name: place[start:] for name, place in places.items()}
+    ends = min(places.values()), max(places.values())  # what these two share, all between them share
+    shared = posixpath.commonpath([posixpath.dirname(place) for place in ends])
+    return {name: place[len(shared) :].removeprefix("/") for name, place in places.items()}
 
 
 def first_folder(place: str) -> str:
@@ -91,15 +96,19 @@ def labels_from_table(path: Path, places: Mapping[str, str]) -> Labels:
             f"expected file names as {next(iter(names), '')} in {path}, got {example}\n"
             "write them relative to the folder or archive of the pictures"
         )
-    count = len(set(classes.values()))
-    if 2 * count > len(classes):
-        raise UsageError(
-            f"expected at least two pictures a class, got {count:,} classes for {len(classes):,} pictures in {path}\n"
-            "give the column 'label' the names of classes, or train without labels"
-        )
+    check_classes(count := len(set(classes.values())), len(classes), path)
     problems = [f"{file}: has a row in {path.name} and no picture" for file in rows if file not in names]
     problems += [f"{name}: has no label in {path.name}" for name in places if name not in classes]
     return Labels(classes, f"labels from {path.name}: {count} classes", problems)
+
+
+def check_classes(classes: int, pictures: int, path: Path) -> None:
+    """UsageError where labels that the user gave are too many to be classes."""
+    if 2 * classes > pictures:
+        raise UsageError(
+            f"expected at least two pictures a class, got {classes:,} classes for {pictures:,} pictures in {path}\n"
+            "give them the names of classes, or train without labels"
+        )
 
 
 def _read_table(path: Path) -> dict[str, str]:
