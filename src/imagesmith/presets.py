@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 from imagesmith.configs import (
+    AugmentConfig,
     ClassifierConfig,
     DataConfig,
+    GanConfig,
     ImageSetConfig,
     OptimConfig,
     Part,
@@ -83,6 +85,54 @@ CLASSIFIER_PRESETS: dict[str, Callable[..., ClassifierConfig]] = {
     "cifarcnn": cifarcnn,
     "mnistcnn": mnistcnn,
 }
+
+
+def rpgan(data: str, out: str, minutes: float = 60) -> GanConfig:
+    """The modern recipe: residual networks, relativistic pairs, R1 and R2, class labels; sized by time and machine."""
+    return GanConfig(
+        preset="rpgan",
+        generator=Part(name="rpgan-generator"),
+        discriminator=Part(name="rpgan-discriminator"),
+        objective="relativistic",
+        penalties={"r1": 1.0, "r2": 1.0},
+        penalty_final=0.1,
+        penalty_every=4,
+        data=ImageSetConfig(folder=data),
+        optim=OptimConfig(name="adam", learning_rate=1e-3, betas=(0.0, 0.99), final=0.02, ema_half_life_images=10_000),
+        run=RunConfig(out=out, minutes=minutes),
+    )
+
+
+def dcgan(data: str, out: str, minutes: float = 60) -> GanConfig:
+    """The classic of Radford et al. 2016 as PyTorch's example trains it: unconditional, batch 64, a constant rate."""
+    return GanConfig(
+        preset="dcgan",
+        generator=Part(name="dcgan-generator"),
+        discriminator=Part(name="dcgan-discriminator"),
+        objective="non_saturating",
+        augment=AugmentConfig(strength=0.0),
+        guard="watch",
+        data=ImageSetConfig(folder=data, labels="none", flip=False),
+        optim=OptimConfig(
+            name="adam", learning_rate=2e-4, betas=(0.5, 0.999), warm_up=0.0, plateau=1.0, ema_half_life_images=10_000
+        ),
+        run=RunConfig(out=out, minutes=minutes, batch=64),
+    )
+
+
+def auto_gan(data: str, out: str, minutes: float = 60) -> GanConfig:
+    """For people who do not want to choose: rpgan, with every choice made from pictures, machine and time."""
+    return rpgan(data, out, minutes).model_copy(update={"preset": "auto"})
+
+
+GAN_PRESETS: dict[str, Callable[..., GanConfig]] = {"auto": auto_gan, "rpgan": rpgan, "dcgan": dcgan}
+
+
+def gan_preset(name: str) -> Callable[..., GanConfig]:
+    """The preset function called `name`; ConfigError names the nearest match."""
+    if name not in GAN_PRESETS:
+        raise ConfigError(not_one_of("a preset", name, GAN_PRESETS))
+    return GAN_PRESETS[name]
 
 
 def restorer_preset(name: str) -> Callable[..., RestorerConfig]:

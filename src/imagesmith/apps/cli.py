@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -94,6 +95,18 @@ ModelArgument = Annotated[
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute.")]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Arithmetic of the network; auto measures.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
+RunOption = Annotated[
+    str, typer.Option("-o", "--out", help="Run folder; the same command again resumes it.", show_default=False)
+]
+PresetOption = Annotated[str | None, typer.Option(help="Named configuration to start from.")]
+ConfigOption = Annotated[Path | None, typer.Option(help="JSON configuration to start from, such as another run's.")]
+MinutesOption = Annotated[float | None, typer.Option(help="Length in minutes.")]
+ImagesOption = Annotated[
+    int | None, typer.Option(metavar="N", parser=parse_count, help="Length in images seen: 500k, 2Mi.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be repeated.")
+]
 QuietFlag = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -246,34 +259,103 @@ def restore(
 def train_restorer(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Folder of clean photographs.", show_default=False)],
     *,
-    out: Annotated[
-        str, typer.Option("-o", "--out", help="Run folder; the same command again resumes it.", show_default=False)
-    ],
-    preset: Annotated[str | None, typer.Option(help="Named configuration to start from, such as sr-x4.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="JSON configuration to start from, such as another run's.")
-    ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Length in minutes.")] = None,
-    images: Annotated[
-        int | None, typer.Option(metavar="N", parser=parse_count, help="Length in images seen: 500k, 2Mi.")
-    ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be repeated.")
-    ] = None,
+    out: RunOption,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    minutes: MinutesOption = None,
+    images: ImagesOption = None,
+    changes: SetOption = None,
     quiet: QuietFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """Train a restorer on a folder of photographs."""
-    from imagesmith.configs import RestorerConfig, load_config, override
+    from imagesmith.configs import RestorerConfig
     from imagesmith.presets import RESTORER_PRESETS, restorer_preset
     from imagesmith.train.restore import train_restorer as train
 
-    if (preset is None) == (config is None):
-        raise UsageError(f"expected either --preset or --config; presets are {', '.join(RESTORER_PRESETS)}")
-    if minutes is not None and images is not None:
-        raise UsageError("expected one of --minutes and --images, got both")
-    start = load_config(config, RestorerConfig) if config else restorer_preset(preset or "")(data=data, out=out)
     given = {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
+    _train(train, RestorerConfig, (RESTORER_PRESETS, restorer_preset), preset, config, given, changes, quiet)
+
+
+@train_app.command("gan", no_args_is_help=True)
+def train_gan(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Pictures: a folder, class folders, zip, tar, npz; `archive.zip::part` for a part of it.",
+            show_default=False,
+        ),
+    ],
+    *,
+    out: RunOption,
+    preset: PresetOption = "auto",
+    config: ConfigOption = None,
+    minutes: MinutesOption = None,
+    images: ImagesOption = None,
+    changes: SetOption = None,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Train a GAN on pictures: what is not given is chosen from data, machine and time, and told with its reason."""
+    from imagesmith.configs import GanConfig
+    from imagesmith.presets import GAN_PRESETS, gan_preset
+    from imagesmith.train.gan import train_gan as train
+
+    given = {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
+    preset = None if config else preset
+    _train(train, GanConfig, (GAN_PRESETS, gan_preset), preset, config, given, changes, quiet)
+
+
+@train_app.command("classifier", no_args_is_help=True)
+def train_classifier(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Labelled pictures: class folders, zip, tar, npz; `archive.zip::part` for a part of it.",
+            show_default=False,
+        ),
+    ],
+    *,
+    out: RunOption,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    minutes: MinutesOption = None,
+    images: ImagesOption = None,
+    changes: SetOption = None,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Train a classifier on labelled pictures, such as measures generators by its features."""
+    from imagesmith.configs import ClassifierConfig
+    from imagesmith.presets import CLASSIFIER_PRESETS, classifier_preset
+    from imagesmith.train.classifier import train_classifier as train
+
+    given = {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
+    _train(train, ClassifierConfig, (CLASSIFIER_PRESETS, classifier_preset), preset, config, given, changes, quiet)
+
+
+def _train(
+    train: Callable[..., Any],
+    kind: type[Any],
+    presets: tuple[Mapping[str, Any], Callable[[str], Callable[..., Any]]],
+    preset: str | None,
+    config: Path | None,
+    given: dict[str, Any],
+    changes: list[str] | None,
+    quiet: bool,
+) -> None:
+    """Train what a preset or a configuration of this kind describes, with the values given on the command line."""
+    from imagesmith.configs import load_config, override
+
+    known, preset_called = presets
+    if (preset is None) == (config is None):
+        raise UsageError(f"expected either --preset or --config; presets are {', '.join(known)}")
+    if given["run.minutes"] is not None and given["run.images"] is not None:
+        raise UsageError("expected one of --minutes and --images, got both")
+    data, out = given["data.folder"], given["run.out"]
+    start = load_config(config, kind) if config else preset_called(preset or "")(data=data, out=out)
     assignments = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     try:
         train(override(start, [*assignments, *(changes or [])]), quiet=quiet)
@@ -331,7 +413,7 @@ def evaluate_generator(
     images: Annotated[
         int | None,
         typer.Option(
-            metavar="N", parser=parse_count, help="Images to make. [default: as many as real ones, up to 50k]"
+            metavar="N", parser=parse_count, help="Images to make. [default: as many as real ones, to 50k]"
         ),
     ] = None,
     truncation: Annotated[float, typer.Option("--truncation", help="Scale of the latents, 0 to 1.")] = 1.0,
@@ -359,6 +441,26 @@ def evaluate_generator(
         device=device,
         report=(lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True)),
     )
+    print(measured.table())
+    if report:
+        measured.save(report)
+
+
+@evaluate_app.command("classifier", no_args_is_help=True)
+def evaluate_classifier(
+    model: ModelArgument,
+    *,
+    reference: Annotated[
+        str, typer.Option("--reference", metavar="DATA", help="Labelled pictures that it was not trained on.")
+    ],
+    report: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole report here.")] = None,
+    device: DeviceOption = Device.AUTO,
+    debug: DebugFlag = False,
+) -> None:
+    """Measure a classifier by the share of labelled pictures that it names right."""
+    from imagesmith.evaluate.classifier import evaluate_classifier as evaluate
+
+    measured = evaluate(model, reference, device=device)
     print(measured.table())
     if report:
         measured.save(report)

@@ -48,9 +48,17 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], Any]:
     return tensors, values
 
 
-def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[dict[str, Tensor], Any] | None:
-    """The newest whole checkpoint of a folder, or None; damaged ones are reported to `warn` and passed over."""
-    for path in sorted(folder.glob("*.safetensors"), reverse=True):
+def load_newest(
+    folder: Path, warn: Callable[[str], None], most_images: int | None = None
+) -> tuple[dict[str, Tensor], Any] | None:
+    """The newest whole checkpoint of a folder, or None; damaged ones are reported to `warn` and passed over.
+
+    With `most_images` the newest of those up to there, or the oldest one that is left.
+    """
+    paths = sorted(folder.glob("*.safetensors"), reverse=True)
+    if most_images is not None:
+        paths = [path for path in paths if int(path.stem) <= most_images] or paths[::-1]
+    for path in paths:
         try:
             return load_checkpoint(path)
         except IntegrityError as error:

@@ -74,6 +74,11 @@ class RunLog:
                     self._board.add_scalar(name, value, images_seen)
         return row
 
+    def note(self, text: str, images_seen: int) -> None:
+        """A remark on the course of the run for TensorBoard; `say` it as well."""
+        with _writing(self.folder):
+            self._board.add_text("notes", text, images_seen)
+
     def picture(self, name: str, image: Tensor, images_seen: int) -> None:
         """A sample sheet (3, H, W) uint8 for TensorBoard."""
         with _writing(self.folder):

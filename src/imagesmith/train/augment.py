@@ -78,9 +78,11 @@ class Augment:
         rows = [mirror * cos, -sin * (height / width), mirror * sin * (width / height), cos]
         linear = torch.stack(rows, dim=1).view(-1, 2, 2)
         shift = (self.shift * size * amounts[:, SHIFT]).round() * 2 / size
-        grid = F.affine_grid(torch.cat([linear, shift[:, :, None]], dim=2), list(images.shape), align_corners=False)
+        matrix = torch.cat([linear, shift[:, :, None]], dim=2)
+        grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
         sampled = F.grid_sample(images.to(grid.dtype), grid, padding_mode=self.padding, align_corners=False)
-        return sampled.to(images.dtype)
+        moved = (matrix != torch.eye(2, 3, dtype=matrix.dtype, device=matrix.device)).flatten(1).any(1)
+        return torch.where(moved.view(-1, 1, 1, 1), sampled.to(images.dtype), images)
 
     def _paint(self, images: Tensor, amounts: Tensor) -> Tensor:
         """Saturation, contrast and brightness of the colours."""

@@ -58,6 +58,7 @@ MOST_NOT_FINITE = 10
 ALIKE = 0.3
 GROWN = 0.5
 REPEATING = 0.5
+PRECISE = 0.5
 COVERED = 0.2
 OVERFIT = 0.5
 """Where signs turn bad, from runs of small GANs that went well and ill; ours."""
@@ -228,8 +229,10 @@ class Health:
     def observe_tick(self, signs: SetSigns, images_seen: int) -> Diagnosis:
         """The diagnosis after a look at the images of the fixed latents."""
         self.best_diversity = max(self.best_diversity, signs.diversity)
-        young = images_seen < self.grace_images and self.best_diversity < GROWN
-        self._note(State.MODE_COLLAPSE, "" if young else _collapse(signs))
+        young = images_seen < self.grace_images
+        seed = young and self.best_diversity < GROWN
+        reason = "" if seed else _sameness(signs)
+        self._note(State.MODE_COLLAPSE, reason if reason or young else _narrowness(signs))
         self._note(
             State.OVERFITTING,
             f"{signs.held_out_gap:.0%} of the discriminator's lead exists only on the images it trains on; "
@@ -306,13 +309,19 @@ class Health:
         return Diagnosis(state, cures[min(tried, len(cures) - 1)], self.reasons[state.value])
 
 
-def _collapse(signs: SetSigns) -> str:
+def _sameness(signs: SetSigns) -> str:
+    """Why the fakes are too much like each other, or ''."""
     if signs.diversity < ALIKE:
         return (
             f"the fixed latents give images only {signs.diversity:.2f} times as different from each other as real ones"
         )
     if signs.duplicates > REPEATING:
         return f"{signs.duplicates:.0%} of the images of the fixed latents nearly repeat another one"
-    if signs.precision > 0.5 and signs.coverage < COVERED:
-        return f"the fakes look real but lie near only {signs.coverage:.0%} of the real images"
+    return ""
+
+
+def _narrowness(signs: SetSigns) -> str:
+    """Why the fakes show too few kinds of real image, or ''."""
+    if signs.precision > PRECISE and signs.coverage < COVERED:
+        return f"{signs.precision:.0%} of the fakes look real, but near only {signs.coverage:.0%} of the real images"
     return ""

@@ -96,7 +96,9 @@ def fit(
                 if log:
                     clock.say(log, log.tick(state.images_seen, rate=rate_at(before, optim), speed=clock.speed))
             if _passed(before, state.progress, run.validations):
-                scores = world.lead(lambda: flow.validate(state))
+                scores, state.rate_factor, state.extras = world.lead(
+                    lambda: (flow.validate(state), state.rate_factor, state.extras)
+                )
                 if log:
                     log.tick(state.images_seen, **scores)
             if checkpoint or stopping:
@@ -168,16 +170,19 @@ def _add_gradients(nets: Nets, steps: Sequence[Iterator[Turn]]) -> Turn | None:
 
 
 def _roll_back(state: TrainState, checkpoints: Path, reason: str, world: World, log: RunLog | None) -> None:
-    """Go back to the newest checkpoint with half the learning rate; TrainingError after too many times."""
+    """Go back to the newest checkpoint, or the newest known healthy, with half the learning rate.
+
+    What the kind of training remembers stays, so that it knows what it has tried. TrainingError after too many times.
+    """
     if state.roll_backs >= MOST_ROLL_BACKS:
         best = f"; the best model was at {state.best['images_seen']:,.0f} images" if state.best else ""
         raise TrainingError(f"stopped after {state.roll_backs} roll-backs: {reason}{best}; try a lower learning rate")
-    roll_backs, rate_factor = state.roll_backs + 1, state.rate_factor / 2
-    newest = world.lead(lambda: load_newest(checkpoints, log.say if log else print))
+    roll_backs, rate_factor, extras = state.roll_backs + 1, state.rate_factor / 2, state.extras
+    newest = world.lead(lambda: load_newest(checkpoints, log.say if log else print, extras.get("healthy_at")))
     if newest is None:
         raise TrainingError(f"no checkpoint to go back to in {checkpoints}: {reason}")
     state.load(*newest)
-    state.roll_backs, state.rate_factor = roll_backs, rate_factor
+    state.roll_backs, state.rate_factor, state.extras = roll_backs, rate_factor, extras
     if log:
         log.rewind(state.images_seen)
         log.say(f"back at {state.images_seen:,} images with the learning rate at {rate_factor:g} of the plan")

@@ -53,7 +53,7 @@ class TrainState:
     choices: dict[str, Any] = field(default_factory=dict)
     """What was decided for this machine at the start (batch, arithmetic), so that a resumed run is the same run."""
     extras: dict[str, Any] = field(default_factory=dict)
-    """What a kind of training remembers besides, as plain values."""
+    """What a kind of training remembers besides, as plain values; 'healthy_at' is where a roll-back goes at most."""
 
     @property
     def progress(self) -> float:

@@ -1,0 +1,90 @@
+"""Training a GAN: from a configuration and a folder of pictures to a run folder that holds a generator.
+
+Besides what `train/run.py` tells, the run folder holds `reals.png`, `samples/` (the same latents at every validation)
+and `curves.png`.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+
+from imagesmith.configs import GanConfig
+from imagesmith.losses.adversarial import OBJECTIVES
+from imagesmith.train.augment import Augment
+from imagesmith.train.gan_choices import NetPair, decide
+from imagesmith.train.gan_pictures import gan_batches, load_pictures
+from imagesmith.train.gan_validation import GanValidation, describe_best
+from imagesmith.train.gan_watch import GanWatch
+from imagesmith.train.loop import Batch, Flow, fit
+from imagesmith.train.run import Run, open_run
+from imagesmith.train.state import TrainState
+from imagesmith.train.steps import GanTerms, Nets, Turn, gan_step, latent_size
+
+
+def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
+    """Train, or go on with, the run that `config` describes; under torchrun all processes train one pair of networks.
+
+    NothingUsableError without pictures, ConfigError for contradictions or a run folder of another configuration,
+    TrainingError where the guard gave up; the best generator so far is then kept.
+    """
+    with open_run(config, quiet=quiet) as session:
+        pictures = load_pictures(config, session)
+        choices, arithmetic = session.choices(lambda: decide(config, pictures, session))
+        torch.manual_seed(config.run.seed)
+        nets = {name: arithmetic.prepare(net) for name, net in NetPair(**choices["nets"]).build().items()}
+        state = session.state(nets, choices, averaged=["generator"])
+        watch = GanWatch(config, pictures, state, arithmetic, session)
+        flow = Flow(
+            batches=lambda start: gan_batches(
+                pictures,
+                config,
+                start=start,
+                batch=choices["batch"],
+                latent_size=latent_size(nets["generator"]),
+                rank=session.world.rank,
+                world=session.world.size,
+            ),
+            step=partial(_step, config, state),
+            validate=GanValidation(config, pictures, arithmetic, session, watch),
+            watch=watch.step,
+        )
+        fit(
+            state,
+            flow,
+            optim=config.optim,
+            run=config.run,
+            arithmetic=arithmetic,
+            world=session.world,
+            log=session.log,
+        )
+        run = Run(session.folder, state.images_seen, state.best)
+        session.say(f"done: {describe_best(state)}; generator in {run.model}")
+        return run
+
+
+def _step(config: GanConfig, state: TrainState, nets: Nets, batch: Batch) -> Iterator[Turn]:
+    """`gan_step` with the weights of this moment of the run."""
+    return gan_step(nets, batch, terms_at(config, state))
+
+
+def terms_at(config: GanConfig, state: TrainState) -> GanTerms:
+    """What a step weighs now: the penalties fall with progress and rise by the guard, as augmentation does."""
+    fall = (1 + math.cos(math.pi * state.progress)) / 2
+    factor = config.penalty_final + (1 - config.penalty_final) * fall
+    number = state.images_seen // state.choices["batch"]
+    due = number % config.penalty_every == 0
+    weights = {
+        name: gamma * factor * state.extras["gamma_factor"] * config.penalty_every * due
+        for name, gamma in config.penalties.items()
+    }
+    strength = state.extras["strength"]["strength"]
+    # mirrored pictures are part of the data where that is allowed, and nowhere else
+    augment = Augment(flip=config.data.flip)
+    return GanTerms(
+        objective=OBJECTIVES[config.objective],
+        augment=(lambda images, draws: augment.apply(images, strength, draws)) if strength > 0 else None,
+        fresh_fakes=state.choices["accumulate"] > 1,
+        **weights,
+    )

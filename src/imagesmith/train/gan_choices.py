@@ -1,0 +1,158 @@
+"""What a GAN's run decides from the pictures, the machine and the time: each decision with its reason in words."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from imagesmith.configs import GanConfig
+from imagesmith.errors import ConfigError, not_one_of
+from imagesmith.losses.adversarial import OBJECTIVES
+from imagesmith.nets import DISCRIMINATORS, GENERATORS, NetSpec, build_net
+from imagesmith.train.augment import DRAWS
+from imagesmith.train.gan_pictures import Pictures
+from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, step_seconds
+from imagesmith.train.run import Session
+from imagesmith.train.steps import GanTerms, Nets, gan_step
+
+BATCHES = (32, 64)
+WIDTHS = (128, 96, 64, 48, 32)
+"""Feature maps at the largest resolution, widest first."""
+WORTH_IMAGES = 400_000
+"""Images that a run should at least see: a wider network that sees fewer is behind a narrower one."""
+PROBE_BATCH = 16
+
+
+@dataclass(frozen=True)
+class NetPair:
+    """Generator and discriminator by name and constructor options, as the run's choices carry them."""
+
+    generator: dict[str, Any]
+    discriminator: dict[str, Any]
+
+    def build(self) -> Nets:
+        """Both, freshly initialised from torch's global random numbers."""
+        return {name: build_net(NetSpec(**spec)) for name, spec in asdict(self).items()}
+
+
+def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str, Any]:
+    """The choices of a new run: networks, arithmetic and batch; each is said with its reason."""
+    wanted = _pair(config, pictures)
+    arithmetic, reason = choose_arithmetic(
+        lambda candidate: _seconds(config, _with_widths(wanted, pictures, WIDTHS[2]), candidate, PROBE_BATCH),
+        session.device,
+        config.run.dtype,
+    )
+    session.say(f"{arithmetic}: {reason}")
+    pair, reason = _choose_widths(
+        config, wanted, pictures, lambda candidate: _seconds(config, candidate, arithmetic, PROBE_BATCH)
+    )
+    session.say(reason)
+    batch, reason = choose_batch(
+        lambda size: _seconds(config, pair, arithmetic, size), config.run.batch, session.world.size, BATCHES
+    )
+    if batch > len(pictures.training):
+        raise ConfigError(f"expected a batch of at most {len(pictures.training)}, got {batch}; lower run.batch")
+    session.say(f"batch {batch}: {reason}")
+    return {
+        "arithmetic": vars(arithmetic),
+        "batch": batch,
+        "accumulate": config.run.accumulate,
+        "nets": asdict(pair),
+    }
+
+
+def _pair(config: GanConfig, pictures: Pictures) -> NetPair:
+    """The configured networks with what the pictures say: size, channels, classes."""
+    own = {
+        "size": list(pictures.size),
+        "channels": pictures.channels,
+        "classes": pictures.classes,
+    }
+    for role, part, table in (
+        ("a generator", config.generator, GENERATORS),
+        ("a discriminator", config.discriminator, DISCRIMINATORS),
+    ):
+        if part.name not in table:
+            raise ConfigError(not_one_of(role, part.name, table))
+        for key in own:
+            if key in part.options:
+                raise ConfigError(f"expected no option '{key}' of {role}: it comes from the pictures; set data.{key}")
+    return NetPair(*(asdict(NetSpec(p.name, own | p.options)) for p in (config.generator, config.discriminator)))
+
+
+def _choose_widths(
+    config: GanConfig, wanted: NetPair, pictures: Pictures, measure: Callable[[NetPair], float]
+) -> tuple[NetPair, str]:
+    """The widest networks that still see `WORTH_IMAGES` in the time given; those asked for, where they are."""
+    if not _is_free(wanted.generator) and not _is_free(wanted.discriminator):
+        return wanted, "networks as asked"
+    if config.run.minutes is None:
+        return _with_widths(wanted, pictures, 64), "width 64 where the length is given in images"
+    seen: list[str] = []
+    for width in WIDTHS:
+        pair = _with_widths(wanted, pictures, width)
+        images = int(config.run.minutes * 60 * PROBE_BATCH / measure(pair))
+        seen.append(f"{width}: {images:,}")
+        if images >= WORTH_IMAGES:
+            break
+    return pair, f"width {width}: the widest that sees {WORTH_IMAGES:,} images in the time ({', '.join(seen)})"
+
+
+def _is_free(spec: dict[str, Any]) -> bool:
+    return spec["name"].startswith("rpgan") and "widths" not in spec["options"]
+
+
+def _with_widths(pair: NetPair, pictures: Pictures, width: int) -> NetPair:
+    """Both networks with `width` feature maps at the largest resolution, doubling downwards to four times as many."""
+    specs = []
+    for spec in asdict(pair).values():
+        options = spec["options"]
+        if _is_free(spec):
+            stages = stages_of(pictures.size, options.get("patch", 2))
+            options = options | {"widths": [width * min(4, 2 ** (stages - 1 - k)) for k in range(stages)]}
+        specs.append({"name": spec["name"], "options": options})
+    return NetPair(*specs)
+
+
+def stages_of(size: tuple[int, int], patch: int) -> int:
+    """Stages of a residual network: as many as leave sides of 3 pixels and more; ConfigError for odd sizes."""
+    stages = 1
+    while all(side % (patch << stages) == 0 and side // (patch << stages) >= 3 for side in size):
+        stages += 1
+    if any(side % patch or side // (patch << (stages - 1)) > 8 for side in size):
+        raise ConfigError(
+            f"expected a height and width of 3 to 8 times the same power of two, got {size[0]}x{size[1]}; set data.size"
+        )
+    return stages
+
+
+def _seconds(config: GanConfig, pair: NetPair, arithmetic: Arithmetic, batch: int) -> float:
+    """Seconds of a training step; of the kind with penalties as often as they come."""
+    with torch.random.fork_rng(devices=[]):
+        nets = pair.build()
+    penalties = config.penalties
+    plain = GanTerms(OBJECTIVES[config.objective])
+    full = GanTerms(
+        OBJECTIVES[config.objective],
+        r1=penalties.get("r1", 0.0),
+        r2=penalties.get("r2", 0.0),
+        wasserstein=penalties.get("wasserstein", 0.0),
+    )
+    rng = torch.Generator().manual_seed(0)
+    generator: Any = nets["generator"]
+    height, width = generator.size
+    parts = (
+        torch.randint(0, 256, (batch, generator.channels, height, width), generator=rng, dtype=torch.uint8),
+        torch.randint(0, max(1, generator.classes), (batch,), generator=rng),
+        torch.randn(batch, generator.latent_size, generator=rng),
+        torch.rand(batch, 2, *DRAWS, generator=rng),
+        torch.rand(batch, generator=rng),
+    )
+
+    def seconds(terms: GanTerms) -> float:
+        return step_seconds(nets, arithmetic, lambda nets, batch: gan_step(nets, batch, terms), *parts)
+
+    share = 1 / config.penalty_every if penalties else 0.0
+    return share * seconds(full) + (1 - share) * seconds(plain) if share < 1 else seconds(full)

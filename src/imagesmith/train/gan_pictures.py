@@ -1,0 +1,111 @@
+"""The pictures of a GAN's run: those it trains on, those kept apart, and the random numbers that go with each."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from imagesmith.configs import GanConfig
+from imagesmith.data.batches import GanBatches, split
+from imagesmith.data.image_sets import ImageSet, load_image_set
+from imagesmith.errors import NothingUsableError
+from imagesmith.tensors import generator_for
+from imagesmith.train.augment import DRAWS
+from imagesmith.train.run import Session
+
+MOST_LISTED = 20
+"""Skipped pictures that are named one by one."""
+FEW = 1000
+"""Below so many pictures a word of warning is due."""
+_CHANCE = 2  # keeps latents and augmentations apart from the order of the pictures
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A decoded set, divided once and for all."""
+
+    whole: ImageSet
+    training: Tensor
+    """Positions (int64) in `whole` of the pictures to train on."""
+    held_out: Tensor
+    """Positions of those kept apart; may be empty."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.whole.images.shape[2:]
+        return height, width
+
+    @property
+    def channels(self) -> int:
+        """1 to 4."""
+        return self.whole.images.shape[1]
+
+    @property
+    def classes(self) -> int:
+        """0 where there are no labels."""
+        return len(self.whole.class_names)
+
+    def some(self, positions: Tensor, count: int, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """`count` pictures uint8 and their labels (0 without classes): by chance, or evenly spread without `rng`."""
+        if rng is None:
+            rows = positions[torch.arange(min(count, len(positions))) * len(positions) // min(count, len(positions))]
+        else:
+            rows = positions[torch.randint(len(positions), (count,), generator=rng)]
+        labels = self.whole.labels
+        return self.whole.images[rows], torch.zeros(len(rows), dtype=torch.int64) if labels is None else labels[rows]
+
+
+def load_pictures(config: GanConfig, session: Session) -> Pictures:
+    """Read what the configuration names, saying what was decided and what was skipped."""
+    data = config.data
+    whole = load_image_set(
+        data.folder,
+        size=None if data.size == "auto" else data.size,
+        channels=None if data.channels == "auto" else data.channels,
+        labels=Path(data.labels) if data.labels not in ("auto", "none") else data.labels,
+        most_px=data.most_px,
+        memory_bytes=data.memory_gb * 1e9,
+        pack_to=session.folder / f"pictures-{session.world.rank}.bin",
+    )
+    for note in whole.notes:
+        session.say(note)
+    for skipped in whole.skipped[:MOST_LISTED]:
+        session.say(f"skipped {skipped}")
+    if len(whole.skipped) > MOST_LISTED:
+        session.say(f"skipped {len(whole.skipped) - MOST_LISTED} more")
+    if len(whole) < 2:
+        raise NothingUsableError(
+            f"expected at least 2 pictures in {data.folder}, got {len(whole)}; add some, better hundreds"
+        )
+    if len(whole) < FEW:
+        session.say(
+            f"{len(whole)} pictures are few: a GAN will learn to repeat them; some {FEW} and more let it make new ones"
+        )
+    training, held_out = split(len(whole), data.held_out)
+    session.say(f"{len(training):,} pictures to train on, {len(held_out):,} kept apart to measure on")
+    return Pictures(whole, training, held_out)
+
+
+def gan_batches(
+    pictures: Pictures, config: GanConfig, *, start: int, batch: int, latent_size: int, rank: int, world: int
+) -> Iterator[tuple[Tensor, ...]]:
+    """(reals, labels, latents, draws, shares) for `gan_step`: image k's depend on the seed and k's batch alone."""
+    chosen = GanBatches(
+        pictures.whole,
+        batch=batch,
+        seed=config.run.seed,
+        start=start,
+        flip=config.data.flip,
+        indices=pictures.training,
+        rank=rank,
+        world=world,
+    )
+    for k, (real, label) in enumerate(chosen):
+        rng = generator_for(config.run.seed, start + k * batch, _CHANCE)
+        latents = torch.randn(batch, latent_size, generator=rng)
+        draws = torch.rand(batch, 2, *DRAWS, generator=rng)
+        shares = torch.rand(batch, generator=rng)
+        yield real, label, latents[rank::world], draws[rank::world], shares[rank::world]

@@ -1,0 +1,141 @@
+"""The guard of a GAN's run: it measures, asks `train/health.py` what that means, acts, and writes down why."""
+
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from imagesmith.configs import GanConfig
+from imagesmith.errors import TrainingError
+from imagesmith.runtime.guard import Verdict
+from imagesmith.tensors import generator_for
+from imagesmith.train.augment import AdaptiveStrength
+from imagesmith.train.gan_pictures import Pictures
+from imagesmith.train.health import Action, Diagnosis, Health, PairSigns, SetSigns, held_out_gap
+from imagesmith.train.machine import Arithmetic
+from imagesmith.train.run import Session
+from imagesmith.train.state import TrainState
+from imagesmith.train.steps import as_reals, has_classes, latent_size
+
+LOOK_EVERY = 16
+"""Steps between two looks at how the discriminator judges images that it never trains on."""
+LOOK_IMAGES = 64
+_LOOK = 7  # keeps the random numbers of the looks apart from those of the training
+
+
+class GanWatch:
+    """Called after every step and at every validation; all its memory is in `state.extras`."""
+
+    def __init__(
+        self, config: GanConfig, pictures: Pictures, state: TrainState, arithmetic: Arithmetic, session: Session
+    ) -> None:
+        self.config, self.pictures, self.arithmetic, self.session = config, pictures, arithmetic, session
+        adaptive = config.augment.strength == "adaptive"
+        if not state.extras:
+            strength = 0.0 if adaptive else float(config.augment.strength)
+            state.extras = {
+                "health": asdict(Health(cures=self._cures(adaptive))),
+                "strength": asdict(AdaptiveStrength(target=0.5, speed_images=config.augment.speed_images))
+                | {"strength": strength},
+                "gamma_factor": 1.0,
+                "healthy_at": 0,
+                "roll_back": "",
+            }
+        self.adaptive = adaptive
+
+    def _cures(self, adaptive: bool) -> list[str]:
+        cures = set(Action)
+        if not self.config.penalties:
+            cures.discard(Action.RAISE_GAMMA)
+        if not adaptive:
+            cures.discard(Action.RAISE_AUGMENTATION)
+        return sorted(action.value for action in cures)
+
+    def step(self, state: TrainState, values: dict[str, float]) -> tuple[Verdict, str]:
+        """What an accepted step's scalars mean; TrainingError where nothing helps."""
+        signs = PairSigns(
+            pair_sign=values["logits/sign"],
+            gap=values["logits/real"] - values["logits/fake"],
+            generator_norm=values["norm/generator"],
+            discriminator_norm=values["norm/discriminator"],
+            penalty=values.get("penalty/r1", 0.0) + values.get("penalty/r2", 0.0),
+        )
+        health = Health(**state.extras["health"])
+        diagnosis = health.observe_step(signs)
+        state.extras["health"] = asdict(health)
+        if self.adaptive and health.steps % LOOK_EVERY == 0 and len(self.pictures.held_out):
+            self._adapt(state)
+        self._act(state, diagnosis)
+        if reason := state.extras["roll_back"]:
+            state.extras |= {"roll_back": "", "health": asdict(health.rolled_back())}
+            return Verdict.ROLL_BACK, reason
+        return Verdict.ACCEPT, ""
+
+    def tick(self, state: TrainState, signs: SetSigns) -> Diagnosis:
+        """What a look at the images of the fixed latents means."""
+        health = Health(**state.extras["health"])
+        diagnosis = health.observe_tick(signs, state.images_seen)
+        state.extras["health"] = asdict(health)
+        self._act(state, diagnosis)
+        if not health.streaks or not any(health.streaks.values()):
+            state.extras["healthy_at"] = state.images_seen
+        return diagnosis
+
+    def _act(self, state: TrainState, diagnosis: Diagnosis) -> None:
+        """Do what the diagnosis asks for, and say so."""
+        if diagnosis.action in (Action.NONE, Action.SKIP_STEP):  # the loop's own guard skips
+            return
+        done = self._do(state, diagnosis) if self.config.guard == "act" else "nothing done, as guard is 'watch'"
+        self.session.say(f"guard at {state.images_seen:,} images: {diagnosis}; {done}")
+        if self.session.log:
+            self.session.log.note(f"{diagnosis}; {done}", state.images_seen)
+
+    def _do(self, state: TrainState, diagnosis: Diagnosis) -> str:
+        extras = state.extras
+        match diagnosis.action:
+            case Action.LOWER_RATE:
+                state.rate_factor /= 2
+                return f"learning rate lowered to {state.rate_factor:g} of the plan"
+            case Action.RAISE_GAMMA:
+                extras["gamma_factor"] *= 2
+                return f"gamma raised to {extras['gamma_factor']:g} times the plan"
+            case Action.RAISE_AUGMENTATION:
+                strength = extras["strength"]
+                strength["strength"] = min(strength["limit"], strength["strength"] + 0.2)
+                return f"augmentation raised to {strength['strength']:.2f}"
+            case Action.ROLL_BACK:
+                extras["roll_back"] = str(diagnosis)
+                return "rolling back to the last healthy checkpoint"
+            case _:
+                best = f"best was at {state.best['images_seen']:,.0f} images" if state.best else "no model was kept"
+                raise TrainingError(f"stopped at {state.images_seen:,} images: {diagnosis}; {best}")
+
+    def _adapt(self, state: TrainState) -> None:
+        """Move the strength of augmentation by how much better the discriminator knows its training images."""
+        strength = AdaptiveStrength(**state.extras["strength"])
+        warning = strength.observe(self.held_out_gap(state), LOOK_EVERY * state.choices["batch"])
+        state.extras["strength"] = asdict(strength)
+        if warning:
+            self.session.say(f"guard at {state.images_seen:,} images: {warning}")
+
+    @torch.no_grad()
+    def held_out_gap(self, state: TrainState) -> float:
+        """Share of the discriminator's lead that it has on training images only; 0 where none are kept apart."""
+        if not len(self.pictures.held_out):
+            return 0.0
+        rng = generator_for(self.config.run.seed, state.images_seen, _LOOK)
+        generator, discriminator = state.averages["generator"], state.nets["discriminator"]
+        known, labels = self.pictures.some(self.pictures.training, LOOK_IMAGES, rng)
+        unknown, other_labels = self.pictures.some(self.pictures.held_out, LOOK_IMAGES, rng)
+        latent = torch.randn(LOOK_IMAGES, latent_size(generator), generator=rng)
+
+        def placed(*parts: Tensor) -> tuple[Tensor, Tensor | None]:
+            x, label = (self.arithmetic.place(part) for part in parts)
+            return x, label if has_classes(generator) else None
+
+        with self.arithmetic.autocast():
+            fake = generator(*placed(latent, labels))
+            known_logits = discriminator(*placed(as_reals(known, latent.dtype), labels))
+            unknown_logits = discriminator(*placed(as_reals(unknown, latent.dtype), other_labels))
+            fake_logits = discriminator(*placed(fake, labels))
+        return held_out_gap(known_logits, unknown_logits, fake_logits)
