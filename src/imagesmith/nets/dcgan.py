@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
 from imagesmith.errors import ConfigError
@@ -65,11 +64,12 @@ class DcganGenerator(nn.Module):
         x = latent if label is None else torch.cat([latent, self.embedding(label)], dim=1)
         first, *others = self.main
         # a transposed convolution of one pixel is a matrix product; its result comes out in channels_last
-        kernel = _weight(first).permute(0, 2, 3, 1)
+        assert isinstance(first.weight, Tensor)
+        kernel = first.weight.permute(0, 2, 3, 1)
         y = (x.to(kernel.dtype) @ kernel.flatten(1)).unflatten(1, kernel.shape[1:]).permute(0, 3, 1, 2)
         for layer in others:
             y = layer(y)
-        return y.float()
+        return _at_least_float32(y)
 
 
 class DcganDiscriminator(nn.Module):
@@ -103,26 +103,25 @@ class DcganDiscriminator(nn.Module):
             self.embedding = nn.Embedding(classes, maps[-1] * math.prod(self.base))
         self.apply(_initialise)
         if spectral_norm:
-            for layer in self.modules():
+            for layer in list(self.modules()):
                 if isinstance(layer, nn.Conv2d | nn.Embedding):
                     with_spectral_norm(layer)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         assert (label is not None) == (self.classes > 0), "a label belongs to a net with classes, and to no other"
-        features = self.features(image)
         last: Any = self.main[-1]
-        logits = F.linear(features, last.weight.flatten(1), last.bias).squeeze(1).float()
-        if label is not None:
-            logits = logits + (self.embedding(label) * features).sum(dim=1).float()
-        return logits
+        weights = last.weight.flatten(1) if label is None else last.weight.flatten(1) + self.embedding(label)
+        # a sum of products, since a matrix product under autocast would round the logits to bf16
+        logits = (self.features(image) * weights).sum(dim=1)
+        return logits if last.bias is None else logits + last.bias
 
     def features(self, image: Tensor) -> Tensor:
         """What the last layer weighs: (N, F), F = feature maps x base height x base width."""
         assert image.shape[1:] == (self.channels, *self.size), f"expected images {self.size}, got {tuple(image.shape)}"
-        y = image.to(_weight(self.main[0]).dtype, memory_format=torch.channels_last)
+        y = image.to(next(self.parameters()).dtype, memory_format=torch.channels_last)
         for layer in list(self.main)[:-1]:
             y = layer(y)
-        return y.flatten(1)
+        return _at_least_float32(y.flatten(1))
 
 
 def _pair(size: Size) -> tuple[int, int]:
@@ -141,7 +140,7 @@ def _base(size: tuple[int, int], base: Size | None) -> tuple[tuple[int, int], in
             return (height, width), doublings
     else:
         height, width = _pair(base)
-        doublings = (size[0] // height).bit_length() - 1 if height > 0 else 0
+        doublings = (size[0] // height).bit_length() - 1 if min(height, width) > 0 else 0
         if doublings > 0 and (height << doublings, width << doublings) == size:
             return (height, width), doublings
     smallest = f"the base {height}x{width}" if base is not None else "a base from 4 to 32"
@@ -160,10 +159,8 @@ def _normed(maps: int) -> tuple[nn.Module, nn.Module]:
     return nn.BatchNorm2d(maps), nn.ReLU(inplace=True)
 
 
-def _weight(layer: nn.Module) -> Tensor:
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return weight
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _initialise(layer: nn.Module) -> None:

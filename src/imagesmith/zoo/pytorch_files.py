@@ -1,0 +1,53 @@
+"""Weights in PyTorch's own files (.pth, .pt), read without running any code that such a file may hold."""
+
+import pickle
+import re
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from imagesmith.errors import ModelError
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors by name of a file written by `torch.save(net.state_dict(), path)`, on the CPU.
+
+    The prefix that DataParallel puts before every name is taken away. ModelError for files that hold anything but
+    tensors, are damaged or cannot be opened.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # a TorchScript archive warns before it is refused
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelError(f"cannot read the weights '{path}': {error.strerror or error}") from None
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise ModelError(_refusal(path, str(error))) from None
+    if not isinstance(tensors, dict) or not tensors:
+        raise ModelError(f"{_EXPECTED}, got a {type(tensors).__name__} in '{path}'\n{_DO}")
+    for name, value in tensors.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ModelError(f"{_EXPECTED}, got {type(value).__name__} under {name!r} in '{path}'\n{_DO}")
+    return {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
+_EXPECTED = "expected a PyTorch state dict, the tensors of one network by name"
+_DO = "save it with torch.save(net.state_dict(), path)"
+
+
+def _refusal(path: Path, reason: str) -> str:
+    """What is wrong with a file that `torch.load` refuses."""
+    if code := re.search(r"GLOBAL ([\w.]+)", reason):
+        found = f"'{path}' calls {code[1]} when it is loaded, which is refused because it may be any code"
+        return f"{_EXPECTED}; {found}\n{_DO}"
+    found = f"'{path}' is another kind of file, or damaged or cut short"
+    return f"{_EXPECTED}; {found}\nfetch or copy the file again, or {_DO}"
