@@ -1,0 +1,237 @@
+"""A GAN's run: exact when interrupted or divided, honest in its run folder, watched by the guard."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from imagesmith import presets
+from imagesmith.configs import GanConfig, override
+from imagesmith.data.files import read_image
+from imagesmith.errors import ConfigError, NothingUsableError
+from imagesmith.runtime.checkpoint import load_checkpoint
+from imagesmith.train import gan, gan_validation
+from imagesmith.train.gan import terms_at, train_gan
+from imagesmith.train.state import Plan, new_state
+from imagesmith.zoo import load_model
+
+SMALL = [
+    "generator.options.widths=[16,16]",
+    "discriminator.options.widths=[16,16]",
+    "data.held_out=8",
+    "augment.strength=0.3",
+    "run.batch=8",
+    "run.images=96",
+    "run.validations=2",
+    "run.dtype=fp32",
+]
+
+
+def discs(count: int, classes: int = 2, side: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Discs of random place, size and shade on a dark ground, one colour channel per class."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:side, :side]
+    images, labels = np.zeros((count, side, side, 3), np.uint8), np.arange(count) % classes
+    for image, label in zip(images, labels, strict=True):
+        y, x = rng.uniform(side / 4, 3 * side / 4, 2)
+        inside = np.hypot(rows - y, columns - x) < rng.uniform(2, side / 4)
+        image[inside, label] = rng.integers(120, 255)
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "discs.npz"
+    images, labels = discs(120)
+    np.savez(path, images=images, labels=labels)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _few_fakes(monkeypatch):
+    """Scoring 2,000 fakes would take most of the time of every test."""
+    monkeypatch.setattr(gan_validation, "FAKES", 64)
+
+
+def small(pictures: Path, out: Path, *changes: str) -> GanConfig:
+    return override(presets.rpgan(data=str(pictures), out=str(out)), [*SMALL, *changes])
+
+
+def final_tensors(run: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(sorted((run / "checkpoints").glob("*.safetensors"))[-1])[0]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    first, second = final_tensors(a), final_tensors(b)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert load_file(a / "model.safetensors").keys() == load_file(b / "model.safetensors").keys()
+
+
+def test_run_folder_holds_everything(pictures, tmp_path):
+    run = train_gan(small(pictures, tmp_path / "run"), quiet=True)
+    assert run.images_seen == 96
+    rows = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+    assert [row["images_seen"] for row in rows if "validation/fd_cifarcnn" in row] == [48, 96]
+    expected = {"loss/generator", "loss/discriminator", "logits/sign", "norm/generator", "norm/discriminator"}
+    assert expected <= rows[0].keys()
+    assert any("penalty/r1" in row and "penalty/r2" in row for row in rows)
+    for name, channels in (("reals.png", 3), ("curves.png", 3), ("samples/000000000096.png", 3)):
+        assert read_image(tmp_path / "run" / name).pixels.shape[2] == channels, name
+    card = load_model(run.model).card
+    assert (card.task, card.net, card.size, card.class_names) == ("generate", "rpgan-generator", (16, 16), ("0", "1"))
+    assert card.training["images_seen"] == run.best["images_seen"]
+    console = (tmp_path / "run/console.log").read_text()
+    for said in ("batch 8: as asked", "networks as asked", "112 pictures to train on, 8 kept apart", "are few"):
+        assert said in console, said
+
+
+@pytest.mark.parametrize("preset", ["rpgan", "dcgan"])
+@pytest.mark.parametrize(("crash_after", "dtype"), [(1, "fp32"), (7, "fp32"), (7, "bf16")])
+def test_interrupted_equals_uninterrupted_bit_for_bit(pictures, tmp_path, monkeypatch, preset, crash_after, dtype):
+    """Latents drawn from a global generator, or a batch norm left behind, make a resumed GAN another GAN."""
+    shared = ["data.held_out=8", "run.batch=8", "run.images=96", "run.validations=2", f"run.dtype={dtype}"]
+    changes = [*SMALL, f"run.dtype={dtype}"] if preset == "rpgan" else shared
+
+    def config(name: str, *more: str) -> GanConfig:
+        start = presets.gan_preset(preset)(data=str(pictures), out=str(tmp_path / name))
+        return override(start, [*changes, *more])
+
+    train_gan(config("whole"), quiet=True)
+    step, calls = gan.gan_step, 0
+
+    def crash(*args, **options):
+        nonlocal calls
+        calls += 1
+        if calls > crash_after:
+            raise RuntimeError("power cut")
+        yield from step(*args, **options)
+
+    often = config("cut", "run.checkpoint_minutes=1e-9")
+    monkeypatch.setattr(gan, "gan_step", crash)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train_gan(often, quiet=True)
+    monkeypatch.setattr(gan, "gan_step", step)
+    train_gan(often, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(pictures, tmp_path):
+    """Parts that weigh like whole batches double the gradient; fakes kept from before the update spoil the next one."""
+    changes = ["run.dtype=fp64", "run.images=40"]
+    train_gan(small(pictures, tmp_path / "whole", *changes), quiet=True)
+    train_gan(small(pictures, tmp_path / "parts", *changes, "run.accumulate=4"), quiet=True)
+    whole, parts = final_tensors(tmp_path / "whole"), final_tensors(tmp_path / "parts")
+    for name in whole:
+        torch.testing.assert_close(whole[name], parts[name], rtol=0, atol=1e-9)
+
+
+SCRIPT = """
+import sys
+import imagesmith.train.gan_validation
+from imagesmith.configs import GanConfig, load_config
+from imagesmith.train.gan import train_gan
+imagesmith.train.gan_validation.FAKES = 64
+train_gan(load_config(sys.argv[1], GanConfig), quiet=True)
+"""
+
+
+def start(config: GanConfig, tmp_path: Path, *launcher: str) -> subprocess.Popen:
+    script, path = tmp_path / "train.py", tmp_path / f"{Path(config.run.out).name}.json"
+    script.write_text(SCRIPT)
+    path.write_text(config.model_dump_json())
+    command = [sys.executable, *launcher, str(script), str(path)]
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def test_two_processes_train_the_same_networks_as_one(pictures, tmp_path):
+    """Each process drawing its own latents from the same seed trains on half as many different fakes, unnoticed."""
+    changes = ["run.dtype=fp64", "run.images=40", "run.validations=1"]
+    train_gan(small(pictures, tmp_path / "one", *changes), quiet=True)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    finish(start(small(pictures, tmp_path / "two", *changes), tmp_path, *launcher))
+    one, two = final_tensors(tmp_path / "one"), final_tensors(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_sigkill_at_10_random_moments_changes_nothing(pictures, tmp_path):
+    """Power cuts do not wait for a safe moment."""
+    changes = ("run.images=24000", "run.checkpoint_minutes=0.005", "run.validations=10")
+    train_gan(small(pictures, tmp_path / "whole", *changes), quiet=True)
+    rng, config = random.Random(7), small(pictures, tmp_path / "cut", *changes)
+    killed = 0
+    while killed < 10:
+        process = start(config, tmp_path)
+        time.sleep(rng.uniform(3, 12))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+        if process.returncode == 0:
+            break
+    assert killed >= 5, "the run was over too soon to say anything"
+    finish(start(config, tmp_path))
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_generator_learns(pictures, tmp_path):
+    """A loop that runs without learning looks exactly like one that learns, until it is measured."""
+    changes = ["run.images=6000", "run.validations=6", "optim.ema_half_life_images=200", "data.flip=false"]
+    train_gan(small(pictures, tmp_path / "run", *changes), quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+    distances = [row["validation/fd_cifarcnn"] for row in rows if "validation/fd_cifarcnn" in row]
+    assert min(distances[-3:]) < 0.75 * distances[0], distances
+
+
+def test_penalties_fall_with_progress_and_come_every_so_often(pictures, tmp_path):
+    """A lazy penalty that is not weighted up is a weaker one than the user asked for."""
+    config = small(pictures, tmp_path, 'penalties={"r1": 2.0}', "penalty_every=4", "penalty_final=0.1")
+    state = new_state({}, config.optim, Plan(800), {"batch": 8, "accumulate": 1})
+    state.extras = {"gamma_factor": 3.0, "strength": {"strength": 0.0}}
+    weights = []
+    for images in (0, 8, 32, 800):
+        state.images_seen = images
+        weights.append(terms_at(config, state).r1)
+    assert weights[0] == 2.0 * 3.0 * 4
+    assert weights[1] == 0
+    assert weights[0] > weights[2] > weights[3] == pytest.approx(0.1 * weights[0])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "changes", "problem"),
+    [
+        (1, None, [], "at least 2 pictures"),
+        (40, None, ["generator.name=rpgan-discriminator"], "expected a generator out of"),
+        (40, None, ["generator.options.classes=3"], "no option 'classes'"),
+        (40, None, ["run.batch=64"], "expected a batch of at most 36"),
+        (40, None, ["data.size=[20,20]"], "divisible by 8"),
+    ],
+)
+def test_what_cannot_work_is_said_before_training(tmp_path, images, labels, changes, problem):
+    path = tmp_path / "few.npz"
+    np.savez(path, images=discs(images)[0])
+    widths = ["generator.options.widths=[16,16,16]", "discriminator.options.widths=[16,16,16]"]
+    with pytest.raises((ConfigError, NothingUsableError), match=problem):
+        train_gan(small(path, tmp_path / "run", *widths, *changes), quiet=True)
+
+
+def test_a_folder_begun_with_other_pictures_is_not_gone_on_with(pictures, tmp_path):
+    train_gan(small(pictures, tmp_path / "run"), quiet=True)
+    with pytest.raises(ConfigError, match="run folder"):
+        train_gan(small(pictures, tmp_path / "run", "objective=hinge"), quiet=True)
