@@ -41,11 +41,15 @@ def measure(model: str, scale: int, data: Path, dtype: str = "fp32") -> Scores:
 def measure_all(data: Path) -> dict[str, Scores]:
     """{"sr-x4 fp32": {...}, "sr-x4 bf16": {...}, "bicubic x4": {...}, ...}"""
     measured = {f"bicubic x{scale}": measure("bicubic", scale, data) for scale in SCALES}
-    for name, card in CARDS.items():
+    for name, card in _restorers().items():
         for dtype in ("fp32", "bf16"):
             measured[f"{name} {dtype}"] = measure(name, card.scale, data, dtype)
             print(f"{name} {dtype}: " + ", ".join(f"{k} {_score(v)}" for k, v in measured[f"{name} {dtype}"].items()))
     return measured
+
+
+def _restorers() -> dict[str, ModelCard]:
+    return {name: card for name, card in CARDS.items() if card.task == "sr"}
 
 
 def numbers_page(measured: dict[str, Scores]) -> str:
@@ -70,7 +74,7 @@ def numbers_page(measured: dict[str, Scores]) -> str:
 
 def _rows(scale: int, measured: dict[str, Scores]) -> list[tuple[str, ...]]:
     ours = [("**bicubic**", "", "", measured[f"bicubic x{scale}"])]
-    for name, card in CARDS.items():
+    for name, card in _restorers().items():
         if card.scale == scale:
             for dtype in ("fp32", "bf16"):
                 ours.append((f"**{name}**, {dtype}", f"{card.params:,}", card.train_data, measured[f"{name} {dtype}"]))
@@ -88,7 +92,9 @@ def _quoted(entry: Published) -> tuple[str, ...]:
 
 
 def _score(scores: dict[str, float]) -> str:
-    return _pair(scores["psnr_y"], scores["ssim_y"])
+    if "psnr_y" in scores:
+        return _pair(scores["psnr_y"], scores["ssim_y"])
+    return ", ".join(f"{metric} {value:.4g}" for metric, value in scores.items())
 
 
 def _pair(psnr: float, ssim: float | None) -> str:
@@ -119,10 +125,11 @@ def _facts(name: str, card: ModelCard) -> list[tuple[str, str]]:
         f"{key.replace('_', ' ')} {value}" for key, value in card.training.items() if not isinstance(value, dict)
     ]
     facts = {
-        "task": f"{card.task}, x{card.scale}",
+        "task": f"{card.task}, x{card.scale}" if card.scale > 1 else card.task,
         "network": f"{card.net} ({options})",
         "parameters": f"{card.params:,}",
-        "receptive radius": f"{card.halo} input pixels",
+        "receptive radius": f"{card.halo} input pixels" if card.halo else "",
+        "classes": ", ".join(card.class_names),
         **{f"scores, {test_set}": _score(scores) for test_set, scores in card.protocol.items()},
         "trained on": card.train_data,
         "training": ", ".join(trained),

@@ -33,6 +33,18 @@ def test_list_shows_every_model_with_its_scores(shipped: Path, capsys: pytest.Ca
         assert word in out
 
 
+def test_list_shows_other_kinds_by_their_own_scores(shipped: Path, capsys: pytest.CaptureFixture) -> None:
+    """The accident: a table of restorers calls a classifier an enlarger by 1 and leaves its accuracy out."""
+    spec = NetSpec("cnn", {"classes": 2, "width": 4, "features": 8})
+    net = build_net(spec)
+    card = describe(net, spec, "judge", task="classify", protocol={"cats": {"accuracy": 0.98765}})
+    save_model(shipped / "judge.safetensors", net, card)
+    models.print_list(as_json=False)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("judge")]
+    assert "cats accuracy 0.9877" in line
+    assert "x1" not in line
+
+
 def test_list_as_json_is_one_card_a_line(shipped: Path, capsys: pytest.CaptureFixture) -> None:
     """The accident: JSON that only a person can read."""
     models.print_list(as_json=True)

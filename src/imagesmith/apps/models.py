@@ -29,14 +29,14 @@ def print_list(*, as_json: bool) -> int:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("name", "task", "network", "description"):
         table.add_column(heading)
-    for heading in ("scale", "parameters", *_test_sets(cards)):
+    for heading in ("scale", "parameters"):
         table.add_column(heading, justify="right")
+    table.add_column("scores")
     for card in cards:
-        scores = [f"{card.protocol[s]['psnr_y']:.2f}" if s in card.protocol else "" for s in _test_sets(cards)]
-        row = (card.name, card.task, card.net, card.description, f"x{card.scale}", f"{card.params:,}", *scores)
-        table.add_row(*row)
+        scale = f"x{card.scale}" if card.scale > 1 else ""
+        table.add_row(card.name, card.task, card.net, card.description, scale, f"{card.params:,}", _scores(card))
     _console().print(table)
-    print("scores: psnr_y in dB on the named test set; `imagesmith models show NAME` tells more", file=sys.stderr)
+    print("scores: by test set, psnr_y in dB; `imagesmith models show NAME` tells more", file=sys.stderr)
     return code
 
 
@@ -46,8 +46,10 @@ def _shipped() -> list[str]:
     return list(CARDS)
 
 
-def _test_sets(cards: Sequence[ModelCard]) -> list[str]:
-    return sorted({name for card in cards for name, scores in card.protocol.items() if "psnr_y" in scores})
+def _scores(card: ModelCard) -> str:
+    """The first metric of each test set."""
+    firsts = {test_set: next(iter(scores.items())) for test_set, scores in card.protocol.items() if scores}
+    return ", ".join(f"{test_set} {metric} {value:.4g}" for test_set, (metric, value) in firsts.items())
 
 
 def print_card(model: str, *, as_json: bool) -> None:
