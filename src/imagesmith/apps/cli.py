@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 train_app = typer.Typer(help="Train a network.", **_GROUP)
 evaluate_app = typer.Typer(help="Measure a model by a stated protocol.", **_GROUP)
+data_app = typer.Typer(help="Look at data sets.", **_GROUP)
 models_app = typer.Typer(help="The shipped models: list, show, verify.", **_GROUP)
 
 
@@ -412,9 +413,7 @@ def evaluate_generator(
     ] = None,
     images: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", parser=parse_count, help="Images to make. [default: as many as real ones, to 50k]"
-        ),
+        typer.Option(metavar="N", parser=parse_count, help="Images to make. [default: as many as real ones, to 50k]"),
     ] = None,
     truncation: Annotated[float, typer.Option("--truncation", help="Scale of the latents, 0 to 1.")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="First of the seeds.")] = 0,
@@ -466,6 +465,27 @@ def evaluate_classifier(
         measured.save(report)
 
 
+@data_app.command("inspect", no_args_is_help=True)
+def data_inspect(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="Folder, zip, tar, npz or table of labels; DATA::train is a part.", show_default=False
+        ),
+    ],
+    *,
+    as_json: JsonFlag = False,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE", help="Write a contact sheet here, as PNG.")
+    ] = None,
+    debug: DebugFlag = False,
+) -> None:
+    """What is in a data set: counts, sizes, classes, copies, broken files, and advice for training."""
+    from imagesmith.apps.inspect import run_inspect
+
+    run_inspect(source, as_json=as_json, sheet=sheet)
+
+
 @models_app.command("list")
 def models_list(*, as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
     """One line for every shipped model."""
@@ -505,4 +525,5 @@ def doctor(*, device: DeviceOption = Device.AUTO, dtype: DtypeOption = Dtype.AUT
 
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(data_app, name="data")
 app.add_typer(models_app, name="models")

@@ -21,6 +21,7 @@ from imagesmith.data.formats import SUFFIXES
 from imagesmith.data.sources import (
     DAMAGE,
     MOST_MEMBERS,
+    Item,
     check_declared,
     is_hidden,
     leads_out,
@@ -128,8 +129,14 @@ def _content(entry: Entry) -> Path | bytes | ImageError:
 
 def _list_folder(path: Path, collection: Collection) -> None:
     items = list_items([path], recursive=True)
-    collection.entries += [Entry(str(item.name), item.read) for item in items]
+    collection.entries += [Entry(str(item.name), partial(_from_folder, item)) for item in items]
     collection.others = items.skipped
+
+
+def _from_folder(item: Item) -> Path:
+    path = item.read()
+    assert isinstance(path, Path), "a folder holds files"
+    return path
 
 
 def _list_zip(archive: zipfile.ZipFile, collection: Collection) -> None:

@@ -99,7 +99,7 @@ def load_image_set(
                     f"expected pictures in {source}, none can be used; first problem: {skipped[0]}"
                 )
     images = _without_unused_colour(images[: len(names)], channels, notes)
-    classes = found.classes and [found.classes[name] for name in names]
+    classes = None if found.classes is None else [found.classes[name] for name in names]
     indices, class_names = _numbered(classes)
     return ImageSet(images, indices, class_names, names, [*collection.refused, *found.problems, *skipped], tuple(notes))
 

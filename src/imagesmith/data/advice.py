@@ -1,0 +1,68 @@
+"""What an inspected data set means for training a GAN on it, in sentences."""
+
+from collections import Counter
+
+from imagesmith.data.inspect import Inspection
+from imagesmith.data.shapes import choose_size
+
+_PROSPECTS = (
+    (2, "one picture has no variety to learn: variations of it are all that can come out"),
+    (100, "a GAN will repeat pictures it has seen; take short trainings with strong augmentation, or find more"),
+    (1_000, "few: strong augmentation is needed, and variety stays modest; 1,000 and more do better"),
+    (10_000, "enough for a GAN with adaptive augmentation; more would still help"),
+)
+
+
+def advice(found: Inspection, *, most_px: int = 128) -> list[str]:
+    """One sentence for each thing to know or do before training: number, size, copies, colour, labels, parts."""
+    lines = []
+    if found.parts:
+        part = "train" if "train" in found.parts else max(found.parts, key=lambda name: found.parts[name])
+        lines.append(f"name the part to train on: {found.source}::{part}")
+    different = len(found.pictures) - len(found.copies)
+    prospect = next((words for limit, words in _PROSPECTS if different < limit), "plenty for a GAN of this size")
+    lines.append(f"{different:,} different pictures: {prospect}")
+    chosen = choose_size([(picture.height, picture.width) for picture in found.pictures], most_px=most_px)
+    lines.append(f"a GAN would make {chosen.width}x{chosen.height}: {chosen.reason}")
+    smaller = sum(p.height < chosen.height or p.width < chosen.width for p in found.pictures)
+    if smaller:
+        lines.append(f"{smaller:,} pictures are smaller than that and would be enlarged")
+    if found.copies:
+        lines.append(f"{len(found.copies):,} exact copies make a GAN prefer them: remove them")
+    if found.near_copies:
+        lines.append(f"{len(found.near_copies):,} pictures look like another one: look at a few and remove true copies")
+    lines += _about_doubts(found)
+    modes = Counter(picture.mode for picture in found.pictures)
+    if len(modes) > 1:
+        kinds = ", ".join(f"{count:,} {mode}" for mode, count in modes.most_common())
+        lines.append(f"mixed modes ({kinds}): all become RGB, transparent parts white")
+    return [*lines, _about_labels(found), *_about_broken(found)]
+
+
+def _about_labels(found: Inspection) -> str:
+    counts = found.class_counts()
+    if not counts:
+        return f"{found.labels}; put each class into a folder of its own to train with classes"
+    rarest = min(counts, key=lambda name: counts[name])
+    few = f"; '{rarest}' has only {counts[rarest]:,} pictures" if counts[rarest] * 10 < max(counts.values()) else ""
+    return f"{found.labels}, so one class can be asked for{few}"
+
+
+def _about_doubts(found: Inspection) -> list[str]:
+    """Copies that lie in two classes or in two parts, which mislead a network or the measuring of it."""
+    lines = []
+    classes = found.classes or {}
+    torn = [pair for pair in found.copies if classes.get(pair[0]) != classes.get(pair[1])]
+    if torn:
+        lines.append(
+            f"{len(torn):,} copies lie in two classes, the first is {torn[0][0]} = {torn[0][1]}: decide for one"
+        )
+    leaks = [pair for pair in found.copies if found.parts and found.part_of(pair[0]) != found.part_of(pair[1])]
+    if leaks:
+        lines.append(f"{len(leaks):,} copies lie in two parts, the first is {leaks[0][0]} = {leaks[0][1]}")
+    return lines
+
+
+def _about_broken(found: Inspection) -> list[str]:
+    count = len(found.broken)
+    return [f"{count:,} files cannot be used and would be skipped"] if count else []

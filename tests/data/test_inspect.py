@@ -1,0 +1,119 @@
+"""What a data set holds is told before hours are spent on it."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagesmith.data.advice import advice
+from imagesmith.data.inspect import SHOWN_PX, Inspection, inspect
+from imagesmith.errors import NothingUsableError, UsageError
+
+
+def noise(seed: int, size: tuple[int, int] = (24, 32), mode: str = "RGB") -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def folder(path: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+def said(found: Inspection) -> str:
+    return "\n".join(advice(found))
+
+
+def test_everything_is_counted(tmp_path: Path) -> None:
+    """Counts that do not add up to the files in the folder hide what was passed over."""
+    files = {
+        "a/0.png": noise(0),
+        "a/1.png": noise(1, mode="L"),
+        "b/2.png": noise(2, (48, 48)),
+        "b/3.png": noise(0),
+        "b/4.png": b"no picture",
+        "notes.txt": b"",
+    }
+    found = inspect(folder(tmp_path, files))
+    assert [picture.name for picture in found.pictures] == ["a/0.png", "a/1.png", "b/2.png", "b/3.png"]
+    assert [picture.mode for picture in found.pictures] == ["RGB", "gray", "RGB", "RGB"]
+    assert (found.pictures[2].height, found.pictures[2].width) == (48, 48)
+    assert found.others == 1
+    assert [line.partition(":")[0] for line in found.broken] == ["b/4.png"]
+    assert found.class_counts() == {"a": 2, "b": 2}
+    assert found.copies == [("b/3.png", "a/0.png")]
+    for part in (
+        "3 different pictures",
+        "1 exact copies",
+        "two classes, the first is b/3.png",
+        "mixed modes",
+        "2 class folders",
+        "1 files cannot be used",
+    ):
+        assert part in said(found)
+
+
+def test_the_same_bytes_in_another_shape_are_no_copy(tmp_path: Path) -> None:
+    """Hashing pixels without their shape makes every black picture of one area the same."""
+    files = {f"{k}.png": content for k, content in enumerate([noise(0, (4, 9)), noise(0, (9, 4)), noise(0, (6, 6))])}
+    assert inspect(folder(tmp_path, files)).copies == []
+
+
+def test_parts_are_looked_at_together(tmp_path: Path) -> None:
+    """A test picture that is also trained on makes the measurement worthless, and only both together show it."""
+    files = {f"train/{c}/{k}.png": noise(10 * c + k) for c in (0, 1) for k in range(3)}
+    files |= {"test/0/a.png": noise(2), "test/1/b.png": noise(99)}
+    found = inspect(folder(tmp_path, files))
+    assert found.parts == {"train": 6, "test": 2}
+    assert found.class_counts() == {"0": 4, "1": 4}
+    assert "1 copies lie in two parts" in said(found)
+    assert f"{tmp_path}::train" in said(found)
+    assert len(inspect(f"{tmp_path}::train").pictures) == 6
+
+
+def test_pictures_to_show_come_from_every_class(tmp_path: Path) -> None:
+    """A sheet of the first hundred pictures shows one class."""
+    files = {f"{c}/{k:02}.png": noise(100 * c + k) for c in range(3) for k in range(15)}
+    found = inspect(folder(tmp_path, files))
+    shown = [picture.name for picture in found.pictures if picture.shown is not None]
+    assert [sum(name.startswith(f"{c}/") for name in shown) for c in range(3)] == [10, 10, 10]
+    assert shown[0] == "0/00.png"
+    assert all(max(p.shown.size) == SHOWN_PX for p in found.pictures if p.shown is not None)
+
+
+def test_arrays_and_tables_are_inspected_too(tmp_path: Path) -> None:
+    """What can be trained on can be inspected."""
+    images = np.random.default_rng(0).integers(0, 255, (6, 9, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.array([0, 1, 0, 1, 0, 1]))
+    found = inspect(tmp_path / "a.npz")
+    assert found.class_counts() == {"0": 3, "1": 3}
+    assert {(p.height, p.width, p.mode) for p in found.pictures} == {(9, 8, "gray")}
+    folder(
+        tmp_path / "t",
+        {f"{k}.png": noise(k) for k in range(4)}
+        | {"labels.csv": b"file,label\n0.png,a\n1.png,a\n2.png,b\n3.png,b\nx.png,a\n"},
+    )
+    found = inspect(tmp_path / "t" / "labels.csv")
+    assert found.class_counts() == {"a": 2, "b": 2}
+    assert found.broken == ["x.png: has a row in labels.csv and no picture"]
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "one picture has no variety"), (5, "repeat pictures"), (120, "few:")])
+def test_too_few_pictures_are_explained(tmp_path: Path, count: int, words: str) -> None:
+    """A refusal helps no one; neither do weeks of waiting for variety that the data does not hold."""
+    found = inspect(folder(tmp_path, {f"{k}.png": noise(k, (8, 8)) for k in range(count)}))
+    assert words in said(found)
+
+
+def test_nothing_to_inspect_is_told(tmp_path: Path) -> None:
+    """An inspection of nothing that ends well."""
+    with pytest.raises(NothingUsableError, match="none can be used"):
+        inspect(folder(tmp_path, {"a.png": b"no picture"}))
+    with pytest.raises(UsageError):
+        inspect(tmp_path / "misspelt")

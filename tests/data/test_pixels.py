@@ -1,0 +1,50 @@
+"""The quick reader of pixels gives what the careful one gives."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagesmith.data.files import read_image
+from imagesmith.data.pixels import read_pixels
+from imagesmith.errors import FormatError, ImageError, TruncatedError
+
+
+def test_pictures_are_those_that_read_image_gives(tmp_path: Path) -> None:
+    """The quick way for plain JPEGs must not turn, colour or cut what the careful way would not."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (20, 30, 3), np.uint8))
+    turned = Image.Exif()
+    turned[274] = 6
+    variants = {
+        "rgb": (image, {}),
+        "gray": (image.convert("L"), {}),
+        "cmyk": (image.convert("CMYK"), {}),
+        "turned": (image, {"exif": turned}),
+    }
+    for name, (variant, options) in variants.items():
+        path = tmp_path / f"{name}.jpg"
+        variant.save(path, **options)
+        expected = read_image(path).pixels.numpy()
+        assert np.array_equal(read_pixels(path), expected), name
+        assert np.array_equal(read_pixels(path.read_bytes()), expected), name
+
+
+def test_faults_are_those_that_read_image_tells(tmp_path: Path) -> None:
+    """The quick way must not let pass, or tell in Pillow's words, what the careful way refuses."""
+    path = tmp_path / "a.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)
+    data = path.read_bytes()
+    with pytest.raises(TruncatedError, match="ends before its picture does"):
+        read_pixels(data[: len(data) // 2])
+    with pytest.raises(FormatError):
+        read_pixels(b"no picture")
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_pixels(tmp_path / "none.jpg")
+
+
+def test_deep_pictures_become_eight_bits(tmp_path: Path) -> None:
+    """A cast of 16 bits to 8 keeps the low byte, which is noise."""
+    Image.fromarray(np.full((3, 5), 0x80FF, np.uint16)).save(tmp_path / "deep.png")
+    assert read_pixels(tmp_path / "deep.png").tolist() == [[[128]] * 5] * 3
