@@ -51,15 +51,15 @@ LOSING_SIGN = 0.5
 WINNING_SIGN = 0.98
 WINNING_GAP = 10.0
 VANISHING = 1e-3
-WILD_GAP = 3.0
-MOST_WILD = 2.5
+LEAP = 3.0
+MOST_LEAPS = 2.5
 SPIKE = 10.0
 MOST_NOT_FINITE = 10
 ALIKE = 0.3
 GROWN = 0.5
 REPEATING = 0.5
 PRECISE = 0.5
-COVERED = 0.2
+NARROW = 2 / 3
 OVERFIT = 0.5
 """Where signs turn bad, from runs of small GANs that went well and ill; ours."""
 
@@ -91,8 +91,8 @@ class SetSigns:
     """Share of fakes that lie among the real images."""
     coverage: float
     """Share of real images that have a fake near them."""
-    held_out_gap: float = 0.0
-    """How much of its lead the discriminator owes to knowing its training images by heart; see `held_out_gap`."""
+    held_out_gap: float | None = None
+    """How much of its lead the discriminator owes to knowing its training images by heart, where it was measured."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,13 @@ def held_out_gap(train_logits: Tensor, held_out_logits: Tensor, fake_logits: Ten
     """Share of the discriminator's lead that it has on training images only (r_v of Karras et al. 2020, eq. 1).
 
     0 where it judges new real images like those it trains on, 1 where it takes them for fakes. 0 as well while the
-    difference is within three standard errors, so that a handful of held-out images cannot cry wolf.
+    difference is within two standard errors, so that a handful of held-out images cannot cry wolf.
     """
     train, held_out, fake = (part.detach().double().flatten() for part in (train_logits, held_out_logits, fake_logits))
     difference, lead = float(train.mean() - held_out.mean()), float(train.mean() - fake.mean())
     spread = float(torch.cat([train - train.mean(), held_out - held_out.mean()]).std())
     error = spread * math.sqrt(1 / len(train) + 1 / len(held_out))
-    return difference / lead if lead > 0 and difference > 3 * error else 0.0
+    return difference / lead if lead > 0 and difference > 2 * error else 0.0
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
@@ -178,8 +178,9 @@ class Health:
     norm: float = 0.0
     usual_norm: float = 0.0
     """Quick and slow running mean logarithm of the discriminator norm."""
-    wild: float = 0.0
-    """How many of the last `patience` steps, older ones counting less, had real images far behind fakes."""
+    leaps: float = 0.0
+    """How many of the last `patience` steps, older ones counting less, threw real images far behind fakes or back."""
+    last_gap: float = 0.0
     not_finite: int = 0
     """Steps in a row with a number that is not finite."""
     best_diversity: float = 0.0
@@ -199,7 +200,7 @@ class Health:
             return self._skip()
         self.not_finite = 0
         self._average(signs)
-        self._note(State.DIVERGING, self._wildness())
+        self._note(State.DIVERGING, self._turmoil())
         settled = self.steps > self.settle
         still = signs.discriminator_norm == 0
         self._note(
@@ -233,13 +234,12 @@ class Health:
         seed = young and self.best_diversity < GROWN
         reason = "" if seed else _sameness(signs)
         self._note(State.MODE_COLLAPSE, reason if reason or young else _narrowness(signs))
-        self._note(
-            State.OVERFITTING,
-            f"{signs.held_out_gap:.0%} of the discriminator's lead exists only on the images it trains on; "
-            "it knows them by heart"
-            if signs.held_out_gap > OVERFIT
-            else "",
-        )
+        return self._diagnose() if signs.held_out_gap is None else self.observe_held_out(signs.held_out_gap)
+
+    def observe_held_out(self, gap: float) -> Diagnosis:
+        """The diagnosis after a look at held-out images (see `held_out_gap`), which may come between ticks as well."""
+        known = f"{gap:.0%} of the discriminator's lead exists only on the images it trains on: it knows them by heart"
+        self._note(State.OVERFITTING, known if gap > OVERFIT else "")
         return self._diagnose()
 
     def rolled_back(self) -> "Health":
@@ -266,13 +266,15 @@ class Health:
         self.ratio += slow * (math.log(max(signs.generator_norm, 1e-12)) - norm - self.ratio)
         self.norm += quick * (norm - self.norm)
         self.usual_norm += usual * (norm - self.usual_norm)
-        self.wild += (signs.gap < -WILD_GAP) - self.wild / self.patience
+        leapt = abs(signs.gap - self.last_gap) > LEAP and min(signs.gap, self.last_gap) < 0
+        self.leaps += leapt - self.leaps / self.patience
+        self.last_gap = signs.gap
 
-    def _wildness(self) -> str:
-        if self.wild > MOST_WILD:
+    def _turmoil(self) -> str:
+        if self.leaps > MOST_LEAPS:
             return (
-                f"in {self.wild:.0f} of the last {self.patience} steps fakes beat real images by logits of over "
-                f"{WILD_GAP:g}: the networks leap past each other"
+                f"in {self.leaps:.0f} of the last {self.patience} steps the lead of real over fake images leapt by "
+                f"over {LEAP:g} and changed sides: the networks jump past each other"
             )
         if self.steps > self.settle and self.norm > self.usual_norm + math.log(SPIKE):
             now, usual = math.exp(self.norm), math.exp(self.usual_norm)
@@ -322,6 +324,6 @@ def _sameness(signs: SetSigns) -> str:
 
 def _narrowness(signs: SetSigns) -> str:
     """Why the fakes show too few kinds of real image, or ''."""
-    if signs.precision > PRECISE and signs.coverage < COVERED:
+    if signs.precision > PRECISE and signs.coverage < NARROW * signs.precision:
         return f"{signs.precision:.0%} of the fakes look real, but near only {signs.coverage:.0%} of the real images"
     return ""
