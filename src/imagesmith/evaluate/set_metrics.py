@@ -48,7 +48,7 @@ STATISTICS: dict[str, Statistic] = {
     "kid": Statistic(kernel_distance, "lower", "Binkowski et al. 2018: cubic kernel, unbiased, 100 subsets of 1000"),
     "precision": Statistic(precision, "higher", "Kynkaanniemi et al. 2019, 3 neighbours"),
     "recall": Statistic(recall, "higher", "Kynkaanniemi et al. 2019, 3 neighbours"),
-    "copies": Statistic(copies, "lower", "ours: share closer to a real image than 99 % of these are to one another"),
+    "copies": Statistic(copies, "lower", "ours: share as close to a real image as 1 % of these are to another one"),
 }
 
 
@@ -93,7 +93,7 @@ def parse_metrics(names: Sequence[str], given: Extractor | None) -> list[Wanted]
                 f"without that file there is {others}"
             )
         if name not in known:
-            raise UsageError(not_one_of("metrics", name, known))
+            raise UsageError(not_one_of("metrics", name, dict.fromkeys(["fid", *STATISTICS, *known])))
     if not names:
         raise UsageError(f"expected at least one metric out of {', '.join(known)}, got none")
     return list(dict.fromkeys(known[name] for name in names))

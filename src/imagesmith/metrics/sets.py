@@ -244,7 +244,9 @@ def _sorted_distance(x: Tensor, y: Tensor, seed: int) -> float:
     """Mean over random directions of the Wasserstein-1 distance of the projections."""
     directions = torch.randn(x.shape[1], _DIRECTIONS, generator=generator_for(seed, x.shape[1]))
     directions /= directions.norm(dim=0)
+    x, y = x.T.contiguous(), y.T.contiguous()  # a sort along the last axis is several times faster
     apart = [
-        ((x @ part).sort(dim=0).values - (y @ part).sort(dim=0).values).abs().mean() for part in directions.split(64, 1)
+        ((part.T @ x).sort(dim=1).values - (part.T @ y).sort(dim=1).values).abs().mean()
+        for part in directions.split(64, dim=1)
     ]
     return float(torch.stack(apart).mean())

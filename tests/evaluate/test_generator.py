@@ -1,0 +1,302 @@
+"""Evaluation of generators: names, floors, labels, provenance, and what is said where it cannot work."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+from torch import Tensor
+
+from imagesmith.errors import ImagesmithError, ModelError, NothingUsableError, UsageError
+from imagesmith.evaluate import evaluate_generator, fake_statistics, load_extractor
+from imagesmith.evaluate.extractors import Extractor
+from imagesmith.evaluate.fakes import labels_like
+from imagesmith.evaluate.nearest import sheet
+from imagesmith.evaluate.set_metrics import LEAST_IMAGES, parse_metrics, split_reference
+from imagesmith.infer.generate import Generator
+from imagesmith.metrics.sets import frechet_distance
+from imagesmith.nets import NetSpec, build_net
+from imagesmith.nets.inception import Inception2015
+from imagesmith.zoo import describe, save_model
+
+NAMES = ("cloth", "skin")
+
+
+@pytest.fixture(autouse=True)
+def _fewer_directions(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("imagesmith.metrics.sets._DIRECTIONS", 64)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Crops of a photograph, 16x24, in class folders of unequal size."""
+    folder = tmp_path_factory.mktemp("reference")
+    photo, rng = data.astronaut(), np.random.default_rng(0)
+    for name, count in zip(NAMES, (36, 12), strict=True):
+        (folder / name).mkdir()
+        for k in range(count):
+            y, x = rng.integers(0, 480, 2)
+            Image.fromarray(photo[y : y + 16, x : x + 24]).save(folder / name / f"{k:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weight file of a small classifier with random weights."""
+    spec = NetSpec("cnn", {"classes": 2, "width": 4, "features": 6, "size": (16, 24)})
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = build_net(spec)
+    path = tmp_path_factory.mktemp("classifier") / "toy.safetensors"
+    save_model(path, net, describe(net, spec, "toycnn", task="classify", class_names=NAMES))
+    return path
+
+
+@pytest.fixture
+def generator(make_gan: Callable, tmp_path: Path) -> Path:
+    """A weight file of a conditional generator with random weights, of the reference's size and classes."""
+    model = make_gan(class_names=NAMES)
+    save_model(tmp_path / "gan.safetensors", model.net, model.card)
+    return tmp_path / "gan.safetensors"
+
+
+def test_a_generator_is_measured_with_floor_protocol_and_sheet(
+    generator: Path, reference: Path, classifier: Path, tmp_path: Path
+):
+    """A number without its numbers of images, filter and weights cannot be compared with any other."""
+    lines: list[str] = []
+    report = evaluate_generator(
+        generator, reference, features=classifier, nearest=tmp_path / "sheet.png", report=lines.append
+    )
+    names = [f"{statistic}_toycnn" for statistic in ("fd", "kid", "precision", "recall", "copies")]
+    assert list(report.summary) == [row["name"] for row in report.rows] == [*names, "swd"]
+    scores = {row["name"]: row for row in report.rows}
+    for name in ("fd_toycnn", "kid_toycnn", "swd"):
+        assert scores[name]["value"] > 2 * abs(scores[name]["floor"])
+    assert scores["precision_toycnn"]["floor"] > 0.5
+    facts = report.provenance
+    assert (facts["n_real"], facts["n_fake"]) == (48, 48)
+    assert facts["floor"]["n_real"] == facts["floor"]["n_fake"] == 24
+    assert len(facts["extractors"]["toycnn"]["sha256"]) == len(facts["weights_sha256"]) == 64
+    assert facts["weights"] == "averaged (EMA)"
+    assert facts["truncation"] == 1
+    assert "antialiased" in facts["extractors"]["toycnn"]["filter"]
+    table = report.table()
+    assert table.splitlines()[0].split() == ["metric", "value", "deviation", "floor", "better"]
+    assert "48 fakes against 48 reals" in table
+    assert "24 held-out reals against 24 others" in table
+    report.save(tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)["summary"] == report.summary
+    assert len(facts["nearest"]["fakes"]) == 16
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.width > 4 * 64
+    assert lines[0].endswith("48 images against 48 real ones")
+
+
+def test_images_made_before_score_like_their_generator(
+    generator: Path, reference: Path, classifier: Path, tmp_path: Path
+):
+    """Two ways to one number must agree, or one of them resizes, rounds or labels behind the user's back."""
+    gan = Generator.load(generator, device="cpu")
+    (tmp_path / "made").mkdir()
+    from imagesmith.data.image_sets import load_image_set
+    from imagesmith.infer.latents import latents
+
+    labels = labels_like(gan, load_image_set(reference), 48).numbers
+    for k, image in enumerate(gan.images(latents(range(48), gan.latent_size), labels)):
+        Image.fromarray(image.numpy()).save(tmp_path / "made" / f"{k:02}.png")
+    direct = evaluate_generator(gan, reference, features=classifier)
+    on_disk = evaluate_generator(tmp_path / "made", reference, features=classifier)
+    assert on_disk.summary == pytest.approx(direct.summary, rel=1e-6)
+
+
+def test_real_images_against_themselves_are_perfect_and_known_as_copies(reference: Path, classifier: Path):
+    summary = evaluate_generator(reference, reference, features=classifier).summary
+    assert summary["fd_toycnn"] == pytest.approx(0, abs=1e-9)
+    assert summary["precision_toycnn"] == summary["recall_toycnn"] == 1
+    assert summary["copies_toycnn"] > 0.9
+    assert summary["swd"] == 0
+
+
+class TestLabels:
+    def test_are_as_frequent_as_in_the_reference(self, make_gan: Callable, reference: Path):
+        """A generator that knows ten classes, measured with even labels on uneven data, loses for nothing."""
+        from imagesmith.data.image_sets import load_image_set
+
+        real = load_image_set(reference)
+        turned = Generator(make_gan(class_names=NAMES[::-1]), device="cpu")  # the same names, other numbers
+        assert labels_like(turned, real, 48).numbers.count(1) == 36
+        assert labels_like(Generator(make_gan(), device="cpu"), real, 3).numbers == [None] * 3
+
+    def test_a_class_that_the_generator_lacks_is_named(self, make_gan: Callable, reference: Path, classifier: Path):
+        gan = Generator(make_gan(class_names=("cloth", "skim")), device="cpu")
+        with pytest.raises(UsageError, match=r"'skin'.*did you mean 'skim'"):
+            evaluate_generator(gan, reference, features=classifier)
+
+
+class TestNames:
+    @staticmethod
+    def extractor(name: str) -> Extractor:
+        return Extractor(name, None, 3, None, torch.device("cpu"))
+
+    def test_only_the_published_inception_makes_a_fid(self):
+        """A Frechet distance on other features under the name FID is the field's favourite wrong number."""
+        names = ["fid", "kid", "precision"]
+        assert [item.name for item in parse_metrics(names, self.extractor("inception"))] == names
+        unverified = [item.name for item in parse_metrics(names, self.extractor("inception_unverified"))]
+        assert unverified == [f"{name}_inception_unverified" for name in ("fd", "kid", "precision")]
+        with pytest.raises(UsageError, match="'fid' needs the 2015 Inception network"):
+            parse_metrics(["fid"], self.extractor("toycnn"))
+        assert parse_metrics(["fd", "fd_toycnn", "swd"], self.extractor("toycnn"))[0].name == "fd_toycnn"
+
+    @pytest.mark.parametrize(
+        ("names", "words"),
+        [(["fidd"], "did you mean"), (["recall"], "needs the 2015 Inception network"), ([], "at least one metric")],
+    )
+    def test_impossible_names_say_what_to_do(self, names: list[str], words: str):
+        with pytest.raises(UsageError, match=words) as caught:
+            parse_metrics(names, None)
+        assert str(caught.value).count("\n") <= 2
+
+
+@pytest.mark.parametrize(("reals", "fakes", "sizes"), [(50, 50, (25, 25)), (50, 8, (42, 8)), (51, 999, (26, 25))])
+def test_the_floor_compares_images_with_others(reals: int, fakes: int, sizes: tuple[int, int]):
+    """An image on both sides makes the floor too low, and every generator look worse than it is."""
+    rest, held = split_reference(reals, fakes)
+    assert (len(rest), len(held)) == sizes
+    assert sorted(torch.cat([rest, held]).tolist()) == list(range(reals))
+
+
+@pytest.fixture(scope="module")
+def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the right layout but not the published ones, without the counters, as old files are."""
+    tensors = {name: value for name, value in Inception2015().state_dict().items() if "tracked" not in name}
+    path = tmp_path_factory.mktemp("inception") / "pt_inception-2015-12-05-6726825d.pth"
+    torch.save(tensors, path)
+    return path
+
+
+class TestExtractors:
+    def test_other_weights_than_the_published_are_named_so(self, inception_file: Path):
+        """The hash stands in the file's name, where anybody can write it."""
+        extractor = load_extractor(inception_file, device="cpu")
+        assert extractor.name == "inception_unverified"
+        assert "not FID" in extractor.facts["note"]
+        gray = torch.randint(0, 256, (2, 1, 8, 9), dtype=torch.uint8)
+        assert extractor(gray).shape == (2, 2048)
+
+    def test_the_published_hash_makes_it_inception(self, inception_file: Path, monkeypatch: pytest.MonkeyPatch):
+        digest = load_extractor(inception_file, device="cpu").facts["sha256"]
+        monkeypatch.setattr("imagesmith.evaluate.extractors.INCEPTION_SHA256", digest)
+        assert load_extractor(inception_file, device="cpu").name == "inception"
+
+    @pytest.mark.parametrize("kind", ["text", "other net", "no dict", "code", "absent"])
+    def test_a_file_of_another_kind_is_told(self, kind: str, tmp_path: Path):
+        path = tmp_path / "weights.pth"
+        if kind == "text":
+            path.write_text("hello")
+        elif kind == "other net":
+            torch.save(torch.nn.Linear(2, 3).state_dict(), path)
+        elif kind == "no dict":
+            torch.save([torch.zeros(2)], path)
+        elif kind == "code":
+            torch.save(torch.nn.Linear(2, 3), path)
+        with pytest.raises(ModelError) as caught:
+            load_extractor(path, device="cpu")
+        assert str(path) in str(caught.value)
+        assert str(caught.value).count("\n") <= 2
+
+    def test_a_restorer_gives_no_features(self):
+        with pytest.raises(ModelError, match="expected a classifier"):
+            load_extractor("sr-x2", device="cpu")
+
+    @pytest.mark.parametrize("channels", [1, 2, 3, 4])
+    def test_any_channels_and_size_are_adapted(self, channels: int, classifier: Path):
+        """Gray as colour and its luma are the same picture, so their features are the same."""
+        extractor = load_extractor(classifier, device="cpu")
+        gray = torch.randint(0, 256, (3, 1, 40, 30), dtype=torch.uint8)
+        given = gray.expand(-1, channels, -1, -1).clone()
+        if channels in (2, 4):
+            given[:, -1] = 7  # alpha is left out
+        torch.testing.assert_close(extractor(given), extractor(gray))
+
+
+class TestFakeStatistics:
+    def test_is_what_the_report_says(self, make_gan: Callable, reference: Path, classifier: Path):
+        """The curve in training and the number at its end must be one metric."""
+        from imagesmith.data.image_sets import load_image_set
+        from imagesmith.metrics.sets import FeatureStatistics
+
+        model, extractor = make_gan(), load_extractor(classifier, device="cpu")
+        real = FeatureStatistics.of([extractor(load_image_set(reference).images)])
+        fake = fake_statistics(model.net, extractor, 48)
+        report = evaluate_generator(Generator(model, device="cpu"), reference, ["fd"], features=classifier)
+        assert frechet_distance(real, fake) == pytest.approx(report.summary["fd_toycnn"], rel=0.02)
+
+    def test_labels_are_used_in_turn_and_nan_is_told(self, make_gan: Callable, classifier: Path):
+        model, extractor = make_gan(class_names=NAMES), load_extractor(classifier, device="cpu")
+        seen: list[Tensor] = []
+        model.net.register_forward_pre_hook(lambda net, given: seen.append(given[1]))
+        assert fake_statistics(model.net, extractor, 5, labels=torch.tensor([0, 1])).count == 5
+        assert torch.cat(seen).tolist() == [0, 1, 0, 1, 0]
+        for parameter in model.net.parameters():
+            parameter.data.fill_(float("nan"))
+        with pytest.raises(ModelError, match="NaN"):
+            fake_statistics(model.net, extractor, 5, labels=torch.tensor([0]))
+
+
+class TestBadInput:
+    def test_too_few_images_are_told(self, generator: Path, classifier: Path, reference: Path, tmp_path: Path):
+        for k in range(LEAST_IMAGES - 1):
+            Image.fromarray(data.astronaut()[k : k + 16, :24]).save(tmp_path / f"{k}.png")
+        with pytest.raises(NothingUsableError, match=r"at least 10 real images.*got 9"):
+            evaluate_generator(generator, tmp_path, features=classifier)
+        with pytest.raises(UsageError, match="at least 10 images to measure, got 3"):
+            evaluate_generator(generator, reference, features=classifier, images=3)
+
+    def test_fewer_images_than_features_are_told_and_kid_recommended(
+        self, make_gan: Callable, classifier: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        extractor = load_extractor(classifier, device="cpu")
+        wide = Extractor("wide", extractor.net, 3, (16, 24), extractor.device, extractor.facts)
+        monkeypatch.setattr(Extractor, "__call__", lambda self, images: images.float().flatten(1)[:, :60])
+        monkeypatch.setattr("imagesmith.evaluate.generator.load_extractor", lambda *args, **options: wide)
+        report = evaluate_generator(Generator(make_gan(), device="cpu"), reference, ["fd"], features="wide")
+        assert "48 images for 60 features" in report.table()
+        assert "rely on kid_wide" in report.table()
+
+    def test_gray_and_mixed_references_are_brought_to_the_generators_form(
+        self, make_gan: Callable, classifier: Path, tmp_path: Path
+    ):
+        for k in range(12):
+            picture = Image.fromarray(data.astronaut()[9 * k : 9 * k + 40 + k, 100 : 150 + 2 * k])
+            (picture.convert("L") if k % 2 else picture).save(tmp_path / f"{k}.png")
+        report = evaluate_generator(Generator(make_gan(), device="cpu"), tmp_path, ["kid"], features=classifier)
+        assert np.isfinite(report.summary["kid_toycnn"])
+
+    @pytest.mark.parametrize("model", ["absent", "sr-x2"])
+    def test_no_generator_is_told(self, model: str, reference: Path, classifier: Path):
+        with pytest.raises(ImagesmithError) as caught:
+            evaluate_generator(model, reference, features=classifier)
+        assert str(caught.value).count("\n") <= 2
+
+    def test_an_empty_folder_and_a_wrong_truncation_are_told(self, generator: Path, classifier: Path, tmp_path: Path):
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(ImagesmithError, match="empty"):
+            evaluate_generator(generator, tmp_path / "empty", features=classifier)
+        with pytest.raises(UsageError, match="truncation"):
+            evaluate_generator(generator, tmp_path, features=classifier, truncation=1.5)
+
+
+def test_the_sheet_shows_a_row_for_each_fake():
+    """Tiny images are enlarged by a whole factor: a smoothed copy of a training image looks like none."""
+    images = torch.arange(2 * 3).view(2, 3, 1, 1, 1).expand(2, 3, 1, 20, 30).to(torch.uint8) * 40
+    picture = sheet(images)
+    assert picture.shape == (1, 2 * (80 + 4), 3 * (120 + 4) + 8)
+    assert picture[0, 40, 60] == 0
+    assert picture[0, 130, 330] == 200
+    assert set(picture.unique().tolist()) == {0, 40, 80, 120, 160, 200, 255}
