@@ -1,10 +1,13 @@
 """Fixtures shared by all tests."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from unittest.mock import MagicMock, patch
 
 import pytest
 import torch
@@ -53,3 +56,18 @@ def make_gan() -> Callable[..., Model]:
         return Model(net, describe(net, spec, f"toy-{name}", task="generate", class_names=class_names))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def torch_fidelity() -> ModuleType:
+    """The independent tool for FID, KID and precision/recall; tests that compare with it skip without it.
+
+    It imports torchvision and tqdm, of which the parts compared here use nothing: stand-ins serve for the import.
+    """
+    if not importlib.util.find_spec("torch_fidelity"):
+        pytest.skip("needs torch-fidelity")
+    names = ["torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional"]
+    absent = {name: MagicMock() for name in names if not importlib.util.find_spec("torchvision")}
+    bars = {} if importlib.util.find_spec("tqdm") else {"tqdm": MagicMock(tqdm=lambda items, **options: items)}
+    with patch.dict(sys.modules, absent | bars):
+        return importlib.import_module("torch_fidelity")
