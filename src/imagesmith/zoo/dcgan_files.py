@@ -68,6 +68,8 @@ def _spec(tensors: dict[str, Tensor]) -> NetSpec:
     else:
         base, doublings = tuple(last[2:]), len(kernels) - 1
         options = {"channels": first[1], "width": first[0]}
+    if options["channels"] > 4:
+        raise ValueError(f"they make images of {options['channels']} channels, not of 1 to 4")
     size = tuple(side << doublings for side in base)
     name = "dcgan-generator" if "main.1.weight" in tensors else "dcgan-discriminator"
     return NetSpec(name, {"size": size, "base": base} | options)

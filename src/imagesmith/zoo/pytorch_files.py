@@ -37,11 +37,20 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     for name, value in tensors.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ModelError(f"{_EXPECTED}, got {type(value).__name__} under {name!r} in '{path}'\n{_DO}")
+        if not _is_plain(value):
+            raise ModelError(f"{_EXPECTED}, got one of an unusual kind, '{name}', in '{path}'\n{_DO}")
     return {name.removeprefix("module."): value for name, value in tensors.items()}
 
 
 _EXPECTED = "expected a PyTorch state dict, the tensors of one network by name"
 _DO = "save it with torch.save(net.state_dict(), path)"
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether all numbers of a tensor are real ones and lie in the file: a view may claim terabytes of one number."""
+    if value.layout is not torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+        return False
+    return value.nbytes <= value.untyped_storage().nbytes()
 
 
 def _refusal(path: Path, reason: str) -> str:
