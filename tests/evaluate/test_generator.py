@@ -300,3 +300,17 @@ def test_the_sheet_shows_a_row_for_each_fake():
     assert picture[0, 40, 60] == 0
     assert picture[0, 130, 330] == 200
     assert set(picture.unique().tolist()) == {0, 40, 80, 120, 160, 200, 255}
+
+
+def test_the_command_prints_the_table_and_writes_the_report(
+    generator: Path, reference: Path, classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    """Progress on standard output would end in the pipe that takes the table."""
+    from imagesmith.apps.cli import app
+
+    flags = ["--reference", str(reference), "--features", str(classifier), "--metrics", "fd, kid", "--images", "20"]
+    app(["evaluate", "generator", str(generator), *flags, "--json", str(tmp_path / "r.json")], standalone_mode=False)
+    printed = capsys.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()[:3]] == ["metric", "fd_toycnn", "kid_toycnn"]
+    assert "20 images against 48 real ones" in printed.err
+    assert json.loads((tmp_path / "r.json").read_text())["provenance"]["n_fake"] == 20
