@@ -222,3 +222,18 @@ def test_other_networks_are_told_apart(tensors: Tensors, message: str, tmp_path:
         load_dcgan(saved(tensors, tmp_path))
     assert "DCGAN example" in str(caught.value)
     assert str(caught.value).count("\n") <= 2
+
+
+def test_loading_draws_no_first_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Drawing them for a network without memory imports torch's compiler: a second for a tiny file."""
+    path = saved(DcganGenerator(width=2).state_dict(), tmp_path)
+    monkeypatch.setattr(nn.init, "normal_", None)
+    assert load_dcgan(path).net.main[0].weight.any()
+
+
+def test_shapes_that_promise_terabytes_are_refused_by_their_shapes(tmp_path: Path):
+    """A few kernels in a small file describe networks that no memory holds."""
+    tensors = {f"main.{3 * place}.weight": torch.zeros(1, 1, 1, 1) for place in range(12)}
+    tensors |= {"main.0.weight": torch.zeros(4000, 3, 1, 1), "main.33.weight": torch.zeros(1, 1, 1, 1)}
+    with pytest.raises(ModelError, match="DCGAN example"):
+        load_dcgan(saved(tensors, tmp_path))

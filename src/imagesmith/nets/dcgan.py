@@ -165,6 +165,8 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 def _initialise(layer: nn.Module) -> None:
     """First values of the example: kernels N(0, 0.02), batch norm N(1, 0.02), shifts 0."""
+    if any(parameter.is_meta for parameter in layer.parameters(recurse=False)):
+        return  # shapes alone have no values, and drawing some would import torch's compiler, which takes a second
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Embedding):
         nn.init.normal_(layer.weight, 0.0, 0.02)
     elif isinstance(layer, nn.BatchNorm2d):
