@@ -168,8 +168,8 @@ class GanConfig(Config):
     """Weight gamma of each gradient penalty."""
     penalty_final: float = Field(default=1.0, gt=0, le=1)
     """Share of those weights that is left at the end, reached along a half cosine."""
-    penalty_every: int = Field(default=1, ge=1)
-    """Compute the penalties in one of so many steps, weighted up accordingly (Karras et al. 2020, 'lazy')."""
+    penalty_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of each batch on which the penalties are computed: they cost more than all the rest of a step."""
     augment: AugmentConfig = AugmentConfig()
     guard: Literal["act", "watch"] = "act"
     """Whether the guard may change learning rate, penalties and augmentation, or roll back; 'watch' only tells."""

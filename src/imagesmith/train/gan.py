@@ -22,6 +22,9 @@ from imagesmith.train.run import Run, open_run
 from imagesmith.train.state import TrainState
 from imagesmith.train.steps import GanTerms, Nets, Turn, gan_step, latent_size
 
+LEAP = 1e6
+"""Times its usual size at which even a GAN's gradient is rejected."""
+
 
 def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
     """Train, or go on with, the run that `config` describes; under torchrun all processes train one pair of networks.
@@ -34,7 +37,8 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
         choices, arithmetic = session.choices(lambda: decide(config, pictures, session))
         torch.manual_seed(config.run.seed)
         nets = {name: arithmetic.prepare(net) for name, net in NetPair(**choices["nets"]).build().items()}
-        state = session.state(nets, choices, averaged=["generator"])
+        # two networks that compete leap, and come back: what that means is the watch's business
+        state = session.state(nets, choices, averaged=["generator"], spike=LEAP)
         watch = GanWatch(config, pictures, state, arithmetic, session)
         flow = Flow(
             batches=lambda start: gan_batches(
@@ -73,18 +77,14 @@ def terms_at(config: GanConfig, state: TrainState) -> GanTerms:
     """What a step weighs now: the penalties fall with progress and rise by the guard, as augmentation does."""
     fall = (1 + math.cos(math.pi * state.progress)) / 2
     factor = config.penalty_final + (1 - config.penalty_final) * fall
-    number = state.images_seen // state.choices["batch"]
-    due = number % config.penalty_every == 0
-    weights = {
-        name: gamma * factor * state.extras["gamma_factor"] * config.penalty_every * due
-        for name, gamma in config.penalties.items()
-    }
+    weights = {name: gamma * factor * state.extras["gamma_factor"] for name, gamma in config.penalties.items()}
     strength = state.extras["strength"]["strength"]
     # mirrored pictures are part of the data where that is allowed, and nowhere else
     augment = Augment(flip=config.data.flip)
     return GanTerms(
         objective=OBJECTIVES[config.objective],
         augment=(lambda images, draws: augment.apply(images, strength, draws)) if strength > 0 else None,
+        penalty_share=config.penalty_share,
         fresh_fakes=state.choices["accumulate"] > 1,
         **weights,
     )

@@ -129,17 +129,10 @@ def stages_of(size: tuple[int, int], patch: int) -> int:
 
 
 def _seconds(config: GanConfig, pair: NetPair, arithmetic: Arithmetic, batch: int) -> float:
-    """Seconds of a training step; of the kind with penalties as often as they come."""
+    """Seconds of a training step."""
     with torch.random.fork_rng(devices=[]):
         nets = pair.build()
-    penalties = config.penalties
-    plain = GanTerms(OBJECTIVES[config.objective])
-    full = GanTerms(
-        OBJECTIVES[config.objective],
-        r1=penalties.get("r1", 0.0),
-        r2=penalties.get("r2", 0.0),
-        wasserstein=penalties.get("wasserstein", 0.0),
-    )
+    terms = GanTerms(OBJECTIVES[config.objective], **config.penalties, penalty_share=config.penalty_share)
     rng = torch.Generator().manual_seed(0)
     generator: Any = nets["generator"]
     height, width = generator.size
@@ -150,9 +143,4 @@ def _seconds(config: GanConfig, pair: NetPair, arithmetic: Arithmetic, batch: in
         torch.rand(batch, 2, *DRAWS, generator=rng),
         torch.rand(batch, generator=rng),
     )
-
-    def seconds(terms: GanTerms) -> float:
-        return step_seconds(nets, arithmetic, lambda nets, batch: gan_step(nets, batch, terms), *parts)
-
-    share = 1 / config.penalty_every if penalties else 0.0
-    return share * seconds(full) + (1 - share) * seconds(plain) if share < 1 else seconds(full)
+    return step_seconds(nets, arithmetic, lambda nets, batch: gan_step(nets, batch, terms), *parts)

@@ -2,7 +2,6 @@
 
 import datetime
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +86,13 @@ class GanValidation:
         if math.isfinite(distance) and distance < state.best.get(name, math.inf):
             state.best = {name: distance, "images_seen": state.images_seen}
             save_model(self.session.folder / "model.safetensors", state.averages["generator"], self._card(state))
-        signs = replace(
-            compare_sets(self.reals[:COMPARED], features[:COMPARED]), held_out_gap=self.watch.held_out_gap(state)
-        )
+        signs = compare_sets(self.reals[:COMPARED], features[:COMPARED])
         diagnosis = self.watch.tick(state, signs)
         scores = {
             f"validation/{name}": distance,
             "validation/diversity": signs.diversity,
             "validation/coverage": signs.coverage,
-            "validation/held_out_gap": signs.held_out_gap,
+            "validation/precision": signs.precision,
             "augment": state.extras["strength"]["strength"],
             "gamma_factor": state.extras["gamma_factor"],
         }

@@ -61,11 +61,14 @@ class GanWatch:
             penalty=values.get("penalty/r1", 0.0) + values.get("penalty/r2", 0.0),
         )
         health = Health(**state.extras["health"])
-        diagnosis = health.observe_step(signs)
+        diagnoses = [health.observe_step(signs)]
+        if health.steps % LOOK_EVERY == 0 and len(self.pictures.held_out):
+            gap = self.held_out_gap(state)
+            diagnoses.append(health.observe_held_out(gap))
+            self._adapt(state, gap)
         state.extras["health"] = asdict(health)
-        if self.adaptive and health.steps % LOOK_EVERY == 0 and len(self.pictures.held_out):
-            self._adapt(state)
-        self._act(state, diagnosis)
+        for diagnosis in diagnoses:
+            self._act(state, diagnosis)
         if reason := state.extras["roll_back"]:
             state.extras |= {"roll_back": "", "health": asdict(health.rolled_back())}
             return Verdict.ROLL_BACK, reason
@@ -104,16 +107,18 @@ class GanWatch:
                 strength["strength"] = min(strength["limit"], strength["strength"] + 0.2)
                 return f"augmentation raised to {strength['strength']:.2f}"
             case Action.ROLL_BACK:
-                extras["roll_back"] = str(diagnosis)
+                extras |= {"roll_back": str(diagnosis), "back_to": extras["healthy_at"]}
                 return "rolling back to the last healthy checkpoint"
             case _:
                 best = f"best was at {state.best['images_seen']:,.0f} images" if state.best else "no model was kept"
                 raise TrainingError(f"stopped at {state.images_seen:,} images: {diagnosis}; {best}")
 
-    def _adapt(self, state: TrainState) -> None:
+    def _adapt(self, state: TrainState, gap: float) -> None:
         """Move the strength of augmentation by how much better the discriminator knows its training images."""
+        if not self.adaptive:
+            return
         strength = AdaptiveStrength(**state.extras["strength"])
-        warning = strength.observe(self.held_out_gap(state), LOOK_EVERY * state.choices["batch"])
+        warning = strength.observe(gap, LOOK_EVERY * state.choices["batch"])
         state.extras["strength"] = asdict(strength)
         if warning:
             self.session.say(f"guard at {state.images_seen:,} images: {warning}")
@@ -133,9 +138,11 @@ class GanWatch:
             x, label = (self.arithmetic.place(part) for part in parts)
             return x, label if has_classes(generator) else None
 
+        discriminator.eval()  # a look must not move the running statistics of batch norm
         with self.arithmetic.autocast():
             fake = generator(*placed(latent, labels))
             known_logits = discriminator(*placed(as_reals(known, latent.dtype), labels))
             unknown_logits = discriminator(*placed(as_reals(unknown, latent.dtype), other_labels))
             fake_logits = discriminator(*placed(fake, labels))
+        discriminator.train()
         return held_out_gap(known_logits, unknown_logits, fake_logits)

@@ -88,8 +88,10 @@ def fit(
                 continue
             size = state.choices["batch"]
             state.images_seen += size
-            for name, average in state.averages.items():
-                update_ema(average, state.nets[name], state.images_seen, size, optim.ema_half_life_images)
+            sound = verdict is Verdict.ACCEPT  # after a rejected step the weights themselves may be what is wrong
+            if sound:
+                for name, average in state.averages.items():
+                    update_ema(average, state.nets[name], state.images_seen, size, optim.ema_half_life_images)
             tick, checkpoint, stopping = world.any(clock.tick_is_due(before), clock.checkpoint_is_due(), stop.is_set())
             if tick:
                 clock.plan_again(world)
@@ -101,7 +103,7 @@ def fit(
                 )
                 if log:
                     log.tick(state.images_seen, **scores)
-            if checkpoint or stopping:
+            if sound and (checkpoint or stopping):
                 save()
             if stopping:
                 raise KeyboardInterrupt
@@ -170,7 +172,7 @@ def _add_gradients(nets: Nets, steps: Sequence[Iterator[Turn]]) -> Turn | None:
 
 
 def _roll_back(state: TrainState, checkpoints: Path, reason: str, world: World, log: RunLog | None) -> None:
-    """Go back to the newest checkpoint, or the newest known healthy, with half the learning rate.
+    """Go back to the newest checkpoint, or that before `state.extras["back_to"]`, with half the learning rate.
 
     What the kind of training remembers stays, so that it knows what it has tried. TrainingError after too many times.
     """
@@ -178,7 +180,8 @@ def _roll_back(state: TrainState, checkpoints: Path, reason: str, world: World, 
         best = f"; the best model was at {state.best['images_seen']:,.0f} images" if state.best else ""
         raise TrainingError(f"stopped after {state.roll_backs} roll-backs: {reason}{best}; try a lower learning rate")
     roll_backs, rate_factor, extras = state.roll_backs + 1, state.rate_factor / 2, state.extras
-    newest = world.lead(lambda: load_newest(checkpoints, log.say if log else print, extras.get("healthy_at")))
+    most_images = extras.pop("back_to", None)
+    newest = world.lead(lambda: load_newest(checkpoints, log.say if log else print, most_images))
     if newest is None:
         raise TrainingError(f"no checkpoint to go back to in {checkpoints}: {reason}")
     state.load(*newest)

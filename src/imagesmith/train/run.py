@@ -5,7 +5,7 @@ The run folder: `config.json`, `model.safetensors` (the best average so far), `c
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +77,10 @@ class Session:
         choices = self.newest[1]["choices"] if self.newest else self.world.lead(decide)
         return choices, Arithmetic(**choices["arithmetic"] | {"device": self.device})
 
-    def state(
-        self, nets: dict[str, nn.Module], choices: dict[str, Any], averaged: Iterable[str] | None = None
-    ) -> TrainState:
-        """A state at the newest checkpoint, or a fresh one."""
+    def state(self, nets: dict[str, nn.Module], choices: dict[str, Any], **options: Any) -> TrainState:
+        """A state at the newest checkpoint, or a fresh one; `options` are those of `new_state`."""
         run = self.run
-        state = new_state(nets, self.optim, Plan(run.images or UNPLANNED), choices, averaged)
+        state = new_state(nets, self.optim, Plan(run.images or UNPLANNED), choices, **options)
         if self.newest:
             state.load(*self.newest)
             self.say(f"resumed at {state.images_seen:,} images, {state.progress:.1%} of the run")

@@ -53,7 +53,7 @@ class TrainState:
     choices: dict[str, Any] = field(default_factory=dict)
     """What was decided for this machine at the start (batch, arithmetic), so that a resumed run is the same run."""
     extras: dict[str, Any] = field(default_factory=dict)
-    """What a kind of training remembers besides, as plain values; 'healthy_at' is where a roll-back goes at most."""
+    """What a kind of training remembers besides, as plain values; 'back_to' is where a roll-back goes at most."""
 
     @property
     def progress(self) -> float:
@@ -109,9 +109,14 @@ def new_state(
     optim: OptimConfig,
     plan: Plan,
     choices: dict[str, Any],
+    *,
     averaged: Iterable[str] | None = None,
+    spike: float = Guard.spike,
 ) -> TrainState:
-    """The state of a run that has not seen an image yet; only the networks in `averaged`, or all, get an average."""
+    """The state of a run that has not seen an image yet; only the networks in `averaged`, or all, get an average.
+
+    `spike` is the leap of loss or gradient that the guards reject.
+    """
     return TrainState(
         nets=nets,
         plan=plan,
@@ -121,7 +126,7 @@ def new_state(
             for name, net in nets.items()
             if averaged is None or name in averaged
         },
-        guards={name: Guard() for name in nets},
+        guards={name: Guard(spike=spike) for name in nets},
         choices=choices,
     )
 

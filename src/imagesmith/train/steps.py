@@ -41,6 +41,9 @@ def classify_step(nets: Nets, batch: tuple[Tensor, ...], label_smoothing: float)
     yield "classifier", loss, {"loss/cross_entropy": loss.detach(), "accuracy/training": right}
 
 
+ALL = slice(None)
+
+
 @dataclass(frozen=True)
 class GanTerms:
     """What a step of a GAN weighs, at one moment of its run."""
@@ -52,6 +55,8 @@ class GanTerms:
     """The same on fakes."""
     wasserstein: float = 0.0
     """Weight of the one-centred penalty between reals and fakes."""
+    penalty_share: float = 1.0
+    """Share of the batch on which the penalties are computed, at least one image."""
     augment: Callable[[Tensor, Tensor], Tensor] | None = None
     """(images, draws) -> what the discriminator sees of them, see `train/augment.py`."""
     fresh_fakes: bool = False
@@ -69,15 +74,26 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
     label = label if has_classes(generator) else None
     real = as_reals(pixels, latent.dtype)
 
-    def judge(images: Tensor, which: int = 1) -> Tensor:
-        seen = terms.augment(images, draws[:, which]) if terms.augment else images
-        return discriminator(seen, label)
+    def judge(images: Tensor, which: int, part: slice = ALL) -> Tensor:
+        """The logits of the images of one part of the batch; `which` is 0 for reals, 1 for fakes."""
+        seen = terms.augment(images, draws[part, which]) if terms.augment else images
+        return discriminator(seen, None if label is None else label[part])
+
+    def judge_penalised(images: Tensor, which: int, weight: float) -> tuple[Tensor, Tensor | None]:
+        """The logits of the whole batch, and the penalty on the first of them."""
+        if weight == 0:
+            return judge(images, which), None
+        count = max(1, round(len(images) * terms.penalty_share))
+        first, rest = slice(count), slice(count, None)
+        penalised = images[first].requires_grad_()
+        logits = judge(penalised, which, first)
+        penalty = zero_centred_penalty(logits, penalised)
+        return torch.cat([logits, judge(images[rest], which, rest)]) if count < len(images) else logits, penalty
 
     with torch.set_grad_enabled(not terms.fresh_fakes):
         fake = generator(latent, label)
-    real.requires_grad_(terms.r1 > 0)
-    shown = fake.detach().requires_grad_(terms.r2 > 0)
-    real_logits, fake_logits = judge(real, 0), judge(shown)
+    real_logits, r1 = judge_penalised(real, 0, terms.r1)
+    fake_logits, r2 = judge_penalised(fake.detach(), 1, terms.r2)
     loss = terms.objective.discriminator(real_logits, fake_logits)
     scalars = {
         "loss/discriminator": loss.detach(),
@@ -85,16 +101,12 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
         "logits/fake": fake_logits.detach().mean(),
         "logits/sign": (real_logits - fake_logits).detach().sign().mean(),
     }
-    for name, weight, logits, images in (
-        ("r1", terms.r1, real_logits, real),
-        ("r2", terms.r2, fake_logits, shown),
-    ):
-        if weight > 0:
-            penalty = zero_centred_penalty(logits, images)
-            loss = loss + weight / 2 * penalty
+    for name, weight, penalty in (("r1", terms.r1 / 2, r1), ("r2", terms.r2 / 2, r2)):
+        if penalty is not None:
+            loss = loss + weight * penalty
             scalars[f"penalty/{name}"] = penalty.detach()
     if terms.wasserstein > 0:
-        penalty = wasserstein_penalty(judge, real, shown, shares)
+        penalty = wasserstein_penalty(lambda between: judge(between, 1), real, fake, shares)
         loss = loss + terms.wasserstein * penalty
         scalars["penalty/wasserstein"] = penalty.detach()
     yield "discriminator", loss, scalars
@@ -104,7 +116,7 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
             fake = generator(latent, label)
         with torch.no_grad():
             real_logits = judge(real, 0) if terms.objective.pairs else real_logits
-        loss = terms.objective.generator(real_logits.detach(), judge(fake))
+        loss = terms.objective.generator(real_logits.detach(), judge(fake, 1))
         yield "generator", loss, {"loss/generator": loss.detach()}
 
 
