@@ -40,8 +40,10 @@ def test_the_mode_reads_the_channels_in_order():
 class ByBrightness(nn.Module):
     """Sees the digit d in an image of brightness d / 10."""
 
+    size = (5, 4)
+
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        assert image.shape[1] == 1
+        assert image.shape[1:] == (1, *self.size)
         return -(image.mean(dim=(1, 2, 3))[:, None] * 10 - torch.arange(10)).abs()
 
 
@@ -53,6 +55,7 @@ def test_stacked_digits_are_named_as_they_were_stacked():
     assert images.shape == (400, 3, 5, 4)
     named = name_channels(ByBrightness(), images, batch=77)
     assert torch.equal(modes_of(named), modes)
+    assert torch.equal(name_channels(ByBrightness(), nn.functional.pad(images, (2, 3, 1, 1))), named)
     assert len(modes.unique()) > 250
     assert torch.equal(stack_digits(digits, labels, 400, seed=3)[0], images)
     assert not torch.equal(stack_digits(digits, labels, 400, seed=4)[1], modes)

@@ -4,8 +4,10 @@ Protocol: Metz et al. 2017 (Unrolled GANs, sec. 3.4), as later papers use it (Pa
 each channel named by a digit classifier, a mode counts as found when one image shows it.
 """
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from imagesmith.tensors import generator_for
 
@@ -26,9 +28,16 @@ def stack_digits(digits: Tensor, labels: Tensor, count: int, seed: int) -> tuple
 
 
 @torch.inference_mode()
-def name_channels(classifier: nn.Module, images: Tensor, batch: int = 1000) -> Tensor:
-    """The digit that `classifier` sees in each channel: int64 (N, 3) of images (N, 3, H, W) in [0, 1]."""
-    single = images.flatten(0, 1).unsqueeze(1)
+def name_channels(classifier: Any, images: Tensor, batch: int = 1000) -> Tensor:
+    """The digit that `classifier` sees in each channel: int64 (N, 3) of images (N, 3, H, W) in [0, 1].
+
+    Of images larger than the classifier's `size` the middle is shown to it: digits padded to 32 pixels, as generators
+    like them, have their 28 back.
+    """
+    height, width = classifier.size
+    top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
+    assert min(top, left) >= 0, f"expected images of {height}x{width} or more, got {tuple(images.shape)}"
+    single = images[:, :, top : top + height, left : left + width].flatten(0, 1).unsqueeze(1)
     return torch.cat([classifier(part).argmax(dim=1) for part in single.split(batch)]).view(-1, 3)
 
 
