@@ -149,7 +149,7 @@ class AugmentConfig(Config):
 
     strength: Annotated[float, Field(ge=0, le=0.8)] | Literal["adaptive"] = "adaptive"
     """How often each transform acts; 'adaptive' raises it while the discriminator overfits."""
-    speed_images: int = Field(default=500_000, gt=0)
+    speed_images: int = Field(default=100_000, gt=0)
     """Images in which an adaptive strength can go from 0 to 1."""
 
 
@@ -165,7 +165,7 @@ class GanConfig(Config):
     objective: Literal["non_saturating", "least_squares", "hinge", "wasserstein", "relativistic"] = "relativistic"
     """What the two networks minimise."""
     penalties: dict[Literal["r1", "r2", "wasserstein"], Annotated[float, Field(ge=0)]] = {}
-    """Weight gamma of each gradient penalty."""
+    """Weight gamma of each gradient penalty; r1 and r2 for 32x32 pixels, more in proportion for larger images."""
     penalty_final: float = Field(default=1.0, gt=0, le=1)
     """Share of those weights that is left at the end, reached along a half cosine."""
     penalty_share: float = Field(default=1.0, gt=0, le=1)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -200,8 +201,8 @@ def test_a_generator_learns(pictures, tmp_path):
 
 
 def test_penalties_fall_with_progress_and_rise_by_the_guard(pictures, tmp_path):
-    config = small(pictures, tmp_path, 'penalties={"r1": 2.0}', "penalty_final=0.1")
-    state = new_state({}, config.optim, Plan(800), {"batch": 8, "accumulate": 1})
+    config = small(pictures, tmp_path, "penalty_final=0.1")
+    state = new_state({}, config.optim, Plan(800), {"batch": 8, "accumulate": 1, "gamma": {"r1": 2.0}})
     state.extras = {"gamma_factor": 3.0, "strength": {"strength": 0.0}}
     weights = []
     for images in (0, 400, 800):
@@ -267,14 +268,13 @@ def test_guard_nan_in_the_weights_goes_back_and_recovers(pictures, tmp_path, mon
 
 
 def test_guard_thirtyfold_learning_rate_is_called_diverging(pictures, tmp_path):
-    try:
-        run = train_gan(watched(pictures, tmp_path / "run", "optim.learning_rate=0.03", "optim.warm_up=0"), quiet=True)
-    except TrainingError as error:
-        assert "best was at" in str(error)
-    else:
-        assert all(tensor.isfinite().all() for tensor in final_tensors(run.folder).values())
-    assert "diverging" in console(tmp_path / "run")
-    assert load_model(tmp_path / "run").card.task == "generate", "the best generator is kept"
+    """Whether the lowered rate saves the run or the guard stops it, the best generator is there."""
+    with suppress(TrainingError):
+        train_gan(watched(pictures, tmp_path / "run", "optim.learning_rate=0.03", "optim.warm_up=0"), quiet=True)
+    said = next(line for line in console(tmp_path / "run").splitlines() if "diverging" in line)
+    assert int(said.split(" at ")[1].split()[0].replace(",", "")) <= 200 * 8
+    assert load_model(tmp_path / "run").card.task == "generate"
+    assert all(tensor.isfinite().all() for tensor in final_tensors(tmp_path / "run").values())
 
 
 def test_guard_a_discriminator_that_does_not_learn_is_called_losing(pictures, tmp_path, monkeypatch):

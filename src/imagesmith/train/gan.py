@@ -77,7 +77,7 @@ def terms_at(config: GanConfig, state: TrainState) -> GanTerms:
     """What a step weighs now: the penalties fall with progress and rise by the guard, as augmentation does."""
     fall = (1 + math.cos(math.pi * state.progress)) / 2
     factor = config.penalty_final + (1 - config.penalty_final) * fall
-    weights = {name: gamma * factor * state.extras["gamma_factor"] for name, gamma in config.penalties.items()}
+    weights = {name: gamma * factor * state.extras["gamma_factor"] for name, gamma in state.choices["gamma"].items()}
     strength = state.extras["strength"]["strength"]
     # mirrored pictures are part of the data where that is allowed, and nowhere else
     augment = Augment(flip=config.data.flip)

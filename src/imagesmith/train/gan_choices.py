@@ -22,6 +22,10 @@ WIDTHS = (128, 96, 64, 48, 32)
 WORTH_IMAGES = 400_000
 """Images that a run should at least see: a wider network that sees fewer is behind a narrower one."""
 PROBE_BATCH = 16
+GAMMA_PIXELS = 32 * 32
+"""Pixels of the images for which a configured gamma is meant (it grows with them: Karras et al. 2020, appendix B)."""
+STRENGTHS = ((5000, 0.0), (1000, 0.2), (0, 0.4))
+"""Augmentation to begin with, by the least number of pictures: so few held-out ones tell too late of overfitting."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,42 @@ def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str,
     if batch > len(pictures.training):
         raise ConfigError(f"expected a batch of at most {len(pictures.training)}, got {batch}; lower run.batch")
     session.say(f"batch {batch}: {reason}")
+    gamma, reason = _choose_gamma(config, pictures)
+    session.say(reason)
+    strength, reason = _choose_strength(config, pictures)
+    session.say(reason)
     return {
         "arithmetic": vars(arithmetic),
         "batch": batch,
         "accumulate": config.run.accumulate,
         "nets": asdict(pair),
+        "gamma": gamma,
+        "strength": strength,
     }
+
+
+def _choose_gamma(config: GanConfig, pictures: Pictures) -> tuple[dict[str, float], str]:
+    """The weight of each penalty at the start, and why."""
+    if not config.penalties:
+        return {}, f"no gradient penalty with the objective {config.objective}, as asked"
+    height, width = pictures.size
+    factor = height * width / GAMMA_PIXELS
+    gamma = {name: value * (factor if name in ("r1", "r2") else 1.0) for name, value in config.penalties.items()}
+    listing = ", ".join(f"{name} {value:g}" for name, value in gamma.items())
+    why = f"r1 and r2 in proportion to the {width}x{height} pixels, falling to {config.penalty_final:g} of it"
+    return gamma, f"gamma {listing}: {why}"
+
+
+def _choose_strength(config: GanConfig, pictures: Pictures) -> tuple[float, str]:
+    """How often augmentation acts at the start, and why."""
+    wanted, count = config.augment.strength, len(pictures.training)
+    if wanted != "adaptive":
+        return float(wanted), f"augmentation {wanted:g}, as asked"
+    start = next(strength for least, strength in STRENGTHS if count >= least)
+    return start, (
+        f"augmentation from {start:g} for {count:,} pictures; it rises while the discriminator knows them better than "
+        f"the {len(pictures.held_out):,} kept apart"
+    )
 
 
 def _pair(config: GanConfig, pictures: Pictures) -> NetPair:
@@ -90,14 +124,15 @@ def _choose_widths(
         return wanted, "networks as asked"
     if config.run.minutes is None:
         return _with_widths(wanted, pictures, 64), "width 64 where the length is given in images"
-    seen: list[str] = []
+    seen: dict[int, int] = {}
     for width in WIDTHS:
-        pair = _with_widths(wanted, pictures, width)
-        images = int(config.run.minutes * 60 * PROBE_BATCH / measure(pair))
-        seen.append(f"{width}: {images:,}")
-        if images >= WORTH_IMAGES:
+        seconds = measure(_with_widths(wanted, pictures, width))
+        seen[width] = int(config.run.minutes * 60 * PROBE_BATCH / seconds)
+        if seen[width] >= WORTH_IMAGES:
             break
-    return pair, f"width {width}: the widest that sees {WORTH_IMAGES:,} images in the time ({', '.join(seen)})"
+    width, listing = min(seen), ", ".join(f"{width}: {images:,}" for width, images in seen.items())
+    reason = f"width {width}: the widest that sees {WORTH_IMAGES:,} images in the time, or the least ({listing})"
+    return _with_widths(wanted, pictures, width), reason
 
 
 def _is_free(spec: dict[str, Any]) -> bool:

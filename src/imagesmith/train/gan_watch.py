@@ -32,11 +32,13 @@ class GanWatch:
         self.config, self.pictures, self.arithmetic, self.session = config, pictures, arithmetic, session
         adaptive = config.augment.strength == "adaptive"
         if not state.extras:
-            strength = 0.0 if adaptive else float(config.augment.strength)
             state.extras = {
                 "health": asdict(Health(cures=self._cures(adaptive))),
-                "strength": asdict(AdaptiveStrength(target=0.5, speed_images=config.augment.speed_images))
-                | {"strength": strength},
+                "strength": asdict(
+                    AdaptiveStrength(
+                        target=0.5, speed_images=config.augment.speed_images, strength=state.choices["strength"]
+                    )
+                ),
                 "gamma_factor": 1.0,
                 "healthy_at": 0,
                 "roll_back": "",

@@ -5,7 +5,7 @@ It owns backward, gradient averaging, rejection, optimisers, averages, the clock
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def _turns(
     with ExitStack() as open_steps:
         steps = [arithmetic.turns(flow.step(state.nets, part)) for part in divided]
         for turns in steps:
-            open_steps.callback(turns.close)
+            open_steps.enter_context(closing(turns))
         seen: dict[str, Tensor] = {}
         while (turn := _add_gradients(state.nets, steps)) is not None:
             name, loss, scalars = turn

@@ -3,7 +3,7 @@
 import copy
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +45,7 @@ class Arithmetic:
     def _layout(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
-    def turns(self, turns: Iterator[Turn]) -> Iterator[Turn]:
+    def turns(self, turns: Iterator[Turn]) -> Generator[Turn, None, None]:
         """The turns of a step, each computed in this arithmetic; what is done with them is not."""
         while True:
             with self.autocast():
