@@ -156,9 +156,9 @@ def test_fused_keeps_the_precision(net: nn.Module):
     assert {value.dtype for value in net.bfloat16().fused().state_dict().values()} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", RESTORERS)
 def test_a_misspelt_option_is_named_with_its_nearest(name: str):
-    option = next(iter(inspect.signature(NETS[name]).parameters))
+    option = next(iter(inspect.signature(RESTORERS[name]).parameters))
     with pytest.raises(ConfigError, match=f"got '{option}e'.*did you mean '{option}'") as caught:
         build_net(NetSpec(name, {f"{option}e": 1}))
     assert str(caught.value).count("\n") <= 2
