@@ -5,18 +5,17 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from imagesmith import zoo
 from imagesmith.errors import ModelError, UsageError, did_you_mean
 from imagesmith.infer.latents import drawn_label, latents, slerp
 from imagesmith.nets import GENERATORS
 from imagesmith.runtime.device import pick_device, possible_dtypes
 from imagesmith.tensors import from_float
-from imagesmith.zoo import Model, ModelCard, load_model
+from imagesmith.zoo import Model, ModelCard, load_dcgan, load_model
 
 IMAGES_PER_PASS = 16
 """Kernels sum in another order for another batch, so every pass has this many images, some of them for nothing.
@@ -30,6 +29,7 @@ _NAMES_SHOWN = 12
 _CHECKPOINTS = (".pth", ".pt")
 
 Label = int | str | None
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Generator:
         `device` is auto, cpu, cuda, cuda:N or mps; `dtype` fp32 (which auto means), bf16 or fp16.
         """
         is_checkpoint = Path(name_or_path).suffix.lower() in _CHECKPOINTS
-        model = zoo.load_dcgan(Path(name_or_path)) if is_checkpoint else load_model(name_or_path)
+        model = load_dcgan(Path(name_or_path)) if is_checkpoint else load_model(name_or_path)
         return cls(model, device=device, dtype=dtype)
 
     @property
@@ -127,7 +127,7 @@ class Generator:
         return self._samples(((seed, each) for seed in seeds for each in self.labels(seed, label)), truncation)
 
     def _samples(self, wanted: Iterator[tuple[int, int | None]], truncation: float) -> Iterator[Sample]:
-        while part := list(itertools.islice(wanted, IMAGES_PER_PASS)):
+        for part in in_passes(wanted):
             seeds, labels = [seed for seed, _ in part], [label for _, label in part]
             images = self.images(latents(seeds, self.latent_size) * truncation, labels)
             yield from map(Sample, seeds, labels, images)
@@ -212,6 +212,13 @@ def _walk(generator: Generator, stops: Tensor, frames: int, label: int | None, *
             yield from generator.images(slerp(start, end, part), [label] * len(part))
     if ends:
         yield from generator.images(stops[-1:], [label])
+
+
+def in_passes(wanted: Iterable[Each]) -> Iterator[list[Each]]:
+    """What one pass after the other takes, read no further ahead."""
+    rest = iter(wanted)
+    while part := list(itertools.islice(rest, IMAGES_PER_PASS)):
+        yield part
 
 
 def _ready(model: Generator | str | Path, device: str, dtype: str) -> Generator:
