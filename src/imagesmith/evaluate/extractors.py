@@ -1,8 +1,6 @@
 """Where features come from: a shipped or own classifier, or the 2015 Inception network from a file of the user's."""
 
 import hashlib
-import pickle
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from imagesmith.runtime.device import pick_device
 from imagesmith.tensors import to_float
 from imagesmith.zoo import load_model
 from imagesmith.zoo.cards import read_header
+from imagesmith.zoo.pytorch_files import read_state_dict
 from imagesmith.zoo.weights import find_weights
 
 INCEPTION = "inception"
@@ -124,17 +123,11 @@ def _load_inception(path: Path, device: torch.device) -> Extractor:
 
 
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """A state dict, read without running any code that the file may hold."""
+    """The tensors of the user's file; where it is none, the error says which file is meant."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # a TorchScript archive warns before it is refused
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelError(f"cannot read the weights '{path}': {error.strerror or error}") from None
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
-        raise ModelError(f"expected a PyTorch state dict, '{path}' is none\n{_where_from()}") from None
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ModelError(f"expected a PyTorch state dict, '{path}' holds something else\n{_where_from()}")
-    return tensors
+        return read_state_dict(path)
+    except ModelError as error:
+        raise ModelError(f"{str(error).splitlines()[0]}\n{_where_from()}") from None
 
 
 def _counts(name: str, value: Tensor) -> bool:

@@ -50,13 +50,8 @@ class GanValidation:
     def __init__(
         self, config: GanConfig, pictures: Pictures, arithmetic: Arithmetic, session: Session, watch: GanWatch
     ) -> None:
-        self.config, self.pictures, self.arithmetic, self.session, self.watch = (
-            config,
-            pictures,
-            arithmetic,
-            session,
-            watch,
-        )
+        self.config, self.pictures, self.arithmetic = config, pictures, arithmetic
+        self.session, self.watch = session, watch
         self.commit = commit()  # now: the source tree may change under a running process
         if session.log:
             self._begin()
@@ -72,12 +67,11 @@ class GanValidation:
         self.statistics = FeatureStatistics.of([self.reals])
         self._write("reals.png", image_grid(shown[torch.randperm(len(shown), generator=generator_for(_FIXED))[:SHEET]]))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, state: TrainState) -> dict[str, float]:
         log = self.session.log
         assert log is not None, "only the leader validates"
-        fixed = self._fakes(state, SHEET)
-        grid = image_grid(fixed)
+        grid = image_grid(self._fakes(state, SHEET))
         self._write(f"samples/{state.images_seen:012d}.png", grid)
         log.picture("samples", grid, state.images_seen)
         features = self.extractor(self._fakes(state, FAKES))

@@ -41,7 +41,7 @@ def classify_step(nets: Nets, batch: tuple[Tensor, ...], label_smoothing: float)
     yield "classifier", loss, {"loss/cross_entropy": loss.detach(), "accuracy/training": right}
 
 
-ALL = slice(None)
+_ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
     label = label if has_classes(generator) else None
     real = as_reals(pixels, latent.dtype)
 
-    def judge(images: Tensor, which: int, part: slice = ALL) -> Tensor:
+    def judge(images: Tensor, which: int, part: slice = _ALL) -> Tensor:
         """The logits of the images of one part of the batch; `which` is 0 for reals, 1 for fakes."""
         seen = terms.augment(images, draws[part, which]) if terms.augment else images
         return discriminator(seen, None if label is None else label[part])
