@@ -61,10 +61,10 @@ def load_image_set(
     """Decode every picture of a folder, zip, tar or npz to `size` (height, width) and `channels`.
 
     `source` may name a part: `cifar10.tar.gz::train` is what lies below `train`; or the CSV table of labels in the
-    folder of the pictures. Without `size`, `choose_size` takes
-    one of at most `most_px` a side; without `channels`, pictures that are all gray get one, others three. Labels come
-    from a table: `labels`, or labels.csv in the folder; or else from class folders. What would take more than
-    `memory_bytes` is written to the file `pack_to` and mapped from there. UsageError, NothingUsableError.
+    folder of the pictures. Without `size`, `choose_size` takes one of at most `most_px` a side; without `channels`,
+    pictures that are all gray get one, others three. Labels come from a table: `labels`, or labels.csv in the folder;
+    or else from class folders. What would take more than `memory_bytes` is written to the file `pack_to` and mapped
+    from there. UsageError, NothingUsableError.
     """
     assert channels in (None, 1, 2, 3, 4), f"channels must be 1 to 4, got {channels}"
     path, part, table = locate(source)
