@@ -150,6 +150,15 @@ def test_what_cannot_be_trained_is_refused(
     assert str(caught.value).count("\n") <= 2
 
 
+def test_a_run_that_never_began_can_be_corrected(stripes: Path, tmp_path: Path):
+    """A misspelt DATA left a run folder that refused the right one: 'was started with data.folder = ...'."""
+    with pytest.raises(UsageError, match="nothing"):
+        train_classifier(small(tmp_path / "stirpes", tmp_path / "run"), quiet=True)
+    assert train_classifier(small(stripes, tmp_path / "run"), quiet=True).images_seen == 160
+    with pytest.raises(ConfigError, match=r"was started with data\.folder"):
+        train_classifier(small(tmp_path / "other.npz", tmp_path / "run"), quiet=True)
+
+
 def test_one_class_needs_no_classifier(tmp_path: Path):
     """Cross entropy over one class is zero, and the run would end with an accuracy of 100 %."""
     images = np.zeros((12, 8, 8), np.uint8)

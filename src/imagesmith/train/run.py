@@ -117,9 +117,12 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
 
 
 def _claim(folder: Path, config: Config) -> None:
-    """Write the configuration into a new run folder, or check that the old one is the same but for its length."""
+    """Write the configuration into a new run folder, or check that the old one is the same but for its length.
+
+    A run that failed before its first checkpoint, say for a misspelt folder of pictures, binds nobody.
+    """
     path = folder / "config.json"
-    if path.exists():
+    if path.exists() and any((folder / "checkpoints").glob("*.safetensors")):
         before, now = (_flat(c.model_dump(mode="json")) for c in (load_config(path, type(config)), config))
         changed = [key for key in now if key not in _FREE and before.get(key) != now[key]]
         if changed:
