@@ -14,7 +14,7 @@ from imagesmith.configs import GanConfig
 from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.train.augment import Augment
 from imagesmith.train.gan_choices import NetPair, decide
-from imagesmith.train.gan_pictures import gan_batches, load_pictures
+from imagesmith.train.gan_pictures import divided_pictures, gan_batches
 from imagesmith.train.gan_validation import GanValidation, describe_best
 from imagesmith.train.gan_watch import GanWatch
 from imagesmith.train.loop import Batch, Flow, fit
@@ -33,7 +33,7 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
     TrainingError where the guard gave up; the best generator so far is then kept.
     """
     with open_run(config, quiet=quiet) as session:
-        pictures = load_pictures(config, session)
+        pictures = divided_pictures(config.data, session)
         choices, arithmetic = session.choices(lambda: decide(config, pictures, session))
         torch.manual_seed(config.run.seed)
         nets = {name: arithmetic.prepare(net) for name, net in NetPair(**choices["nets"]).build().items()}

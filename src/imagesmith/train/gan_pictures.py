@@ -2,21 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from imagesmith.configs import GanConfig
+from imagesmith.configs import GanConfig, ImageSetConfig
 from imagesmith.data.batches import GanBatches, split
-from imagesmith.data.image_sets import ImageSet, load_image_set
+from imagesmith.data.image_sets import ImageSet
 from imagesmith.errors import NothingUsableError
 from imagesmith.tensors import generator_for
 from imagesmith.train.augment import DRAWS
+from imagesmith.train.pictures import load_pictures
 from imagesmith.train.run import Session
 
-MOST_LISTED = 20
-"""Skipped pictures that are named one by one."""
 FEW = 1000
 """Below so many pictures a word of warning is due."""
 _CHANCE = 2  # keeps latents and augmentations apart from the order of the pictures
@@ -58,24 +56,9 @@ class Pictures:
         return self.whole.images[rows], torch.zeros(len(rows), dtype=torch.int64) if labels is None else labels[rows]
 
 
-def load_pictures(config: GanConfig, session: Session) -> Pictures:
-    """Read what the configuration names, saying what was decided and what was skipped."""
-    data = config.data
-    whole = load_image_set(
-        data.folder,
-        size=None if data.size == "auto" else data.size,
-        channels=None if data.channels == "auto" else data.channels,
-        labels=Path(data.labels) if data.labels not in ("auto", "none") else data.labels,
-        most_px=data.most_px,
-        memory_bytes=data.memory_gb * 1e9,
-        pack_to=session.folder / f"pictures-{session.world.rank}.bin",
-    )
-    for note in whole.notes:
-        session.say(note)
-    for skipped in whole.skipped[:MOST_LISTED]:
-        session.say(f"skipped {skipped}")
-    if len(whole.skipped) > MOST_LISTED:
-        session.say(f"skipped {len(whole.skipped) - MOST_LISTED} more")
+def divided_pictures(data: ImageSetConfig, session: Session) -> Pictures:
+    """Read what the configuration names, divide it, and say so; NothingUsableError below two pictures."""
+    whole = load_pictures(data, session)
     if len(whole) < 2:
         raise NothingUsableError(
             f"expected at least 2 pictures in {data.folder}, got {len(whole)}; add some, better hundreds"
