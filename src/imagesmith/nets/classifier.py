@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 def _convolution(incoming: int, outgoing: int, *, pool: bool = False) -> nn.Sequential:
-    """3x3 convolution, batch norm, ReLU; max pooling comes before the norm, where it saves three quarters of the work."""
+    """3x3 convolution, batch norm, ReLU; pooling comes before the norm, where it saves three quarters of the work."""
     return nn.Sequential(
         nn.Conv2d(incoming, outgoing, 3, padding=1, bias=False),
         nn.MaxPool2d(2) if pool else nn.Identity(),
@@ -17,8 +17,8 @@ class Cnn(nn.Module):
     """Six 3x3 convolutions with three max poolings, global average pooling and a fully connected layer.
 
     `net(image)`: (N, channels, H, W) in [0, 1] -> logits (N, classes). `net.features(image)` -> (N, features): what the
-    fully connected layer sees, non-negative. Height and width may differ from `size`, on which it was trained, but are at
-    least 8.
+    fully connected layer sees, non-negative. Height and width may differ from `size`, on which it was trained, but are
+    at least 8.
     """
 
     def __init__(
