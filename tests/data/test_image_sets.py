@@ -190,6 +190,15 @@ def test_the_size_is_chosen_from_the_data(tmp_path: Path) -> None:
     assert any("60x97" in note for note in found.notes)
 
 
+def test_portraits_stored_lying_down_are_portraits(tmp_path: Path) -> None:
+    """A folder of phone photographs chose a landscape, and every portrait lost its head to the crop."""
+    turned = Image.Exif()
+    turned[274] = 6
+    for k in range(3):
+        Image.new("RGB", (97, 60), (k, 0, 0)).save(tmp_path / f"{k}.jpg", exif=turned)
+    assert load_image_set(tmp_path, most_px=64).images.shape == (3, 3, 56, 32)
+
+
 def test_a_table_gives_labels(plain: Path) -> None:
     """Rows and pictures that do not find each other are told, both ways."""
     rows = "file;label\ncat/0.png;b\n./cat/1.png;a\ndog\\0.png;a\ndog/1.png;b\nlost.png;a\n"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from imagesmith.data.files import read_image
-from imagesmith.data.pixels import read_pixels
+from imagesmith.data.pixels import read_pixels, read_size
 from imagesmith.errors import FormatError, ImageError, TruncatedError
 
 
@@ -29,6 +29,7 @@ def test_pictures_are_those_that_read_image_gives(tmp_path: Path) -> None:
         expected = read_image(path).pixels.numpy()
         assert np.array_equal(read_pixels(path), expected), name
         assert np.array_equal(read_pixels(path.read_bytes()), expected), name
+        assert read_size(path) == read_size(path.read_bytes()) == expected.shape[:2], name
 
 
 def test_faults_are_those_that_read_image_tells(tmp_path: Path) -> None:

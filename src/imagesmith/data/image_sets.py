@@ -14,7 +14,6 @@ from torch import Tensor
 from imagesmith.atomic import replacing
 from imagesmith.data.archives import Entry, look_at, open_collection
 from imagesmith.data.arrays import load_arrays
-from imagesmith.data.files import Header, read_header
 from imagesmith.data.labels import (
     TABLE,
     Labels,
@@ -24,9 +23,9 @@ from imagesmith.data.labels import (
     labels_from_table,
     part_of,
 )
-from imagesmith.data.pixels import read_pixels
+from imagesmith.data.pixels import read_pixels, read_size
 from imagesmith.data.shapes import as_channels, choose_size, fit
-from imagesmith.errors import NothingUsableError, OutputError, UsageError
+from imagesmith.errors import ImageError, NothingUsableError, OutputError, UsageError
 
 
 @dataclass(frozen=True)
@@ -130,11 +129,11 @@ def find_labels(path: Path, places: dict[str, str], labels: Literal["auto", "non
 
 
 def _sizes(entries: list[Entry], where: str) -> list[tuple[int, int]]:
-    """(height, width) as the header of each readable picture tells, before orientation."""
-    headers = [header for _, header in look_at(entries, lambda _, content: read_header(content))]
-    sizes = [(header.height, header.width) for header in headers if isinstance(header, Header)]
+    """(height, width) of each readable picture, upright: most phones store a portrait lying down."""
+    found = [size for _, size in look_at(entries, lambda _, content: read_size(content))]
+    sizes = [size for size in found if not isinstance(size, ImageError)]
     if not sizes:
-        raise NothingUsableError(f"expected pictures in {where}, none can be used; first problem: {headers[0]}")
+        raise NothingUsableError(f"expected pictures in {where}, none can be used; first problem: {found[0]}")
     return sizes
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import JpegImagePlugin
 
+from imagesmith.data import metadata
 from imagesmith.data.decoded import quiet
 from imagesmith.data.files import read_image
 from imagesmith.tensors import from_float, to_float
@@ -15,18 +16,33 @@ _MOST_QUICK_PIXELS = 1 << 22
 
 def read_pixels(source: Path | bytes) -> np.ndarray:
     """uint8 (H, W, 1-4) of a picture: `read_image(source).pixels` brought to 8 bits. Raises as `read_image` does."""
-    if isinstance(source, Path):
-        try:
-            source_bytes = source.read_bytes() if source.is_file() else None
-        except OSError:
-            source_bytes = None
-    else:
-        source_bytes = source
-    if source_bytes is not None and (pixels := _plain_jpeg(source_bytes)) is not None:
+    pixels = _plain_jpeg(_jpeg_bytes(source))
+    if pixels is not None:
         return pixels
     frame = read_image(source)
-    pixels = frame.pixels if frame.depth == "uint8" else from_float(to_float(frame.pixels, frame.depth), "uint8")
-    return pixels.numpy()
+    deep = frame.depth != "uint8"
+    return (from_float(to_float(frame.pixels, frame.depth), "uint8") if deep else frame.pixels).numpy()
+
+
+def read_size(source: Path | bytes) -> tuple[int, int]:
+    """Height and width of the upright picture: what `read_pixels` gives. Only JPEGs are spared the decoding."""
+    try:
+        with quiet():
+            image = JpegImagePlugin.JpegImageFile(io.BytesIO(_jpeg_bytes(source)))
+        turn = metadata.orientation(metadata.bare_exif(image.info.get("exif")), image.info.get("xmp"))
+    except Exception:  # no JPEG, or a broken one, of which `read_image` tells in the user's words
+        height, width = read_pixels(source).shape[:2]
+        return height, width
+    return (image.width, image.height) if turn >= 5 else (image.height, image.width)
+
+
+def _jpeg_bytes(source: Path | bytes) -> bytes:
+    """The content of a JPEG, b"" for any other source and for one that cannot be read."""
+    try:
+        data = source if isinstance(source, bytes) else source.read_bytes() if source.is_file() else b""
+    except OSError:
+        return b""
+    return data if data.startswith(b"\xff\xd8\xff") else b""
 
 
 def _plain_jpeg(data: bytes) -> np.ndarray | None:
@@ -34,7 +50,7 @@ def _plain_jpeg(data: bytes) -> np.ndarray | None:
 
     Most of `read_image`'s time on a picture of 32 pixels goes into metadata that a data set has no use for.
     """
-    if not data.startswith(b"\xff\xd8\xff"):
+    if not data:
         return None
     try:
         with quiet():
