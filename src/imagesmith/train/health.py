@@ -60,7 +60,7 @@ GROWN = 0.5
 REPEATING = 0.5
 PRECISE = 0.5
 NARROW = 2 / 3
-OVERFIT = 0.5
+OVERFIT = 0.4
 """Where signs turn bad, from runs of small GANs that went well and ill; ours."""
 
 
@@ -201,39 +201,17 @@ class Health:
         self.not_finite = 0
         self._average(signs)
         self._note(State.DIVERGING, self._turmoil())
-        settled = self.steps > self.settle
-        still = signs.discriminator_norm == 0
-        self._note(
-            State.DISCRIMINATOR_LOSING,
-            "it gets no gradient, so it cannot learn"
-            if still
-            else f"it takes fakes for more real than real images (mean sign of pairs {self.sign:.2f}), "
-            "as if it had stopped learning"
-            if self.sign < -LOSING_SIGN
-            else "",
-        )
-        self._note(
-            State.GENERATOR_VANISHING,
-            f"the generator's gradient is only {math.exp(self.ratio):.1g} times as long as the discriminator's"
-            if settled and self.ratio < math.log(VANISHING)
-            else "",
-        )
-        self._note(
-            State.DISCRIMINATOR_WINNING,
-            f"it tells {(1 + self.sign) / 2:.1%} of all pairs apart, and so surely (logits {self.gap:.1f} apart) that "
-            "the generator learns little from it"
-            if settled and self.sign > WINNING_SIGN and self.gap > WINNING_GAP
-            else "",
-        )
+        self._note(State.DISCRIMINATOR_LOSING, self._loss_of_discriminator(signs))
+        self._note(State.GENERATOR_VANISHING, self._vanishing())
+        self._note(State.DISCRIMINATOR_WINNING, self._win_of_discriminator())
         return self._diagnose()
 
     def observe_tick(self, signs: SetSigns, images_seen: int) -> Diagnosis:
         """The diagnosis after a look at the images of the fixed latents."""
         self.best_diversity = max(self.best_diversity, signs.diversity)
         young = images_seen < self.grace_images
-        seed = young and self.best_diversity < GROWN
-        reason = "" if seed else _sameness(signs)
-        self._note(State.MODE_COLLAPSE, reason if reason or young else _narrowness(signs))
+        asleep = young and self.best_diversity < GROWN
+        self._note(State.MODE_COLLAPSE, ("" if asleep else _sameness(signs)) or ("" if young else _narrowness(signs)))
         return self._diagnose() if signs.held_out_gap is None else self.observe_held_out(signs.held_out_gap)
 
     def observe_held_out(self, gap: float) -> Diagnosis:
@@ -270,6 +248,8 @@ class Health:
         self.leaps += leapt - self.leaps / self.patience
         self.last_gap = signs.gap
 
+    # each gives the reason to name a state, '' where there is none
+
     def _turmoil(self) -> str:
         if self.leaps > MOST_LEAPS:
             return (
@@ -279,6 +259,30 @@ class Health:
         if self.steps > self.settle and self.norm > self.usual_norm + math.log(SPIKE):
             now, usual = math.exp(self.norm), math.exp(self.usual_norm)
             return f"the discriminator's gradient is {now:.2g} long, {now / usual:.0f} times its usual {usual:.2g}"
+        return ""
+
+    def _loss_of_discriminator(self, signs: PairSigns) -> str:
+        if signs.discriminator_norm == 0:
+            return "the discriminator gets no gradient, so it cannot learn"
+        if self.sign < -LOSING_SIGN:
+            return (
+                f"the discriminator takes fakes for more real than real images (mean sign of pairs {self.sign:.2f}), "
+                "as if it had stopped learning"
+            )
+        return ""
+
+    def _vanishing(self) -> str:
+        if self.steps > self.settle and self.ratio < math.log(VANISHING):
+            share = math.exp(self.ratio)
+            return f"the generator's gradient is only {share:.1g} times as long as the discriminator's"
+        return ""
+
+    def _win_of_discriminator(self) -> str:
+        if self.steps > self.settle and self.sign > WINNING_SIGN and self.gap > WINNING_GAP:
+            return (
+                f"the discriminator tells {(1 + self.sign) / 2:.1%} of all pairs apart, and so surely (by "
+                f"{self.gap:.1f} between logits) that the generator learns little from it"
+            )
         return ""
 
     def _patience(self, state: State) -> int:
