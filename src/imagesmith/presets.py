@@ -94,11 +94,13 @@ def rpgan(data: str, out: str, minutes: float = 60) -> GanConfig:
         generator=Part(name="rpgan-generator"),
         discriminator=Part(name="rpgan-discriminator"),
         objective="relativistic",
-        penalties={"r1": 1.0, "r2": 1.0},
+        penalties={"r1": 4.0, "r2": 4.0},
         penalty_final=0.1,
         penalty_share=0.25,
         data=ImageSetConfig(folder=data),
-        optim=OptimConfig(name="adam", learning_rate=1e-3, betas=(0.0, 0.99), final=0.02, ema_half_life_images=10_000),
+        optim=OptimConfig(
+            name="adam", learning_rate=1.5e-3, betas=(0.0, 0.99), final=0.02, ema_half_life_images=10_000
+        ),
         run=RunConfig(out=out, minutes=minutes),
     )
 

@@ -16,7 +16,9 @@ from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch
 from imagesmith.train.run import Session
 from imagesmith.train.steps import GanTerms, Nets, gan_step
 
-BATCHES = (32, 64)
+BATCHES = (32, 64, 128, 256)
+ENOUGH = 0.6
+"""Share of the best throughput that makes a batch large enough: a GAN needs steps more than it needs images."""
 WIDTHS = (128, 96, 64, 48, 32)
 """Feature maps at the largest resolution, widest first."""
 WORTH_IMAGES = 400_000
@@ -54,7 +56,7 @@ def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str,
     )
     session.say(reason)
     batch, reason = choose_batch(
-        lambda size: _seconds(config, pair, arithmetic, size), config.run.batch, session.world.size, BATCHES
+        lambda size: _seconds(config, pair, arithmetic, size), config.run.batch, session.world.size, BATCHES, ENOUGH
     )
     if batch > len(pictures.training):
         raise ConfigError(f"expected a batch of at most {len(pictures.training)}, got {batch}; lower run.batch")

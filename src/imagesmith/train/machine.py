@@ -93,9 +93,13 @@ def choose_arithmetic(measure: Callable[[Arithmetic], float], device: str, wante
 
 
 def choose_batch(
-    measure: Callable[[int], float], wanted: int | str, world: int, sizes: Sequence[int] = BATCHES
+    measure: Callable[[int], float],
+    wanted: int | str,
+    world: int,
+    sizes: Sequence[int] = BATCHES,
+    enough: float = 0.9,
 ) -> tuple[int, str]:
-    """Images per step over all processes: the smallest of `sizes` that reaches 90 % of the best images per second.
+    """Images per step over all processes: the smallest of `sizes` with `enough` of the best images per second.
 
     `measure` gives the seconds of a training step on so many images.
     """
@@ -116,9 +120,9 @@ def choose_batch(
         raise UsageError(
             f"no memory for a batch of {sizes[0]}; lower run.batch, or make images or networks smaller"
         )
-    size = next(size for size in rates if rates[size] >= 0.9 * max(rates.values()))
+    size = next(size for size in rates if rates[size] >= enough * max(rates.values()))
     listing = ", ".join(f"{size}: {rate:.0f}/s" for size, rate in rates.items())
-    return size * world, f"smallest within 10 % of the best throughput ({listing})"
+    return size * world, f"the smallest with {enough:.0%} of the best throughput ({listing})"
 
 
 def choose_workers(wanted: int | str, device: str) -> tuple[int, str]:
