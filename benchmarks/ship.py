@@ -2,8 +2,9 @@
 
     python benchmarks/ship.py RUN NAME --data DATA --description TEXT [--train-data TEXT] [--test-set NAME]
 
-RUN is a run folder or weight file, NAME what it will be called. DATA is the folder of scores.py for a restorer, and for
-a classifier its labelled test set, to be called NAME in the card. Run scores.py afterwards.
+RUN is a run folder or weight file, NAME what it will be called. DATA is the folder of scores.py for a restorer, a labelled
+test set for a classifier, real pictures for a generator; --test-set says what it is called in the card. Run scores.py
+afterwards.
 """
 
 import argparse
@@ -16,24 +17,34 @@ import torch
 from scores import measure
 from timing import commit
 
+from imagesmith.evaluate import evaluate_generator
 from imagesmith.evaluate.classifier import evaluate_classifier
+from imagesmith.infer.latents import latents
 from imagesmith.zoo import Model, load_model, save_model, verify_model, write_golden
 from imagesmith.zoo.cards import shipped_path
 
+METRICS = ("fd_cifarcnn", "kid_cifarcnn", "precision_cifarcnn", "recall_cifarcnn")
+
 
 def _scores(model: Model, options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    if model.card.task != "classify":
+    if model.card.task == "classify":
+        report = evaluate_classifier(options.run, options.data, device="cpu")
+    elif model.card.task == "generate":
+        report = evaluate_generator(options.run, options.data, METRICS, images=10_000, device="cpu")
+    else:
         return measure(options.run, model.card.scale, Path(options.data))
-    report = evaluate_classifier(options.run, options.data, device="cpu")
     print(report.table())
     return {options.test_set: {metric: round(value, 4) for metric, value in report.summary.items()}}
 
 
-def _photograph(model: Model) -> torch.Tensor:
-    """Part of a face as golden input, uint8 (H, W, C): 48 pixels a side, or what a classifier was trained on."""
+def _golden_input(model: Model) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """For a generator four latents and their labels; else part of a face, uint8 (H, W, C), 48 pixels a side or as due."""
+    if model.card.task == "generate":
+        labels = torch.arange(4) % model.card.classes if model.card.classes else None
+        return latents(range(4), model.card.latent_size or 0), labels
     height, width = model.card.size or (48, 48)
     image = skimage.data.astronaut()[90 : 90 + height, 200 : 200 + width, : model.card.channels]
-    return torch.from_numpy(image.copy())
+    return torch.from_numpy(image.copy()), None
 
 
 def main() -> None:
@@ -41,7 +52,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     parser.add_argument("--data", required=True, help="what to measure it on")
-    parser.add_argument("--test-set", default="test", help="name of a classifier's test set")
+    parser.add_argument("--test-set", default="test", help="name of the set that a classifier or generator is measured on")
     parser.add_argument("--description", required=True, help="one sentence for people who choose a model")
     parser.add_argument("--train-data", help="what it was trained on, in place of what the run says")
     options = parser.parse_args()
@@ -57,7 +68,7 @@ def main() -> None:
         created=model.card.created or datetime.now(UTC).date().isoformat(),
     )
     save_model(shipped_path(options.name), model.net, card)
-    write_golden(options.name, _photograph(model))
+    write_golden(options.name, *_golden_input(model))
     print(f"{options.name}: {card.protocol}, golden output within {verify_model(options.name):.1e}")
 
 

@@ -1,4 +1,4 @@
-"""Batches of whole pictures for a GAN: image k of a run depends on the seed and k alone.
+"""Batches of whole pictures: image k of a run depends on the seed and k alone.
 
 Each epoch is another permutation, so every picture is seen once before any is seen again; an interrupted run, and a
 run on two processes, see the same pictures in the same order.
@@ -28,7 +28,7 @@ def split(count: int, held_out: int) -> tuple[Tensor, Tensor]:
     return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
 
 
-class GanBatches:
+class ImageBatches:
     """Endless (images uint8 (N, C, H, W), labels int64 (N,)) from image number `start` on; no classes give label 0.
 
     `batch` counts pictures over all `world` processes, of which this one takes every `world`-th. With `flip` half of

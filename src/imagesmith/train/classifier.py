@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from imagesmith.configs import ClassifierConfig
-from imagesmith.data.batches import GanBatches, split
+from imagesmith.data.batches import ImageBatches, split
 from imagesmith.data.image_sets import ImageSet
 from imagesmith.data.loader import EndlessBatches
 from imagesmith.errors import ConfigError, UsageError, not_one_of
@@ -117,7 +117,7 @@ def _batches(
     config: ClassifierConfig, pictures: ImageSet, training: Tensor, batch: int, *, start: int, session: Session
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless (uint8 images, labels): shuffled, flipped and shifted; picture k depends on the seed and k alone."""
-    drawn = GanBatches(pictures, batch=batch, seed=config.run.seed, flip=config.data.flip, indices=training)
+    drawn = ImageBatches(pictures, batch=batch, seed=config.run.seed, flip=config.data.flip, indices=training)
     for numbers in EndlessBatches(start, batch, session.world.rank, session.world.size):
         images, labels = drawn.at(numbers)
         yield shifted(images, shifts(config.run.seed, numbers, config.shift_px)), labels

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.configs import GanConfig, ImageSetConfig
-from imagesmith.data.batches import GanBatches, split
+from imagesmith.data.batches import ImageBatches, split
 from imagesmith.data.image_sets import ImageSet
 from imagesmith.errors import NothingUsableError
 from imagesmith.tensors import generator_for
@@ -76,7 +76,7 @@ def gan_batches(
     pictures: Pictures, config: GanConfig, *, start: int, batch: int, latent_size: int, rank: int, world: int
 ) -> Iterator[tuple[Tensor, ...]]:
     """(reals, labels, latents, draws, shares) for `gan_step`: image k's depend on the seed and k's batch alone."""
-    chosen = GanBatches(
+    chosen = ImageBatches(
         pictures.whole,
         batch=batch,
         seed=config.run.seed,
