@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     parser.add_argument("--data", required=True, help="what to measure it on")
-    parser.add_argument("--test-set", default="test", help="name of the set that a classifier or generator is measured on")
+    parser.add_argument("--test-set", default="test", help="name of a classifier's or generator's set")
     parser.add_argument("--description", required=True, help="one sentence for people who choose a model")
     parser.add_argument("--train-data", help="what it was trained on, in place of what the run says")
     options = parser.parse_args()
