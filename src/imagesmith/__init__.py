@@ -11,6 +11,11 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Restorer": "imagesmith.infer.restore",
     "restore": "imagesmith.infer.restore",
+    "Generator": "imagesmith.infer.generate",
+    "generate": "imagesmith.infer.generate",
+    "interpolate": "imagesmith.infer.generate",
+    "project": "imagesmith.infer.edit",
+    "variations": "imagesmith.infer.edit",
     "train_restorer": "imagesmith.train.restore",
     "evaluate_restorer": "imagesmith.evaluate",
     "evaluate_generator": "imagesmith.evaluate",

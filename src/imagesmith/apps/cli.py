@@ -93,6 +93,18 @@ def parse_tile(text: str) -> str:
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="Shipped name, run folder or .safetensors file.", show_default=False)
 ]
+GeneratorArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Shipped name, run folder, .safetensors file, or .pth of PyTorch's DCGAN example.",
+        show_default=False,
+    ),
+]
+LabelOption = Annotated[
+    str | None, typer.Option("--label", help="A class by name or number, all, or mixed. [default: mixed]")
+]
+TruncationOption = Annotated[float, typer.Option("--truncation", help="Below 1 more typical and less varied images.")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute.")]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Arithmetic of the network; auto measures.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
@@ -254,6 +266,124 @@ def restore(
         dry_run=dry_run,
     )
     raise typer.Exit(code)
+
+
+@app.command("generate", no_args_is_help=True)
+def generate_images(
+    model: GeneratorArgument,
+    *,
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Folder for a file a seed, or a picture for one sheet.", show_default=False),
+    ],
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="SEEDS", help="One image a seed: 0-63 or 1,5,9. [default: 0-15]")
+    ] = None,
+    label: LabelOption = None,
+    truncation: TruncationOption = 1.0,
+    grid: Annotated[
+        str | None, typer.Option("--grid", metavar="CxR", help="Columns and rows of the sheet: 8x8. [default: square]")
+    ] = None,
+    format: Annotated[str, typer.Option("-f", "--format", help="Format of the files in a folder.")] = "png",
+    dataset: Annotated[
+        bool, typer.Option("--dataset", help="Write class folders and labels.csv, to train on.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace files that exist.")] = False,
+    device: DeviceOption = Device.AUTO,
+    dtype: Annotated[Dtype, typer.Option("--dtype", help="Arithmetic of the network; auto is fp32.")] = Dtype.AUTO,
+    as_json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Make images with a GAN: one seed is one image."""
+    from imagesmith.apps.generate import run_generate
+
+    run_generate(
+        model,
+        out,
+        seeds=seeds,
+        label=label,
+        truncation=truncation,
+        grid=grid,
+        format=format,
+        dataset=dataset,
+        overwrite=overwrite,
+        device=device,
+        dtype=dtype,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+@app.command("interpolate", no_args_is_help=True)
+def interpolate_seeds(
+    model: GeneratorArgument,
+    *,
+    seeds: Annotated[str, typer.Option("--seeds", metavar="SEEDS", help="The way: 3,17,42.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Film (.mp4 or .gif), or a folder for its frames.", show_default=False),
+    ],
+    seconds: Annotated[float, typer.Option("--seconds", min=0.0, max=3600.0, help="From one seed to the next.")] = 2.0,
+    fps: Annotated[int, typer.Option("--fps", help="Frames a second.")] = 30,
+    loop: Annotated[bool, typer.Option("--loop", help="Go back to the first seed.")] = False,
+    label: LabelOption = None,
+    truncation: TruncationOption = 1.0,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace files that exist.")] = False,
+    device: DeviceOption = Device.AUTO,
+    dtype: Annotated[Dtype, typer.Option("--dtype", help="Arithmetic of the network; auto is fp32.")] = Dtype.AUTO,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Film the way from seed to seed."""
+    from imagesmith.apps.generate import run_interpolate
+
+    run_interpolate(
+        model,
+        out,
+        seeds=seeds,
+        seconds=seconds,
+        fps=fps,
+        loop=loop,
+        label=label,
+        truncation=truncation,
+        overwrite=overwrite,
+        device=device,
+        dtype=dtype,
+        quiet=quiet,
+    )
+
+
+@app.command("variations", no_args_is_help=True)
+def make_variations(
+    model: GeneratorArgument,
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A picture of any size.", show_default=False)],
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures.", show_default=False)],
+    seeds: Annotated[str, typer.Option("--seeds", metavar="SEEDS", help="One variation a seed.")] = "0-15",
+    strength: Annotated[float, typer.Option("--strength", help="0 is the photo, 1 anything of its class.")] = 0.3,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the search, and again of tuning.")] = 200,
+    label: LabelOption = None,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace files that exist.")] = False,
+    device: DeviceOption = Device.AUTO,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Find a photo in a GAN, and make images like it."""
+    from imagesmith.apps.generate import run_variations
+
+    run_variations(
+        model,
+        photo,
+        out,
+        seeds=seeds,
+        strength=strength,
+        steps=steps,
+        label=label,
+        overwrite=overwrite,
+        device=device,
+        quiet=quiet,
+    )
 
 
 @train_app.command("restorer", no_args_is_help=True)

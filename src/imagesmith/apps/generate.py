@@ -1,0 +1,290 @@
+"""`imagesmith generate`, `interpolate` and `variations`: which files come out, and what is said meanwhile."""
+
+import csv
+import io
+import json
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from imagesmith.apps.progress import PLAIN_EVERY_S
+from imagesmith.atomic import check_free, write_whole
+from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, ImageMeta, write_image
+from imagesmith.data.formats import SUFFIXES, format_named
+from imagesmith.data.grid import image_grid
+from imagesmith.data.video_writer import check_video, video_writer
+from imagesmith.errors import FormatError, OutputError, UsageError
+from imagesmith.infer.edit import project, variations
+from imagesmith.infer.generate import Generator, Sample, generate, interpolate
+from imagesmith.infer.latents import Seeds
+
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_DEFAULT_SEEDS = 16
+_TABLE = "labels.csv"
+_LEAST_DIGITS = 4  # of a seed in a file name, so that names sort as numbers do
+
+Say = Callable[[str], None]
+Each = TypeVar("Each")
+
+
+def run_generate(
+    model: str,
+    out: Path,
+    *,
+    seeds: str | None,
+    label: str | None,
+    truncation: float,
+    grid: str | None,
+    format: str,
+    dataset: bool,
+    overwrite: bool,
+    device: str,
+    dtype: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write an image for each seed into the folder `out`, or one sheet of all where `out` is a picture."""
+    as_sheet, kind = _is_picture(out), _parse_format(format)
+    shape = None if grid is None else _parse_grid(grid)
+    if as_sheet and dataset:
+        raise UsageError(f"expected a folder for --dataset, got the picture '{out}'")
+    if shape and not as_sheet:
+        raise UsageError(f"expected a picture for --grid, got '{out}'; name a file such as {out.name}.png")
+    wanted = Seeds(range(math.prod(shape) if shape else _DEFAULT_SEEDS)) if seeds is None else Seeds.parse(seeds)
+    wanted.check_distinct()
+    if as_sheet:
+        check_free(out, overwrite=overwrite)
+    generator = Generator.load(model, device=device, dtype=dtype)
+    if dataset and not generator.classes:
+        raise UsageError(f"'{model}' was trained without labels, which --dataset needs; leave --dataset out")
+    say = _sayer(quiet)
+    if generator.classes and label is None:
+        say(f"no --label, so each seed draws one of {generator.classes} classes; --label all makes every class")
+    total = len(wanted) * len(generator.labels(wanted[0], label))
+    samples = _counted(generate(generator, wanted, label=label, truncation=truncation), total, "images", say)
+    started = time.monotonic()
+    if as_sheet:
+        columns = shape[0] if shape else (generator.classes if total > len(wanted) else None)
+        _check_cells(total, shape, generator.size)
+        _write_sheet([sample.image for sample in samples], out, columns, overwrite=overwrite)
+        if as_json:
+            print(json.dumps({"output": str(out), "images": total}))
+    else:
+        names = _FileNames(generator, wanted.highest, FORMATS[kind].suffixes[0], in_folders=dataset)
+        _write_samples(
+            samples, out, names, generator.class_names, dataset=dataset, overwrite=overwrite, as_json=as_json
+        )
+    say(f"{total} images of {generator.card.name} in {time.monotonic() - started:.1f} s -> {out}")
+
+
+def run_interpolate(
+    model: str,
+    out: Path,
+    *,
+    seeds: str,
+    seconds: float,
+    fps: int,
+    loop: bool,
+    label: str | None,
+    truncation: float,
+    overwrite: bool,
+    device: str,
+    dtype: str,
+    quiet: bool,
+) -> None:
+    """Write the walk from seed to seed as a film, or as a folder of pictures where `out` has no ending."""
+    stops = Seeds.parse(seeds)
+    as_folder = out.is_dir() or not out.suffix
+    if not as_folder:
+        check_video(out, fps)
+        check_free(out, overwrite=overwrite)
+    generator = Generator.load(model, device=device, dtype=dtype)
+    frames = max(1, round(seconds * fps))
+    walk = interpolate(generator, stops, frames=frames, label=label, truncation=truncation, loop=loop)
+    total = frames * len(stops) if loop else frames * (len(stops) - 1) + 1
+    images = _counted(walk, total, "frames", _sayer(quiet))
+    if as_folder:
+        _make_folder(out)
+        digits = max(_LEAST_DIGITS, len(str(total - 1)))
+        for k, image in enumerate(images):
+            _write(image, out / f"frame{k:0{digits}}.png", overwrite=overwrite)
+    else:
+        with video_writer(out, fps, overwrite=overwrite) as add:
+            for image in images:
+                add(image)
+    _sayer(quiet)(f"{total} frames, {total / fps:.1f} s of {generator.card.name} -> {out}")
+
+
+def run_variations(
+    model: str,
+    photo: Path,
+    out: Path,
+    *,
+    seeds: str,
+    strength: float,
+    steps: int,
+    label: str | None,
+    overwrite: bool,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Write the photograph, its reconstruction, a variation for each seed and a sheet of all into the folder `out`."""
+    if _is_picture(out):
+        raise UsageError(f"expected a folder for the variations, got the picture '{out}'")
+    wanted, say = Seeds.parse(seeds), _sayer(quiet)
+    wanted.check_distinct()
+    for name in ("sheet.png", "photo.png", "reconstruction.png"):
+        check_free(out / name, overwrite=overwrite)
+    generator = Generator.load(model, device=device)
+    tell = _Pace("of the search", say)
+    found = project(generator, photo, label=label, steps=steps, tuning_steps=steps, on_progress=tell)
+    for note in found.notes:
+        say(f"{photo}: {note}")
+    as_class = "" if found.label is None else f" as {generator.class_names[found.label]}"
+    say(f"reconstructed{as_class}: {found.psnr_rgb_found:.2f} dB (psnr_rgb) as found, {found.psnr_rgb:.2f} dB tuned")
+    _make_folder(out)
+    digits, images = max(_LEAST_DIGITS, len(str(wanted.highest))), [found.target, found.reconstruction]
+    for sample in variations(found, wanted, strength=strength):
+        _write(sample.image, out / f"seed{sample.seed:0{digits}}.png", overwrite=overwrite)
+        images.append(sample.image)
+    _write(found.target, out / "photo.png", overwrite=overwrite)
+    _write(found.reconstruction, out / "reconstruction.png", overwrite=overwrite)
+    _write_sheet(images, out / "sheet.png", None, overwrite=overwrite)
+    say(f"{len(wanted)} variations -> {out}, all on {out / 'sheet.png'}")
+
+
+class _FileNames:
+    """Where a sample goes inside its folder: by seed, and by class where there are classes."""
+
+    def __init__(self, generator: Generator, highest: int, suffix: str, *, in_folders: bool) -> None:
+        self._digits = max(_LEAST_DIGITS, len(str(highest)))
+        self._suffix, self._in_folders = suffix, in_folders
+        plain = [re.sub(r"[^\w.-]+", "-", name).strip("-.") for name in generator.class_names]
+        distinct = all(plain) and len({name.casefold() for name in plain}) == len(plain)
+        self._classes = plain if distinct else [str(number) for number in range(generator.classes)]
+
+    def __call__(self, sample: Sample) -> str:
+        seed = f"seed{sample.seed:0{self._digits}}"
+        if sample.label is None:
+            return f"{seed}{self._suffix}"
+        name = self._classes[sample.label]
+        return f"{name}/{seed}{self._suffix}" if self._in_folders else f"{seed}-{name}{self._suffix}"
+
+
+def _write_samples(
+    samples: Iterable[Sample],
+    out: Path,
+    file_name: _FileNames,
+    class_names: Sequence[str],
+    *,
+    dataset: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Each sample as a file of its own; with `dataset`, what `imagesmith train` reads: class folders and labels.csv."""
+    _make_folder(out)
+    if dataset:
+        check_free(out / _TABLE, overwrite=overwrite)
+    table = io.StringIO(newline="")
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(("file", "label", "seed"))
+    for sample in samples:
+        name = file_name(sample)
+        label = None if sample.label is None else class_names[sample.label]
+        if dataset:
+            _make_folder((out / name).parent)
+            rows.writerow((name, label, sample.seed))
+        _write(sample.image, out / name, overwrite=overwrite)
+        if as_json:
+            print(json.dumps({"output": str(out / name), "seed": sample.seed, "label": label}), flush=True)
+    if dataset:
+        write_whole(out / _TABLE, table.getvalue())
+
+
+def _write_sheet(images: Sequence[Tensor], out: Path, columns: int | None, *, overwrite: bool) -> None:
+    sheet = image_grid(torch.stack(list(images)).permute(0, 3, 1, 2), columns)
+    _write(sheet.permute(1, 2, 0).contiguous(), out, overwrite=overwrite)
+
+
+def _write(image: Tensor, path: Path, *, overwrite: bool) -> None:
+    write_image(Frame(image, "uint8", ImageMeta("png", _MODES[image.shape[2]])), path, overwrite=overwrite)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path}: {error.strerror}; choose another one") from None
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether `path` means a picture and not a folder; UsageError for another kind of file."""
+    suffix = path.suffix.lower()
+    if path.is_dir() or not re.fullmatch(r"\.[a-z][a-z0-9]{1,4}", suffix):
+        return False
+    if suffix not in SUFFIXES:
+        raise UsageError(f"expected a folder or a picture such as {path.stem}.png, got '{path}'")
+    return True
+
+
+def _parse_grid(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text, re.ASCII)
+    if not match or 0 in (shape := (int(match[1]), int(match[2]))):
+        raise UsageError(f"expected a grid of columns x rows such as 8x8, got '{text}'")
+    return shape
+
+
+def _parse_format(text: str) -> str:
+    try:
+        return format_named(text)
+    except FormatError as error:
+        raise UsageError(str(error)) from None
+
+
+def _check_cells(total: int, shape: tuple[int, int] | None, size: tuple[int, int]) -> None:
+    """UsageError where the images do not fit onto the sheet, or the sheet into memory."""
+    if shape and total > math.prod(shape):
+        raise UsageError(f"expected at most {math.prod(shape)} images for a grid of {shape[0]}x{shape[1]}, got {total}")
+    if total * math.prod(size) > MAX_PIXELS:
+        raise UsageError(
+            f"expected a sheet of at most {MAX_PIXELS / 1e6:g} megapixels, got {total} images; name a folder"
+        )
+
+
+def _sayer(quiet: bool) -> Say:
+    return (lambda _: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
+
+
+class _Pace:
+    """Told the finished share of a long work, says every ten seconds how much is done and how much time is left."""
+
+    def __init__(self, what: str, say: Say) -> None:
+        self._what, self._say = what, say
+        self._first: tuple[float, float] | None = None  # time and share, once the work has found its pace
+        self._said = time.monotonic()
+
+    def __call__(self, share: float) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, share
+        elif now - self._said >= PLAIN_EVERY_S:
+            self._said = now
+            begun, before = self._first
+            left = timedelta(seconds=round((now - begun) * (1 - share) / (share - before)))
+            self._say(f"{share:.0%} {self._what}, {left} left")
+
+
+def _counted(items: Iterable[Each], total: int, what: str, say: Say) -> Iterator[Each]:
+    """The items, and a line every ten seconds."""
+    tell = _Pace(f"of {total} {what}", say)
+    for done, item in enumerate(items, start=1):
+        yield item
+        tell(done / total)
