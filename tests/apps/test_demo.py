@@ -1,78 +1,43 @@
-"""`imagesmith demo`: real photographs in, pictures, numbers and a report out, without a network."""
+"""`imagesmith demo`: its parts do not depend on each other, and each is told in a line."""
 
-import importlib.metadata
 import importlib.util
 import socket
 from pathlib import Path
 
 import pytest
-import skimage
-import torch
-from PIL import Image
 
-from imagesmith.apps import demo
-from imagesmith.errors import UsageError
-from imagesmith.nets import NetSpec, build_net
-from imagesmith.zoo import describe, save_model
+from imagesmith.apps import demo, demo_enlarge, demo_generate
+from imagesmith.zoo import save_model
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> list[Path]:
-    """Untrained networks for 4 and 2."""
-    torch.manual_seed(0)
-    paths = []
-    for scale in demo.SCALES:
-        spec = NetSpec("compact", {"scale": scale, "width": 8})
-        net = build_net(spec).eval()
-        paths.append(tmp_path / f"x{scale}.safetensors")
-        save_model(paths[-1], net, describe(net, spec, f"untrained-x{scale}"))
-    return paths
-
-
-def test_pictures_numbers_and_report_agree(tmp_path, models, monkeypatch, capsys) -> None:
-    """The accident: a gain in the table, another in the report, a third in the pictures that lie beside it."""
-    monkeypatch.setattr(demo, "SOURCES", demo.SOURCES[1:2])
-    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the demo used the network"))
-    gains = demo.run_demo(tmp_path / "out", device="cpu", dtype="fp32", models=models)
-    table = capsys.readouterr().out
-    page = (tmp_path / "out" / "report.html").read_text("utf-8")
-    assert list(gains) == [4, 2]
-    for scale, gain in gains.items():
-        with Image.open(tmp_path / "out" / f"chelsea.x{scale}.imagesmith.png") as image:
-            assert image.size == (448, 300)
-        with Image.open(tmp_path / "out" / f"chelsea.x{scale}.input.png") as image:
-            assert image.size == (448 // scale, 300 // scale)
-        assert f"{gain:+.2f}" in table
-        assert f"{gain:+.2f}".replace("-", "−") in page
-        assert f"untrained-x{scale}" in page
-    assert "probe" in page, "how it was computed is not said"
-
-
-def test_bicubic_scores_what_an_independent_computation_gives(tmp_path, models, monkeypatch) -> None:
-    """The accident: a baseline made weak by another kernel, so that the gain is flattering."""
-    monkeypatch.setattr(demo, "SOURCES", demo.SOURCES[:1])
-    reported = {}
-    monkeypatch.setattr(demo, "write_report", lambda path, photos, facts: reported.update(photos=photos))
-    demo.run_demo(tmp_path / "out", device="cpu", dtype="fp32", models=models[:1])
-    with Image.open(tmp_path / "out" / "astronaut.x4.input.png") as image:
-        pillow = image.resize((512, 512), Image.Resampling.BICUBIC)  # the same Keys kernel, by other code
-    pictures = [torch.frombuffer(bytearray(x.tobytes()), dtype=torch.uint8).double().view(512, 512, 3) for x in (
-        pillow, Image.open(tmp_path / "out" / "astronaut.original.png"))]  # fmt: skip
-    luma = [(x @ torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64) / 255 + 16)[4:-4, 4:-4] for x in pictures]
-    psnr = 10 * torch.log10(255**2 / (luma[0] - luma[1]).square().mean())
-    (each,) = reported["photos"][0].enlargements
-    assert each.psnr_y_bicubic == pytest.approx(psnr.item(), abs=0.05)
-
-
-def test_every_photograph_lies_inside_the_package() -> None:
-    """The accident: a picture that scikit-image would fetch, and a demo that fails in the train."""
-    files = {str(file) for file in importlib.metadata.files("scikit-image") or ()}
-    assert {f"skimage/data/{source.file}" for source in demo.SOURCES} <= files
-    assert demo._photographs() == Path(skimage.__file__).parent / "data"
-
-
-def test_a_missing_extra_is_told_with_what_to_type(tmp_path, monkeypatch) -> None:
-    """The accident: ModuleNotFoundError: No module named 'skimage'."""
+def test_what_needs_scikit_image_is_told_and_the_rest_is_done(tmp_path, make_gan, monkeypatch, capsys) -> None:
+    """The accident: ModuleNotFoundError: No module named 'skimage', and nothing shown at all."""
+    model = make_gan(class_names=("cat", "dog"))
+    save_model(tmp_path / "toy.safetensors", model.net, model.card)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r'pip install "imagesmith\[demo\]"'):
-        demo.run_demo(tmp_path)
+    assert demo.run_demo(tmp_path / "out", device="cpu", generators=[tmp_path / "toy.safetensors"]) == 3
+    lines, page = capsys.readouterr().err.splitlines(), (tmp_path / "out" / "report.html").read_text("utf-8")
+    refused = [line for line in lines if line.startswith("not done: ")]
+    assert len(refused) == 3
+    assert all('pip install "imagesmith[demo]"' in line for line in refused)
+    assert page.count("not done:") == 3
+    assert "Making images: toy-dcgan-generator" in page
+
+
+def test_without_a_generator_the_rest_is_done(tmp_path, monkeypatch, capsys) -> None:
+    """The accident: an installation without generators shows no photographs either. And: the network is used."""
+    monkeypatch.setattr(demo_enlarge, "SOURCES", demo_enlarge.SOURCES[1:2])
+    monkeypatch.setattr(demo_generate, "CARDS", {})
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the demo used the network"))
+    assert demo.run_demo(tmp_path, device="cpu", dtype="fp32", train=False) == 3
+    told = capsys.readouterr().err
+    assert "1 real photographs enlarged" in told
+    assert "not done: expected a generator, but none is shipped" in told
+    assert "Training" not in told
+
+
+def test_a_folder_that_cannot_be_made_is_a_message(tmp_path: Path) -> None:
+    """The accident: a traceback where -o names a file."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(demo.OutputError, match="name another one with -o"):
+        demo.run_demo(tmp_path / "file" / "out")

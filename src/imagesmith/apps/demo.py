@@ -1,169 +1,65 @@
-"""`imagesmith demo`: real photographs made small by a stated recipe, enlarged again, measured and shown.
+"""`imagesmith demo`: photographs enlarged, images made, a GAN trained; everything shown on one page, offline.
 
-The photographs are those that lie inside the scikit-image package itself, so nothing is fetched.
+The photographs and faces are those that lie inside the scikit-image package itself, so nothing is fetched.
 """
 
-import importlib.util
-import os
-import platform
+import dataclasses
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-import torch
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
+from imagesmith.apps.demo_enlarge import enlarge_photographs
+from imagesmith.apps.demo_generate import shipped_generators, show_generator, vary_photograph
+from imagesmith.apps.demo_train import train_on_faces
+from imagesmith.apps.report import Chapter, write_report
+from imagesmith.errors import ImagesmithError, OutputError
 
-from imagesmith.apps.report import Enlargement, Photo, mean_gains, write_report
-from imagesmith.data.files import Frame, ImageMeta, read_image, write_image
-from imagesmith.errors import OutputError, UsageError
-from imagesmith.infer.restore import Restorer
-from imagesmith.metrics import METRICS
-from imagesmith.tensors import imresize, to_float
+SOME_FAILED = 3
+"""Exit code where a part of the demo could not be shown."""
 
-SCALES = (4, 2)
-RECIPE = (
-    "Cropped to a multiple of 4 pixels, made small by MATLAB-convention antialiased bicubic, rounded to 8 bits, then "
-    "enlarged. The bicubic result is the same interpolation the other way."
-)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A photograph inside the scikit-image package."""
-
-    file: str
-    title: str
-    credit: str
-
-
-SOURCES = (
-    Source("astronaut.png", "Astronaut", "NASA, public domain"),
-    Source("chelsea.png", "Cat", "Stéfan van der Walt, CC0"),
-    Source("coffee.png", "Coffee", "Rachel Michetti, CC0"),
-    Source("motorcycle_left.png", "Motorcycle", "Middlebury Stereo 2014, Scharstein et al."),
-    Source("rocket.jpg", "Rocket", "SpaceX, public domain"),
-)
+Part = Callable[[Path], Chapter]
 
 
 def run_demo(
-    out: Path, *, device: str = "auto", dtype: str = "auto", models: Sequence[str | Path] = ("sr-x4", "sr-x2")
-) -> dict[int, float]:
-    """Write pictures and `report.html` into `out`, print a table; the mean gain in dB (psnr_y) for every scale.
+    out: Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    train: bool = True,
+    generators: Sequence[str | Path] | None = None,
+) -> int:
+    """Write pictures, films and `report.html` into `out`, a line about every part; the exit code, 3 where one failed.
 
-    UsageError without scikit-image.
+    `generators` are those that are shipped, unless given.
     """
-    folder = _photographs()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {out}: {error.strerror}; name another one with -o") from None
-    restorers = [Restorer.load(model, device=device, dtype=dtype) for model in models]
-    photos = []
-    for source in SOURCES:
-        print(f"{source.title} ...", file=sys.stderr, flush=True)
-        photos.append(_restore_photo(source, folder, out, restorers))
+    models = shipped_generators() if generators is None else generators
+    parts: dict[str, Part] = {"Enlarging photographs": partial(enlarge_photographs, device=device, dtype=dtype)}
+    parts |= {f"Making images: {model}": partial(show_generator, model=model, device=device) for model in models}
+    parts["Variations of a photograph"] = partial(vary_photograph, models=models, device=device)
+    if train:
+        parts["Training a GAN"] = partial(train_on_faces, device=device)
+    chapters = [_run(title, part, out) for title, part in parts.items()]
     report = out / "report.html"
-    write_report(report, photos, _facts(restorers))
-    gains = mean_gains(photos)
-    Console().print(_table(photos, gains))
-    print(f"psnr_y in dB; open {report} in a browser to see for yourself", file=sys.stderr)
-    return gains
+    write_report(report, chapters)
+    print(f"open {report} in a browser to see for yourself", file=sys.stderr)
+    return SOME_FAILED if any(chapter.has_failed for chapter in chapters) else 0
 
 
-def _photographs() -> Path:
-    """The folder of photographs inside scikit-image, found without importing it."""
-    package = importlib.util.find_spec("skimage")
-    if package is None or package.origin is None:
-        raise UsageError('the demo needs the photographs of scikit-image: pip install "imagesmith[demo]"')
-    folder = Path(package.origin).parent / "data"
-    missing = [source.file for source in SOURCES if not (folder / source.file).is_file()]
-    if missing:
-        raise UsageError(
-            f'this scikit-image lacks {", ".join(missing)}; install a newer one: pip install -U "imagesmith[demo]"'
-        )
-    return folder
-
-
-def _restore_photo(source: Source, folder: Path, out: Path, restorers: list[Restorer]) -> Photo:
-    pixels = read_image(folder / source.file).pixels[..., :3]
-    height, width = (size - size % max(SCALES) for size in pixels.shape[:2])
-    target = pixels[:height, :width].permute(2, 0, 1)
-    stem = Path(source.file).stem
-    return Photo(
-        title=source.title,
-        credit=source.credit,
-        original=_write(target, out / f"{stem}.original.png"),
-        size=(width, height),
-        enlargements=tuple(_enlarge(target, restorer, out / stem) for restorer in restorers),
-    )
-
-
-def _enlarge(target: Tensor, restorer: Restorer, stem: Path) -> Enlargement:
-    """`target` (3, H, W) uint8 made small and enlarged again; the pictures are written beside `stem`."""
-    scale = restorer.scale
-    small = imresize(target, 1 / scale)
-    bicubic = imresize(small, scale)
-    frame = _frame(small)
+def _run(title: str, part: Part, out: Path) -> Chapter:
+    """The part's chapter, told in one line; a failure is one too, and the other parts go on."""
+    print(f"{title} ...", file=sys.stderr, flush=True)
     start = time.perf_counter()
-    restored = restorer.frame(frame).pixels.permute(2, 0, 1)
-    seconds = time.perf_counter() - start
-    return Enlargement(
-        scale=scale,
-        input=_write(small, stem.with_name(f"{stem.name}.x{scale}.input.png")),
-        bicubic=_write(bicubic, stem.with_name(f"{stem.name}.x{scale}.bicubic.png")),
-        restored=_write(restored, stem.with_name(f"{stem.name}.x{scale}.imagesmith.png")),
-        input_size=(small.shape[-1], small.shape[-2]),
-        psnr_y_bicubic=_psnr_y(bicubic, target, scale),
-        psnr_y_restored=_psnr_y(restored, target, scale),
-        seconds=seconds,
-    )
-
-
-def _psnr_y(restored: Tensor, target: Tensor, scale: int) -> float:
-    pair = [to_float(image.unsqueeze(0), "uint8") for image in (restored, target)]
-    return METRICS["psnr_y"].function(pair[0], pair[1], scale).item()
-
-
-def _frame(image: Tensor) -> Frame:
-    return Frame(image.permute(1, 2, 0).contiguous(), "uint8", ImageMeta("png", "RGB"))
-
-
-def _write(image: Tensor, path: Path) -> Path:
-    write_image(_frame(image), path, overwrite=True)
-    return path
-
-
-def _facts(restorers: list[Restorer]) -> dict[str, str]:
-    """What the report says about how its pictures were made."""
-    facts = {"Recipe": RECIPE}
-    for restorer in restorers:
-        card = restorer.card
-        known = (
-            f"{card.name}, {card.params:,} parameters",
-            card.train_data and f"trained on {card.train_data}",
-            card.licence,
-        )
-        facts[f"Network for ×{card.scale}"] = "; ".join(filter(None, known))
-        facts[f"Computed for ×{card.scale}"] = str(restorer.runtime)
-    facts["Time"] = "Seconds for one picture in memory, without reading and writing files."
-    facts["Machine"] = (
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
-    )
-    return facts
-
-
-def _table(photos: Sequence[Photo], gains: dict[int, float]) -> Table:
-    table = Table("photo", box=None, pad_edge=False, header_style="dim")
-    for heading in ("scale", "pixels", "bicubic", "imagesmith", "gain", "time"):
-        table.add_column(heading, justify="right")
-    for scale, gain in gains.items():
-        chosen = [(photo, each) for photo in photos for each in photo.enlargements if each.scale == scale]
-        for photo, each in chosen:
-            table.add_row(photo.title, f"x{scale}", f"{photo.size[0]} x {photo.size[1]}", f"{each.psnr_y_bicubic:.2f}",
-                          f"{each.psnr_y_restored:.2f}", f"{each.gain:+.2f}", f"{each.seconds:.2f} s")  # fmt: skip
-        table.add_row("mean", f"x{scale}", "", "", "", f"{gain:+.2f}", "", style="bold", end_section=True)
-    return table
+    try:
+        chapter = part(out)
+    except ImagesmithError as error:
+        chapter = Chapter(title=title, summary=str(error), has_failed=True)
+    chapter = dataclasses.replace(chapter, seconds=time.perf_counter() - start)
+    outcome = "not done: " if chapter.has_failed else ""
+    print(f"{outcome}{chapter.summary} ({chapter.seconds:.1f} s)", file=sys.stderr, flush=True)
+    return chapter

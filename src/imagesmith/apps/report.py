@@ -1,10 +1,11 @@
-"""The demo's report: one self-contained HTML page with a before/after slider for every photograph.
+"""The demo's report: one self-contained HTML page with a chapter for every part of the demo.
 
-Everything the page needs is inside it (pictures as data URIs, style, script), so it opens offline and can be mailed.
+Everything the page needs is inside it (pictures and films as data URIs, style, script), so it opens offline and can be
+mailed.
 """
 
-import base64
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
@@ -12,156 +13,88 @@ from pathlib import Path
 from string import Template
 
 from imagesmith import __version__
+from imagesmith.apps.report_photos import Comparison, data_uri
 from imagesmith.atomic import write_whole
 
-
-@dataclass(frozen=True, kw_only=True)
-class Enlargement:
-    """One photograph enlarged by one factor: the three pictures, as files, and what was measured on them."""
-
-    scale: int
-    input: Path
-    bicubic: Path
-    restored: Path
-    input_size: tuple[int, int]
-    """(width, height) in pixels."""
-    psnr_y_bicubic: float
-    psnr_y_restored: float
-    seconds: float
-
-    @property
-    def gain(self) -> float:
-        return self.psnr_y_restored - self.psnr_y_bicubic
-
-
-@dataclass(frozen=True, kw_only=True)
-class Photo:
-    """One photograph of the report: the original picture, as a file, and its enlargements."""
-
-    title: str
-    credit: str
-    original: Path
-    size: tuple[int, int]
-    """(width, height) in pixels."""
-    enlargements: tuple[Enlargement, ...]
-
-
-PROTOCOL = (
-    "psnr_y: peak signal-to-noise ratio in dB on BT.601 studio-range luma of the result rounded to 8 bits, with as "
-    "many pixels cropped at each edge as the scale says; higher is closer to the original. Means are over photographs."
+LEAD = (
+    "Everything below was computed on this machine, just now, from what is installed here. Each part says what you "
+    "see, and what you should not expect of it."
 )
 
 
-def mean_gains(photos: Sequence[Photo]) -> dict[int, float]:
-    """Mean gain over bicubic in dB (psnr_y) for every scale, largest scale first."""
-    gains: dict[int, list[float]] = {}
-    for photo in photos:
-        for enlargement in photo.enlargements:
-            gains.setdefault(enlargement.scale, []).append(enlargement.gain)
-    return {scale: sum(values) / len(values) for scale, values in sorted(gains.items(), reverse=True)}
+@dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """A picture, or a film (.mp4), as a file, and the words under it."""
+
+    file: Path
+    caption: str
+    is_wide: bool = False
+    """Takes a row of its own; otherwise three stand side by side."""
 
 
-def write_report(path: Path, photos: Sequence[Photo], facts: Mapping[str, str]) -> None:
-    """Write the page; `facts` are the terms and descriptions of its section on how the pictures were made."""
-    gains = mean_gains(photos)
-    scale, gain = next(iter(gains.items()))
-    judged = f"{_signed(gain)}\u00a0dB {'over' if gain > 0 else 'against'} bicubic at ×{scale}"
+@dataclass(frozen=True, kw_only=True)
+class Chapter:
+    """One part of the demo: what it did and what it shows."""
+
+    title: str
+    summary: str
+    """What was done, in one line."""
+    paragraphs: tuple[str, ...] = ()
+    """What one sees, and what one should not expect."""
+    exhibits: tuple[Exhibit, ...] = ()
+    said: tuple[str, ...] = ()
+    """Lines of a program's log that are worth reading."""
+    comparison: Comparison | None = None
+    seconds: float = 0.0
+    has_failed: bool = False
+
+
+def write_report(path: Path, chapters: Sequence[Chapter]) -> None:
+    """Write the page; a chapter that has failed is told at the top and shows nothing."""
     template = Template(resources.files("imagesmith.apps").joinpath("report.html").read_text("utf-8"))
     page = template.substitute(
         version=escape(__version__),
-        scale=scale,
-        headline=escape(f"{len(photos)} real photographs, {judged}"),
-        lead=escape(
-            "Each photograph was made small by a stated recipe and enlarged again, once by bicubic interpolation and "
-            "once by imagesmith. Neither saw the original; you can, with the switch above the pictures."
+        lead=escape(LEAD),
+        contents="\n".join(_entry(number, chapter) for number, chapter in enumerate(chapters)),
+        chapters="\n".join(
+            _chapter(number, chapter) for number, chapter in enumerate(chapters) if not chapter.has_failed
         ),
-        scale_choices="".join(_scale_choice(value, value == scale) for value in gains),
-        figures="\n".join(_figure(photo) for photo in photos),
-        protocol=escape(PROTOCOL),
-        rows="\n".join(_rows(photos, gains)),
-        facts="".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in facts.items()),
-        credits=escape("; ".join(f"{photo.title}: {photo.credit}" for photo in photos)),
     )
     write_whole(path, page)
 
 
-def _scale_choice(scale: int, chosen: bool) -> str:
-    checked = " checked" if chosen else ""
-    return f'<label><input type="radio" name="scale" value="{scale}"{checked}>×{scale}</label>'
+def _entry(number: int, chapter: Chapter) -> str:
+    """A line of the table of contents."""
+    title, summary = escape(chapter.title), escape(chapter.summary)
+    time = f"<time>{chapter.seconds:.0f} s</time>"
+    if chapter.has_failed:
+        return f'<li>{title}<span><span class="loss">not done:</span> {summary}</span>{time}</li>'
+    return f'<li><a href="#part-{number}">{title}</a><span>{summary}</span>{time}</li>'
 
 
-def _figure(photo: Photo) -> str:
-    width, height = photo.size
-    title = escape(photo.title)
-    left = "".join(
-        _picture(each.input, f"input x{each.scale}", f"{title}, the small input")
-        + _picture(each.bicubic, f"bicubic x{each.scale}", f"{title}, enlarged by bicubic interpolation")
-        for each in photo.enlargements
-    )
-    right = "".join(
-        _picture(each.restored, f"restored x{each.scale}", f"{title}, enlarged by imagesmith")
-        for each in photo.enlargements
-    )
-    captions = "".join(
-        f'<span class="per-scale x{each.scale}">{_caption(each, photo)}</span>' for each in photo.enlargements
-    )
-    return f"""<figure>
-<div class="stage" style="--ratio: {width} / {height}" data-width="{width}">
-<div class="layer right">{right}{_picture(photo.original, "original", f"{title}, the original")}</div>
-<div class="layer left">{left}</div>
-<div class="divider"></div>
-<input type="range" min="0" max="100" value="50" step="1" aria-label="{title}: share of the picture shown as before">
-</div>
-<figcaption><h3>{title}</h3>
-<span class="zoom">
-<button type="button" data-zoom="0.667" aria-label="Zoom out of {title}">−</button>
-<button type="button" data-zoom="0" aria-label="Fit {title}">fit</button>
-<button type="button" data-zoom="1.5" aria-label="Zoom into {title}">+</button>
-</span>
-<p>{captions}</p></figcaption>
-</figure>"""
+def _chapter(number: int, chapter: Chapter) -> str:
+    parts = [f'<h2 id="part-{number}">{escape(chapter.title)}</h2>']
+    parts += [f"<p>{_text(paragraph)}</p>" for paragraph in chapter.paragraphs]
+    if chapter.exhibits:
+        parts.append(f'<div class="exhibits">{"".join(_figure(exhibit) for exhibit in chapter.exhibits)}</div>')
+    if chapter.said:
+        lines = escape("\n".join(chapter.said))
+        parts.append(f'<h3>What the program said</h3>\n<pre class="said" tabindex="0">{lines}</pre>')
+    if chapter.comparison:
+        parts.append(chapter.comparison.to_html())
+    return "\n".join(["<section>", *parts, "</section>"])
 
 
-def _picture(file: Path, kind: str, description: str) -> str:
-    mime = {".png": "image/png", ".webp": "image/webp", ".jpg": "image/jpeg"}[file.suffix]
-    data = base64.b64encode(file.read_bytes()).decode("ascii")
-    return f'<img class="{kind}" alt="{description}" src="data:{mime};base64,{data}">'
+def _text(words: str) -> str:
+    """HTML of words in which `commands` stand between backticks."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(words))
 
 
-def _caption(each: Enlargement, photo: Photo) -> str:
-    (in_width, in_height), (width, height) = each.input_size, photo.size
-    return (
-        f"{in_width} × {in_height} → {width} × {height} pixels in {each.seconds:.2f} s. "
-        f"Bicubic {each.psnr_y_bicubic:.2f} dB, imagesmith {each.psnr_y_restored:.2f} dB (psnr_y): {_gain(each.gain)}."
-    )
-
-
-def _gain(gain: float) -> str:
-    return f'<span class="{"gain" if gain > 0 else "loss"}">{_signed(gain)} dB</span>'
-
-
-def _signed(gain: float) -> str:
-    return f"{gain:+.2f}".replace("-", "−")  # a minus as long as its plus
-
-
-def _rows(photos: Sequence[Photo], gains: Mapping[int, float]) -> Iterator[str]:
-    """The table's body: every photograph by falling scale, then one mean for every scale."""
-    for scale in gains:
-        yield from (_row(photo, each) for photo in photos for each in photo.enlargements if each.scale == scale)
-    for scale, gain in gains.items():
-        chosen = [each for photo in photos for each in photo.enlargements if each.scale == scale]
-        bicubic = sum(each.psnr_y_bicubic for each in chosen) / len(chosen)
-        seconds = sum(each.seconds for each in chosen)
-        yield (
-            f'<tr class="mean"><td>mean</td><td>×{scale}</td><td></td><td>{bicubic:.2f}</td>'
-            f"<td>{bicubic + gain:.2f}</td><td>{_gain(gain)}</td><td>{seconds:.2f} s in all</td></tr>"
-        )
-
-
-def _row(photo: Photo, each: Enlargement) -> str:
-    (in_width, in_height), (width, height) = each.input_size, photo.size
-    sizes = f"{in_width} × {in_height} → {width} × {height}"
-    return (
-        f"<tr><td>{escape(photo.title)}</td><td>×{each.scale}</td><td>{sizes}</td><td>{each.psnr_y_bicubic:.2f}</td>"
-        f"<td>{each.psnr_y_restored:.2f}</td><td>{_gain(each.gain)}</td><td>{each.seconds:.2f} s</td></tr>"
-    )
+def _figure(exhibit: Exhibit) -> str:
+    caption, uri = escape(exhibit.caption), data_uri(exhibit.file)
+    if exhibit.file.suffix == ".mp4":
+        shown = f'<video src="{uri}" aria-label="{caption}" controls autoplay loop muted playsinline></video>'
+    else:
+        shown = f'<img alt="{caption}" src="{uri}">'
+    kind = ' class="wide"' if exhibit.is_wide else ""
+    return f"<figure{kind}>{shown}<figcaption>{caption}</figcaption></figure>"
