@@ -1,5 +1,6 @@
-"""Measuring by stated protocols: restorers against undamaged pictures, generators against real ones."""
+"""Measuring by stated protocols: restorers against undamaged pictures, generators against real ones, classifiers."""
 
+from imagesmith.evaluate.classifier import evaluate_classifier
 from imagesmith.evaluate.extractors import Extractor, load_extractor
 from imagesmith.evaluate.fakes import fake_statistics
 from imagesmith.evaluate.generator import evaluate_generator
@@ -10,6 +11,7 @@ __all__ = [
     "PROTOCOL",
     "Extractor",
     "Report",
+    "evaluate_classifier",
     "evaluate_generator",
     "evaluate_restorer",
     "fake_statistics",
