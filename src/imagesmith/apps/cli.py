@@ -191,14 +191,15 @@ def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures and the report.")] = Path(
         "imagesmith-demo"
     ),
+    train: Annotated[bool, typer.Option("--train/--no-train", help="Train a small GAN for half a minute.")] = True,
     device: DeviceOption = Device.AUTO,
     dtype: DtypeOption = Dtype.AUTO,
     debug: DebugFlag = False,
 ) -> None:
-    """Restore real photographs, measure the gain, write report.html; needs no network."""
+    """Enlarge photographs, make images, train a small GAN, write report.html; needs no network."""
     from imagesmith.apps.demo import run_demo
 
-    run_demo(out, device=device, dtype=dtype)
+    raise typer.Exit(run_demo(out, device=device, dtype=dtype, train=train))
 
 
 @app.command(no_args_is_help=True)
