@@ -50,6 +50,8 @@ class RpganGenerator(nn.Module):
         self.out = nn.Conv2d(widths[-1], channels * patch**2, 3 if patch > 1 else 1, padding="same")
         _initialise(self.scale)
         _initialise(self.out)
+        with torch.no_grad():  # all pixels of a patch start alike: no checkerboard to unlearn (Aitken et al. 2017, ICNR)
+            self.out.weight.copy_(self.out.weight[:: patch**2].repeat_interleave(patch**2, dim=0))
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         assert (label is None) == (self.embedding is None), "labels go with a generator that has classes"
