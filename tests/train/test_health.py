@@ -22,7 +22,6 @@ from imagesmith.train.health import (
     State,
     compare_sets,
     held_out_gap,
-    pair_sign,
 )
 
 GOOD = PairSigns(pair_sign=0.6, gap=0.8, generator_norm=1.0, discriminator_norm=1.0, penalty=0.1)
@@ -120,6 +119,16 @@ def test_cures_come_one_after_the_other_with_time_to_work_and_end_in_a_stop():
     assert all(later - earlier >= 200 for (earlier, _), (later, _) in itertools.pairwise(acted))
 
 
+def test_a_cure_that_held_is_forgotten():
+    """The accident: a run of a week is stopped because it stumbled four times."""
+    health = grown(cool_down=50)
+    signs = replace(GOOD, pair_sign=-0.9)
+    for _ in range(5):
+        acted = {health.observe_step(signs).action for _ in range(140)}
+        assert acted == {Action.NONE, CURES[State.DISCRIMINATOR_LOSING][0]}
+        assert after(health, GOOD, 700).state is State.HEALTHY
+
+
 def test_only_cures_that_the_run_has_are_asked_for():
     """The accident: 'raise gamma' for an objective without penalties: the guard believes it acted, nothing changed."""
     health = grown(cures=["raise augmentation", "stop"])
@@ -178,11 +187,6 @@ def test_held_out_gap_needs_more_than_chance():
     assert held_out_gap(train, train[:3] - 6.0, fake) > 0.8
     assert held_out_gap(train[:1], train[:1] - 6, fake) >= 0, "one image is no reason to divide by zero"
     assert held_out_gap(fake, train, train) == 0, "no lead, nothing to share"
-
-
-def test_pair_sign_counts_pairs():
-    """The accident: the sign of the means, which one outlier decides."""
-    assert float(pair_sign(torch.tensor([1.0, 1.0, 1.0, -99.0]), torch.zeros(4))) == 0.5
 
 
 class Generator(nn.Sequential):

@@ -61,6 +61,7 @@ REPEATING = 0.5
 PRECISE = 0.5
 NARROW = 2 / 3
 OVERFIT = 0.4
+CURED = 10
 """Where signs turn bad, from runs of small GANs that went well and ill; ours."""
 
 
@@ -105,11 +106,6 @@ class Diagnosis:
 
     def __str__(self) -> str:
         return f"{self.state.value}: {self.reason}" if self.reason else self.state.value
-
-
-def pair_sign(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Mean sign of real - fake over pairs (N,), in [-1, 1]."""
-    return (real_logits - fake_logits).sign().mean()
 
 
 @torch.no_grad()
@@ -189,7 +185,7 @@ class Health:
     reasons: dict[str, str] = field(default_factory=dict)
     """The states that are named now, each with its reason."""
     tries: dict[str, int] = field(default_factory=dict)
-    """For each state how many actions were asked for."""
+    """For each state how many actions were asked for; forgotten once none was for ten times `cool_down` steps."""
     next_try: int = 0
     """Step before which no further cure is tried."""
 
@@ -304,6 +300,8 @@ class Health:
         state = next((state for state in State if state.value in self.reasons), State.HEALTHY)
         if state is State.HEALTHY:
             return Diagnosis(state, Action.NONE, "")
+        if self.steps > self.next_try + CURED * self.cool_down:
+            self.tries.clear()
         cures = [action for action in CURES[state] if action.value in self.cures]
         due = self.streaks[state.value] >= self._patience(state) and self.steps >= self.next_try
         if not due or not cures:
@@ -329,5 +327,5 @@ def _sameness(signs: SetSigns) -> str:
 def _narrowness(signs: SetSigns) -> str:
     """Why the fakes show too few kinds of real image, or ''."""
     if signs.precision > PRECISE and signs.coverage < NARROW * signs.precision:
-        return f"{signs.precision:.0%} of the fakes look real, but near only {signs.coverage:.0%} of the real images"
+        return f"{signs.precision:.0%} of the fakes look real but lie near only {signs.coverage:.0%} of the real images"
     return ""
