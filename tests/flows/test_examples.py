@@ -8,7 +8,7 @@ import pytest
 import skimage
 from PIL import Image
 
-from imagesmith.zoo import CARDS
+from imagesmith.zoo import CARDS, save_model
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -44,6 +44,41 @@ def test_train_and_measure(photos: Path, monkeypatch, capsys) -> None:
             image.crop((*part, part[0] + 200, part[1] + 200)).save(photos / f"part{number}.png")
     run(monkeypatch, "train_and_measure.py", photos, photos, "run", "0.05")
     assert "bicubic: psnr_y" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_train_gan(tmp_path: Path, monkeypatch, capsys) -> None:
+    """The accident: an hour of training, and then an error where its result is to be used."""
+    (tmp_path / "parts").mkdir()
+    with Image.open(Path(skimage.__file__).parent / "data" / "coffee.png") as image:
+        for k in range(40):
+            image.crop((14 * k, 100, 14 * k + 14, 114)).save(tmp_path / "parts" / f"{k:02}.png")
+    run(monkeypatch, "train_gan.py", tmp_path / "parts", tmp_path / "run", "0.05")
+    assert "images seen" in capsys.readouterr().out
+    with Image.open(tmp_path / "run" / "seed7.png") as image:
+        assert (image.size, image.mode) == ((14, 14), "RGB")
+
+
+@pytest.fixture
+def generator(tmp_path: Path, make_gan) -> Path:
+    """An untrained generator of gray cats and dogs."""
+    model = make_gan(class_names=("cat", "dog"), channels=1)
+    save_model(tmp_path / "toy.safetensors", model.net, model.card)
+    return tmp_path / "toy.safetensors"
+
+
+def test_generate(generator: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """The accident: the first images that somebody wants to make end in an error."""
+    run(monkeypatch, "generate.py", generator, tmp_path / "dogs", "dog")
+    assert "makes cat, dog" in capsys.readouterr().out
+    assert len(list((tmp_path / "dogs").glob("seed*.png"))) == 16
+
+
+def test_variations(generator: Path, photos: Path, monkeypatch, capsys) -> None:
+    """The accident: a photograph of another size or colour than the generator's."""
+    run(monkeypatch, "variations.py", generator, photos / "face.png", "varied", "2")
+    assert "dB; cropped" in capsys.readouterr().out
+    assert len(list(Path("varied").glob("*.png"))) == 12
 
 
 def test_every_example_is_run_here() -> None:
