@@ -63,6 +63,13 @@ def generator_for(*keys: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed_for(*keys))
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch ran out of memory: CUDA has a class for it, the CPU allocator says it in a RuntimeError's text."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "DefaultCPUAllocator" in str(error) or "can't allocate memory" in str(error)
+
+
 def _cubic(x: Tensor) -> Tensor:
     """Keys' cubic convolution kernel with a = -0.5 (Keys 1981, eq. 15)."""
     x = x.abs()

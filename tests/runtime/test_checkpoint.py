@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from imagesmith.errors import IntegrityError, OutputError
-from imagesmith.runtime.checkpoint import KEEP, load_checkpoint, load_newest, save_checkpoint
+from imagesmith.runtime.checkpoint import KEEP, drop_checkpoints, load_checkpoint, load_newest, save_checkpoint
 
 
 def test_round_trip(tmp_path):
@@ -45,6 +45,21 @@ def test_only_the_newest_are_kept_and_no_temporary_file_stays(tmp_path):
     for k in range(KEEP + 3):
         save_checkpoint(tmp_path, k, {"a": torch.ones(1)}, {})
     assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{k:012d}.safetensors" for k in (3, 4, 5)]
+
+
+def test_one_to_go_back_to_is_spared_however_old(tmp_path):
+    """A collapse is noticed after hours; by then the newest few checkpoints had all collapsed."""
+    for k in range(KEEP + 3):
+        save_checkpoint(tmp_path, k, {"a": torch.ones(1)}, {}, spared=1)
+    assert sorted(int(path.stem) for path in tmp_path.iterdir()) == [1, 3, 4, 5]
+
+
+def test_what_a_run_went_back_from_is_dropped(tmp_path):
+    """They would be taken for the newest: the next checkpoints be pruned for them, and a resumed run begin there."""
+    for k in range(KEEP):
+        save_checkpoint(tmp_path, k, {"a": torch.ones(1)}, {})
+    drop_checkpoints(tmp_path, 0)
+    assert [int(path.stem) for path in tmp_path.iterdir()] == [0]
 
 
 def test_full_disk_keeps_the_older_checkpoints(tmp_path, monkeypatch):

@@ -44,3 +44,13 @@ def test_a_row_of_rejections_asks_for_a_roll_back_and_one_good_step_forgets():
     for _ in range(guard.patience - 1):
         guard.inspect(math.nan, 1.0)
     assert guard.inspect(math.nan, 1.0)[0] is Verdict.ROLL_BACK
+
+
+def test_an_infinite_spike_rejects_only_what_is_not_finite():
+    """A discriminator that won so far that its loss was 1e-13 could never leave: each step back was a leap."""
+    guard = Guard(spike=math.inf, settle=5)
+    for _ in range(10):
+        guard.inspect(0.0, 0.0)
+    for loss, norm in ((10.0, 100.0), (0.0, 1e-12), (1e20, 1e30)):
+        assert guard.inspect(loss, norm)[0] is Verdict.ACCEPT
+    assert guard.inspect(math.inf, 1.0)[0] is Verdict.REJECT

@@ -8,7 +8,10 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +21,18 @@ from safetensors.torch import load_file
 from imagesmith import presets
 from imagesmith.configs import GanConfig, override
 from imagesmith.data.files import read_image
+from imagesmith.data.image_sets import ImageSet
 from imagesmith.errors import ConfigError, NothingUsableError, TrainingError
 from imagesmith.runtime.checkpoint import load_checkpoint
+from imagesmith.runtime.dist import World
 from imagesmith.train import gan, gan_validation
 from imagesmith.train.gan import terms_at, train_gan
-from imagesmith.train.state import Plan, new_state
+from imagesmith.train.gan_choices import BATCHES, batches_within
+from imagesmith.train.gan_pictures import Pictures
+from imagesmith.train.gan_watch import LOOK_EVERY, GanWatch
+from imagesmith.train.health import Action, SetSigns, compare_sets
+from imagesmith.train.machine import Arithmetic
+from imagesmith.train.state import Plan, TrainState, new_state
 from imagesmith.zoo import load_model
 
 SMALL = [
@@ -202,7 +212,7 @@ def test_a_generator_learns(pictures, tmp_path):
 
 def test_penalties_fall_with_progress_and_rise_by_the_guard(pictures, tmp_path):
     config = small(pictures, tmp_path, "penalty_final=0.1")
-    state = new_state({}, config.optim, Plan(800), {"batch": 8, "accumulate": 1, "gamma": {"r1": 2.0}})
+    state = new_state({}, config.optim, Plan(800), {"batch": 8, "gamma": {"r1": 2.0}})
     state.extras = {"gamma_factor": 3.0, "strength": {"strength": 0.0}}
     weights = []
     for images in (0, 400, 800):
@@ -217,8 +227,10 @@ def test_penalties_fall_with_progress_and_rise_by_the_guard(pictures, tmp_path):
     [
         (1, None, [], "at least 2 pictures"),
         (40, None, ["generator.name=rpgan-discriminator"], "expected a generator out of"),
-        (40, None, ["generator.options.classes=3"], "no option 'classes'"),
-        (40, None, ["run.batch=64"], "expected a batch of at most 36"),
+        (40, None, ["generator.options.classes=3"], "no option 'classes'.*set data.labels"),
+        (40, None, ["generator.options.size=64"], "set data.size"),
+        (40, None, ["run.batch=64"], "expected a batch of at most the 36"),
+        (40, None, ["run.accumulate=3"], "set run.batch to a multiple of 3"),
         (40, None, ["data.size=[20,20]"], "divisible by 8"),
     ],
 )
@@ -228,6 +240,70 @@ def test_what_cannot_work_is_said_before_training(tmp_path, images, labels, chan
     widths = ["generator.options.widths=[16,16,16]", "discriminator.options.widths=[16,16,16]"]
     with pytest.raises((ConfigError, NothingUsableError), match=problem):
         train_gan(small(path, tmp_path / "run", *widths, *changes), quiet=True)
+
+
+def test_few_pictures_lower_the_batch_instead_of_refusing():
+    """Twenty pictures and every default: 'expected a batch of at most 18, got 32'."""
+    assert batches_within(1000) == BATCHES
+    assert batches_within(100) == (32, 64)
+    assert [batches_within(count) for count in (18, 7, 2, 1, 0)] == [(16,), (4,), (2,), (1,), (1,)]
+
+
+def test_fakes_are_compared_with_pictures_of_every_class(tmp_path, monkeypatch):
+    """The first 500 of 2,000 pictures in the order of their classes are those of the first classes."""
+    path, compared = tmp_path / "sorted.npz", []
+    np.savez(path, images=np.repeat(np.array([0, 255], np.uint8), 40)[:, None, None, None].repeat(16, 1).repeat(16, 2))
+
+    def compare(real, fake):
+        compared.append(real)
+        return compare_sets(real, fake)
+
+    monkeypatch.setattr(gan_validation, "COMPARED", 8)
+    monkeypatch.setattr(gan_validation, "compare_sets", compare)
+    train_gan(small(path, tmp_path / "run", "run.images=8", "run.validations=1"), quiet=True)
+    assert len(compared[0]) == 8
+    assert len(compared[0].unique(dim=0)) == 2
+
+
+class Elsewhere(World):
+    """A process whose leader measured something else."""
+
+    def agree(self, value: float) -> float:
+        return 0.75
+
+
+def watch_of(config: GanConfig, world: World) -> tuple[GanWatch, TrainState]:
+    state = new_state({}, config.optim, Plan(800), {"batch": 8, "strength": 0.2})
+    session: Any = SimpleNamespace(world=world, log=None, say=lambda text: None)
+    pictures = Pictures(ImageSet(torch.zeros(9, 3, 16, 16), None, (), [], [], ()), torch.arange(8), torch.tensor([8]))
+    return GanWatch(config, pictures, state, Arithmetic("cpu", "fp32", True), session), state
+
+
+def test_every_process_hears_the_leaders_gap(pictures, tmp_path, monkeypatch):
+    """Each with its own statistics of batch norm, one process raises augmentation or stops, and the other hangs."""
+    watch, state = watch_of(small(pictures, tmp_path, "augment.strength=adaptive"), Elsewhere())
+    monkeypatch.setattr(watch, "held_out_gap", lambda state: 0.0)
+    names = ("logits/sign", "logits/real", "logits/fake", "norm/generator", "norm/discriminator")
+    for _ in range(LOOK_EVERY):
+        watch.step(state, dict.fromkeys(names, 0.5))
+    assert state.extras["strength"]["total"] == 0.75
+
+
+def test_a_collapsed_moment_is_never_called_the_healthy_one(pictures, tmp_path):
+    """Asking for a cure ends the streak that asked for it, which looked like health: the place to go back to was lost."""
+    watch, state = watch_of(small(pictures, tmp_path), World())
+    good = SetSigns(diversity=1.0, duplicates=0.0, precision=0.8, coverage=0.8)
+    state.images_seen = 30_000
+    watch.tick(state, good)
+    actions = []
+    for _ in range(6):
+        state.images_seen += 1000
+        actions.append(watch.tick(state, replace(good, diversity=0.1)).action)
+    assert Action.RAISE_GAMMA in actions
+    assert state.extras["healthy_at"] == 30_000
+    state.images_seen += 1000
+    watch.tick(state, good)
+    assert state.extras["healthy_at"] == 37_000
 
 
 def test_a_folder_begun_with_other_pictures_is_not_gone_on_with(pictures, tmp_path):
@@ -262,7 +338,7 @@ def test_guard_nan_in_the_weights_goes_back_and_recovers(pictures, tmp_path, mon
     run = train_gan(watched(pictures, tmp_path / "run"), quiet=True)
     said = console(run.folder)
     assert "roll back at" in said
-    assert "diverging: 10 steps in a row were rejected" in said
+    assert "diverging: 10 steps in a row rejected" in said
     assert run.images_seen == 1600
     assert all(tensor.isfinite().all() for tensor in final_tensors(run.folder).values())
 

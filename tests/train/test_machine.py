@@ -1,5 +1,7 @@
 """What the machine decides, and the words it uses."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -31,17 +33,35 @@ def test_batch_stops_growing_where_throughput_does():
     assert "64: 640/s" in reason
 
 
-def test_batch_that_does_not_divide_is_refused():
-    with pytest.raises(UsageError, match="share equally"):
-        machine.choose_batch(lambda size: 0.1, 3, 2)
+def test_less_memory_than_the_smallest_batch_needs_gives_a_smaller_one():
+    """A laptop that holds 5 pictures was told to lower an option it had never set."""
+    size, reason = machine.choose_batch(lambda size: 0.1 if size <= 5 else math.inf, "auto", 2)
+    assert (size, reason) == (8, "all that memory holds, too little for 16")
+    with pytest.raises(UsageError, match="no memory for a step on a single picture"):
+        machine.choose_batch(lambda size: math.inf, "auto", 1)
 
 
-def test_a_batch_without_memory_is_explained():
-    def measure(size: int) -> float:
-        raise MemoryError
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_step_that_memory_does_not_hold_takes_for_ever(net, error):
+    """On a processor torch says it by a plain RuntimeError, which ended the run in a traceback."""
 
-    with pytest.raises(UsageError, match=r"no memory for a batch of 16; lower run\.batch"):
-        machine.choose_batch(measure, "auto", 1)
+    def step(nets, batch):
+        raise error
+        yield
+
+    arithmetic = machine.Arithmetic("cpu", "fp32", True)
+    assert machine.step_seconds({"restorer": net}, arithmetic, step, torch.rand(1)) == math.inf
+
+
+def test_a_step_with_another_fault_is_not_mistaken_for_one_without_memory(net):
+    def step(nets, batch):
+        raise RuntimeError("shapes do not fit")
+        yield
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        machine.step_seconds({"restorer": net}, machine.Arithmetic("cpu", "fp32", True), step, torch.rand(1))
 
 
 def test_an_asked_format_is_not_measured():

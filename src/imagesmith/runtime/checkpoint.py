@@ -21,16 +21,26 @@ from imagesmith.errors import IntegrityError
 KEEP = 3
 
 
-def save_checkpoint(folder: Path, images_seen: int, tensors: dict[str, Tensor], values: Any) -> Path:
-    """Write `<folder>/<images_seen>.safetensors` whole, then remove all but the newest few."""
-    path = folder / f"{images_seen:012d}.safetensors"
+def save_checkpoint(
+    folder: Path, images_seen: int, tensors: dict[str, Tensor], values: Any, spared: int | None = None
+) -> Path:
+    """Write `<folder>/<images_seen>.safetensors` whole, then remove all but the newest few and that of `spared`."""
+    path = _at(folder, images_seen)
     text = json.dumps(values)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"values": text, "sha256": _digest(tensors, text)}
     write_whole(path, safetensors.torch.save(tensors, metadata))
     for old in sorted(folder.glob("*.safetensors"))[:-KEEP]:
-        old.unlink(missing_ok=True)
+        if spared is None or old != _at(folder, spared):
+            old.unlink(missing_ok=True)
     return path
+
+
+def drop_checkpoints(folder: Path, beyond: int) -> None:
+    """Remove those of more than `beyond` images: a run that went back must not be resumed from what it left."""
+    for path in folder.glob("*.safetensors"):
+        if int(path.stem) > beyond:
+            path.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], Any]:
@@ -64,6 +74,10 @@ def load_newest(
         except IntegrityError as error:
             warn(f"{error}; the one before it is used")
     return None
+
+
+def _at(folder: Path, images_seen: int) -> Path:
+    return folder / f"{images_seen:012d}.safetensors"
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:

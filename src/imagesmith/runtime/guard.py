@@ -50,5 +50,5 @@ class Guard:
         self.rejected += 1
         self.streak += 1
         if self.streak >= self.patience:
-            return Verdict.ROLL_BACK, f"diverging: {self.streak} steps in a row were rejected, the last because {reason}"
+            return Verdict.ROLL_BACK, f"diverging: {self.streak} steps in a row rejected, the last because {reason}"
         return Verdict.REJECT, reason

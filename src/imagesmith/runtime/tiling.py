@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from imagesmith.errors import ImageError, ModelError, UsageError
 from imagesmith.runtime.device import Net, Runtime
-from imagesmith.tensors import Depth, from_float
+from imagesmith.tensors import Depth, from_float, is_out_of_memory
 
 Tile = int | Literal["auto", "off"]
 Subpixels = Callable[[Tensor], Tensor]
@@ -258,15 +258,8 @@ def _compute(subpixels: Subpixels, x: Tensor, inner: _Box, scale: int, depth: De
         values = values.view(torch.uint16) if depth == "uint16" else values
         return values[0].permute(1, 2, 0).cpu()
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """CUDA has a class for it; the CPU allocator says it in a RuntimeError's text."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return "DefaultCPUAllocator" in str(error) or "can't allocate memory" in str(error)

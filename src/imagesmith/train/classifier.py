@@ -110,7 +110,7 @@ def _decide(config: ClassifierConfig, net: Any, step: Step, session: Session) ->
     part = batch // session.world.size // config.run.accumulate
     if part < 2:
         raise ConfigError(f"batch norm expects 2 pictures or more at once, got {part}; set run.batch higher")
-    return {"arithmetic": vars(arithmetic), "batch": batch, "accumulate": config.run.accumulate}
+    return {"arithmetic": vars(arithmetic), "batch": batch}
 
 
 def _batches(

@@ -22,9 +22,6 @@ from imagesmith.train.run import Run, open_run
 from imagesmith.train.state import TrainState
 from imagesmith.train.steps import GanTerms, Nets, Turn, gan_step, latent_size
 
-LEAP = 1e6
-"""Times its usual size at which even a GAN's gradient is rejected."""
-
 
 def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
     """Train, or go on with, the run that `config` describes; under torchrun all processes train one pair of networks.
@@ -37,8 +34,8 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
         choices, arithmetic = session.choices(lambda: decide(config, pictures, session))
         torch.manual_seed(config.run.seed)
         nets = {name: arithmetic.prepare(net) for name, net in NetPair(**choices["nets"]).build().items()}
-        # two networks that compete leap, and come back: what that means is the watch's business
-        state = session.state(nets, choices, averaged=["generator"], spike=LEAP)
+        # two networks that compete leap, and come back: what that means is the watch's business, not the loop's guard's
+        state = session.state(nets, choices, averaged=["generator"], spike=math.inf)
         watch = GanWatch(config, pictures, state, arithmetic, session)
         flow = Flow(
             batches=lambda start: gan_batches(
@@ -85,6 +82,6 @@ def terms_at(config: GanConfig, state: TrainState) -> GanTerms:
         objective=OBJECTIVES[config.objective],
         augment=(lambda images, draws: augment.apply(images, strength, draws)) if strength > 0 else None,
         penalty_share=config.penalty_share,
-        fresh_fakes=state.choices["accumulate"] > 1,
+        fresh_fakes=config.run.accumulate > 1,
         **weights,
     )

@@ -55,11 +55,16 @@ def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str,
         config, wanted, pictures, lambda candidate: _seconds(config, candidate, arithmetic, PROBE_BATCH)
     )
     session.say(reason)
+    count, processes = len(pictures.training), session.world.size
     batch, reason = choose_batch(
-        lambda size: _seconds(config, pair, arithmetic, size), config.run.batch, session.world.size, BATCHES, ENOUGH
+        lambda size: _seconds(config, pair, arithmetic, size),
+        config.run.batch,
+        processes,
+        batches_within(count // processes),
+        ENOUGH,
     )
-    if batch > len(pictures.training):
-        raise ConfigError(f"expected a batch of at most {len(pictures.training)}, got {batch}; lower run.batch")
+    if batch > count:
+        raise ConfigError(f"expected a batch of at most the {count} pictures to train on, got {batch}; lower run.batch")
     session.say(f"batch {batch}: {reason}")
     gamma, reason = _choose_gamma(config, pictures)
     session.say(reason)
@@ -68,11 +73,15 @@ def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str,
     return {
         "arithmetic": vars(arithmetic),
         "batch": batch,
-        "accumulate": config.run.accumulate,
         "nets": asdict(pair),
         "gamma": gamma,
         "strength": strength,
     }
+
+
+def batches_within(count: int) -> tuple[int, ...]:
+    """Those of `BATCHES` that so few pictures fill, or else the largest power of two that they do."""
+    return tuple(size for size in BATCHES if size <= count) or (1 << (max(1, count).bit_length() - 1),)
 
 
 def _choose_gamma(config: GanConfig, pictures: Pictures) -> tuple[dict[str, float], str]:
@@ -93,6 +102,8 @@ def _choose_strength(config: GanConfig, pictures: Pictures) -> tuple[float, str]
     if wanted != "adaptive":
         return float(wanted), f"augmentation {wanted:g}, as asked"
     start = next(strength for least, strength in STRENGTHS if count >= least)
+    if not len(pictures.held_out):
+        return start, f"augmentation {start:g} for {count:,} pictures; none is kept apart by which to adapt it"
     return start, (
         f"augmentation from {start:g} for {count:,} pictures; it rises while the discriminator knows them better than "
         f"the {len(pictures.held_out):,} kept apart"
@@ -101,11 +112,8 @@ def _choose_strength(config: GanConfig, pictures: Pictures) -> tuple[float, str]
 
 def _pair(config: GanConfig, pictures: Pictures) -> NetPair:
     """The configured networks with what the pictures say: size, channels, classes."""
-    own = {
-        "size": list(pictures.size),
-        "channels": pictures.channels,
-        "classes": pictures.classes,
-    }
+    own = {"size": list(pictures.size), "channels": pictures.channels, "classes": pictures.classes}
+    set_by = {"size": "data.size", "channels": "data.channels", "classes": "data.labels"}
     for role, part, table in (
         ("a generator", config.generator, GENERATORS),
         ("a discriminator", config.discriminator, DISCRIMINATORS),
@@ -114,7 +122,9 @@ def _pair(config: GanConfig, pictures: Pictures) -> NetPair:
             raise ConfigError(not_one_of(role, part.name, table))
         for key in own:
             if key in part.options:
-                raise ConfigError(f"expected no option '{key}' of {role}: it comes from the pictures; set data.{key}")
+                raise ConfigError(
+                    f"expected no option '{key}' of {role}: it comes from the pictures; set {set_by[key]}"
+                )
     return NetPair(*(asdict(NetSpec(p.name, own | p.options)) for p in (config.generator, config.discriminator)))
 
 
@@ -129,7 +139,7 @@ def _choose_widths(
     seen: dict[int, int] = {}
     for width in WIDTHS:
         seconds = measure(_with_widths(wanted, pictures, width))
-        seen[width] = int(config.run.minutes * 60 * PROBE_BATCH / seconds)
+        seen[width] = int(config.run.minutes * 60 * PROBE_BATCH / seconds)  # 0 where memory does not hold it
         if seen[width] >= WORTH_IMAGES:
             break
     width, listing = min(seen), ", ".join(f"{width}: {images:,}" for width, images in seen.items())
@@ -166,7 +176,7 @@ def stages_of(size: tuple[int, int], patch: int) -> int:
 
 
 def _seconds(config: GanConfig, pair: NetPair, arithmetic: Arithmetic, batch: int) -> float:
-    """Seconds of a training step."""
+    """Seconds of a training step; infinity without memory for it."""
     with torch.random.fork_rng(devices=[]):
         nets = pair.build()
     terms = GanTerms(OBJECTIVES[config.objective], **config.penalties, penalty_share=config.penalty_share)

@@ -49,11 +49,17 @@ class Pictures:
     def some(self, positions: Tensor, count: int, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """`count` pictures uint8 and their labels (0 without classes): by chance, or evenly spread without `rng`."""
         if rng is None:
-            rows = positions[torch.arange(min(count, len(positions))) * len(positions) // min(count, len(positions))]
+            rows = positions[evenly(count, len(positions))]
         else:
             rows = positions[torch.randint(len(positions), (count,), generator=rng)]
         labels = self.whole.labels
         return self.whole.images[rows], torch.zeros(len(rows), dtype=torch.int64) if labels is None else labels[rows]
+
+
+def evenly(count: int, of: int) -> Tensor:
+    """At most `count` positions below `of`, evenly spread, so that pictures in the order of their classes give each."""
+    count = min(count, of)
+    return torch.arange(count) * of // count
 
 
 def divided_pictures(data: ImageSetConfig, session: Session) -> Pictures:

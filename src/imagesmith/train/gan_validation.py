@@ -16,7 +16,7 @@ from imagesmith.metrics.sets import FeatureStatistics, frechet_distance
 from imagesmith.nets import NetSpec
 from imagesmith.runtime.log import read_history
 from imagesmith.tensors import from_float, generator_for
-from imagesmith.train.gan_pictures import Pictures
+from imagesmith.train.gan_pictures import Pictures, evenly
 from imagesmith.train.gan_watch import GanWatch
 from imagesmith.train.health import compare_sets
 from imagesmith.train.machine import Arithmetic
@@ -80,8 +80,7 @@ class GanValidation:
         if math.isfinite(distance) and distance < state.best.get(name, math.inf):
             state.best = {name: distance, "images_seen": state.images_seen}
             save_model(self.session.folder / "model.safetensors", state.averages["generator"], self._card(state))
-        signs = compare_sets(self.reals[:COMPARED], features[:COMPARED])
-        diagnosis = self.watch.tick(state, signs)
+        signs = compare_sets(self.reals[evenly(COMPARED, len(self.reals))], features[:COMPARED])
         scores = {
             f"validation/{name}": distance,
             "validation/diversity": signs.diversity,
@@ -91,9 +90,11 @@ class GanValidation:
             "gamma_factor": state.extras["gamma_factor"],
         }
         self._draw(state.images_seen, scores)
+        diagnosis = self.watch.tick(state, signs)  # may end the run
+        best = "the best so far" if state.best.get("images_seen") == state.images_seen else describe_best(state)
         self.session.say(
-            f"{name} {distance:.2f} over {len(features):,} fakes (best {state.best.get(name, math.nan):.2f}), "
-            f"diversity {signs.diversity:.2f}, {diagnosis}"
+            f"{name} {distance:.2f} between {len(features):,} fakes and the pictures, lower is better ({best}); "
+            f"diversity {signs.diversity:.2f} of theirs; {diagnosis}"
         )
         return scores
 

@@ -11,7 +11,7 @@ from imagesmith.runtime.guard import Verdict
 from imagesmith.tensors import generator_for
 from imagesmith.train.augment import AdaptiveStrength
 from imagesmith.train.gan_pictures import Pictures
-from imagesmith.train.health import Action, Diagnosis, Health, PairSigns, SetSigns, held_out_gap
+from imagesmith.train.health import Action, Diagnosis, Health, PairSigns, SetSigns, State, held_out_gap
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.run import Session
 from imagesmith.train.state import TrainState
@@ -65,7 +65,8 @@ class GanWatch:
         health = Health(**state.extras["health"])
         diagnoses = [health.observe_step(signs)]
         if health.steps % LOOK_EVERY == 0 and len(self.pictures.held_out):
-            gap = self.held_out_gap(state)
+            # of the leader, because each process has its own running statistics of batch norm
+            gap = self.session.world.agree(self.held_out_gap(state))
             diagnoses.append(health.observe_held_out(gap))
             self._adapt(state, gap)
         state.extras["health"] = asdict(health)
@@ -82,7 +83,7 @@ class GanWatch:
         diagnosis = health.observe_tick(signs, state.images_seen)
         state.extras["health"] = asdict(health)
         self._act(state, diagnosis)
-        if not health.streaks or not any(health.streaks.values()):
+        if diagnosis.state is State.HEALTHY and not any(health.streaks.values()):
             state.extras["healthy_at"] = state.images_seen
         return diagnosis
 

@@ -5,7 +5,7 @@ It owns backward, gradient averaging, rejection, optimisers, averages, the clock
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from imagesmith.configs import OptimConfig, RunConfig
 from imagesmith.errors import TrainingError
-from imagesmith.runtime.checkpoint import load_newest, save_checkpoint
+from imagesmith.runtime.checkpoint import drop_checkpoints, load_newest, save_checkpoint
 from imagesmith.runtime.dist import World
 from imagesmith.runtime.guard import Verdict
 from imagesmith.runtime.interrupt import stop_on_request
@@ -30,6 +30,8 @@ Batch = tuple[Tensor, ...]
 TICKS = 200
 """Log lines of a whole run, and how often a run of so many minutes is planned again."""
 MOST_ROLL_BACKS = 3
+MOST_VALIDATING = 0.25
+"""Share of the time that validations may take in a run of so many minutes; the last one always takes place."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def fit(
 
     def save() -> None:
         clock.saving()
-        world.lead(lambda: save_checkpoint(checkpoints, state.images_seen, state.tensors(), state.values()))
+        spared = state.extras.get("healthy_at")
+        world.lead(lambda: save_checkpoint(checkpoints, state.images_seen, state.tensors(), state.values(), spared))
 
     if state.images_seen == 0:
         save()
@@ -78,12 +81,16 @@ def fit(
         while state.progress < 1:
             before = state.progress
             batch = tuple(arithmetic.place(part) for part in next(batches))
-            verdict, reason = _turns(state, batch, flow=flow, optim=optim, arithmetic=arithmetic, world=world, log=log)
+            rate = rate_at(before, optim) * state.rate_factor
+            verdict, reason = _turns(
+                state, batch, flow=flow, rate=rate, parts=run.accumulate, arithmetic=arithmetic, world=world, log=log
+            )
             if verdict is not Verdict.ACCEPT and log:
                 log.say(f"{verdict.value} at {state.images_seen:,} images: {reason}")
             if verdict is Verdict.ROLL_BACK:
                 _roll_back(state, checkpoints, reason, world, log)
                 clock.restart()
+                save()  # with what it remembers, so that a run that is killed now does not go back to the same fault
                 batches = flow.batches(state.images_seen)
                 continue
             size = state.choices["batch"]
@@ -92,18 +99,22 @@ def fit(
             if sound:
                 for name, average in state.averages.items():
                     update_ema(average, state.nets[name], state.images_seen, size, optim.ema_half_life_images)
-            tick, checkpoint, stopping = world.any(clock.tick_is_due(before), clock.checkpoint_is_due(), stop.is_set())
+            tick, validation, checkpoint, stopping = world.any(
+                clock.tick_is_due(before), clock.validation_is_due(before), clock.checkpoint_is_due(), stop.is_set()
+            )
             if tick:
                 clock.plan_again(world)
                 if log:
-                    clock.say(log, log.tick(state.images_seen, rate=rate_at(before, optim), speed=clock.speed))
-            if _passed(before, state.progress, run.validations):
-                scores, state.rate_factor, state.extras = world.lead(
-                    lambda: (flow.validate(state), state.rate_factor, state.extras)
-                )
+                    clock.say(log, log.tick(state.images_seen, rate=rate, speed=clock.speed))
+            if validation or state.progress == 1:  # planning again may have ended the run here
+                with clock.validating():
+                    scores, state.best, state.rate_factor, state.extras = world.lead(
+                        lambda: (flow.validate(state), state.best, state.rate_factor, state.extras)
+                    )
                 if log:
                     log.tick(state.images_seen, **scores)
-            if sound and (checkpoint or stopping):
+            healthy = state.extras.get("healthy_at") == state.images_seen  # the place to go back to, should it go wrong
+            if sound and (checkpoint or stopping or healthy):
                 save()
             if stopping:
                 raise KeyboardInterrupt
@@ -116,17 +127,16 @@ def _turns(
     batch: Batch,
     *,
     flow: Flow,
-    optim: OptimConfig,
+    rate: float,
+    parts: int,
     arithmetic: Arithmetic,
     world: World,
     log: RunLog | None,
 ) -> tuple[Verdict, str]:
-    """Run every turn of one step; stops at the first that the guard does not accept.
+    """Run every turn of one step at this learning rate; stops at the first that the guard does not accept.
 
-    Where the choices say to accumulate, the batch is divided, and each turn adds up the gradients of all parts.
+    The batch is divided into `parts` of equal size, and each turn adds up the gradients of all of them.
     """
-    rate = rate_at(state.progress, optim) * state.rate_factor
-    parts = state.choices.get("accumulate", 1)
     divided = zip(*(part.chunk(parts) for part in batch), strict=True)
     with ExitStack() as open_steps:
         steps = [arithmetic.turns(flow.step(state.nets, part)) for part in divided]
@@ -172,20 +182,22 @@ def _add_gradients(nets: Nets, steps: Sequence[Iterator[Turn]]) -> Turn | None:
 
 
 def _roll_back(state: TrainState, checkpoints: Path, reason: str, world: World, log: RunLog | None) -> None:
-    """Go back to the newest checkpoint, or that before `state.extras["back_to"]`, with half the learning rate.
+    """Go back to the newest checkpoint, or that of `state.extras["back_to"]` images, with half the learning rate.
 
-    What the kind of training remembers stays, so that it knows what it has tried. TrainingError after too many times.
+    What the kind of training remembers stays, so that it knows what it has tried, and so does the best model, which is
+    still there. TrainingError after too many times.
     """
     if state.roll_backs >= MOST_ROLL_BACKS:
-        best = f"; the best model was at {state.best['images_seen']:,.0f} images" if state.best else ""
-        raise TrainingError(f"stopped after {state.roll_backs} roll-backs: {reason}{best}; try a lower learning rate")
-    roll_backs, rate_factor, extras = state.roll_backs + 1, state.rate_factor / 2, state.extras
+        kept = f"; the best model was at {state.best['images_seen']:,.0f} images" if state.best else ""
+        raise TrainingError(f"stopped after {state.roll_backs} roll-backs: {reason}{kept}; try a lower learning rate")
+    roll_backs, rate_factor, best, extras = state.roll_backs + 1, state.rate_factor / 2, state.best, state.extras
     most_images = extras.pop("back_to", None)
     newest = world.lead(lambda: load_newest(checkpoints, log.say if log else print, most_images))
     if newest is None:
         raise TrainingError(f"no checkpoint to go back to in {checkpoints}: {reason}")
     state.load(*newest)
-    state.roll_backs, state.rate_factor, state.extras = roll_backs, rate_factor, extras
+    world.lead(lambda: drop_checkpoints(checkpoints, state.images_seen))
+    state.roll_backs, state.rate_factor, state.best, state.extras = roll_backs, rate_factor, best, extras
     if log:
         log.rewind(state.images_seen)
         log.say(f"back at {state.images_seen:,} images with the learning rate at {rate_factor:g} of the plan")
@@ -201,6 +213,7 @@ class _Clock:
 
     def __init__(self, state: TrainState, run: RunConfig) -> None:
         self.state, self.run = state, run
+        self.validating_seconds, self.last_validation = 0.0, 0.0
         self.earlier = state.seconds
         self.started = self.saved = time.monotonic()
         self.restart()
@@ -234,9 +247,28 @@ class _Clock:
         self.ticked, self.ticked_images = now, self.state.images_seen
         if self.run.minutes is None or self.state.progress == 1:
             return
-        left = world.agree((self.run.minutes * 60 - self.state.seconds) * self.speed)
+        seconds = self.run.minutes * 60 - self.state.seconds
+        coming = self.run.validations * (1 - self.state.progress) * self.last_validation
+        seconds -= max(self.last_validation, min(coming, MOST_VALIDATING * seconds))
+        left = world.agree(seconds * self.speed)
         worth_a_step = left >= self.state.choices["batch"] / 2
         self.state.plan = self.state.plan.again(self.state.images_seen, int(left) if worth_a_step else 0)
+
+    def validation_is_due(self, before: float) -> bool:
+        """Whether progress passed a mark; a run of minutes leaves out what would take too much of its time."""
+        if self.run.minutes is None or not _passed(before, self.state.progress, self.run.validations):
+            return _passed(before, self.state.progress, self.run.validations)
+        with_this_one = self.validating_seconds + self.last_validation
+        return with_this_one <= MOST_VALIDATING * (time.monotonic() - self.started + self.last_validation)
+
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        """Time that is planned for, and says nothing of the speed of training."""
+        started = time.monotonic()
+        yield
+        self.last_validation = time.monotonic() - started
+        self.validating_seconds += self.last_validation
+        self.ticked += self.last_validation
 
     def checkpoint_is_due(self) -> bool:
         """True once every `checkpoint_minutes`."""

@@ -1,7 +1,9 @@
 """What the machine decides for a run - arithmetic, layout, batch, workers - each with its reason in words."""
 
 import copy
+import math
 import os
+import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,9 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from imagesmith.errors import UsageError
+from imagesmith.tensors import is_out_of_memory
 from imagesmith.train.steps import Nets, Step, Turn
 
 BATCHES = (16, 32, 64)
+LONG = 3.0
+"""Seconds of measuring one kind of step after which one measurement has to do."""
 PAYS = 1.15
 """How many times faster bf16 has to be before its coarser arithmetic is taken."""
 
@@ -101,25 +106,26 @@ def choose_batch(
 ) -> tuple[int, str]:
     """Images per step over all processes: the smallest of `sizes` with `enough` of the best images per second.
 
-    `measure` gives the seconds of a training step on so many images.
+    `measure` gives the seconds of a training step on so many images, infinity where memory does not hold them; where
+    it holds none of `sizes`, smaller ones are tried.
     """
     if isinstance(wanted, int):
-        if wanted % world:
-            raise UsageError(f"expected a batch that {world} processes can share equally, got {wanted}")
         return wanted, "as asked"
     rates: dict[int, float] = {}
     for size in sizes:
-        before = max(rates.values(), default=0.0)
-        try:
-            rates[size] = size / measure(size)
-        except (torch.OutOfMemoryError, MemoryError):
+        before, seconds = max(rates.values(), default=0.0), measure(size)
+        if math.isinf(seconds):
             break
+        rates[size] = size / seconds
         if rates[size] < 1.1 * before:
             break  # what gains nothing from one doubling gains nothing from the next
     if not rates:
-        raise UsageError(
-            f"no memory for a batch of {sizes[0]}; lower run.batch, or make images or networks smaller"
-        )
+        size = sizes[0] // 2
+        while size and math.isinf(measure(size)):
+            size //= 2
+        if not size:
+            raise UsageError("no memory for a step on a single picture; make pictures or networks smaller")
+        return size * world, f"all that memory holds, too little for {sizes[0]}"
     size = next(size for size in rates if rates[size] >= enough * max(rates.values()))
     listing = ", ".join(f"{size}: {rate:.0f}/s" for size, rate in rates.items())
     return size * world, f"the smallest with {enough:.0%} of the best throughput ({listing})"
@@ -136,11 +142,25 @@ def choose_workers(wanted: int | str, device: str) -> tuple[int, str]:
 
 
 def step_seconds(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor) -> float:
-    """Median seconds of all turns of a step, forward and backward; works on copies, so `nets` stay as they are."""
+    """Median seconds of all turns of a step, forward and backward, of up to three; infinity without memory for it.
+
+    Works on copies, so `nets` stay as they are.
+    """
+    try:
+        times = _times(nets, arithmetic, step, *batch)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return math.inf
+    return statistics.median(times)
+
+
+def _times(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor) -> list[float]:
+    """Seconds of a few steps after the first, which also builds kernels; fewer where they take long."""
     nets = {name: arithmetic.prepare(copy.deepcopy(net)) for name, net in nets.items()}
     placed = tuple(arithmetic.place(part) for part in batch)
     times = []
-    for _ in range(4):
+    while len(times) < 2 or (len(times) < 4 and sum(times) < LONG):
         started = time.perf_counter()
         for turn in arithmetic.turns(step(nets, placed)):
             turn[1].backward()
@@ -149,4 +169,4 @@ def step_seconds(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor)
         times.append(time.perf_counter() - started)
         for net in nets.values():
             net.zero_grad(set_to_none=True)
-    return sorted(times[1:])[1]
+    return times[1:]

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from imagesmith.atomic import write_whole
 from imagesmith.configs import Config, OptimConfig, RunConfig, load_config
-from imagesmith.errors import ConfigError
+from imagesmith.errors import ConfigError, TrainingError
 from imagesmith.runtime.checkpoint import load_newest
 from imagesmith.runtime.dist import World, join_world, leave_world
 from imagesmith.runtime.lock import sole_writer
 from imagesmith.runtime.log import RunLog
+from imagesmith.tensors import is_out_of_memory
 from imagesmith.train.machine import Arithmetic, choose_device
 from imagesmith.train.state import Plan, TrainState, new_state
 
@@ -75,6 +76,12 @@ class Session:
     def choices(self, decide: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], Arithmetic]:
         """What the leader's machine decides, or decided when the run began: 'arithmetic', 'batch' and more."""
         choices = self.newest[1]["choices"] if self.newest else self.world.lead(decide)
+        batch, parts, processes = choices["batch"], self.run.accumulate, self.world.size
+        if batch % (parts * processes):
+            raise ConfigError(
+                f"expected a batch that {processes} x {parts} (processes x run.accumulate) divide, got {batch}; "
+                f"set run.batch to a multiple of {parts * processes}"
+            )
         return choices, Arithmetic(**choices["arithmetic"] | {"device": self.device})
 
     def state(self, nets: dict[str, nn.Module], choices: dict[str, Any], **options: Any) -> TrainState:
@@ -95,7 +102,7 @@ class Session:
 def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
     """Join the processes that torchrun started and hold the run folder of `config` alone while the body trains.
 
-    ConfigError where the folder was begun with another configuration.
+    ConfigError where the folder was begun with another configuration, TrainingError where memory ran out.
     """
     device = choose_device(config.run.device)
     world = join_world(device)
@@ -112,6 +119,13 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
             if log:
                 log.close()
         world.meet()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            "there is not enough memory for a step of this run; start another with a smaller run.batch, with "
+            "run.accumulate=2 or more, or with smaller pictures or networks"
+        ) from error
     finally:
         leave_world()
 

@@ -1,0 +1,135 @@
+"""The loop alone, on a network of one layer: where it goes back to, what it keeps, and whose time it counts."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from imagesmith.configs import OptimConfig, RunConfig
+from imagesmith.runtime.checkpoint import KEEP, load_newest
+from imagesmith.runtime.dist import World
+from imagesmith.runtime.guard import Verdict
+from imagesmith.runtime.log import RunLog
+from imagesmith.train import loop
+from imagesmith.train.loop import Flow, fit
+from imagesmith.train.machine import Arithmetic
+from imagesmith.train.run import UNPLANNED
+from imagesmith.train.state import Plan, TrainState, new_state
+
+BATCH = 4
+OPTIM = OptimConfig(name="adam", warm_up=0, plateau=1)
+
+
+def step(nets, batch) -> Iterator:
+    loss = nets["net"](batch[0]).square().mean()
+    yield "net", loss, {"loss/square": loss.detach()}
+
+
+def fresh(images: int) -> TrainState:
+    torch.manual_seed(0)
+    return new_state({"net": nn.Linear(3, 1)}, OPTIM, Plan(images), {"batch": BATCH})
+
+
+def train(state: TrainState, run: RunConfig, *, step=step, validate=lambda state: {}, watch=None, log=None) -> None:
+    def batches(start: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        while True:
+            yield (torch.ones(BATCH, 3),)
+
+    flow = Flow(batches, step, validate, watch)
+    fit(state, flow, optim=OPTIM, run=run, arithmetic=Arithmetic("cpu", "fp32", False), world=World(), log=log)
+
+
+def checkpoints(run: RunConfig) -> list[int]:
+    return sorted(int(path.stem) for path in (Path(run.out) / "checkpoints").glob("*.safetensors"))
+
+
+class Trouble:
+    """A kind of training whose model was best at 12 images, healthy last at 8, and is named ill once, at 40."""
+
+    def __init__(self, run: RunConfig) -> None:
+        self.run, self.before = run, []
+
+    def validate(self, state: TrainState) -> dict[str, float]:
+        if state.images_seen == 8:
+            state.extras["healthy_at"] = 8
+        if state.images_seen == 12 and not state.roll_backs:
+            state.best = {"score": 1.0, "images_seen": 12}
+        return {}
+
+    def watch(self, state: TrainState, values: dict[str, float]) -> tuple[Verdict, str]:
+        if state.images_seen < 40 or state.roll_backs:
+            return Verdict.ACCEPT, ""
+        self.before = checkpoints(self.run)
+        state.extras["back_to"] = 8
+        return Verdict.ROLL_BACK, "it is ill"
+
+
+def test_a_roll_back_goes_to_the_healthy_checkpoint_and_nothing_of_what_it_left_stays(tmp_path):
+    """The healthy checkpoint had been pruned long ago, and new ones were pruned in favour of those left behind."""
+    run = RunConfig(out=str(tmp_path), images=80, validations=20, checkpoint_minutes=1e-9)
+    trouble, state = Trouble(run), fresh(80)
+    log = RunLog(tmp_path, quiet=True)
+    train(state, run, validate=trouble.validate, watch=trouble.watch, log=log)
+    log.close()
+    assert trouble.before == [8, 32, 36, 40]
+    assert (state.images_seen, state.roll_backs, state.extras) == (80, 1, {"healthy_at": 8})
+    assert checkpoints(run)[-KEEP:] == [72, 76, 80]
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    rates = {row["images_seen"]: row["rate"] for row in rows if "rate" in row}
+    assert rates[8] == OPTIM.learning_rate
+    assert rates[12] == OPTIM.learning_rate / 2, "the rate that was used, not that of the plan"
+
+
+def test_a_roll_back_does_not_forget_the_best_model(tmp_path):
+    """The model file still held it, and the next, worse one replaced it as 'the best since'."""
+    run = RunConfig(out=str(tmp_path), images=80, validations=20, checkpoint_minutes=1e-9)
+    trouble, state = Trouble(run), fresh(80)
+    train(state, run, validate=trouble.validate, watch=trouble.watch)
+    assert state.best == {"score": 1.0, "images_seen": 12}
+
+
+def test_a_run_killed_after_a_roll_back_remembers_it(tmp_path):
+    """It went on from the newest checkpoint, the ill one, with the full learning rate, and rolled back for ever."""
+    run = RunConfig(out=str(tmp_path), images=80, validations=20, checkpoint_minutes=1e-9)
+    trouble, state = Trouble(run), fresh(80)
+
+    def dying(nets, batch) -> Iterator:
+        if state.roll_backs:
+            raise RuntimeError("power cut")
+        yield from step(nets, batch)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(state, run, step=dying, validate=trouble.validate, watch=trouble.watch)
+    newest = load_newest(tmp_path / "checkpoints", pytest.fail)
+    assert newest is not None
+    values = newest[1]
+    assert (values["images_seen"], values["roll_backs"], values["rate_factor"]) == (8, 1, 0.5)
+    assert values["best"] == {"score": 1.0, "images_seen": 12}
+
+
+@pytest.mark.parametrize("seconds", [0.05, 1.0, 4.0, 20.0])
+def test_minutes_hold_whatever_validations_take(tmp_path, monkeypatch, seconds):
+    """One minute of training took seven: the time of twenty validations was in nobody's plan."""
+    now, validated = 0.0, []
+
+    def slow(nets, batch) -> Iterator:
+        nonlocal now
+        now += 0.2
+        yield from step(nets, batch)
+
+    def validate(state: TrainState) -> dict[str, float]:
+        nonlocal now
+        now += seconds
+        validated.append(state.progress)
+        return {}
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now)
+    run = RunConfig(out=str(tmp_path), minutes=1, validations=20, checkpoint_minutes=100)
+    train(fresh(UNPLANNED), run, step=slow, validate=validate)
+    assert 57 <= now <= 61.5
+    assert validated[-1] == 1
+    assert seconds * len(validated[:-1]) <= max(seconds, 0.27 * now)
+    assert len(validated) == 20 or seconds > 0.5
