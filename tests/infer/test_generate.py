@@ -24,6 +24,7 @@ def by_key(samples: list[Sample]) -> dict[tuple[int, int | None], torch.Tensor]:
     return {(sample.seed, sample.label): sample.image for sample in samples}
 
 
+WIDE = {"dcgan-generator": {"width": 32}, "rpgan-generator": {"widths": (128, 64, 32)}}
 NETS = [
     ("dcgan-generator", {}),
     ("dcgan-generator", {"size": 64, "width": 32}),
@@ -48,16 +49,27 @@ def test_one_seed_is_one_image(make_gan: MakeGan, name: str, options: dict) -> N
     assert whole[min(whole)].dtype == torch.uint8
 
 
-def test_the_batch_is_fixed_since_kernels_depend_on_it(make_gan: MakeGan) -> None:
-    """The accident: the padding is dropped as a waste. On a machine where it were one, this test would fail to differ."""
-    net = make_gan(size=64, width=32).net
-    latent = latents(range(16), 100)
-    with torch.inference_mode():
-        whole, alone = net(latent, None), torch.cat([net(latent[k : k + 1], None) for k in range(16)])
-    if torch.equal(whole, alone):
-        pytest.skip("here kernels do not depend on the batch")
-    generator = Generator(make_gan(size=64, width=32), device="cpu")
-    assert torch.equal(generator.images(latent), torch.cat([generator.images(latent[k : k + 1]) for k in range(16)]))
+@pytest.mark.parametrize("name", ["dcgan-generator", "rpgan-generator"])
+def test_every_pass_has_one_shape_and_places_are_equal(
+    make_gan: MakeGan, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The accident: the padding is dropped as a waste; then most floats change with the batch, and pixels with them."""
+    generator = Generator(make_gan(name, size=32, **WIDE[name]), device="cpu")
+    made: list[torch.Tensor] = []
+    net = generator.net
+
+    def recorded(latent: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
+        made.append(net(latent, label))
+        return made[-1]
+
+    monkeypatch.setattr(generator, "net", recorded)
+    for seeds in (range(IMAGES_PER_PASS), [13], [2, 13, 5], range(13, 13 + IMAGES_PER_PASS + 1)):
+        list(generate(generator, seeds))
+    assert {len(images) for images in made} == {IMAGES_PER_PASS}
+    whole, alone, among, later, _ = made
+    assert torch.equal(alone[0], whole[13])
+    assert torch.equal(among[:3], whole[[2, 13, 5]])
+    assert torch.equal(later[:3], whole[13:16])
 
 
 def test_a_class_can_be_named_in_every_way(flowers: Generator) -> None:
@@ -218,3 +230,11 @@ def test_what_is_no_walk_is_refused(flowers: Generator) -> None:
         interpolate(flowers, [1, 2], frames=0)
     with pytest.raises(UsageError, match="one label for the whole way"):
         interpolate(flowers, [1, 2], label="all")
+
+
+def test_a_checkpoint_of_the_example_generates(make_gan: MakeGan, tmp_path: Path) -> None:
+    """The accident: netG_epoch_24.pth taken for a damaged weight file."""
+    model = make_gan(size=64)
+    torch.save(model.net.state_dict(), tmp_path / "netG_epoch_24.pth")
+    (loaded,) = generate(tmp_path / "netG_epoch_24.pth", [3], device="cpu")
+    assert torch.equal(loaded.image, next(generate(Generator(model, device="cpu"), [3])).image)

@@ -362,7 +362,9 @@ def make_variations(
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures.", show_default=False)],
     seeds: Annotated[str, typer.Option("--seeds", metavar="SEEDS", help="One variation a seed.")] = "0-15",
-    strength: Annotated[float, typer.Option("--strength", help="0 is the photo, 1 anything of its class.")] = 0.3,
+    strength: Annotated[
+        float, typer.Option("--strength", min=0.0, max=1.0, help="0 is the photo, 1 anything of its class.")
+    ] = 0.3,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the search, and again of tuning.")] = 200,
     label: LabelOption = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace files that exist.")] = False,

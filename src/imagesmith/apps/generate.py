@@ -17,7 +17,7 @@ from torch import Tensor
 
 from imagesmith.apps.progress import PLAIN_EVERY_S
 from imagesmith.atomic import check_free, write_whole
-from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, ImageMeta, write_image
+from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, ImageMeta, read_image, write_image
 from imagesmith.data.formats import SUFFIXES, format_named
 from imagesmith.data.grid import image_grid
 from imagesmith.data.video_writer import check_video, video_writer
@@ -144,13 +144,14 @@ def run_variations(
     for name in ("sheet.png", "photo.png", "reconstruction.png"):
         check_free(out / name, overwrite=overwrite)
     generator = Generator.load(model, device=device)
+    frame = read_image(photo)
+    _make_folder(out)
     tell = _Pace("of the search", say)
-    found = project(generator, photo, label=label, steps=steps, tuning_steps=steps, on_progress=tell)
+    found = project(generator, frame, label=label, steps=steps, tuning_steps=steps, on_progress=tell)
     for note in found.notes:
         say(f"{photo}: {note}")
     as_class = "" if found.label is None else f" as {generator.class_names[found.label]}"
     say(f"reconstructed{as_class}: {found.psnr_rgb_found:.2f} dB (psnr_rgb) as found, {found.psnr_rgb:.2f} dB tuned")
-    _make_folder(out)
     digits, images = max(_LEAST_DIGITS, len(str(wanted.highest))), [found.target, found.reconstruction]
     for sample in variations(found, wanted, strength=strength):
         _write(sample.image, out / f"seed{sample.seed:0{digits}}.png", overwrite=overwrite)

@@ -1,0 +1,162 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from imagesmith.apps.cli import app
+from imagesmith.data.files import read_image
+from imagesmith.data.image_sets import load_image_set
+from imagesmith.errors import ImageError, ImagesmithError, ModelError, OutputError, UsageError
+from imagesmith.infer.generate import generate
+from imagesmith.zoo import Model, save_model
+
+CLASSES = ("rose", "hot/cold", "daisy")
+
+
+@pytest.fixture(scope="module")
+def models(make_gan: Callable[..., Model], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two generators of 24x16 pixels: flowers.safetensors with classes, plain.safetensors without."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, classes in (("flowers", CLASSES), ("plain", ())):
+        model = make_gan(class_names=classes)
+        save_model(folder / f"{name}.safetensors", model.net, model.card)
+    return folder
+
+
+@pytest.fixture
+def call(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Run `imagesmith <line>` in an empty folder; `flowers` and `plain` there mean the two models."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line: str) -> None:
+        words = [str(models / f"{word}.safetensors") if word in ("flowers", "plain") else word for word in line.split()]
+        code = app(words, standalone_mode=False)
+        assert not code
+
+    return run
+
+
+def names(folder: str) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+
+
+def test_each_seed_becomes_a_file(call: Callable[[str], None], models: Path) -> None:
+    """The accident: seed 5 in a file that is called by its place in the list."""
+    call("generate plain --seeds 0-1,12345 -o out -q")
+    assert names("out") == ["seed00000.png", "seed00001.png", "seed12345.png"]
+    (sample,) = generate(models / "plain.safetensors", [12345])
+    assert torch.equal(read_image("out/seed12345.png").pixels, sample.image)
+
+
+def test_classes_are_in_the_names(call: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
+    """The accident: --label all overwrites one class with the next, or a class name becomes a folder."""
+    call("generate flowers --seeds 7 --label all -o out --json -f webp")
+    assert names("out") == ["seed0007-daisy.webp", "seed0007-hot-cold.webp", "seed0007-rose.webp"]
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert told[1] == {"output": "out/seed0007-hot-cold.webp", "seed": 7, "label": "hot/cold"}
+    call("generate flowers --seeds 7 -o mixed")
+    assert "no --label, so each seed draws one of 3 classes" in capsys.readouterr().err
+
+
+def test_a_picture_as_output_is_a_sheet(call: Callable[[str], None]) -> None:
+    """The accident: rows taken for columns, or a sheet of half the images."""
+    call("generate plain --grid 5x2 -o wide.png -q")
+    call("generate plain --seeds 0-9 -o square.png -q")
+    call("generate flowers --seeds 0-4 --label all -o classes.png -q")
+    sizes = [tuple(read_image(name).pixels.shape[:2]) for name in ("wide.png", "square.png", "classes.png")]
+    assert sizes == [(2 * 48, 5 * 72), (3 * 48, 4 * 72), (5 * 48, 3 * 72)]
+
+
+def test_a_generated_data_set_can_be_trained_on(call: Callable[[str], None]) -> None:
+    """The accident: pictures for augmentation whose labels the own loader does not read."""
+    call("generate flowers --seeds 0-3 --label all --dataset -o set -q")
+    with open("set/labels.csv", newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert rows[1] == {"file": "hot-cold/seed0000.png", "label": "hot/cold", "seed": "0"}
+    loaded = load_image_set("set", size=None, channels=None)
+    assert len(loaded) == 12
+    assert sorted(loaded.class_names) == sorted(CLASSES)
+    assert loaded.labels is not None
+    assert torch.bincount(loaded.labels).tolist() == [4, 4, 4]
+
+
+def test_a_walk_becomes_a_film_or_a_folder(call: Callable[[str], None]) -> None:
+    """The accident: a walk of another length than asked for."""
+    call("interpolate flowers --seeds 3,17,3 --seconds 0.2 --fps 20 --label rose -o frames -q")
+    assert names("frames") == [f"frame{k:04}.png" for k in range(9)]
+    assert torch.equal(read_image("frames/frame0000.png").pixels, read_image("frames/frame0008.png").pixels)
+    call("interpolate flowers --seeds 3,17 --seconds 0.2 --fps 20 --loop -o walk.mp4 -q")
+    call("interpolate plain --seeds 3,17 --seconds 0.2 --fps 20 -o walk.gif -q")
+    assert Path("walk.mp4").stat().st_size > 500
+    with Image.open("walk.gif") as film:
+        assert film.n_frames == 5
+
+
+def test_variations_of_a_photograph(call: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
+    """The accident: a reconstruction whose quality nobody is told."""
+    Image.fromarray(data.chelsea()).save("cat.jpg")
+    call("variations flowers cat.jpg --seeds 0-2 --steps 3 -o out")
+    assert names("out") == ["photo.png", "reconstruction.png", *(f"seed000{k}.png" for k in range(3)), "sheet.png"]
+    said = capsys.readouterr().err
+    assert "cat.jpg: cropped around the centre and resized from 451x300 to 24x16" in said
+    assert "dB (psnr_rgb) as found" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "said"),
+    [
+        ("generate plain --seeds 3-1 -o out", UsageError, "write 1-3"),
+        ("generate plain --seeds 1,1 -o out", UsageError, "got 1 twice"),
+        ("generate plain --seeds x -o out", UsageError, "expected seeds such as 0-63"),
+        ("generate plain --label rose -o out", UsageError, "trained without labels"),
+        ("generate plain --dataset -o out", UsageError, "leave --dataset out"),
+        ("generate flowers --dataset -o out.png", UsageError, "expected a folder for --dataset"),
+        ("generate flowers --label ross -o out", UsageError, "did you mean 'rose'"),
+        ("generate plain --truncation 2 -o out", UsageError, "expected a truncation from 0"),
+        ("generate plain --grid 2x2 -o out", UsageError, "name a file such as out.png"),
+        ("generate plain --grid 8 -o out.png", UsageError, "columns x rows such as 8x8"),
+        ("generate plain --grid 0x8 -o out.png", UsageError, "columns x rows such as 8x8"),
+        ("generate plain --grid 2x2 --seeds 0-4 -o out.png", UsageError, "at most 4 images"),
+        ("generate plain --seeds 0-99999999 -o out.png", UsageError, "at most 200 megapixels"),
+        ("generate plain -f exe -o out", UsageError, "expected one of jpg, png"),
+        ("generate plain -o out.mp4", UsageError, "expected a folder or a picture such as out.png"),
+        ("generate plain -o taken/out", OutputError, "cannot make the folder"),
+        ("generate plain -o taken.png", OutputError, "exists already"),
+        ("generate sr-x4 -o out", ModelError, "expected a generator, got 'sr-x4'"),
+        ("interpolate plain --seeds 1 -o out.mp4", UsageError, "at least two seeds"),
+        ("interpolate plain --seeds 1,2 -o out.avi", UsageError, "ends in .mp4 or .gif"),
+        ("interpolate plain --seeds 1,2 -o out.gif --fps 60", UsageError, "1 to 50 frames"),
+        ("interpolate flowers --seeds 1,2 -o out.mp4 --label all", UsageError, "one label for the whole way"),
+        ("variations plain taken -o out", ImageError, "taken: expected"),
+        ("variations plain none.jpg -o out", ImageError, "none.jpg: cannot be read"),
+        ("variations plain taken.png -o out.png", UsageError, "expected a folder"),
+        ("variations sr-x4 taken.png -o out", ModelError, "expected a generator"),
+        ("restore taken.png -n plain -o out.jpg", ModelError, "expected a restorer"),
+    ],
+)
+def test_what_cannot_be_is_told_and_leaves_nothing(
+    call: Callable[[str], None], line: str, error: type[ImagesmithError], said: str
+) -> None:
+    """The accident: a traceback, or minutes of work before a mistake on the command line is noticed."""
+    Path("taken").write_text("not a folder, not a picture")
+    Image.new("RGB", (20, 20)).save("taken.png")
+    with pytest.raises(error, match=said.replace(".", r"\.")) as caught:
+        call(line)
+    assert len(str(caught.value).splitlines()) <= 3
+    assert not Path("out").exists() or not names("out")
+
+
+def test_files_are_replaced_only_on_request(call: Callable[[str], None]) -> None:
+    """The accident: a folder of chosen images overwritten by a second run."""
+    call("generate plain --seeds 0 -o out -q")
+    before = Path("out/seed0000.png").read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        call("generate plain --seeds 0 --truncation 0.5 -o out -q")
+    assert Path("out/seed0000.png").read_bytes() == before
+    call("generate plain --seeds 0 --truncation 0.5 -o out -q -y")
+    assert Path("out/seed0000.png").read_bytes() != before
