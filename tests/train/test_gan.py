@@ -1,6 +1,7 @@
 """A GAN's run: exact when interrupted or divided, honest in its run folder, watched by the guard."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -27,7 +28,7 @@ from imagesmith.runtime.checkpoint import load_checkpoint
 from imagesmith.runtime.dist import World
 from imagesmith.train import gan, gan_validation
 from imagesmith.train.gan import terms_at, train_gan
-from imagesmith.train.gan_choices import BATCHES, batches_within
+from imagesmith.train.gan_choices import BATCHES, batches_within, choose_widths, configured_pair
 from imagesmith.train.gan_pictures import Pictures
 from imagesmith.train.gan_watch import LOOK_EVERY, GanWatch
 from imagesmith.train.health import Action, SetSigns, compare_sets
@@ -45,6 +46,9 @@ SMALL = [
     "run.validations=2",
     "run.dtype=fp32",
 ]
+
+NINE = Pictures(ImageSet(torch.zeros(9, 3, 16, 16), None, (), [], [], ()), torch.arange(8), torch.tensor([8]))
+"""Eight pictures to train on and one kept apart."""
 
 
 def discs(count: int, classes: int = 2, side: int = 16) -> tuple[np.ndarray, np.ndarray]:
@@ -265,6 +269,24 @@ def test_fakes_are_compared_with_pictures_of_every_class(tmp_path, monkeypatch):
     assert len(compared[0].unique(dim=0)) == 2
 
 
+@pytest.mark.parametrize(
+    ("seconds", "width", "said"),
+    [
+        (lambda width: width / 1e6, 128, "the widest that sees 400,000 images"),
+        (lambda width: 0.2 if width <= 64 else math.inf, 64, "the widest that sees 400,000 images"),
+        (lambda width: 20.0, 32, "will see about 4,320"),
+    ],
+)
+def test_the_width_follows_from_time_and_memory(seconds, width, said):
+    """A width that memory does not hold ended the run; one minute was called 'the widest that sees 400,000 images'."""
+    config = override(presets.rpgan(data="", out="", minutes=90), [])
+    pair, reason = choose_widths(
+        config, configured_pair(config, NINE), NINE, lambda pair: seconds(pair.generator["options"]["widths"][-1])
+    )
+    assert pair.generator["options"]["widths"][-1] == width
+    assert said in reason
+
+
 class Elsewhere(World):
     """A process whose leader measured something else."""
 
@@ -275,8 +297,7 @@ class Elsewhere(World):
 def watch_of(config: GanConfig, world: World) -> tuple[GanWatch, TrainState]:
     state = new_state({}, config.optim, Plan(800), {"batch": 8, "strength": 0.2})
     session: Any = SimpleNamespace(world=world, log=None, say=lambda text: None)
-    pictures = Pictures(ImageSet(torch.zeros(9, 3, 16, 16), None, (), [], [], ()), torch.arange(8), torch.tensor([8]))
-    return GanWatch(config, pictures, state, Arithmetic("cpu", "fp32", True), session), state
+    return GanWatch(config, NINE, state, Arithmetic("cpu", "fp32", True), session), state
 
 
 def test_every_process_hears_the_leaders_gap(pictures, tmp_path, monkeypatch):
@@ -361,7 +382,7 @@ def test_guard_a_discriminator_that_does_not_learn_is_called_losing(pictures, tm
             yield name, loss * (name != "discriminator"), scalars
 
     monkeypatch.setattr(gan, "gan_step", frozen)
-    with pytest.raises(TrainingError, match=r"discriminator losing.*best was at"):
+    with pytest.raises(TrainingError, match=r"discriminator losing.*\nbest was at .*model\.safetensors"):
         train_gan(watched(pictures, tmp_path / "run", "run.images=20000"), quiet=True)
     said = next(line for line in console(tmp_path / "run").splitlines() if "discriminator losing" in line)
     assert int(said.split(" at ")[1].split()[0].replace(",", "")) <= 200 * 8

@@ -44,14 +44,14 @@ class NetPair:
 
 def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str, Any]:
     """The choices of a new run: networks, arithmetic and batch; each is said with its reason."""
-    wanted = _pair(config, pictures)
+    wanted = configured_pair(config, pictures)
     arithmetic, reason = choose_arithmetic(
-        lambda candidate: _seconds(config, _with_widths(wanted, pictures, WIDTHS[2]), candidate, PROBE_BATCH),
+        lambda candidate: _seconds(config, with_widths(wanted, pictures, WIDTHS[2]), candidate, PROBE_BATCH),
         session.device,
         config.run.dtype,
     )
     session.say(f"{arithmetic}: {reason}")
-    pair, reason = _choose_widths(
+    pair, reason = choose_widths(
         config, wanted, pictures, lambda candidate: _seconds(config, candidate, arithmetic, PROBE_BATCH)
     )
     session.say(reason)
@@ -110,7 +110,7 @@ def _choose_strength(config: GanConfig, pictures: Pictures) -> tuple[float, str]
     )
 
 
-def _pair(config: GanConfig, pictures: Pictures) -> NetPair:
+def configured_pair(config: GanConfig, pictures: Pictures) -> NetPair:
     """The configured networks with what the pictures say: size, channels, classes."""
     own = {"size": list(pictures.size), "channels": pictures.channels, "classes": pictures.classes}
     set_by = {"size": "data.size", "channels": "data.channels", "classes": "data.labels"}
@@ -128,30 +128,35 @@ def _pair(config: GanConfig, pictures: Pictures) -> NetPair:
     return NetPair(*(asdict(NetSpec(p.name, own | p.options)) for p in (config.generator, config.discriminator)))
 
 
-def _choose_widths(
+def choose_widths(
     config: GanConfig, wanted: NetPair, pictures: Pictures, measure: Callable[[NetPair], float]
 ) -> tuple[NetPair, str]:
     """The widest networks that still see `WORTH_IMAGES` in the time given; those asked for, where they are."""
     if not _is_free(wanted.generator) and not _is_free(wanted.discriminator):
         return wanted, "networks as asked"
     if config.run.minutes is None:
-        return _with_widths(wanted, pictures, 64), "width 64 where the length is given in images"
+        return with_widths(wanted, pictures, 64), "width 64 where the length is given in images"
     seen: dict[int, int] = {}
     for width in WIDTHS:
-        seconds = measure(_with_widths(wanted, pictures, width))
+        seconds = measure(with_widths(wanted, pictures, width))
         seen[width] = int(config.run.minutes * 60 * PROBE_BATCH / seconds)  # 0 where memory does not hold it
         if seen[width] >= WORTH_IMAGES:
             break
     width, listing = min(seen), ", ".join(f"{width}: {images:,}" for width, images in seen.items())
-    reason = f"width {width}: the widest that sees {WORTH_IMAGES:,} images in the time, or the least ({listing})"
-    return _with_widths(wanted, pictures, width), reason
+    reason = f"width {width}: the widest that sees {WORTH_IMAGES:,} images in the time ({listing})"
+    if seen[width] < WORTH_IMAGES:
+        reason = (
+            f"width {width}, the narrowest, and even so the time is short: a run should see {WORTH_IMAGES:,} images, "
+            f"this one will see about {seen[width]:,}"
+        )
+    return with_widths(wanted, pictures, width), reason
 
 
 def _is_free(spec: dict[str, Any]) -> bool:
     return spec["name"].startswith("rpgan") and "widths" not in spec["options"]
 
 
-def _with_widths(pair: NetPair, pictures: Pictures, width: int) -> NetPair:
+def with_widths(pair: NetPair, pictures: Pictures, width: int) -> NetPair:
     """Both networks with `width` feature maps at the largest resolution, doubling downwards to four times as many."""
     specs = []
     for spec in asdict(pair).values():

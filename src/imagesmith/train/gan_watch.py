@@ -113,8 +113,11 @@ class GanWatch:
                 extras |= {"roll_back": str(diagnosis), "back_to": extras["healthy_at"]}
                 return "rolling back to the last healthy checkpoint"
             case _:
-                best = f"best was at {state.best['images_seen']:,.0f} images" if state.best else "no model was kept"
-                raise TrainingError(f"stopped at {state.images_seen:,} images: {diagnosis}; {best}")
+                best = "no generator was scored yet"
+                if state.best:
+                    model = self.session.folder / "model.safetensors"
+                    best = f"best was at {state.best['images_seen']:,.0f} images, kept in {model}"
+                raise TrainingError(f"stopped at {state.images_seen:,} images: {diagnosis}\n{best}")
 
     def _adapt(self, state: TrainState, gap: float) -> None:
         """Move the strength of augmentation by how much better the discriminator knows its training images."""

@@ -228,14 +228,15 @@ class _Clock:
         self.state.seconds = self.earlier + time.monotonic() - self.started
 
     def tick_is_due(self, before: float) -> bool:
-        """Once a step is over: whether its progress, from `before` on, or the minutes passed one of the marks.
+        """Once a step is over: whether its progress, from `before` on, passed a mark, or so much of the minutes.
 
         A run of minutes ticks after its first two steps as well, because until then nothing is known of its speed.
         """
         self.steps += 1
-        if self.run.minutes is None or _passed(before, self.state.progress, TICKS):
+        if self.run.minutes is None:
             return _passed(before, self.state.progress, TICKS)
-        return self.steps <= 2 or time.monotonic() - self.ticked >= self.run.minutes * 60 / TICKS
+        waited = time.monotonic() - self.ticked >= self.run.minutes * 60 / TICKS
+        return waited or self.steps <= 2 or self.state.progress == 1
 
     def plan_again(self, world: World) -> None:
         """Measure the speed since the last tick; where the length is given in minutes, aim the plan at their end."""
@@ -282,7 +283,7 @@ class _Clock:
     def say(self, log: RunLog, row: dict[str, Any]) -> None:
         """One line of progress."""
         losses = " ".join(f"{name.removeprefix('loss/')} {row[name]:.5f}" for name in row if name.startswith("loss/"))
-        left = (self.state.plan.end_images - self.state.images_seen) / max(1e-9, self.speed) / 60
+        left = max(0, self.state.plan.end_images - self.state.images_seen) / max(1e-9, self.speed) / 60
         log.say(
             f"{self.state.progress:6.1%} {self.state.images_seen:,} images {losses} rate {row['rate']:.1e} "
             f"{self.speed:.0f} images/s, {left:.0f} min left"

@@ -53,7 +53,8 @@ class TrainState:
     choices: dict[str, Any] = field(default_factory=dict)
     """What was decided for this machine at the start (batch, arithmetic), so that a resumed run is the same run."""
     extras: dict[str, Any] = field(default_factory=dict)
-    """What a kind of training remembers besides, as plain values; 'back_to' is where a roll-back goes at most."""
+    """What a kind of training remembers besides, as plain values. The loop reads two of them, in images: 'back_to' is
+    where a roll-back goes at most, and 'healthy_at' names a checkpoint that is made and kept however old it grows."""
 
     @property
     def progress(self) -> float:
