@@ -14,9 +14,9 @@ from imagesmith.train import gan_validation
 @pytest.fixture
 def short(monkeypatch) -> None:
     """A training of a few steps."""
-    widths = "options.widths=[8,8,8]"
+    width = "options.width=8"
     changes = ["run.batch=16", "run.images=96", "run.dtype=fp32", "run.validations=3"]
-    monkeypatch.setattr(demo_train, "CHANGES", [*changes, f"generator.{widths}", f"discriminator.{widths}"])
+    monkeypatch.setattr(demo_train, "CHANGES", [*changes, f"generator.{width}", f"discriminator.{width}"])
     monkeypatch.setattr(gan_validation, "FAKES", 64)
 
 
@@ -49,6 +49,16 @@ def test_the_whole_cycle_is_shown(tmp_path) -> None:
         assert again == any("resumed" in line for line in chapter.said)
     with Image.open(tmp_path / "faces" / "000.png") as image:
         assert (image.size, image.mode) == ((25, 25), "L")
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(1, ["At the end"]), (2, ["Early", "At the end"]), (5, ["Early", "Halfway", "At the end"])],
+)
+def test_moments_are_named_for_what_they_are(count, words) -> None:
+    """The accident: a slow machine makes two sheets, and the first is called the middle."""
+    samples = [demo_train.Path(f"{k:012d}.png") for k in range(count)]
+    assert [caption.partition(":")[0] for _, caption in demo_train._moments(samples)] == words
 
 
 @pytest.mark.usefixtures("short")

@@ -22,10 +22,13 @@ CHANGES = (
     "run.batch=32",
     "run.dtype=fp32",
     "run.validations=5",
-    "generator.options.widths=[64,32,16]",
-    "discriminator.options.widths=[64,32,16]",
+    "generator.options.width=32",
+    "discriminator.options.width=32",
+    "optim.learning_rate=1e-3",
+    "data.flip=true",
+    "guard=act",
 )
-"""What `--preset auto` would find out by measuring, for which half a minute is too short."""
+"""Against the preset: small networks that learn fast, and nothing to measure first, for half a minute is short."""
 SEEDS = range(1000, 1032)
 _PROGRESS = re.compile(r"\[ *\d+ s\] +[\d.]+% ")
 """A line of the log that only says how far the training is."""
@@ -35,7 +38,7 @@ def train_on_faces(out: Path, *, device: str = "auto", minutes: float = MINUTES)
     """Train a GAN on the faces of scikit-image and make images with it; a run that is there already goes on."""
     faces, run = out / "faces", out / "faces-run"
     count = _write_faces(faces)
-    ended = _train(presets.auto_gan(data=str(faces), out=str(run), minutes=minutes), device)
+    ended = _train(presets.dcgan(data=str(faces), out=str(run), minutes=minutes), device)
     samples = sorted((run / "samples").glob("*.png"))
     if not samples:
         raise TrainingError(f"the training made no samples: {ended}")
@@ -43,12 +46,13 @@ def train_on_faces(out: Path, *, device: str = "auto", minutes: float = MINUTES)
     lines = (run / "console.log").read_text("utf-8").splitlines()
     return Chapter(
         title="Training a GAN, start to end",
-        summary=f"trained on {count} faces: {ended}; then {len(made)} new images made",
+        summary=f"given {count} faces to learn: {ended}; then {len(made)} new images made",
         paragraphs=(
-            f"{count} faces of 25x25 pixels were written into a folder, and the program was told to learn them. "
-            "`imagesmith train gan faces/ -o run/` does the same, and measures first how large the networks may be. "
-            "Two networks learn against each other: the generator makes images from random numbers, the discriminator "
-            "says how they differ from the pictures.",
+            f"{count} faces of 25x25 pixels were written into a folder, and a small DCGAN was trained on them. Two "
+            "networks learn against each other: the generator makes images from random numbers, the discriminator says "
+            "how they differ from the pictures. This classic was chosen because half a minute is enough for it to "
+            "show something; `imagesmith train gan faces/ -o run/` takes the modern recipe, which needs longer, and "
+            "measures first how large the networks may be.",
             f"What to expect: {count} pictures are far too few and {60 * minutes:.0f} seconds far too short. You see "
             "how faces emerge from noise, not good faces; a network that saw so few pictures for much longer would "
             "learn them by heart. Try it with a thousand pictures of your own, or more, and an hour.",
@@ -101,9 +105,5 @@ def read_faces(file: Path) -> Tensor:
 
 def _moments(samples: list[Path]) -> list[tuple[Path, str]]:
     """The first, the middle and the last sheet of samples with their captions."""
-    chosen = dict.fromkeys((samples[0], samples[len(samples) // 2], samples[-1]))
-    words = ("Early", "Halfway", "At the end")
-    return [
-        (file, f"{word}: what it made after {int(file.stem):,} images seen.")
-        for file, word in zip(chosen, words[-len(chosen) :], strict=True)
-    ]
+    words = {samples[len(samples) // 2]: "Halfway", samples[0]: "Early", samples[-1]: "At the end"}
+    return [(file, f"{words[file]}: what it made after {int(file.stem):,} images seen.") for file in sorted(words)]
