@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,23 @@ def test_minutes_hold_whatever_validations_take(tmp_path, monkeypatch, seconds):
     assert validated[-1] == 1
     assert seconds * len(validated[:-1]) <= max(seconds, 0.27 * now)
     assert len(validated) == 20 or seconds > 0.5
+
+
+def test_a_run_of_minutes_ticks_by_its_minutes_alone(tmp_path, monkeypatch):
+    """Marks of progress came a second after those of time: every line stood there twice, its speed measured on one step."""
+    now = 0.0
+
+    def steady(nets, batch) -> Iterator:
+        nonlocal now
+        now += 0.013
+        yield from step(nets, batch)
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now)
+    run = RunConfig(out=str(tmp_path), minutes=0.1, validations=1, checkpoint_minutes=100)
+    log = RunLog(tmp_path, quiet=True)
+    train(fresh(UNPLANNED), run, step=steady, log=log)
+    log.close()
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    ticks = [row["images_seen"] for row in rows if "rate" in row]
+    assert len(ticks) > 100
+    assert {(after - before) // BATCH for before, after in pairwise(ticks[1:-1])} == {3}

@@ -92,8 +92,12 @@ def _choose_gamma(config: GanConfig, pictures: Pictures) -> tuple[dict[str, floa
     factor = height * width / GAMMA_PIXELS
     gamma = {name: value * (factor if name in ("r1", "r2") else 1.0) for name, value in config.penalties.items()}
     listing = ", ".join(f"{name} {value:g}" for name, value in gamma.items())
-    why = f"r1 and r2 in proportion to the {width}x{height} pixels, falling to {config.penalty_final:g} of it"
-    return gamma, f"gamma {listing}: {why}"
+    reasons = (
+        [f"r1 and r2 in proportion to the {width}x{height} pixels"] if {"r1", "r2"} & gamma.keys() else ["as asked"]
+    )
+    if config.penalty_final < 1:
+        reasons.append(f"falling to {config.penalty_final:g} of it")
+    return gamma, f"gamma {listing}: {', '.join(reasons)}"
 
 
 def _choose_strength(config: GanConfig, pictures: Pictures) -> tuple[float, str]:
