@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from imagesmith.errors import ConfigError
 from imagesmith.losses.adversarial import zero_centred_penalty
 from imagesmith.nets import DISCRIMINATORS, GENERATORS, NetSpec, build_net
 
@@ -117,3 +118,10 @@ def test_every_parameter_learns_and_the_state_dict_is_the_whole_network(spec: Ne
     other.load_state_dict(net.state_dict())
     given = latents(net) if spec.name in GENERATORS else images(net)
     assert torch.equal(other.eval()(given, labels(net, 4)), net.eval()(given, labels(net, 4)))
+
+
+@pytest.mark.parametrize("name", ["rpgan-generator", "rpgan-discriminator"])
+def test_impossible_values_are_the_users_mistake(name: str):
+    """`--set 'generator.options.widths=["a"]'` ended in fifteen lines of torch's signatures."""
+    with pytest.raises(ConfigError, match=rf"options that make a network '{name}', got .*'a'"):
+        build_net(NetSpec(name, {"widths": ["a"]}))

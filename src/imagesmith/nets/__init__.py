@@ -6,8 +6,8 @@
   `generator(latent (N, latent_size), label (N,) | None)` -> (N, C, H, W) float32, nominally in [-1, 1].
 * Discriminators have `classes`, `channels`, `size`: `discriminator(image in [-1, 1], label | None)` -> logits (N,), a
   linear function of `discriminator.features(image)` (N, F).
-* Classifiers have `classes`, `channels`, `size`: `classifier(image in [0, 1])` -> logits (N, classes), a linear function
-  of `classifier.features(image)` (N, F).
+* Classifiers have `classes`, `channels`, `size`: `classifier(image in [0, 1])` -> logits (N, classes), a linear
+  function of `classifier.features(image)` (N, F).
 """
 
 import inspect
@@ -48,7 +48,10 @@ class NetSpec:
 
 
 def build_net(spec: NetSpec) -> nn.Module:
-    """The freshly initialised network of `spec`; ConfigError with the nearest match for an unknown name or option."""
+    """The freshly initialised network of `spec`.
+
+    ConfigError with the nearest match for an unknown name or option, and for values that no network can be built with.
+    """
     if spec.name not in NETS:
         raise ConfigError(not_one_of("a network", spec.name, NETS))
     net_class = NETS[spec.name]
@@ -56,4 +59,10 @@ def build_net(spec: NetSpec) -> nn.Module:
     for option in spec.options:
         if option not in known:
             raise ConfigError(not_one_of(f"an option of network '{spec.name}'", option, known))
-    return net_class(**spec.options)
+    try:
+        return net_class(**spec.options)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"expected options that make a network '{spec.name}', got {spec.options}\n{reason}"
+        ) from error

@@ -22,8 +22,8 @@ class RpganGenerator(nn.Module):
     """latent (N, latent_size), label (N,) or None -> (N, channels, H, W), nominally in [-1, 1], unclamped.
 
     Each stage doubles the resolution and has `blocks` residual blocks; the last one makes `patch` x `patch` pixels at
-    each place (sub-pixel convolution, Shi et al. 2016). `size` (a side, or height and width) must therefore be divisible
-    by patch * 2 ** (len(widths) - 1). `group_width` None means full convolutions.
+    each place (sub-pixel convolution, Shi et al. 2016). `size` (a side, or height and width) must therefore be
+    divisible by patch * 2 ** (len(widths) - 1). `group_width` None means full convolutions.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class RpganGenerator(nn.Module):
         self.out = nn.Conv2d(widths[-1], channels * patch**2, 3 if patch > 1 else 1, padding="same")
         _initialise(self.scale)
         _initialise(self.out)
-        with torch.no_grad():  # all pixels of a patch start alike: no checkerboard to unlearn (Aitken et al. 2017, ICNR)
+        with torch.no_grad():  # all pixels of a patch start alike: no checkerboard at first (ICNR, Aitken et al. 2017)
             self.out.weight.copy_(self.out.weight[:: patch**2].repeat_interleave(patch**2, dim=0))
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
