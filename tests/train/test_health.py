@@ -93,6 +93,15 @@ def test_few_kinds_of_right_looking_images_are_a_collapse_once_the_run_is_no_lon
     assert [health.observe_tick(narrow, 30_000).state for _ in range(3)][-1] is State.MODE_COLLAPSE
 
 
+def test_fakes_that_still_spread_have_not_collapsed():
+    """The accident: every GAN covers little at first, and the guard doubled gamma on one that covered more each time."""
+    health = Health()
+    for coverage in (0.2, 0.3, 0.4, 0.5, 0.55):
+        signs = replace(VARIED, precision=0.95, coverage=coverage)
+        assert health.observe_tick(signs, 50_000).state is State.HEALTHY
+    assert [health.observe_tick(signs, 50_000).state for _ in range(3)][-1] is State.MODE_COLLAPSE
+
+
 def test_steps_that_are_not_finite_are_skipped_and_a_row_of_them_is_cured():
     """The accident: NaN enters the running means, and the guard itself is blind from then on."""
     for name in ("gap", "generator_norm", "penalty"):

@@ -180,6 +180,7 @@ class Health:
     not_finite: int = 0
     """Steps in a row with a number that is not finite."""
     best_diversity: float = 0.0
+    best_coverage: float = 0.0
     streaks: dict[str, int] = field(default_factory=dict)
     """For each state how many observations in a row have spoken for it."""
     reasons: dict[str, str] = field(default_factory=dict)
@@ -205,9 +206,12 @@ class Health:
     def observe_tick(self, signs: SetSigns, images_seen: int) -> Diagnosis:
         """The diagnosis after a look at the images of the fixed latents."""
         self.best_diversity = max(self.best_diversity, signs.diversity)
+        growing = signs.coverage > self.best_coverage
+        self.best_coverage = max(self.best_coverage, signs.coverage)
         young = images_seen < self.grace_images
         asleep = young and self.best_diversity < GROWN
-        self._note(State.MODE_COLLAPSE, ("" if asleep else _sameness(signs)) or ("" if young else _narrowness(signs)))
+        narrowness = "" if young or growing else _narrowness(signs)  # what still spreads has not collapsed
+        self._note(State.MODE_COLLAPSE, ("" if asleep else _sameness(signs)) or narrowness)
         return self._diagnose() if signs.held_out_gap is None else self.observe_held_out(signs.held_out_gap)
 
     def observe_held_out(self, gap: float) -> Diagnosis:
@@ -218,8 +222,9 @@ class Health:
 
     def rolled_back(self) -> "Health":
         """The health to go on with after a roll-back: what was observed of the lost weights is forgotten, no try is."""
-        kept = ("cures", "patience", "patience_ticks", "settle", "grace_images", "cool_down", "best_diversity", "tries")
-        return Health(**{name: getattr(self, name) for name in kept}, next_try=self.cool_down)
+        settings = ("cures", "patience", "patience_ticks", "settle", "grace_images", "cool_down")
+        memories = ("best_diversity", "best_coverage", "tries")
+        return Health(**{name: getattr(self, name) for name in (*settings, *memories)}, next_try=self.cool_down)
 
     def _skip(self) -> Diagnosis:
         """A step with a number that is not finite: skipped, or cured when it is one of a row."""
