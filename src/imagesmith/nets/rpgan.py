@@ -29,6 +29,7 @@ class RpganGenerator(nn.Module):
     def __init__(
         self,
         size: int | Sequence[int] = 32,
+        *,
         channels: int = 3,
         latent_size: int = 64,
         classes: int = 0,
@@ -70,6 +71,7 @@ class RpganDiscriminator(nn.Module):
     def __init__(
         self,
         size: int | Sequence[int] = 32,
+        *,
         channels: int = 3,
         classes: int = 0,
         widths: Sequence[int] = WIDTHS,
