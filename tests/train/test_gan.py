@@ -395,3 +395,18 @@ def test_guard_fifty_images_are_called_overfitting(tmp_path):
     wide = [f"{net}.options.widths=[128,64]" for net in ("generator", "discriminator")]
     run = train_gan(watched(path, tmp_path / "run", *wide, "run.batch=16", "run.images=3200"), quiet=True)
     assert "overfitting" in console(run.folder)
+
+
+def test_a_lowered_rate_comes_back_while_the_run_is_healthy(pictures, tmp_path):
+    """The accident: one stumble at the end of the warm-up halved the rate of an hour."""
+    config = small(pictures, tmp_path / "run")
+    state = new_state({}, config.optim, Plan(800), {"batch": 8, "strength": 0.0})
+    said: list[str] = []
+    session = SimpleNamespace(say=said.append, log=None)
+    watch = GanWatch(config, None, state, None, session)  # type: ignore[arg-type]
+    state.rate_factor = 0.5
+    varied = SetSigns(diversity=0.9, duplicates=0.0, precision=0.7, coverage=0.8)
+    for _ in range(5):
+        watch.tick(state, varied)
+    assert state.rate_factor == 1.0
+    assert len(said) == 4, "nothing is said once it is back"

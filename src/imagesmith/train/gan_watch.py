@@ -20,6 +20,8 @@ from imagesmith.train.steps import as_reals, has_classes, latent_size
 LOOK_EVERY = 16
 """Steps between two looks at how the discriminator judges images that it never trains on."""
 LOOK_IMAGES = 64
+RECOVERY = 2**0.25
+"""What a lowered learning rate is multiplied by at each validation that finds nothing amiss."""
 _LOOK = 7  # keeps the random numbers of the looks apart from those of the training
 
 
@@ -85,7 +87,14 @@ class GanWatch:
         self._act(state, diagnosis)
         if diagnosis.state is State.HEALTHY and not any(health.streaks.values()):
             state.extras["healthy_at"] = state.images_seen
+            self._recover(state)
         return diagnosis
+
+    def _recover(self, state: TrainState) -> None:
+        """Give back some of a learning rate that was lowered: what helped over a stumble need not last for the run."""
+        if state.rate_factor < 1:
+            state.rate_factor = min(1.0, state.rate_factor * RECOVERY)
+            self.session.say(f"healthy: learning rate back to {state.rate_factor:.2f} of the plan")
 
     def _act(self, state: TrainState, diagnosis: Diagnosis) -> None:
         """Do what the diagnosis asks for, and say so."""
