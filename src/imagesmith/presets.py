@@ -98,9 +98,7 @@ def rpgan(data: str, out: str, minutes: float = 60) -> GanConfig:
         penalty_final=0.1,
         penalty_share=0.25,
         data=ImageSetConfig(folder=data),
-        optim=OptimConfig(
-            name="adam", learning_rate=1.5e-3, betas=(0.0, 0.99), final=0.02, ema_half_life_images=10_000
-        ),
+        optim=OptimConfig(name="adam", learning_rate=1e-3, betas=(0.0, 0.99), final=0.02, ema_half_life_images=10_000),
         run=RunConfig(out=out, minutes=minutes),
     )
 

@@ -20,7 +20,7 @@ from imagesmith.train.steps import as_reals, has_classes, latent_size
 LOOK_EVERY = 16
 """Steps between two looks at how the discriminator judges images that it never trains on."""
 LOOK_IMAGES = 64
-RECOVERY = 2**0.25
+RECOVERY = 1.2
 """What a lowered learning rate is multiplied by at each validation that finds nothing amiss."""
 _LOOK = 7  # keeps the random numbers of the looks apart from those of the training
 
