@@ -123,6 +123,7 @@ def test_variations_of_a_photograph(call: Callable[[str], None], capsys: pytest.
         ("generate plain --grid 0x8 -o out.png", UsageError, "columns x rows such as 8x8"),
         ("generate plain --grid 2x2 --seeds 0-4 -o out.png", UsageError, "at most 4 images"),
         ("generate plain --seeds 0-99999999 -o out.png", UsageError, "at most 200 megapixels"),
+        ("variations plain taken.png --seeds 0-99999999 -o out", UsageError, "take fewer seeds"),
         ("generate plain -f exe -o out", UsageError, "expected one of jpg, png"),
         ("generate plain -o out.mp4", UsageError, "expected a folder or a picture such as out.png"),
         ("generate plain -o taken/out", OutputError, "cannot make the folder"),
@@ -132,6 +133,9 @@ def test_variations_of_a_photograph(call: Callable[[str], None], capsys: pytest.
         ("interpolate plain --seeds 1,2 -o out.avi", UsageError, "ends in .mp4 or .gif"),
         ("interpolate plain --seeds 1,2 -o out.gif --fps 60", UsageError, "1 to 50 frames"),
         ("interpolate flowers --seeds 1,2 -o out.mp4 --label all", UsageError, "one label for the whole way"),
+        ("interpolate plain --seeds 1,2 -o out --fps 0", UsageError, "at least one frame a second"),
+        ("interpolate plain --seeds 1,2 -o out --seconds nan", UsageError, "a number of seconds"),
+        ("variations flowers taken.png --label all -o out", UsageError, "one label for the photograph"),
         ("variations plain taken -o out", ImageError, "taken: expected"),
         ("variations plain none.jpg -o out", ImageError, "none.jpg: cannot be read"),
         ("variations plain taken.png -o out.png", UsageError, "expected a folder"),
@@ -160,3 +164,25 @@ def test_files_are_replaced_only_on_request(call: Callable[[str], None]) -> None
     assert Path("out/seed0000.png").read_bytes() == before
     call("generate plain --seeds 0 --truncation 0.5 -o out -q -y")
     assert Path("out/seed0000.png").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "generate flowers --label all --seeds 0-40 -o out",
+        "generate flowers --label all --seeds 0-40 --dataset -o out",
+        "interpolate flowers --seeds 0,1 --seconds 1 --fps 41 -o out",
+        "variations flowers photo.png --seeds 0-40 --steps 1 -o out",
+    ],
+)
+def test_a_file_in_the_way_is_told_before_any_is_made(call: Callable[[str], None], line: str) -> None:
+    """The accident: the last of a thousand names was taken, and the other 999 lie mixed with those of last week."""
+    Image.fromarray(data.chelsea()[:40, :50]).save("photo.png")
+    call(f"{line} -q")
+    taken = [name for name in names("out") if "40" in name or "0039" in name][-1]
+    for name in names("out"):
+        if name != taken:
+            Path("out", name).unlink()
+    with pytest.raises(OutputError, match=f"{taken} exists already"):
+        call(f"{line} -q")
+    assert names("out") == [taken]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 import re
@@ -19,7 +20,7 @@ from imagesmith.apps.progress import PLAIN_EVERY_S
 from imagesmith.atomic import check_free, write_whole
 from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, ImageMeta, read_image, write_image
 from imagesmith.data.formats import SUFFIXES, format_named
-from imagesmith.data.grid import image_grid
+from imagesmith.data.grid import enlargement, image_grid
 from imagesmith.data.video_writer import check_video, video_writer
 from imagesmith.errors import FormatError, OutputError, UsageError
 from imagesmith.infer.edit import project, variations
@@ -30,6 +31,7 @@ _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _DEFAULT_SEEDS = 16
 _TABLE = "labels.csv"
 _LEAST_DIGITS = 4  # of a seed in a file name, so that names sort as numbers do
+_CHECKED_AHEAD = 100_000  # files that may be in the way are looked for before anything is made, about a second's worth
 
 Say = Callable[[str], None]
 Each = TypeVar("Each")
@@ -73,12 +75,16 @@ def run_generate(
     started = time.monotonic()
     if as_sheet:
         columns = shape[0] if shape else (generator.classes if total > len(wanted) else None)
-        _check_cells(total, shape, generator.size)
+        if shape and total > math.prod(shape):
+            raise UsageError(f"expected at most {math.prod(shape)} images for a grid of {grid}, got {total}")
+        _check_sheet(total, generator.size, "name a folder")
         _write_sheet([sample.image for sample in samples], out, columns, overwrite=overwrite)
         if as_json:
             print(json.dumps({"output": str(out), "images": total}))
     else:
         names = _FileNames(generator, wanted.highest, FORMATS[kind].suffixes[0], in_folders=dataset)
+        planned = (names(seed, each) for seed in wanted for each in generator.labels(seed, label))
+        _check_names(out, itertools.chain([_TABLE] if dataset else [], planned), overwrite=overwrite)
         _write_samples(
             samples, out, names, generator.class_names, dataset=dataset, overwrite=overwrite, as_json=as_json
         )
@@ -102,6 +108,8 @@ def run_interpolate(
 ) -> None:
     """Write the walk from seed to seed as a film, or as a folder of pictures where `out` has no ending."""
     stops = Seeds.parse(seeds)
+    if not math.isfinite(seconds) or fps < 1:
+        raise UsageError(f"expected a number of seconds and at least one frame a second, got {seconds} and {fps}")
     as_folder = out.is_dir() or not out.suffix
     if not as_folder:
         check_video(out, fps)
@@ -112,8 +120,9 @@ def run_interpolate(
     total = frames * len(stops) if loop else frames * (len(stops) - 1) + 1
     images = _counted(walk, total, "frames", _sayer(quiet))
     if as_folder:
-        _make_folder(out)
         digits = max(_LEAST_DIGITS, len(str(total - 1)))
+        _check_names(out, (f"frame{k:0{digits}}.png" for k in range(total)), overwrite=overwrite)
+        _make_folder(out)
         for k, image in enumerate(images):
             _write(image, out / f"frame{k:0{digits}}.png", overwrite=overwrite)
     else:
@@ -141,9 +150,11 @@ def run_variations(
         raise UsageError(f"expected a folder for the variations, got the picture '{out}'")
     wanted, say = Seeds.parse(seeds), _sayer(quiet)
     wanted.check_distinct()
-    for name in ("sheet.png", "photo.png", "reconstruction.png"):
-        check_free(out / name, overwrite=overwrite)
+    digits = max(_LEAST_DIGITS, len(str(wanted.highest)))
+    names = (f"seed{seed:0{digits}}.png" for seed in wanted)
+    _check_names(out, itertools.chain(("sheet.png", "photo.png", "reconstruction.png"), names), overwrite=overwrite)
     generator = Generator.load(model, device=device)
+    _check_sheet(2 + len(wanted), generator.size, "take fewer seeds")
     frame = read_image(photo)
     _make_folder(out)
     tell = _Pace("of the search", say)
@@ -152,7 +163,7 @@ def run_variations(
         say(f"{photo}: {note}")
     as_class = "" if found.label is None else f" as {generator.class_names[found.label]}"
     say(f"reconstructed{as_class}: {found.psnr_rgb_found:.2f} dB (psnr_rgb) as found, {found.psnr_rgb:.2f} dB tuned")
-    digits, images = max(_LEAST_DIGITS, len(str(wanted.highest))), [found.target, found.reconstruction]
+    images = [found.target, found.reconstruction]
     for sample in variations(found, wanted, strength=strength):
         _write(sample.image, out / f"seed{sample.seed:0{digits}}.png", overwrite=overwrite)
         images.append(sample.image)
@@ -172,12 +183,12 @@ class _FileNames:
         distinct = all(plain) and len({name.casefold() for name in plain}) == len(plain)
         self._classes = plain if distinct else [str(number) for number in range(generator.classes)]
 
-    def __call__(self, sample: Sample) -> str:
-        seed = f"seed{sample.seed:0{self._digits}}"
-        if sample.label is None:
-            return f"{seed}{self._suffix}"
-        name = self._classes[sample.label]
-        return f"{name}/{seed}{self._suffix}" if self._in_folders else f"{seed}-{name}{self._suffix}"
+    def __call__(self, seed: int, label: int | None) -> str:
+        stem = f"seed{seed:0{self._digits}}"
+        if label is None:
+            return f"{stem}{self._suffix}"
+        name = self._classes[label]
+        return f"{name}/{stem}{self._suffix}" if self._in_folders else f"{stem}-{name}{self._suffix}"
 
 
 def _write_samples(
@@ -192,13 +203,11 @@ def _write_samples(
 ) -> None:
     """Each sample as a file of its own; with `dataset`, what `imagesmith train` reads: class folders and labels.csv."""
     _make_folder(out)
-    if dataset:
-        check_free(out / _TABLE, overwrite=overwrite)
     table = io.StringIO(newline="")
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(("file", "label", "seed"))
     for sample in samples:
-        name = file_name(sample)
+        name = file_name(sample.seed, sample.label)
         label = None if sample.label is None else class_names[sample.label]
         if dataset:
             _make_folder((out / name).parent)
@@ -250,14 +259,17 @@ def _parse_format(text: str) -> str:
         raise UsageError(str(error)) from None
 
 
-def _check_cells(total: int, shape: tuple[int, int] | None, size: tuple[int, int]) -> None:
-    """UsageError where the images do not fit onto the sheet, or the sheet into memory."""
-    if shape and total > math.prod(shape):
-        raise UsageError(f"expected at most {math.prod(shape)} images for a grid of {shape[0]}x{shape[1]}, got {total}")
-    if total * math.prod(size) > MAX_PIXELS:
-        raise UsageError(
-            f"expected a sheet of at most {MAX_PIXELS / 1e6:g} megapixels, got {total} images; name a folder"
-        )
+def _check_names(folder: Path, names: Iterable[str], *, overwrite: bool) -> None:
+    """OutputError where one of the first files to be written into `folder` exists already, before any is made."""
+    if folder.is_dir() and any(folder.iterdir()):
+        for name in itertools.islice(names, _CHECKED_AHEAD):
+            check_free(folder / name, overwrite=overwrite)
+
+
+def _check_sheet(images: int, size: tuple[int, int], advice: str) -> None:
+    """UsageError where a sheet of so many images is too large for memory."""
+    if images * math.prod(size) * enlargement(*size) ** 2 > MAX_PIXELS:
+        raise UsageError(f"expected a sheet of at most {MAX_PIXELS / 1e6:g} megapixels, got {images} images; {advice}")
 
 
 def _sayer(quiet: bool) -> Say:

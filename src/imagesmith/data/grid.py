@@ -17,12 +17,17 @@ _COLOURS = ("#0060c0", "#c04000", "#208020", "#8020a0")
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 28, 26
 
 
+def enlargement(height: int, width: int) -> int:
+    """The whole factor by which a sheet enlarges pictures of this size."""
+    return math.ceil(LEAST_PX / max(height, width))
+
+
 def image_grid(images: Tensor, columns: int | None = None) -> Tensor:
     """uint8 (N, C, H, W) -> (C, rows * H', columns * W'), row by row; about square by default, the rest black."""
     count, channels, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    factor = math.ceil(LEAST_PX / max(height, width))
+    factor = enlargement(height, width)
     empty = images.new_zeros(rows * columns - count, channels, height, width)
     cells = torch.cat([images, empty]).view(rows, columns, channels, height, width)
     grid = cells.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)

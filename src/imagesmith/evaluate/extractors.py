@@ -16,7 +16,7 @@ from imagesmith.runtime.device import pick_device
 from imagesmith.tensors import to_float
 from imagesmith.zoo import load_model
 from imagesmith.zoo.cards import read_header
-from imagesmith.zoo.pytorch_files import read_state_dict
+from imagesmith.zoo.pytorch_files import CHECKPOINT_SUFFIXES, read_state_dict
 from imagesmith.zoo.weights import find_weights
 
 INCEPTION = "inception"
@@ -26,7 +26,6 @@ INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb91
 UNVERIFIED = "inception_unverified"
 """What the network is called when its weights are not the published ones: its distance is not FID."""
 
-_CHECKPOINTS = (".pth", ".pt")
 _BATCH = 64
 _GRAY = (0.299, 0.587, 0.114)  # BT.601, as image libraries turn colour into gray
 
@@ -78,7 +77,7 @@ def load_extractor(name_or_path: str | Path, *, device: str = "auto") -> Extract
     Raises ModelError for anything else.
     """
     chosen = pick_device(device)
-    if Path(name_or_path).suffix.lower() in _CHECKPOINTS:
+    if Path(name_or_path).suffix.lower() in CHECKPOINT_SUFFIXES:
         return _load_inception(Path(name_or_path), chosen)
     model = load_model(name_or_path)
     if model.card.net not in CLASSIFIERS:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imagesmith.data.archives import is_archive
 from imagesmith.data.image_sets import ImageSet, load_image_set
 from imagesmith.errors import ModelError, UsageError
 from imagesmith.evaluate.classifier import known_labels
@@ -18,11 +19,11 @@ from imagesmith.infer.latents import latents
 from imagesmith.metrics.sets import FeatureStatistics
 from imagesmith.tensors import from_float, generator_for
 from imagesmith.zoo.cards import read_header
+from imagesmith.zoo.pytorch_files import CHECKPOINT_SUFFIXES
 from imagesmith.zoo.weights import RUN_WEIGHTS, find_weights
 
 _BATCH = 256
-_CHECKPOINTS = (".pth", ".pt")
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".npz", ".csv")
+_ARRAYS_AND_TABLES = (".npz", ".csv")
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def _holds_images(source: str | Path) -> bool:
     """Whether this is a folder or archive of images, not a model."""
     if os.path.isdir(source):
         return not (Path(source) / RUN_WEIGHTS).is_file()
-    return "::" in str(source) or Path(source).suffix.lower() in _ARCHIVES
+    path = Path(source)
+    return "::" in str(source) or is_archive(path) or path.suffix.lower() in _ARRAYS_AND_TABLES
 
 
 def _read(source: str | Path) -> Fakes:
@@ -145,7 +147,7 @@ def _read(source: str | Path) -> Fakes:
 
 
 def _weights_facts(model: str | Path) -> dict[str, Any]:
-    if Path(model).suffix.lower() in _CHECKPOINTS:
+    if Path(model).suffix.lower() in CHECKPOINT_SUFFIXES:
         try:
             return {"weights": "as saved", "weights_sha256": hashlib.sha256(Path(model).read_bytes()).hexdigest()}
         except OSError:

@@ -1,8 +1,7 @@
 """Existing photographs in a generator: the latent whose image is most like one, and variations around it.
 
-The latent is searched as in StyleGAN2 (Karras et al. 2020, app. D), with several
-starts in place of its noise; then the generator itself is tuned around it, as in pivotal tuning (Roich et al. 2022), on
-a copy.
+The latent is searched as in StyleGAN2 (Karras et al. 2020, app. D), with several starts in place of its noise; then the
+generator itself is tuned around it, as in pivotal tuning (Roich et al. 2022), on a copy.
 """
 
 import copy
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 from imagesmith.data.files import Frame, read_image
 from imagesmith.data.shapes import fit_frame
 from imagesmith.errors import UsageError
-from imagesmith.infer.generate import Generator, Sample, in_passes
+from imagesmith.infer.generate import ALL, Generator, Sample, in_passes
 from imagesmith.infer.images import unwrap
 from imagesmith.infer.latents import SEED_LIMIT, around, latents
 from imagesmith.metrics import METRICS
@@ -90,6 +89,8 @@ def project(
     for name, value, least in (("steps", steps, 0), ("tuning_steps", tuning_steps, 0), ("restarts", restarts, 1)):
         if value < least:
             raise UsageError(f"expected {name} of at least {least}, got {value}")
+    if label == ALL and ALL not in generator.class_names:
+        raise UsageError(f"expected one label for the photograph, got '{label}'; leave it out to have the likest found")
     frame = _one_frame(image)
     pixels = torch.from_numpy(fit_frame(frame, generator.size, generator.channels).copy())
     target = _Target(pixels, generator.device, features)

@@ -16,6 +16,7 @@ from imagesmith.nets import GENERATORS
 from imagesmith.runtime.device import pick_device, possible_dtypes
 from imagesmith.tensors import from_float
 from imagesmith.zoo import Model, ModelCard, load_dcgan, load_model
+from imagesmith.zoo.pytorch_files import CHECKPOINT_SUFFIXES
 
 IMAGES_PER_PASS = 16
 """Kernels sum in another order for another batch, so every pass has this many images, some of them for nothing.
@@ -26,7 +27,6 @@ ALL, MIXED = "all", "mixed"
 """Labels that are no class: every class for every seed; one drawn for each seed."""
 
 _NAMES_SHOWN = 12
-_CHECKPOINTS = (".pth", ".pt")
 
 Label = int | str | None
 Each = TypeVar("Each")
@@ -70,7 +70,7 @@ class Generator:
 
         `device` is auto, cpu, cuda, cuda:N or mps; `dtype` fp32 (which auto means), bf16 or fp16.
         """
-        is_checkpoint = Path(name_or_path).suffix.lower() in _CHECKPOINTS
+        is_checkpoint = Path(name_or_path).suffix.lower() in CHECKPOINT_SUFFIXES
         model = load_dcgan(Path(name_or_path)) if is_checkpoint else load_model(name_or_path)
         return cls(model, device=device, dtype=dtype)
 
@@ -190,28 +190,34 @@ def interpolate(
     With `loop` the way leads back to the first seed, whose image is not repeated at the end.
     """
     generator = _ready(model, device, dtype)
-    stops = list(seeds)
-    if len(stops) < 2:
-        raise UsageError(f"expected at least two seeds to go from one to the other, got {len(stops)}")
+    way = iter(seeds)
+    ends = list(itertools.islice(way, 2))  # the rest may be long, and is drawn as it comes
+    if len(ends) < 2:
+        raise UsageError(f"expected at least two seeds to go from one to the other, got {len(ends)}")
     if frames < 1:
         raise UsageError(f"expected at least one frame for each step, got {frames}")
     if label in (ALL, MIXED) and label not in generator.class_names:
         raise UsageError(f"expected one label for the whole way, got '{label}'")
     if not 0 <= truncation <= 1:
         raise UsageError(f"expected a truncation from 0 (one average image) to 1 (all variety), got {truncation}")
-    one = generator.labels(stops[0], label)[0]
-    at = latents([*stops, *stops[:1]] if loop else stops, generator.latent_size) * truncation
-    return _walk(generator, at, frames, one, ends=not loop)
+    one = generator.labels(ends[0], label)[0]
+    every = itertools.chain(ends, way, ends[:1] if loop else ())
+    stops = (latents([seed], generator.latent_size)[0] * truncation for seed in every)
+    return _walk(generator, stops, frames, one, arrives=not loop)
 
 
-def _walk(generator: Generator, stops: Tensor, frames: int, label: int | None, *, ends: bool) -> Iterator[Tensor]:
-    """`frames` images from each stop to the next; with `ends` the last stop's image too."""
+def _walk(
+    generator: Generator, stops: Iterator[Tensor], frames: int, label: int | None, *, arrives: bool
+) -> Iterator[Tensor]:
+    """`frames` images from each stop to the next; the last stop's image too if the walk `arrives` there."""
+    start = next(stops)
     progress = torch.arange(frames) / frames
-    for start, end in itertools.pairwise(stops):
+    for end in stops:
         for part in progress.split(IMAGES_PER_PASS):
             yield from generator.images(slerp(start, end, part), [label] * len(part))
-    if ends:
-        yield from generator.images(stops[-1:], [label])
+        start = end
+    if arrives:
+        yield from generator.images(start[None], [label])
 
 
 def in_passes(wanted: Iterable[Each]) -> Iterator[list[Each]]:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from imagesmith.errors import ModelError
 
+CHECKPOINT_SUFFIXES = (".pth", ".pt")
+
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors by name of a file written by `torch.save(net.state_dict(), path)`, on the CPU.
