@@ -1,0 +1,67 @@
+"""What is found in a data set is turned into what to do about it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imagesmith.data.advice import advice
+from imagesmith.data.inspect import Inspection, Seen
+
+
+def seen(name: str, mode: str = "RGB", size: tuple[int, int] = (32, 32)) -> Seen:
+    return Seen(name, "png", mode, "uint8", *size, digest=b"", small=np.zeros((16, 16, 3), np.uint8), shown=None)
+
+
+def said(pictures: list[Seen], **found: Any) -> str:
+    nothing = {"broken": [], "others": 0, "parts": {}, "classes": None, "labels": "no labels", "copies": []}
+    return "\n".join(advice(Inspection(source="set.zip", pictures=pictures, **nothing | {"near_copies": []} | found)))
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(1, "one picture has no variety"), (5, "repeat pictures"), (120, "few:"), (2000, "enough"), (10_000, "plenty")],
+)
+def test_too_few_pictures_are_explained(count: int, words: str) -> None:
+    """A refusal helps no one; neither do weeks of waiting for variety that the data does not hold."""
+    assert words in said([seen("a.png")] * count)
+
+
+def test_copies_do_not_count_as_pictures() -> None:
+    """A hundred copies of one picture are one picture."""
+    names = [f"{k}.png" for k in range(100)]
+    text = said([seen(name) for name in names], copies=[(name, names[0]) for name in names[1:]])
+    assert "1 different pictures: one picture" in text
+    assert "99 exact copies" in text
+
+
+def test_what_misleads_is_said() -> None:
+    """A copy in two classes teaches nonsense; one in two parts makes the measuring worthless."""
+    pictures = [seen("train/a/0.png"), seen("train/b/1.png", "gray"), seen("test/a/2.png")]
+    text = said(
+        pictures,
+        parts={"train": 2, "test": 1},
+        classes={"train/a/0.png": "a", "train/b/1.png": "b", "test/a/2.png": "a"},
+        labels="labels from 2 class folders",
+        copies=[("train/b/1.png", "train/a/0.png"), ("test/a/2.png", "train/a/0.png")],
+        broken=["x.png: is none"],
+    )
+    for words in (
+        "name the part to train on: set.zip::train",
+        "1 copies lie in two classes, the first is train/b/1.png = train/a/0.png",
+        "1 copies lie in two parts, the first is test/a/2.png = train/a/0.png",
+        "mixed modes (2 RGB, 1 gray)",
+        "labels from 2 class folders, so one class can be asked for",
+        "1 files cannot be used and would be skipped",
+    ):
+        assert words in text
+
+
+def test_a_rare_class_and_small_pictures_are_said() -> None:
+    """A class of two pictures among hundreds comes out as those two pictures."""
+    pictures = [seen(f"{k}.png", size=(64, 64)) for k in range(30)] + [seen("s.png", size=(20, 20)), seen("t.png")]
+    classes = {picture.name: "many" if picture.height == 64 else "rare" for picture in pictures}
+    text = said(pictures, classes=classes)
+    assert "'rare' has only 2 pictures" in text
+    assert "a GAN would make 64x64" in text
+    assert "2 pictures are smaller than that" in text
