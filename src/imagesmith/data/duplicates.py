@@ -8,7 +8,7 @@ SMALL_PX = 16
 """Side of the small versions that are compared."""
 _COARSE_PX = 8
 _COARSE_ALIKE, _FINE_ALIKE = 0.985, 0.98
-_ROWS = 512
+_ROWS, _COLUMNS = 512, 2048  # compared at once: their correlations stay in the processor's cache
 
 
 def near_duplicates(small: Tensor) -> list[tuple[int, int]]:
@@ -24,13 +24,15 @@ def near_duplicates(small: Tensor) -> list[tuple[int, int]]:
     fine = _unit(pixels)
     found = []
     for start in range(0, len(small), _ROWS):
-        rows = torch.arange(start, min(start + _ROWS, len(small)))
-        alike = coarse[rows] @ coarse[: rows[-1] + 1].T
-        alike.masked_fill_(torch.arange(alike.shape[1]) >= rows[:, None], -1)
-        best, earlier = alike.max(dim=1)
-        sure = (fine[rows] * fine[earlier]).sum(dim=1) >= _FINE_ALIKE
-        for row in ((best >= _COARSE_ALIKE) & sure).nonzero().flatten().tolist():
-            found.append((start + row, int(earlier[row])))
+        block = coarse[start : start + _ROWS]
+        best = [(block @ part.T).amax(dim=1) for part in coarse[:start].split(_COLUMNS) if start]
+        best.append((block @ block.T).tril(-1).amax(dim=1))
+        rows = (torch.stack(best).amax(dim=0) >= _COARSE_ALIKE).nonzero().flatten()
+        if len(rows):  # few as a rule, and only they are looked at again
+            alike = torch.cat([block[rows] @ coarse[:start].T, (block @ block.T).tril(-1)[rows]], dim=1)
+            earlier = alike.argmax(dim=1)
+            sure = (fine[start + rows] * fine[earlier]).sum(dim=1) >= _FINE_ALIKE
+            found += zip((start + rows[sure]).tolist(), earlier[sure].tolist(), strict=True)
     return found
 
 
