@@ -11,7 +11,7 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
-from imagesmith.errors import ImagesmithError, ModelError, NothingUsableError, UsageError
+from imagesmith.errors import ImagesmithError, ModelError, NothingUsableError, OutputError, UsageError
 from imagesmith.evaluate import evaluate_generator, fake_statistics, load_extractor
 from imagesmith.evaluate.extractors import Extractor
 from imagesmith.evaluate.fakes import labels_like
@@ -88,7 +88,7 @@ def test_a_generator_is_measured_with_floor_protocol_and_sheet(
     table = report.table()
     assert table.splitlines()[0].split() == ["metric", "value", "deviation", "floor", "better"]
     assert "48 fakes against 48 reals" in table
-    assert "24 held-out reals against 24 others" in table
+    assert "24 held-out reals against 24 others; with as many as the score has, fd floors would be about 0.50" in table
     report.save(tmp_path / "report.json")
     assert json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)["summary"] == report.summary
     assert len(facts["nearest"]["fakes"]) == 16
@@ -300,6 +300,23 @@ def test_the_sheet_shows_a_row_for_each_fake():
     assert picture[0, 40, 60] == 0
     assert picture[0, 130, 330] == 200
     assert set(picture.unique().tolist()) == {0, 40, 80, 120, 160, 200, 255}
+
+
+def test_many_fakes_stand_in_blocks_of_eight():
+    """Sixteen rows below each other are five times as tall as wide, and nobody sees them together."""
+    images = torch.arange(9).view(9, 1, 1, 1, 1).expand(9, 4, 1, 64, 64).to(torch.uint8)
+    picture = sheet(images)
+    assert picture.shape == (1, 8 * 68, 2 * (4 * 68 + 8) + 16)
+    assert picture[0, 7 * 68 + 10, 10] == 7
+    assert picture[0, 10, 4 * 68 + 8 + 16 + 10] == 8
+    assert bool((picture[0, 68:, 4 * 68 + 8 :] == 255).all())
+
+
+@pytest.mark.parametrize(("name", "error"), [("sheet.txt", UsageError), ("none/sheet.png", OutputError)])
+def test_a_sheet_that_cannot_be_written_is_told_first(name: str, error: type[ImagesmithError], tmp_path: Path):
+    """An hour of measuring, lost to a misspelt folder at its end."""
+    with pytest.raises(error):
+        evaluate_generator("no model at all", "no reference", nearest=tmp_path / name)
 
 
 def test_the_command_prints_the_table_and_writes_the_report(

@@ -11,7 +11,7 @@ from imagesmith.data.image_sets import ImageSet, load_image_set
 from imagesmith.errors import NothingUsableError, UsageError
 from imagesmith.evaluate.extractors import Extractor, load_extractor
 from imagesmith.evaluate.fakes import Fakes, fakes_of
-from imagesmith.evaluate.nearest import SHOWN, nearest_training_images, write_sheet
+from imagesmith.evaluate.nearest import SHOWN, check_sheet, nearest_training_images, write_sheet
 from imagesmith.evaluate.report import Report, software
 from imagesmith.evaluate.set_metrics import (
     LEAST_IMAGES,
@@ -31,6 +31,8 @@ from imagesmith.infer.generate import Generator
 MOST_IMAGES = 50_000
 """How many fakes are made for a larger reference, as the papers do."""
 _KID_PREFERRED = 5_000
+_SAME = 0.9
+"""Above this share of the floor, its smaller number of images is not worth a word."""
 
 Say = Callable[[str], None]
 """What is told of the work while it goes on."""
@@ -55,10 +57,13 @@ def evaluate_generator(
     `features` is the Inception file that makes `fid` possible, or a classifier for `fd`, `kid`, ...; without it the
     shipped classifiers serve (`fd_cifarcnn`). As many fakes as reals are made, at most 50,000, from the seeds `seed`,
     `seed` + 1, ...; labels are as frequent as in the reference. `nearest` names a picture to write: fakes beside their
-    nearest reals. The floor of each metric is what a part of the reference scores against the rest of it.
+    nearest reals. The floor of each metric is what a part of the reference scores against the rest of it; where these
+    are fewer images than the score has, the caption tells by how much that alone raises the floor of a distance.
     """
     if images is not None and images < LEAST_IMAGES:
         raise UsageError(f"expected at least {LEAST_IMAGES} images to measure, got {images}")
+    if nearest is not None:
+        check_sheet(Path(nearest))
     given = load_extractor(features, device=device) if features is not None else None
     if metrics is not None:
         parse_metrics(metrics, given)  # a mistake is told before anything is loaded
@@ -149,7 +154,12 @@ def _protocol(
         "n_real": len(real),
         "n_fake": count,
         "skipped": real.skipped,
-        "floor": {"n_real": len(rest), "n_fake": len(held), "how": "held-out part of the reference against the rest"},
+        "floor": {
+            "n_real": len(rest),
+            "n_fake": len(held),
+            "how": "held-out part of the reference against the rest",
+            "fd_at_the_scores_numbers": round((1 / len(real) + 1 / count) / (1 / len(rest) + 1 / len(held)), 3),
+        },
         "size": f"{width}x{height}, {fakes.channels} channels",
         "metrics": {
             item.name: SWD_PROTOCOL if item.extractor is None else STATISTICS[item.statistic].protocol
@@ -180,11 +190,13 @@ def _notes(
 
 def _caption(facts: dict[str, Any]) -> str:
     floor = facts["floor"]
+    share = floor["fd_at_the_scores_numbers"]  # of equal distributions nothing but bias is left, which goes with 1 / N
+    fewer = "" if share > _SAME else f"; with as many as the score has, fd floors would be about {share:.2f} of these"
     made = f"truncation {facts['truncation']:g}, weights {facts['weights']}, " if "truncation" in facts else ""
     lines = [
         f"{facts['model']}: {facts['n_fake']} fakes against {facts['n_real']} reals of {facts['reference']}, "
         f"{facts['size']}; {made}labels {facts['labels']}",
-        f"floor: {floor['n_fake']} held-out reals against {floor['n_real']} others",
+        f"floor: {floor['n_fake']} held-out reals against {floor['n_real']} others{fewer}",
     ]
     for name, extractor in facts["extractors"].items():
         lines.append(f"{name}: sha256 {extractor['sha256'][:16]}..., {extractor['filter']}")
