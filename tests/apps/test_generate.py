@@ -134,7 +134,6 @@ def test_variations_of_a_photograph(call: Callable[[str], None], capsys: pytest.
         ("interpolate plain --seeds 1,2 -o out.gif --fps 60", UsageError, "1 to 50 frames"),
         ("interpolate flowers --seeds 1,2 -o out.mp4 --label all", UsageError, "one label for the whole way"),
         ("interpolate plain --seeds 1,2 -o out --fps 0", UsageError, "at least one frame a second"),
-        ("interpolate plain --seeds 1,2 -o out --seconds nan", UsageError, "a number of seconds"),
         ("variations flowers taken.png --label all -o out", UsageError, "one label for the photograph"),
         ("variations plain taken -o out", ImageError, "taken: expected"),
         ("variations plain none.jpg -o out", ImageError, "none.jpg: cannot be read"),
