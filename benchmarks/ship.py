@@ -2,9 +2,9 @@
 
     python benchmarks/ship.py RUN NAME --data DATA --description TEXT [--train-data TEXT] [--test-set NAME]
 
-RUN is a run folder or weight file, NAME what it will be called. DATA is the folder of scores.py for a restorer, a labelled
-test set for a classifier, real pictures for a generator; --test-set says what it is called in the card. Run scores.py
-afterwards.
+RUN is a run folder or weight file, NAME what it will be called. DATA is the folder of scores.py for a restorer, a
+labelled test set for a classifier, real pictures for a generator; --test-set says what it is called in the card. Run
+scores.py afterwards.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def _scores(model: Model, options: argparse.Namespace) -> dict[str, dict[str, fl
 
 
 def _golden_input(model: Model) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """For a generator four latents and their labels; else part of a face, uint8 (H, W, C), 48 pixels a side or as due."""
+    """Four latents and labels for a generator; else part of a face, uint8 (H, W, C), of 48 pixels a side or as due."""
     if model.card.task == "generate":
         labels = torch.arange(4) % model.card.classes if model.card.classes else None
         return latents(range(4), model.card.latent_size or 0), labels

@@ -2,8 +2,9 @@
 
     python benchmarks/stacked_mnist.py --digits FOLDER --out RUNS [--preset rpgan] [--minutes 40] [--set KEY=VALUE ...]
 
-FOLDER holds mnist_train.npz and mnist_test.npz (`images` uint8 (N, 28, 28), `labels`). The GAN learns from 60,000 images
-of three training digits each; 26,000 of its images, and 26,000 of three test digits (the floor), are read by mnistcnn.
+FOLDER holds mnist_train.npz and mnist_test.npz (`images` uint8 (N, 28, 28), `labels`). The GAN learns from 60,000
+images of three training digits each; 26,000 of its images, and 26,000 of three test digits (the floor), are read by
+mnistcnn.
 The same command again goes on with an interrupted run.
 """
 

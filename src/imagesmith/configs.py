@@ -145,7 +145,7 @@ class ImageSetConfig(Config):
 
 
 class AugmentConfig(Config):
-    """What the discriminator sees instead of the images, see `train/augment.py`."""
+    """What the discriminator sees instead of the images, see `train/gan/augment.py`."""
 
     strength: Annotated[float, Field(ge=0, le=0.8)] | Literal["adaptive"] = "adaptive"
     """How often each transform acts; 'adaptive' raises it while the discriminator overfits."""

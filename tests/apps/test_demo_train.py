@@ -8,7 +8,7 @@ from PIL import Image
 from imagesmith.apps import demo_train
 from imagesmith.apps.demo_pictures import packaged_data
 from imagesmith.errors import UsageError
-from imagesmith.train import gan_validation
+from imagesmith.train.gan import validation
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def short(monkeypatch) -> None:
     width = "options.width=8"
     changes = ["run.batch=16", "run.images=96", "run.dtype=fp32", "run.validations=3"]
     monkeypatch.setattr(demo_train, "CHANGES", [*changes, f"generator.{width}", f"discriminator.{width}"])
-    monkeypatch.setattr(gan_validation, "FAKES", 64)
+    monkeypatch.setattr(validation, "FAKES", 64)
 
 
 def test_the_faces_are_those_that_scikit_image_gives() -> None:

@@ -27,7 +27,7 @@ BUG = 1
 _GROUP = {"no_args_is_help": True, "rich_markup_mode": None}  # plain help starts faster and reads the same in a pipe
 app = typer.Typer(
     name="imagesmith",
-    help="Mend pictures with neural networks: restore, train, measure.",
+    help="Mend pictures with neural networks, and make new ones: restore, generate, train, measure.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -408,7 +408,16 @@ def train_restorer(
     from imagesmith.train.restore import train_restorer as train
 
     given = {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
-    _train(train, RestorerConfig, (RESTORER_PRESETS, restorer_preset), preset, config, given, changes, quiet)
+    _train(
+        train,
+        RestorerConfig,
+        (RESTORER_PRESETS, restorer_preset),
+        preset=preset,
+        config=config,
+        given=given,
+        changes=changes,
+        quiet=quiet,
+    )
 
 
 @train_app.command("gan", no_args_is_help=True)
@@ -438,7 +447,16 @@ def train_gan(
 
     given = {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
     preset = None if config else preset
-    _train(train, GanConfig, (GAN_PRESETS, gan_preset), preset, config, given, changes, quiet)
+    _train(
+        train,
+        GanConfig,
+        (GAN_PRESETS, gan_preset),
+        preset=preset,
+        config=config,
+        given=given,
+        changes=changes,
+        quiet=quiet,
+    )
 
 
 @train_app.command("classifier", no_args_is_help=True)
@@ -467,13 +485,23 @@ def train_classifier(
     from imagesmith.train.classifier import train_classifier as train
 
     given = {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
-    _train(train, ClassifierConfig, (CLASSIFIER_PRESETS, classifier_preset), preset, config, given, changes, quiet)
+    _train(
+        train,
+        ClassifierConfig,
+        (CLASSIFIER_PRESETS, classifier_preset),
+        preset=preset,
+        config=config,
+        given=given,
+        changes=changes,
+        quiet=quiet,
+    )
 
 
 def _train(
     train: Callable[..., Any],
     kind: type[Any],
     presets: tuple[Mapping[str, Any], Callable[[str], Callable[..., Any]]],
+    *,
     preset: str | None,
     config: Path | None,
     given: dict[str, Any],

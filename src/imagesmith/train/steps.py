@@ -58,7 +58,7 @@ class GanTerms:
     penalty_share: float = 1.0
     """Share of the batch on which the penalties are computed, at least one image."""
     augment: Callable[[Tensor, Tensor], Tensor] | None = None
-    """(images, draws) -> what the discriminator sees of them, see `train/augment.py`."""
+    """(images, draws) -> what the discriminator sees of them, see `train/gan/augment.py`."""
     fresh_fakes: bool = False
     """Whether the generator's turn computes its fakes anew, which costs a pass and keeps no activations meanwhile."""
 

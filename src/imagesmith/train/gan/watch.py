@@ -1,4 +1,4 @@
-"""The guard of a GAN's run: it measures, asks `train/health.py` what that means, acts, and writes down why."""
+"""The guard of a GAN's run: it measures, asks `train/gan/health.py` what that means, acts, and writes down why."""
 
 from dataclasses import asdict
 
@@ -9,9 +9,9 @@ from imagesmith.configs import GanConfig
 from imagesmith.errors import TrainingError
 from imagesmith.runtime.guard import Verdict
 from imagesmith.tensors import generator_for
-from imagesmith.train.augment import AdaptiveStrength
-from imagesmith.train.gan_pictures import Pictures
-from imagesmith.train.health import Action, Diagnosis, Health, PairSigns, SetSigns, State, held_out_gap
+from imagesmith.train.gan.augment import AdaptiveStrength
+from imagesmith.train.gan.health import Action, Diagnosis, Health, PairSigns, SetSigns, State, held_out_gap
+from imagesmith.train.gan.pictures import Pictures
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.run import Session
 from imagesmith.train.state import TrainState

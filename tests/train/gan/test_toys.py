@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from imagesmith.losses.adversarial import OBJECTIVES, zero_centred_penalty
 from imagesmith.tensors import generator_for
-from imagesmith.train.health import Health, SetSigns, State, compare_sets
+from imagesmith.train.gan.health import Health, SetSigns, State, compare_sets
 
 RUNS = 5
 BATCH = 128

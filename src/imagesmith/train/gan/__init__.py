@@ -12,11 +12,11 @@ import torch
 
 from imagesmith.configs import GanConfig
 from imagesmith.losses.adversarial import OBJECTIVES
-from imagesmith.train.augment import Augment
-from imagesmith.train.gan_choices import NetPair, decide
-from imagesmith.train.gan_pictures import divided_pictures, gan_batches
-from imagesmith.train.gan_validation import GanValidation, describe_best
-from imagesmith.train.gan_watch import GanWatch
+from imagesmith.train.gan.augment import Augment
+from imagesmith.train.gan.choices import NetPair, decide
+from imagesmith.train.gan.pictures import divided_pictures, gan_batches
+from imagesmith.train.gan.validation import GanValidation, describe_best
+from imagesmith.train.gan.watch import GanWatch
 from imagesmith.train.loop import Batch, Flow, fit
 from imagesmith.train.run import Run, open_run
 from imagesmith.train.state import TrainState

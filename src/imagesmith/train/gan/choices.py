@@ -10,8 +10,8 @@ from imagesmith.configs import GanConfig
 from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.nets import DISCRIMINATORS, GENERATORS, NetSpec, build_net
-from imagesmith.train.augment import DRAWS
-from imagesmith.train.gan_pictures import Pictures
+from imagesmith.train.gan.augment import DRAWS
+from imagesmith.train.gan.pictures import Pictures
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, step_seconds
 from imagesmith.train.run import Session
 from imagesmith.train.steps import GanTerms, Nets, gan_step

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from imagesmith.losses.adversarial import OBJECTIVES, zero_centred_penalty
 from imagesmith.tensors import generator_for
-from imagesmith.train.health import (
+from imagesmith.train.gan.health import (
     CURES,
     Action,
     Diagnosis,

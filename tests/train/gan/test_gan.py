@@ -26,12 +26,12 @@ from imagesmith.data.image_sets import ImageSet
 from imagesmith.errors import ConfigError, NothingUsableError, TrainingError
 from imagesmith.runtime.checkpoint import load_checkpoint
 from imagesmith.runtime.dist import World
-from imagesmith.train import gan, gan_validation
-from imagesmith.train.gan import terms_at, train_gan
-from imagesmith.train.gan_choices import BATCHES, batches_within, choose_widths, configured_pair
-from imagesmith.train.gan_pictures import Pictures
-from imagesmith.train.gan_watch import LOOK_EVERY, GanWatch
-from imagesmith.train.health import Action, SetSigns, compare_sets
+from imagesmith.train import gan
+from imagesmith.train.gan import terms_at, train_gan, validation
+from imagesmith.train.gan.choices import BATCHES, batches_within, choose_widths, configured_pair
+from imagesmith.train.gan.health import Action, SetSigns, compare_sets
+from imagesmith.train.gan.pictures import Pictures
+from imagesmith.train.gan.watch import LOOK_EVERY, GanWatch
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.state import Plan, TrainState, new_state
 from imagesmith.zoo import load_model
@@ -74,7 +74,7 @@ def pictures(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def _few_fakes(monkeypatch):
     """Scoring 2,000 fakes would take most of the time of every test."""
-    monkeypatch.setattr(gan_validation, "FAKES", 64)
+    monkeypatch.setattr(validation, "FAKES", 64)
 
 
 def small(pictures: Path, out: Path, *changes: str) -> GanConfig:
@@ -152,10 +152,10 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(pictures, tmp_path):
 
 SCRIPT = """
 import sys
-import imagesmith.train.gan_validation
+import imagesmith.train.gan.validation
 from imagesmith.configs import GanConfig, load_config
 from imagesmith.train.gan import train_gan
-imagesmith.train.gan_validation.FAKES = 64
+imagesmith.train.gan.validation.FAKES = 64
 train_gan(load_config(sys.argv[1], GanConfig), quiet=True)
 """
 
@@ -262,8 +262,8 @@ def test_fakes_are_compared_with_pictures_of_every_class(tmp_path, monkeypatch):
         compared.append(real)
         return compare_sets(real, fake)
 
-    monkeypatch.setattr(gan_validation, "COMPARED", 8)
-    monkeypatch.setattr(gan_validation, "compare_sets", compare)
+    monkeypatch.setattr(validation, "COMPARED", 8)
+    monkeypatch.setattr(validation, "compare_sets", compare)
     train_gan(small(path, tmp_path / "run", "run.images=8", "run.validations=1"), quiet=True)
     assert len(compared[0]) == 8
     assert len(compared[0].unique(dim=0)) == 2

@@ -16,9 +16,9 @@ from imagesmith.metrics.sets import FeatureStatistics, frechet_distance
 from imagesmith.nets import NetSpec
 from imagesmith.runtime.log import read_history
 from imagesmith.tensors import from_float, generator_for
-from imagesmith.train.gan_pictures import Pictures, evenly
-from imagesmith.train.gan_watch import GanWatch
-from imagesmith.train.health import compare_sets
+from imagesmith.train.gan.health import compare_sets
+from imagesmith.train.gan.pictures import Pictures, evenly
+from imagesmith.train.gan.watch import GanWatch
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.run import Session
 from imagesmith.train.state import TrainState

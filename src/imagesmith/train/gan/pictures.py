@@ -11,7 +11,7 @@ from imagesmith.data.batches import ImageBatches, split
 from imagesmith.data.image_sets import ImageSet
 from imagesmith.errors import NothingUsableError
 from imagesmith.tensors import generator_for
-from imagesmith.train.augment import DRAWS
+from imagesmith.train.gan.augment import DRAWS
 from imagesmith.train.pictures import load_pictures
 from imagesmith.train.run import Session
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from imagesmith.tensors import generator_for
-from imagesmith.train.augment import DRAWS, AdaptiveStrength, Augment, draw_augmentations
+from imagesmith.train.gan.augment import DRAWS, AdaptiveStrength, Augment, draw_augmentations
 
 OFF = {"flip": False, "shift": 0, "zoom": 0, "turn": 0, "brightness": 0, "contrast": 0, "saturation": 0, "cutout": 0}
 
