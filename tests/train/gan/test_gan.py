@@ -388,13 +388,14 @@ def test_guard_a_discriminator_that_does_not_learn_is_called_losing(pictures, tm
     assert int(said.split(" at ")[1].split()[0].replace(",", "")) <= 200 * 8
 
 
-def test_guard_fifty_images_are_called_overfitting(tmp_path):
-    """The networks are as large as they would be by default: small ones cannot know fifty pictures by heart so soon."""
+def test_guard_fifty_images_are_called_overfitting_within_200_steps(tmp_path):
     path = tmp_path / "fifty.npz"
     np.savez(path, images=discs(50)[0])
-    wide = [f"{net}.options.widths=[128,64]" for net in ("generator", "discriminator")]
-    run = train_gan(watched(path, tmp_path / "run", *wide, "run.batch=16", "run.images=3200"), quiet=True)
-    assert "overfitting" in console(run.folder)
+    run = train_gan(watched(path, tmp_path / "run", "run.batch=32", "run.images=6400", "run.validations=2"), quiet=True)
+    said = next(line for line in console(run.folder).splitlines() if "overfitting" in line)
+    assert "augmentation raised to" in said
+    assert console(run.folder).count("learns so few by heart") == 1, "it is said once"
+
 
 
 def test_a_lowered_rate_comes_back_while_the_run_is_healthy(pictures, tmp_path):

@@ -22,19 +22,17 @@ SPREAD = 0.05
 LATENT = 8
 LOOK_EVERY = 25
 ANGLES = torch.arange(8) * (2 * math.pi / 8)
-TOYS = {
-    "ring": 2 * torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1),
-    "grid": torch.cartesian_prod(torch.arange(-2.0, 3), torch.arange(-2.0, 3)),
-}
+MODES = 2 * torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1)
+WIDTH = 64
 
 
 class Perceptrons(nn.Module):
     """As many multilayer perceptrons as there are runs: (RUNS * N, in) -> (RUNS * N, out)."""
 
-    def __init__(self, *sizes: int, width: int = 64, rng: torch.Generator) -> None:
+    def __init__(self, *sizes: int, rng: torch.Generator) -> None:
         super().__init__()
         first, last = sizes
-        shapes = [(first, width), (width, width), (width, width), (width, last)]
+        shapes = [(first, WIDTH), (WIDTH, WIDTH), (WIDTH, WIDTH), (WIDTH, last)]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for fan_in, fan_out in shapes:  # He et al. 2015; biases as in PyTorch's linear layer
             self.weights.append(torch.randn(RUNS, fan_in, fan_out, generator=rng) * (2 / fan_in) ** 0.5)
@@ -47,12 +45,12 @@ class Perceptrons(nn.Module):
         return y.flatten(0, 1)
 
 
-def train(toy: str, objective: str, gamma: float, steps: int, rate: float, width: int = 64) -> tuple[Tensor, list]:
+def train(objective: str, gamma: float, steps: int, rate: float) -> tuple[Tensor, list]:
     """Samples (RUNS, 2500, 2) of the averaged generators, and for each run the states that were named."""
     rng = generator_for(8)
-    generator = Perceptrons(LATENT, 2, width=width, rng=rng)
-    discriminator = Perceptrons(2, 1, width=width, rng=rng)
-    average = Perceptrons(LATENT, 2, width=width, rng=rng)
+    generator = Perceptrons(LATENT, 2, rng=rng)
+    discriminator = Perceptrons(2, 1, rng=rng)
+    average = Perceptrons(LATENT, 2, rng=rng)
     optimizers = [torch.optim.Adam(net.parameters(), betas=(0.0, 0.99)) for net in (generator, discriminator)]
     losses = OBJECTIVES[objective]
     fixed = torch.randn(RUNS * 256, LATENT, generator=rng)
@@ -60,9 +58,8 @@ def train(toy: str, objective: str, gamma: float, steps: int, rate: float, width
     named: list[set[State]] = [set() for _ in range(RUNS)]
 
     def reals(count: int) -> Tensor:
-        modes = TOYS[toy]
-        where = torch.randint(len(modes), (count,), generator=rng)
-        return modes[where] + SPREAD * torch.randn(count, 2, generator=rng)
+        where = torch.randint(len(MODES), (count,), generator=rng)
+        return MODES[where] + SPREAD * torch.randn(count, 2, generator=rng)
 
     def latents(count: int) -> Tensor:
         return torch.randn(count, LATENT, generator=rng)
@@ -98,18 +95,18 @@ def train(toy: str, objective: str, gamma: float, steps: int, rate: float, width
         return average(latents(RUNS * 2500)).unflatten(0, (RUNS, -1)), named
 
 
-def covered(samples: Tensor, toy: str) -> tuple[int, float]:
+def covered(samples: Tensor) -> tuple[int, float]:
     """How many modes are covered, and the share of good samples; see above."""
-    distance, mode = torch.cdist(samples, TOYS[toy]).min(1)
+    distance, mode = torch.cdist(samples, MODES).min(1)
     good = distance < 3 * SPREAD
-    counts = torch.bincount(mode[good], minlength=len(TOYS[toy]))
+    counts = torch.bincount(mode[good], minlength=len(MODES))
     return int((counts >= 0.01 * len(samples)).sum()), float(good.float().mean())
 
 
 def test_the_relativistic_objective_with_both_penalties_covers_the_ring():
     """The accident: a sign or a weight is turned in objective or penalties, and trainings still look alive."""
-    samples, named = train("ring", "relativistic", gamma=0.1, steps=1000, rate=0.012)
-    results = [covered(run, "ring") for run in samples]
+    samples, named = train("relativistic", gamma=0.1, steps=1000, rate=0.012)
+    results = [covered(run) for run in samples]
     assert [modes for modes, _ in results] == [8] * RUNS, results
     assert all(good > 0.25 for _, good in results), results
     assert named == [{State.HEALTHY}] * RUNS, "a guard that cries wolf"
@@ -117,7 +114,7 @@ def test_the_relativistic_objective_with_both_penalties_covers_the_ring():
 
 def test_the_plain_loss_collapses_on_the_ring_and_is_named():
     """The accident: most modes are gone, every sample looks right, and nobody is told."""
-    samples, named = train("ring", "non_saturating", gamma=0, steps=1200, rate=0.012)
-    results = [covered(run, "ring") for run in samples]
+    samples, named = train("non_saturating", gamma=0, steps=1200, rate=0.012)
+    results = [covered(run) for run in samples]
     assert all(modes < 8 for modes, _ in results), results
     assert all(State.MODE_COLLAPSE in states for states in named), (named, results)

@@ -20,6 +20,9 @@ from imagesmith.train.steps import as_reals, has_classes, latent_size
 LOOK_EVERY = 16
 """Steps between two looks at how the discriminator judges images that it never trains on."""
 LOOK_IMAGES = 64
+FEW_PICTURES = 200
+OFTEN = 100
+"""A set of fewer pictures, each shown so many times, is known by heart whatever the held-out ones say."""
 RECOVERY = 1.2
 """What a lowered learning rate is multiplied by at each validation that finds nothing amiss."""
 _LOOK = 7  # keeps the random numbers of the looks apart from those of the training
@@ -44,6 +47,7 @@ class GanWatch:
                 "gamma_factor": 1.0,
                 "healthy_at": 0,
                 "roll_back": "",
+                "too_few": False,
             }
         self.adaptive = adaptive
 
@@ -69,7 +73,7 @@ class GanWatch:
         if health.steps % LOOK_EVERY == 0 and len(self.pictures.held_out):
             # of the leader, because each process has its own running statistics of batch norm
             gap = self.session.world.agree(self.held_out_gap(state))
-            diagnoses.append(health.observe_held_out(gap))
+            diagnoses += [health.observe_held_out(gap), *self._too_few(state)]
             self._adapt(state, gap)
         state.extras["health"] = asdict(health)
         for diagnosis in diagnoses:
@@ -127,6 +131,17 @@ class GanWatch:
                     model = self.session.folder / "model.safetensors"
                     best = f"best was at {state.best['images_seen']:,.0f} images, kept in {model}"
                 raise TrainingError(f"stopped at {state.images_seen:,} images: {diagnosis}\n{best}")
+
+    def _too_few(self, state: TrainState) -> list[Diagnosis]:
+        """Once, when few pictures have been shown often: their held-out part is too small to tell of it by itself."""
+        count = len(self.pictures.training)
+        shown = state.images_seen / count
+        if state.extras["too_few"] or count >= FEW_PICTURES or shown < OFTEN:
+            return []
+        state.extras["too_few"] = True
+        action = Action.RAISE_AUGMENTATION if self.adaptive else Action.NONE
+        reason = f"each of {count} pictures was shown {shown:.0f} times: a discriminator learns so few by heart"
+        return [Diagnosis(State.OVERFITTING, action, reason)]
 
     def _adapt(self, state: TrainState, gap: float) -> None:
         """Move the strength of augmentation by how much better the discriminator knows its training images."""
