@@ -27,6 +27,7 @@ UNVERIFIED = "inception_unverified"
 """What the network is called when its weights are not the published ones: its distance is not FID."""
 
 _BATCH = 64
+_LAYOUT = torch.channels_last  # several times faster on a processor
 _GRAY = (0.299, 0.587, 0.114)  # BT.601, as image libraries turn colour into gray
 
 
@@ -48,7 +49,8 @@ class Extractor:
     def __call__(self, images: Tensor) -> Tensor:
         """Features on the network's device, computed in batches."""
         assert images.dtype == torch.uint8, f"expected uint8 images, got {images.dtype}"
-        return torch.cat([self.net.features(self._prepared(batch)).float() for batch in images.split(_BATCH)])
+        batches = (self._prepared(batch).contiguous(memory_format=_LAYOUT) for batch in images.split(_BATCH))
+        return torch.cat([self.net.features(batch).float() for batch in batches])
 
     def _prepared(self, images: Tensor) -> Tensor:
         x = _with_channels(images.to(self.device), self.channels)
@@ -85,7 +87,7 @@ def load_extractor(name_or_path: str | Path, *, device: str = "auto") -> Extract
             f"expected a classifier for features, got '{model.card.name}', a network '{model.card.net}' for the task "
             f"{model.card.task}\nname cifarcnn, mnistcnn, a run folder of `train classifier`, or {INCEPTION_FILES[0]}"
         )
-    net: Any = model.net.requires_grad_(False).to(chosen)
+    net: Any = model.net.requires_grad_(False).to(chosen, memory_format=_LAYOUT)
     height, width = net.size
     facts = {
         "weights": str(name_or_path),
