@@ -104,6 +104,12 @@ GeneratorArgument = Annotated[
 LabelOption = Annotated[
     str | None, typer.Option("--label", help="A class by name or number, all, or mixed. [default: mixed]")
 ]
+WalkLabelOption = Annotated[
+    str | None, typer.Option("--label", help="A class by name or number. [default: that of the first seed]")
+]
+PhotoLabelOption = Annotated[
+    str | None, typer.Option("--label", help="A class by name or number. [default: the likest found]")
+]
 TruncationOption = Annotated[float, typer.Option("--truncation", help="Below 1 more typical and less varied images.")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute.")]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Arithmetic of the network; auto measures.")]
@@ -328,7 +334,7 @@ def interpolate_seeds(
     seconds: Annotated[float, typer.Option("--seconds", min=0.0, max=3600.0, help="From one seed to the next.")] = 2.0,
     fps: Annotated[int, typer.Option("--fps", help="Frames a second.")] = 30,
     loop: Annotated[bool, typer.Option("--loop", help="Go back to the first seed.")] = False,
-    label: LabelOption = None,
+    label: WalkLabelOption = None,
     truncation: TruncationOption = 1.0,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace files that exist.")] = False,
     device: DeviceOption = Device.AUTO,
@@ -366,7 +372,7 @@ def make_variations(
         float, typer.Option("--strength", min=0.0, max=1.0, help="0 is the photo, 1 anything of its class.")
     ] = 0.3,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the search, and again of tuning.")] = 200,
-    label: LabelOption = None,
+    label: PhotoLabelOption = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace files that exist.")] = False,
     device: DeviceOption = Device.AUTO,
     quiet: QuietFlag = False,
