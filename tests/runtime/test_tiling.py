@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagesmith.errors import ImageError, ModelError, UsageError
-from imagesmith.nets import NETS, NetSpec, build_net
+from imagesmith.nets import RESTORERS, NetSpec, build_net
 from imagesmith.runtime import tiling
 from imagesmith.runtime.device import Runtime, prepare
 from imagesmith.runtime.tiling import guarded, measure_halo, plan_for, plan_tiles, run_strips, run_tiled
@@ -104,7 +104,7 @@ def test_a_batch_is_its_images() -> None:
     assert (run_tiled(net, x, plan_tiles(20, 31, net.halo, 8)) - whole).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("name", sorted(NETS))
+@pytest.mark.parametrize("name", sorted(RESTORERS))
 def test_the_declared_halo_is_the_measured_one(name: str) -> None:
     """A halo declared too small leaves seams, one declared too large wastes time on every tile."""
     net = build_net(NetSpec(name, {}))

@@ -205,6 +205,7 @@ def test_sigkill_at_10_random_moments_changes_nothing(pictures, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_a_generator_learns(pictures, tmp_path):
     """A loop that runs without learning looks exactly like one that learns, until it is measured."""
     changes = ["run.images=6000", "run.validations=6", "optim.ema_half_life_images=200", "data.flip=false"]
@@ -374,6 +375,7 @@ def test_guard_thirtyfold_learning_rate_is_called_diverging(pictures, tmp_path):
     assert all(tensor.isfinite().all() for tensor in final_tensors(tmp_path / "run").values())
 
 
+@pytest.mark.slow
 def test_guard_a_discriminator_that_does_not_learn_is_called_losing(pictures, tmp_path, monkeypatch):
     step = gan.gan_step
 
@@ -395,7 +397,6 @@ def test_guard_fifty_images_are_called_overfitting_within_200_steps(tmp_path):
     said = next(line for line in console(run.folder).splitlines() if "overfitting" in line)
     assert "augmentation raised to" in said
     assert console(run.folder).count("learns so few by heart") == 1, "it is said once"
-
 
 
 def test_a_lowered_rate_comes_back_while_the_run_is_healthy(pictures, tmp_path):
