@@ -86,9 +86,7 @@ def zero_centred_penalty(logits: Tensor, images: Tensor) -> Tensor:
     return squared_gradient_norms(logits, images).mean()
 
 
-def wasserstein_penalty(
-    discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor
-) -> Tensor:
+def wasserstein_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
     """Mean of (gradient norm - 1)**2 between real and fake (Gulrajani et al. 2017, eq. 3).
 
     `share` (N,) in [0, 1] says where between fake (0) and real (1) each pair is looked at.
