@@ -197,7 +197,7 @@ def test_sigkill_at_10_random_moments_changes_nothing(pictures, tmp_path):
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             killed += 1
-        process.wait()
+        process.communicate()
         if process.returncode == 0:
             break
     assert killed >= 5, "the run was over too soon to say anything"
