@@ -41,7 +41,7 @@ CURES: dict[State, tuple[Action, ...]] = {
     State.DISCRIMINATOR_LOSING: (Action.ROLL_BACK, Action.ROLL_BACK, Action.STOP),
     State.MODE_COLLAPSE: (Action.RAISE_GAMMA, Action.ROLL_BACK, Action.ROLL_BACK, Action.STOP),
     State.GENERATOR_VANISHING: (Action.RAISE_GAMMA, Action.LOWER_RATE, Action.ROLL_BACK, Action.STOP),
-    State.OVERFITTING: (*[Action.RAISE_AUGMENTATION] * 4, Action.RAISE_GAMMA, Action.STOP),
+    State.OVERFITTING: (*[Action.RAISE_AUGMENTATION] * 4, Action.RAISE_GAMMA, Action.NONE),
     State.DISCRIMINATOR_WINNING: (Action.RAISE_GAMMA, Action.LOWER_RATE, Action.RAISE_AUGMENTATION, Action.NONE),
 }
 """What is tried against each state, one after the other; the last stays. Actions a run cannot take are left out."""
