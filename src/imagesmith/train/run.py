@@ -115,9 +115,9 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
             world.lead(lambda: _claim(folder, config))
             newest = world.lead(lambda: load_newest(folder / "checkpoints", lambda text: print(text, file=sys.stderr)))
             log = RunLog(folder, newest[1]["images_seen"] if newest else 0, quiet=quiet) if world.is_leader else None
-            yield Session(folder, config.run, config.optim, device, world, newest, log)
             if log:
-                log.close()
+                held.callback(log.close)  # after a failure too: TensorBoard's thread would write on
+            yield Session(folder, config.run, config.optim, device, world, newest, log)
         world.meet()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
