@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -28,15 +28,6 @@ UNPLANNED = 1 << 40
 """Images of a run whose length is given in minutes, until its first step tells its speed."""
 _FREE = ("run.out", "run.minutes", "run.images", "run.checkpoint_minutes", "data.workers")
 """What may differ when a run goes on."""
-
-
-class RunnableConfig(Protocol):
-    """A configuration of any kind of training."""
-
-    @property
-    def run(self) -> RunConfig: ...
-    @property
-    def optim(self) -> OptimConfig: ...
 
 
 @dataclass(frozen=True)
