@@ -39,6 +39,8 @@ class DataConfig(Config):
     """Side of a training patch, in pixels of the degraded image."""
     shrink: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(1.0,), min_length=1)
     """One of these factors, drawn per patch, shrinks the photograph first: more detail, fewer codec traces."""
+    gray: float = Field(default=0.0, ge=0, le=1)
+    """Share of patches that are turned gray before they are degraded; the network sees them as R = G = B."""
     validation_images: int = Field(default=12, ge=1)
     """Photographs kept apart for validation (at most a tenth of the folder, at least one)."""
     memory_gb: float = Field(default=4.0, gt=0, allow_inf_nan=False)
@@ -108,8 +110,8 @@ class RestorerConfig(Config):
 
     preset: str
     """Name of the preset this configuration came from."""
-    task: Literal["sr"] = "sr"
-    """What the restorer mends."""
+    task: Literal["sr", "denoise", "jpeg", "deblur", "inpaint", "photo"] = "sr"
+    """What the restorer mends; 'photo' is a mixture of damages whose recipe nobody knows."""
     net: Part
     """The network."""
     degradations: tuple[Part, ...] = Field(min_length=1)

@@ -50,11 +50,26 @@ def sr_x4_large(data: str, out: str, minutes: float = 240) -> RestorerConfig:
     return _super_resolution("sr-x4-large", 4, data, out, minutes, width=80, blocks=11)
 
 
+def denoise(data: str, out: str, minutes: float = 60) -> RestorerConfig:
+    """Blind denoising, Gaussian noise of 0 to 55 grey levels in colour and gray pictures, 1.06M parameters."""
+    return RestorerConfig(
+        preset="denoise",
+        task="denoise",
+        net=Part(name="unet"),
+        degradations=(Part(name="gaussian_noise"),),
+        losses={"l1": 1.0},
+        data=DataConfig(folder=data, patch_px=64, shrink=(1.0, 0.75), gray=0.2),
+        optim=OptimConfig(learning_rate=1.5e-3),
+        run=RunConfig(out=out, minutes=minutes),
+    )
+
+
 RESTORER_PRESETS: dict[str, Callable[..., RestorerConfig]] = {
     "sr-x2": sr_x2,
     "sr-x3": sr_x3,
     "sr-x4": sr_x4,
     "sr-x4-large": sr_x4_large,
+    "denoise": denoise,
 }
 
 

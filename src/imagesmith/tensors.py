@@ -18,6 +18,10 @@ DEPTH_MAX: dict[Depth, int] = {"uint8": 255, "uint16": 65535, "float32": 1}
 _DTYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "float32": torch.float32}
 
 
+GRAY_WEIGHTS = (0.299, 0.587, 0.114)
+"""BT.601 full-range luma: what makes gray of R, G and B, and leaves R = G = B unchanged."""
+
+
 def to_float(x: Tensor, depth: Depth) -> Tensor:
     """File values (any shape, dtype of `depth`) to float32 in [0, 1]; float files are passed on unclamped."""
     assert x.dtype == _DTYPES[depth], f"depth {depth} is stored as {_DTYPES[depth]}, got {x.dtype}"

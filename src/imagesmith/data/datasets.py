@@ -17,7 +17,7 @@ from imagesmith.data.files import read_header, read_image
 from imagesmith.data.sources import Item, list_items
 from imagesmith.degrade import Chain
 from imagesmith.errors import ImageError, NothingUsableError, UsageError
-from imagesmith.tensors import from_float, generator_for, imresize, to_float
+from imagesmith.tensors import GRAY_WEIGHTS, from_float, generator_for, imresize, to_float
 
 Pair = tuple[Tensor, Tensor]
 
@@ -113,15 +113,23 @@ def middle(image: Tensor, side_px: int) -> Tensor:
 
 
 class DegradedPatches(Dataset[Pair]):
-    """Endless patches: item k is (degraded (3, p, p), target (3, p * scale, p * scale)), float32 in [0, 1].
+    """Endless patches: item k is (degraded (3 + planes, p, p), target (3, p * scale, p * scale)), float32 in [0, 1].
 
-    A photograph is drawn in proportion to its area, then one of `shrink`, a position, a flip and a rotation.
+    A photograph is drawn in proportion to its area, then one of `shrink`, a position, a flip and a rotation; a share
+    `gray` of them is degraded as one luma channel, which then stands in all three.
     """
 
     def __init__(
-        self, photos: list[Tensor], chain: Chain, *, patch_px: int, shrink: tuple[float, ...], seed: int
+        self,
+        photos: list[Tensor],
+        chain: Chain,
+        *,
+        patch_px: int,
+        shrink: tuple[float, ...],
+        seed: int,
+        gray: float = 0.0,
     ) -> None:
-        self.chain, self.seed = chain, seed
+        self.chain, self.seed, self.gray = chain, seed, gray
         self.target_px = patch_px * chain.scale
         self.crop_px = self.target_px + 2 * chain.context_px
         # shrunk once, here: done per patch it would cost more than all the rest of a patch
@@ -133,12 +141,13 @@ class DegradedPatches(Dataset[Pair]):
         pool = int(_uniform(rng) * len(self._pools))
         areas = self._areas[pool]
         photo = self._pools[pool][int(torch.searchsorted(areas, _uniform(rng) * areas[-1]))]
-        clean = _flip_and_rotate(self._crop(photo, rng), int(_uniform(rng) * 8))
-        degraded = self.chain(to_float(clean, "uint8"), rng)
+        clean = to_float(_flip_and_rotate(self._crop(photo, rng), int(_uniform(rng) * 8)), "uint8")
+        if self.gray and _uniform(rng) < self.gray:
+            clean = _luma(clean)
         context, scale = self.chain.context_px, self.chain.scale
         target = _trim(clean, context, self.target_px)
-        degraded = _trim(degraded, context // scale, self.target_px // scale)
-        return degraded.contiguous(), to_float(target, "uint8")
+        degraded = _trim(self.chain(clean, rng), context // scale, self.target_px // scale)
+        return _as_colour(degraded, self.chain.planes).contiguous(), _as_colour(target).contiguous()
 
     def _crop(self, photo: Tensor, rng: torch.Generator) -> Tensor:
         """A random square of `crop_px`; mirrored where the photograph holds the patch but not all of its context."""
@@ -149,11 +158,24 @@ class DegradedPatches(Dataset[Pair]):
         return crop[:, _mirrored(height, self.crop_px)][:, :, _mirrored(width, self.crop_px)]
 
 
-def degrade_whole(photo: Tensor, chain: Chain, index: int) -> Pair:
-    """(degraded, target), each (1, 3, H, W) float32, of a whole uint8 photograph cropped to a multiple of the scale."""
-    height, width = (size // chain.scale * chain.scale for size in photo.shape[1:])
+def degrade_whole(photo: Tensor, chain: Chain, index: int, multiple: int = 1) -> Pair:
+    """(degraded, target), each (1, C, H, W) float32, of a whole uint8 photograph cropped to a multiple of `multiple`."""
+    multiple = math.lcm(multiple, chain.scale)
+    height, width = (size // multiple * multiple for size in photo.shape[1:])
     target = to_float(photo[:, :height, :width], "uint8")
     return chain(target, generator_for(index))[None], target[None]
+
+
+def _luma(image: Tensor) -> Tensor:
+    """(3, H, W) in [0, 1] -> (1, H, W), rounded to 8 bits as a gray file is."""
+    luma = torch.einsum("chw,c->hw", image, image.new_tensor(GRAY_WEIGHTS))[None]
+    return to_float(from_float(luma, "uint8"), "uint8")
+
+
+def _as_colour(image: Tensor, planes: int = 0) -> Tensor:
+    """One channel repeated three times; the `planes` that follow the picture are kept."""
+    colours = image.shape[0] - planes
+    return image if colours == 3 else torch.cat([image[:colours].expand(3, -1, -1), image[colours:]])
 
 
 def _shrunk(photo: Tensor, factor: float, least_px: int) -> Tensor:

@@ -6,14 +6,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from imagesmith.degrade.noise import GaussianNoise
 from imagesmith.degrade.scale import BicubicDown
 from imagesmith.errors import ConfigError, not_one_of
 
 
 class Degradation(Protocol):
-    """(C, H, W) float in [0, 1] -> the same, H and W divided by `scale`; deterministic in `rng`."""
+    """(C, H, W) float, C = 1 or 3, nominally in [0, 1] -> (C + planes, H / scale, W / scale); deterministic in `rng`."""
 
     scale: int
+    planes: int
+    """Channels that it appends to tell the network something, such as where holes are; only the last part of a chain."""
 
     @property
     def context_px(self) -> int:
@@ -25,6 +28,7 @@ class Degradation(Protocol):
 
 DEGRADATIONS: dict[str, type[Any]] = {
     "bicubic": BicubicDown,
+    "gaussian_noise": GaussianNoise,
 }
 
 
@@ -52,6 +56,12 @@ class Chain:
         for part in self.parts:
             product *= part.scale
         return product
+
+    @property
+    def planes(self) -> int:
+        """How many channels the last part appends."""
+        assert all(part.planes == 0 for part in self.parts[:-1]), "only the last part of a chain appends planes"
+        return self.parts[-1].planes
 
     @property
     def context_px(self) -> int:

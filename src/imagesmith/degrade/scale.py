@@ -1,6 +1,7 @@
 """Degradations that lose resolution."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ class BicubicDown:
     """
 
     scale: int
+    planes: ClassVar[int] = 0
 
     @property
     def context_px(self) -> int:

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.runtime.tiling import Subpixels
-from imagesmith.tensors import Depth, to_float
+from imagesmith.tensors import GRAY_WEIGHTS, Depth, to_float
 
-GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601 full range: what makes gray of R = G = B unchanged
 FLAT_PX = 4  # alpha that is constant this far around a pixel stays exactly what it is
 _VISIBLE = 1 / 512  # below half a grey level of 8 bits a colour divided by its alpha is noise
 

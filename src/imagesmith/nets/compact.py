@@ -20,13 +20,14 @@ class Compact(nn.Module):
     """
 
     multiple_of = 1
+    planes = 0
 
     def __init__(self, scale: int = 4, width: int = 48, blocks: int = 7, channels: int = 3) -> None:
         super().__init__()
         self.scale, self.channels = scale, channels
         self.halo = 2 * blocks + 2
         self.head = nn.Conv2d(channels, width, 3, padding=1)
-        self.body = nn.ModuleList(_Pair(width) for _ in range(blocks))
+        self.body = nn.ModuleList(Pair(width) for _ in range(blocks))
         self.tail = nn.Conv2d(width, channels * scale**2, 3, padding=1)
         self.tail.weight.data.mul_(0.1)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
@@ -49,7 +50,7 @@ class Compact(nn.Module):
         return self
 
 
-class _Pair(nn.Module):
+class Pair(nn.Module):
     """x + conv(relu(conv(x)))."""
 
     def __init__(self, width: int) -> None:

@@ -159,7 +159,9 @@ def _measure(net: Net, device: torch.device, candidates: list[_Candidate]) -> di
     passes = {}
     for dtype, channels_last in candidates:
         runtime = Runtime(device, dtype, channels_last, reason="")
-        x = torch.full((1, net.channels, side, side), 0.5, device=device).to(memory_format=runtime.memory_format)
+        x = torch.full((1, net.channels + net.planes, side, side), 0.5, device=device).to(
+            memory_format=runtime.memory_format
+        )
         passes[dtype, channels_last] = partial(prepare(net, runtime).subpixels, x)
     deadline = time.perf_counter() + _PROBE_SECONDS
     with _one_thread():

@@ -183,9 +183,9 @@ def run_tiled(net: Net, x: Tensor, plan: TilePlan | None = None, *, subpixels: S
 
 
 def measure_halo(net: Net, largest: int = 1024, seeds: int = 3) -> int | None:
-    """The receptive radius of `net` in input pixels, measured; None if it reaches over more than `largest` pixels.
+    """How far `net` sees, in input pixels beyond a cell of `multiple_of`, measured; None if over more than `largest`.
 
-    One output pixel is followed back to the inputs on which it depends, in float64 and with random weights, where a
+    The output of one such cell is followed back to the inputs on which it depends, in float64 and with random weights, where a
     contribution cannot cancel and the faintest is not zero.
     """
     net = copy.deepcopy(net).double().eval()
@@ -199,19 +199,20 @@ def measure_halo(net: Net, largest: int = 1024, seeds: int = 3) -> int | None:
 
 
 def _reach(net: Net, side: int, seed: int) -> int:
-    """The largest distance of an input pixel that changes the output pixels of the input pixel in the middle."""
+    """The largest distance of an input pixel that changes the output pixels of the cell in the middle from that cell."""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in net.parameters():
             spread = 1 / math.sqrt(max(1, parameter[0].numel())) if parameter.ndim > 1 else 0.1
             parameter.copy_(torch.randn(parameter.shape, generator=random, dtype=torch.float64) * spread)
-    x = torch.rand(1, net.channels, side, side, generator=random, dtype=torch.float64).requires_grad_()
-    centre = side // 2
-    y = net(x)[:, :, centre * net.scale : (centre + 1) * net.scale, centre * net.scale : (centre + 1) * net.scale]
+    x = torch.rand(1, net.channels + net.planes, side, side, generator=random, dtype=torch.float64).requires_grad_()
+    first = side // 2 // net.multiple_of * net.multiple_of
+    cell = slice(first * net.scale, (first + net.multiple_of) * net.scale)
+    y = net(x)[:, :, cell, cell]
     weights = torch.rand(y.shape, generator=random, dtype=torch.float64)
     (gradient,) = torch.autograd.grad((y * weights).sum(), x)
     reached = gradient.abs().amax(dim=(0, 1)).nonzero()
-    return int((reached - centre).abs().max())
+    return int(torch.maximum(first - reached, reached - first - net.multiple_of + 1).max())
 
 
 def _cheapest_cuts(height: int, width: int, halo: int, area_px: int) -> tuple[int, int]:

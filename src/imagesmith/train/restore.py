@@ -55,7 +55,12 @@ def _train(config: RestorerConfig, chain: Chain, net: Net, session: Session) -> 
     session.say(f"{len(photos.training)} photographs to train on, {len(photos.validation)} kept apart for validation")
     session.say(f"{workers} worker processes: {reason}")
     dataset = DegradedPatches(
-        photos.training, chain, patch_px=config.data.patch_px, shrink=config.data.shrink, seed=config.run.seed
+        photos.training,
+        chain,
+        patch_px=config.data.patch_px,
+        shrink=config.data.shrink,
+        seed=config.run.seed,
+        gray=config.data.gray,
     )
     flow = Flow(
         batches=lambda start: endless_batches(
@@ -68,7 +73,7 @@ def _train(config: RestorerConfig, chain: Chain, net: Net, session: Session) -> 
             pin=arithmetic.device != "cpu",
         ),
         step=step,
-        validate=Validation(config, photos, chain, arithmetic, session.log),
+        validate=Validation(config, photos, chain, arithmetic, session.log, net.multiple_of),
     )
     fit(
         state,
@@ -91,7 +96,7 @@ def _decide(config: RestorerConfig, chain: Chain, net: Net, step: Step, session:
 
     def seconds(arithmetic: Arithmetic, batch: int) -> float:
         side, rng = config.data.patch_px, torch.Generator().manual_seed(0)
-        degraded = torch.rand(batch, net.channels, side, side, generator=rng)
+        degraded = torch.rand(batch, net.channels + net.planes, side, side, generator=rng)
         target = torch.rand(batch, net.channels, side * chain.scale, side * chain.scale, generator=rng)
         return step_seconds({"restorer": net}, arithmetic, step, degraded, target)
 
@@ -116,6 +121,16 @@ def _initial_net(config: RestorerConfig, chain: Chain) -> Net:
     if net.scale != chain.scale:
         raise ConfigError(
             f"expected network and degradations of one scale, got x{net.scale} and x{chain.scale}; change net.options"
+        )
+    if net.planes != chain.planes:
+        raise ConfigError(
+            f"expected a network with the {chain.planes} planes that '{config.degradations[-1].name}' appends, "
+            f"got {net.planes}; change net.options.planes"
+        )
+    if config.data.patch_px % net.multiple_of:
+        raise ConfigError(
+            f"expected patches of a multiple of {net.multiple_of} pixels for '{config.net.name}', got "
+            f"{config.data.patch_px}; change data.patch_px"
         )
     if config.start_from is None:
         return net

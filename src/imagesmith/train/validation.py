@@ -32,11 +32,17 @@ class Validation:
     """Called with the state: scores the averaged restorer on the photographs kept apart, and keeps the best one."""
 
     def __init__(
-        self, config: RestorerConfig, photos: PhotoFolder, chain: Chain, arithmetic: Arithmetic, log: RunLog | None
+        self,
+        config: RestorerConfig,
+        photos: PhotoFolder,
+        chain: Chain,
+        arithmetic: Arithmetic,
+        log: RunLog | None,
+        multiple: int = 1,
     ) -> None:
         self.config, self.photos, self.arithmetic, self.log = config, photos, arithmetic, log
         kept_apart = [middle(photo, MOST_PX) for photo in photos.validation] if log else []
-        self.pairs = [degrade_whole(photo, chain, k) for k, photo in enumerate(kept_apart)]
+        self.pairs = [degrade_whole(photo, chain, k, multiple) for k, photo in enumerate(kept_apart)]
         self.folder = Path(config.run.out)
         self.commit = commit()  # now: the source tree may change under a running process
         self.crop = chain.scale if chain.scale > 1 else 0
@@ -93,7 +99,7 @@ class Validation:
 
 def sheet_row(degraded: Tensor, restored: Tensor, target: Tensor) -> Tensor:
     """The middle of one photograph as degraded (nearest-enlarged) | restored | target: uint8 (3, side, 3 * side)."""
-    enlarged = F.interpolate(degraded, size=target.shape[-2:], mode="nearest")
+    enlarged = F.interpolate(degraded[:, : target.shape[1]], size=target.shape[-2:], mode="nearest")
     crops = [middle(image[0], SHEET_PX) for image in (enlarged, restored, target)]
     return from_float(torch.cat(crops, dim=2), "uint8")
 

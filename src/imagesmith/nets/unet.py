@@ -1,0 +1,81 @@
+"""UNet: residual pairs of convolutions at several resolutions, for damages that leave the size as it is.
+
+Sources: U-Net (Ronneberger et al. 2015) with additive skips and without normalisation, as in DRUNet (Zhang et al. 2021);
+computing at half the resolution and below by pixel shuffling, as in FFDNet (Zhang et al. 2018). Licence: Apache-2.0.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imagesmith.nets.compact import Pair
+
+
+class UNet(nn.Module):
+    """(N, C + planes, H, W) in [0, 1] -> (N, C, H, W), unclamped; H and W multiples of `multiple_of`.
+
+    Level k has `widths[k]` feature maps at 1 / 2**(k + 1) of the size and `blocks[k]` residual pairs on the way down and
+    on the way up; the last level has its pairs once. The first `channels` channels of the input are what is mended, the
+    `planes` after them tell the network more: where holes are, how strongly a file was compressed.
+    """
+
+    scale = 1
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (48, 80, 96),
+        blocks: Sequence[int] = (2, 2, 2),
+        channels: int = 3,
+        planes: int = 0,
+    ) -> None:
+        super().__init__()
+        if len(widths) != len(blocks) or not widths:
+            raise ValueError(f"expected as many widths as blocks, got {len(widths)} and {len(blocks)}")
+        self.channels, self.planes = channels, planes
+        self.multiple_of = 2 ** len(widths)
+        self.halo = _halo(blocks)
+        self.head = nn.Conv2d(4 * (channels + planes), widths[0], 3, padding=1)
+        self.down = nn.ModuleList(_pairs(width, count) for width, count in zip(widths, blocks, strict=True))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(widths))
+        self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in itertools.pairwise(widths))
+        self.up = nn.ModuleList(_pairs(width, count) for width, count in zip(widths[:-1], blocks[:-1], strict=True))
+        self.tail = nn.Conv2d(widths[0], 4 * channels, 3, padding=1)
+        self.tail.weight.data.mul_(0.1)
+        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.pixel_unshuffle((x - 0.5).to(self.head.weight.dtype), 2)
+        y = self.head(y)
+        skips: list[Tensor] = []
+        for pairs, shrink in zip(self.down, [*self.shrink, None], strict=True):
+            y = pairs(y)
+            if shrink is not None:
+                skips.append(y)
+                y = shrink(y)
+        for pairs, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
+            y = pairs(skips.pop() + F.pixel_shuffle(grow(y), 2))
+        return x[:, : self.channels] + F.pixel_shuffle(self.tail(y), 2).to(x.dtype)
+
+    def subpixels(self, x: Tensor) -> Tensor:
+        """The result itself: the size stays."""
+        return self(x)
+
+    def fused(self) -> Self:
+        """Itself: there is no branch to merge."""
+        return self
+
+
+def _pairs(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(Pair(width) for _ in range(count)))
+
+
+def _halo(blocks: Sequence[int]) -> int:
+    """How far a cell of `multiple_of` pixels sees beyond itself: one cell of its level for each convolution."""
+    convolutions = [4 * count for count in blocks]
+    convolutions[-1] //= 2  # the coarsest level has its pairs once
+    convolutions[0] += 2  # head and tail
+    return sum(count * 2 ** (level + 1) for level, count in enumerate(convolutions))
