@@ -5,6 +5,7 @@ computing at half the resolution and below by pixel shuffling, as in FFDNet (Zha
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -74,8 +75,14 @@ def _pairs(width: int, count: int) -> nn.Sequential:
 
 
 def _halo(blocks: Sequence[int]) -> int:
-    """How far a cell of `multiple_of` pixels sees beyond itself: one cell of its level for each convolution."""
-    convolutions = [4 * count for count in blocks]
-    convolutions[-1] //= 2  # the coarsest level has its pairs once
-    convolutions[0] += 2  # head and tail
-    return sum(count * 2 ** (level + 1) for level, count in enumerate(convolutions))
+    """How far a cell of `multiple_of` pixels sees beyond itself, followed back from level to level.
+
+    Each convolution sees one cell of its level farther, and a coarser level sees whole cells of its own.
+    """
+    convolutions = [2 * count for count in blocks]
+    convolutions[0] += 1  # the tail, or the head
+    far = 0
+    for level, count in [*enumerate(convolutions), *reversed([*enumerate(convolutions[:-1])])]:
+        cell = 2 ** (level + 1)
+        far = (math.ceil(far / cell) + count) * cell
+    return far
