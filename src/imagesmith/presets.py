@@ -1,6 +1,7 @@
 """Presets: ordinary functions that return complete configurations. A variation is a function, not a file."""
 
 from collections.abc import Callable
+from typing import Any, Literal
 
 from imagesmith.configs import (
     AugmentConfig,
@@ -50,18 +51,51 @@ def sr_x4_large(data: str, out: str, minutes: float = 240) -> RestorerConfig:
     return _super_resolution("sr-x4-large", 4, data, out, minutes, width=80, blocks=11)
 
 
-def denoise(data: str, out: str, minutes: float = 60) -> RestorerConfig:
-    """Blind denoising, Gaussian noise of 0 to 55 grey levels in colour and gray pictures, 1.06M parameters."""
+def _mending(
+    task: Literal["denoise", "jpeg", "deblur", "inpaint"],
+    data: DataConfig,
+    out: str,
+    minutes: float,
+    *degradations: Part,
+    **options: Any,
+) -> RestorerConfig:
+    """A restorer that leaves the size as it is; `options` are the network's."""
     return RestorerConfig(
-        preset="denoise",
-        task="denoise",
-        net=Part(name="unet"),
-        degradations=(Part(name="gaussian_noise"),),
+        preset=task,
+        task=task,
+        net=Part(name="unet", options=options),
+        degradations=degradations,
         losses={"l1": 1.0},
-        data=DataConfig(folder=data, patch_px=64, shrink=(1.0, 0.75), gray=0.2),
+        data=data,
         optim=OptimConfig(learning_rate=1.5e-3),
         run=RunConfig(out=out, minutes=minutes),
     )
+
+
+def denoise(data: str, out: str, minutes: float = 60) -> RestorerConfig:
+    """Blind denoising of colour and gray pictures, Gaussian noise of 0 to 55 grey levels; 1.06M parameters."""
+    photos = DataConfig(folder=data, patch_px=64, shrink=(1.0, 0.75), gray=0.2)
+    return _mending("denoise", photos, out, minutes, Part(name="gaussian_noise"))
+
+
+def jpeg(data: str, out: str, minutes: float = 60) -> RestorerConfig:
+    """JPEG repair for any quality, with or without the file's quantisation tables; 1.06M parameters."""
+    photos = DataConfig(folder=data, patch_px=64, shrink=(0.75, 0.55), gray=0.4)
+    return _mending("jpeg", photos, out, minutes, Part(name="jpeg", options={"table_plane": True}), planes=1)
+
+
+def deblur(data: str, out: str, minutes: float = 60) -> RestorerConfig:
+    """Blind deblurring: camera shake of up to 15 pixels and some noise; 1.4M parameters."""
+    photos = DataConfig(folder=data, patch_px=96, shrink=(1.0, 0.75), gray=0.1)
+    blur = Part(name="motion_blur", options={"length": [1, 17]})
+    noise = Part(name="gaussian_noise", options={"sigma": [0, 4]})
+    return _mending("deblur", photos, out, minutes, blur, noise, blocks=[2, 2, 4])
+
+
+def inpaint(data: str, out: str, minutes: float = 60) -> RestorerConfig:
+    """Filling holes that a mask tells: strokes, boxes, scratches; 1.4M parameters."""
+    photos = DataConfig(folder=data, patch_px=96, shrink=(1.0, 0.75, 0.55), gray=0.1)
+    return _mending("inpaint", photos, out, minutes, Part(name="holes"), blocks=[2, 2, 4], planes=1)
 
 
 RESTORER_PRESETS: dict[str, Callable[..., RestorerConfig]] = {
@@ -70,6 +104,9 @@ RESTORER_PRESETS: dict[str, Callable[..., RestorerConfig]] = {
     "sr-x4": sr_x4,
     "sr-x4-large": sr_x4_large,
     "denoise": denoise,
+    "jpeg": jpeg,
+    "deblur": deblur,
+    "inpaint": inpaint,
 }
 
 
