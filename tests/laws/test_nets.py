@@ -1,6 +1,7 @@
 """Laws that every restorer keeps, whoever adds it: one line in RESTORERS and all of this is asked of it."""
 
 import inspect
+import math
 
 import pytest
 import torch
@@ -10,10 +11,18 @@ from torch.nn import functional as F
 from imagesmith.errors import ConfigError
 from imagesmith.nets import RESTORERS, NetSpec, build_net
 
+SPECS = {
+    "compact": [{"scale": 2}, {"scale": 3}, {"scale": 4}, {"scale": 2, "channels": 1}],
+    "unet": [
+        {"widths": [8], "blocks": [2]},
+        {"widths": [8, 12], "blocks": [1, 2], "planes": 1},
+        {"widths": [8, 8, 12], "blocks": [1, 1, 1], "channels": 1},
+    ],
+}
 CASES = [
-    pytest.param(NetSpec(name, {"scale": scale, "channels": channels}), id=f"{name}-x{scale}-{channels}ch")
+    pytest.param(NetSpec(name, options), id=f"{name}-{k}")
     for name in RESTORERS
-    for scale, channels in ((2, 3), (3, 3), (4, 3), (2, 1))
+    for k, options in enumerate(SPECS[name])
 ]
 
 
@@ -35,15 +44,17 @@ def net(spec: NetSpec) -> nn.Module:
 
 
 def picture(net: nn.Module, height: int = 6, width: int = 9, batch: int = 2) -> Tensor:
+    """Random values, planes included; sizes in units of `multiple_of`."""
     rng = torch.Generator().manual_seed(3)
-    size = (batch, net.channels, height * net.multiple_of, width * net.multiple_of)
+    size = (batch, net.channels + net.planes, height * net.multiple_of, width * net.multiple_of)
     return torch.rand(size, generator=rng)
 
 
 def test_it_declares_what_the_runtime_needs(net: nn.Module, spec: NetSpec):
-    for trait in ("scale", "halo", "channels", "multiple_of"):
+    for trait in ("scale", "halo", "channels", "planes", "multiple_of"):
         assert isinstance(getattr(net, trait), int), trait
-    assert (net.scale, net.channels) == (spec.options["scale"], spec.options["channels"])
+    for trait in spec.options.keys() & {"scale", "channels", "planes"}:
+        assert getattr(net, trait) == spec.options[trait]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3)])
@@ -52,7 +63,7 @@ def test_output_has_scale_times_the_size(net: nn.Module, size: tuple[int, int]):
     x = picture(net, *size)
     with torch.inference_mode():
         y = net(x)
-    assert y.shape == (*x.shape[:2], x.shape[2] * net.scale, x.shape[3] * net.scale)
+    assert y.shape == (len(x), net.channels, x.shape[2] * net.scale, x.shape[3] * net.scale)
     assert y.dtype == torch.float32
     assert torch.isfinite(y).all()
 
@@ -66,30 +77,29 @@ def test_subpixels_then_shuffle_is_the_network(net: nn.Module):
 
 def test_one_pixel_reaches_no_farther_than_the_halo(net: nn.Module):
     """A halo declared one pixel short gives seams of a few grey levels that no visual check finds."""
-    net = net.double()
-    reach = net.halo + net.multiple_of
-    x = picture(net, 2 * reach + 1, 2 * reach + 1, batch=1).double()
-    centre = x.shape[-1] // 2
-    changed = x.clone()
-    changed[..., centre, centre] = 1 - changed[..., centre, centre]
-    with torch.inference_mode():
-        difference = (net(changed) - net(x)).abs().amax(dim=1, keepdim=True)
-    by_input_pixel = F.max_pool2d(difference, net.scale)[0, 0]
-    rows, columns = torch.nonzero(by_input_pixel > 1e-13, as_tuple=True)
-    farthest = max((rows - centre).abs().max(), (columns - centre).abs().max())
-    assert 0 < farthest <= net.halo
+    net, unit = net.double(), net.multiple_of
+    cells = 2 * (math.ceil(net.halo / unit) + 1) + 1
+    x = picture(net, cells, cells, batch=1).double()
+    for centre in {x.shape[-1] // 2 // unit * unit, x.shape[-1] // 2 // unit * unit + unit - 1}:
+        changed = x.clone()
+        changed[..., centre, centre] = 1 - changed[..., centre, centre]
+        with torch.inference_mode():
+            difference = (net(changed) - net(x)).abs().amax(dim=1, keepdim=True)
+        by_cell = F.max_pool2d(difference, net.scale * unit)[0, 0]
+        first = torch.stack(torch.nonzero(by_cell > 1e-13, as_tuple=True)) * unit
+        assert 0 < torch.maximum(first - centre, centre - first - unit + 1).max() <= net.halo
 
 
 def test_the_halo_is_not_declared_too_large(net: nn.Module):
     """Every pixel of halo too many costs time on each tile. Gradients see influences that rounding would swallow."""
-    net = net.double()
-    x = picture(net, 2 * net.halo + 3, 2 * net.halo + 3, batch=1).double().requires_grad_()
-    centre = x.shape[-1] // 2
-    block = slice(centre * net.scale, (centre + 1) * net.scale)
-    (gradient,) = torch.autograd.grad(net(x)[..., block, block].square().sum(), x)
-    rows, columns = torch.nonzero(gradient[0].abs().amax(dim=0), as_tuple=True)
-    farthest = max((rows - centre).abs().max(), (columns - centre).abs().max())
-    assert net.halo - net.multiple_of < farthest <= net.halo
+    net, unit = net.double(), net.multiple_of
+    cells = 2 * (math.ceil(net.halo / unit) + 1) + 1
+    x = picture(net, cells, cells, batch=1).double().requires_grad_()
+    first = x.shape[-1] // 2 // unit * unit
+    cell = slice(first * net.scale, (first + unit) * net.scale)
+    (gradient,) = torch.autograd.grad(net(x)[..., cell, cell].square().sum(), x)
+    reached = torch.stack(torch.nonzero(gradient[0].abs().amax(dim=0), as_tuple=True))
+    assert torch.maximum(first - reached, reached - first - unit + 1).max() == net.halo
 
 
 def test_images_of_a_batch_do_not_mix_and_the_input_is_left_alone(net: nn.Module):
@@ -147,7 +157,8 @@ def test_fused_is_the_same_function_and_leaves_the_network_as_it_was(net: nn.Mod
         found = fused(x)
     assert (found - expected).abs().max() < 1e-5 * max(1, expected.abs().max())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    assert (fused.scale, fused.halo, fused.channels) == (net.scale, net.halo, net.channels)
+    for trait in ("scale", "halo", "channels", "planes", "multiple_of"):
+        assert getattr(fused, trait) == getattr(net, trait)
     assert not fused.training
     assert torch.equal(F.pixel_shuffle(fused.subpixels(x), net.scale), found)
 

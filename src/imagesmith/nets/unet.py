@@ -79,10 +79,9 @@ def _halo(blocks: Sequence[int]) -> int:
 
     Each convolution sees one cell of its level farther, and a coarser level sees whole cells of its own.
     """
-    convolutions = [2 * count for count in blocks]
-    convolutions[0] += 1  # the tail, or the head
+    pairs = [(level, 2 * count) for level, count in enumerate(blocks)]
     far = 0
-    for level, count in [*enumerate(convolutions), *reversed([*enumerate(convolutions[:-1])])]:
+    for level, convolutions in [(0, 1), *pairs, *reversed(pairs[:-1]), (0, 1)]:  # from the tail to the head
         cell = 2 ** (level + 1)
-        far = (math.ceil(far / cell) + count) * cell
+        far = (math.ceil(far / cell) + convolutions) * cell
     return far
