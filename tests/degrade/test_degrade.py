@@ -7,35 +7,42 @@ from imagesmith.degrade import DEGRADATIONS, Chain, build_degradation
 from imagesmith.errors import ConfigError
 from imagesmith.tensors import generator_for
 
-OPTIONS = {"bicubic": {"scale": 3}}
+OPTIONS = {"bicubic": {"scale": 3}, "gaussian_noise": {"rounded": 1.0}}
+PER_PIXEL = {"gaussian_noise"}
+"""What draws a number for each pixel, so that a crop gets others than the whole picture."""
 
 
-@pytest.fixture(params=DEGRADATIONS)
-def degradation(request):
-    return build_degradation(request.param, OPTIONS[request.param])
+def build(name: str):
+    return build_degradation(name, OPTIONS.get(name, {}))
 
 
-def test_range_dtype_shape_and_determinism(degradation):
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", DEGRADATIONS)
+def test_range_dtype_shape_and_determinism(name, channels):
     """Degradation k of image k must be reproducible alone, whatever was drawn before."""
-    image = torch.rand(3, 48, 60, generator=generator_for(1))
-    degraded = degradation(image, generator_for(7))
-    assert degraded.dtype == image.dtype
-    assert degraded.shape == (3, 48 // degradation.scale, 60 // degradation.scale)
-    assert 0 <= degraded.min() <= degraded.max() <= 1
-    assert torch.equal(degraded, degradation(image, generator_for(7)))
+    degradation = build(name)
+    image = torch.rand(channels, 48, 60, generator=generator_for(1))
+    for seed in range(5):
+        degraded = degradation(image, generator_for(seed))
+        assert degraded.dtype == image.dtype
+        assert degraded.shape == (channels + degradation.planes, 48 // degradation.scale, 60 // degradation.scale)
+        assert 0 <= degraded.min() <= degraded.max() <= 1
+        assert torch.equal(degraded, degradation(image, generator_for(seed)))
 
 
-def test_context_is_enough(degradation):
+@pytest.mark.parametrize("name", [name for name in DEGRADATIONS if name not in PER_PIXEL])
+def test_context_is_enough(name):
     """A crop with its context must come out as the same pixels of the whole picture, or patches lie about edges."""
-    image = torch.rand(3, 96, 96, generator=generator_for(2))
+    degradation = build(name)
+    image = torch.rand(3, 144, 144, generator=generator_for(2))
     scale, context = degradation.scale, degradation.context_px
-    whole = degradation(image, generator_for(0))
-    start = 36 - context
-    crop = degradation(image[:, start : 60 + context, start : 60 + context], generator_for(0))
-    border = context // scale
-    inner = crop[:, border:-border, border:-border]
-    assert torch.equal(inner, whole[:, 36 // scale : 60 // scale, 36 // scale : 60 // scale])
     assert context % scale == 0
+    for seed in range(5):
+        whole = degradation(image, generator_for(seed))
+        crop = degradation(image[:, 48 - context : 96 + context, 48 - context : 96 + context], generator_for(seed))
+        inner = crop[:, context // scale : (context + 48) // scale, context // scale : (context + 48) // scale]
+        expected = whole[:, 48 // scale : 96 // scale, 48 // scale : 96 // scale]
+        assert torch.allclose(inner, expected, atol=1e-6)
 
 
 def test_chain_multiplies_scales_and_adds_context():

@@ -25,7 +25,7 @@ FLOORS = {
 PACKAGES = {
     "errors": set(), "configs": {"pydantic"},
     "tensors": {"torch"}, "presets": set(), "atomic": set(),
-    "nets": {"torch"}, "losses": {"torch"}, "metrics": {"torch"}, "degrade": {"torch"},
+    "nets": {"torch"}, "losses": {"torch"}, "metrics": {"torch"}, "degrade": {"torch", "numpy", "PIL"},
     "runtime": {"torch", "safetensors", "tensorboard"}, "data": {"torch", "numpy", "PIL", "av", "tifffile"},
     "zoo": {"torch", "safetensors"},
     "infer": {"torch", "numpy", "PIL"},

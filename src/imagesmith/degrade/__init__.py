@@ -6,17 +6,21 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from imagesmith.degrade.jpeg import Jpeg
 from imagesmith.degrade.noise import GaussianNoise
 from imagesmith.degrade.scale import BicubicDown
 from imagesmith.errors import ConfigError, not_one_of
 
 
 class Degradation(Protocol):
-    """(C, H, W) float, C = 1 or 3, nominally in [0, 1] -> (C + planes, H / scale, W / scale); deterministic in `rng`."""
+    """(C, H, W) float, C = 1 or 3, nominally in [0, 1] -> (C + planes, H / scale, W / scale); `rng` is all its chance."""
 
     scale: int
-    planes: int
-    """Channels that it appends to tell the network something, such as where holes are; only the last part of a chain."""
+
+    @property
+    def planes(self) -> int:
+        """Channels that it appends to tell the network something, such as where holes are; only a chain's last part."""
+        ...
 
     @property
     def context_px(self) -> int:
@@ -29,6 +33,7 @@ class Degradation(Protocol):
 DEGRADATIONS: dict[str, type[Any]] = {
     "bicubic": BicubicDown,
     "gaussian_noise": GaussianNoise,
+    "jpeg": Jpeg,
 }
 
 
