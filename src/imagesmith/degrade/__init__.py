@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from imagesmith.degrade.blur import DefocusBlur, GaussianBlur, MotionBlur
 from imagesmith.degrade.jpeg import Jpeg
 from imagesmith.degrade.noise import GaussianNoise
 from imagesmith.degrade.scale import BicubicDown
@@ -13,7 +14,7 @@ from imagesmith.errors import ConfigError, not_one_of
 
 
 class Degradation(Protocol):
-    """(C, H, W) float, C = 1 or 3, nominally in [0, 1] -> (C + planes, H / scale, W / scale); `rng` is all its chance."""
+    """(C, H, W) float, C = 1 or 3, nominally in [0, 1] -> (C + planes, H / scale, W / scale); chance is `rng`."""
 
     scale: int
 
@@ -32,8 +33,11 @@ class Degradation(Protocol):
 
 DEGRADATIONS: dict[str, type[Any]] = {
     "bicubic": BicubicDown,
+    "defocus_blur": DefocusBlur,
+    "gaussian_blur": GaussianBlur,
     "gaussian_noise": GaussianNoise,
     "jpeg": Jpeg,
+    "motion_blur": MotionBlur,
 }
 
 
