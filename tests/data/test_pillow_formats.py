@@ -5,8 +5,10 @@ import io
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from skimage import data as skdata
 
 from imagesmith.data.files import read_header, read_image
+from imagesmith.data.frame import JpegTables
 from imagesmith.errors import TruncatedError
 
 
@@ -90,3 +92,32 @@ def test_placeholder_resolution_is_none() -> None:
     data = saved(Image.new("RGB", (8, 8)), "JPEG")
     assert read_image(data).meta.dpi is None
     assert read_image(saved(Image.new("RGB", (8, 8)), "JPEG", dpi=(72, 72))).meta.dpi == (72, 72)
+
+
+@pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_tells_how_it_was_quantised(sampling: str, progressive: bool) -> None:
+    """Tables of the wrong order, or sampling read the wrong way round, make a repair that fits another file."""
+    photo = Image.fromarray(skdata.astronaut()[:40, :56])
+    tables = read_image(saved(photo, "JPEG", quality=30, subsampling=sampling, progressive=progressive)).meta.jpeg
+    assert tables.luma[:4] == (27, 18, 17, 27)  # 16, 11, 10, 16 of Annex K times 1.67
+    assert tables.luma[8] == 20  # 12: the first of the second row
+    assert tables.chroma[:3] == (28, 30, 40)
+    assert tables.subsampling == {"4:4:4": (1, 1), "4:2:2": (2, 1), "4:2:0": (2, 2)}[sampling]
+    assert (tables.is_ycbcr, tables.turn) == (True, 1)
+
+
+def test_kinds_of_jpeg_are_told_apart() -> None:
+    """Gray has no chroma, RGB and CMYK no luma; a turned photograph has its blocks turned as well."""
+
+    def tables_of(image: Image.Image, **options: object) -> JpegTables:
+        return read_image(saved(image, "JPEG", **options)).meta.jpeg
+
+    photo = Image.fromarray(skdata.astronaut()[:40, :56])
+    assert tables_of(photo.convert("L")).chroma is None
+    assert not tables_of(photo.convert("CMYK")).is_ycbcr
+    assert not tables_of(photo, keep_rgb=True).is_ycbcr
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert tables_of(photo, exif=exif).turn == 6
+    assert read_image(saved(photo, "PNG")).meta.jpeg is None

@@ -42,6 +42,28 @@ def restorer(make_restorer: Callable[..., Restorer]) -> Restorer:
     return make_restorer()
 
 
+def toy_unet(task: str, planes: int = 0, channels: int = 3) -> Model:
+    """A small U-Net away from its initial values, so that it changes every pixel."""
+    options = {"widths": (8, 12), "blocks": (1, 1), "channels": channels, "planes": planes}
+    spec = NetSpec("unet", options)
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        net = build_net(spec).eval()
+        net.tail.weight.data.mul_(4)
+        net.tail.bias.data.normal_(0, 0.05)
+    return Model(net, describe(net, spec, f"toy-{task}", task=task))
+
+
+@pytest.fixture
+def make_unet() -> Callable[..., Restorer]:
+    """A Restorer of the toy U-Net for a task, in float32 unless told otherwise."""
+
+    def make(task: str, planes: int = 0, channels: int = 3, runtime: Runtime = FLOAT32, **options: object) -> Restorer:
+        return Restorer(toy_unet(task, planes, channels), runtime, **options)
+
+    return make
+
+
 @pytest.fixture
 def model_file(tmp_path: Path) -> Path:
     model = toy_model()

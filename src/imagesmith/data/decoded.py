@@ -16,7 +16,7 @@ from typing import Protocol, cast
 import numpy as np
 from PIL import Image, ImageFile
 
-from imagesmith.data.frame import Header
+from imagesmith.data.frame import Header, JpegTables
 from imagesmith.errors import FormatError, ImageError, TooLargeError, TruncatedError
 
 # These libraries report broken files to their loggers, which without any handler would print on stderr.
@@ -53,6 +53,7 @@ class Decoded:
     notes: list[str] = field(default_factory=list)
     lossless: bool = True
     turn: int | None = None
+    jpeg: JpegTables | None = None
 
 
 class ImageFormat(Protocol):

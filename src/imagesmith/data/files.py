@@ -5,6 +5,7 @@ Results are written under a temporary name and renamed, so no half-written file 
 """
 
 import contextlib
+import dataclasses
 import os
 import stat
 from collections.abc import Iterator
@@ -89,6 +90,7 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
         dpi=(dpi[1], dpi[0]) if dpi and turn >= 5 else dpi,
         notes=tuple(notes),
         lossless=decoded.lossless,
+        jpeg=decoded.jpeg and dataclasses.replace(decoded.jpeg, turn=turn),
     )
     return Frame(pixels, DEPTHS[pixels.dtype], meta)
 

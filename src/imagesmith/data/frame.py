@@ -8,12 +8,29 @@ from imagesmith.tensors import Depth
 
 
 @dataclass(frozen=True)
+class JpegTables:
+    """How a JPEG file was quantised: steps of its 8x8 coefficients, 64 each, row by row.
+
+    `chroma` is None for gray files; so many pixels (across, down) share one pair of chroma samples: `subsampling`.
+    `turn` is the EXIF orientation that was applied after decoding (1: none). `is_ycbcr` is False for the rare files
+    that store RGB or CMYK.
+    """
+
+    luma: tuple[int, ...]
+    chroma: tuple[int, ...] | None
+    subsampling: tuple[int, int] = (1, 1)
+    turn: int = 1
+    is_ycbcr: bool = True
+
+
+@dataclass(frozen=True)
 class ImageMeta:
     """What travels with the pixels.
 
     `format` is a key of `formats.FORMATS`; `mode` names the pixel layout of the file ("P", "CMYK", "16-bit RGB", ...).
     `exif` is the bare TIFF structure (no "Exif" prefix), `xmp` an XML packet; in both the orientation is reset to 1.
     `dpi` is (x, y). `notes` are sentences for the user: all that was changed or could not be kept.
+    `jpeg` is what a JPEG file was quantised with.
     """
 
     format: str
@@ -24,6 +41,7 @@ class ImageMeta:
     dpi: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
     lossless: bool = True
+    jpeg: JpegTables | None = None
 
 
 @dataclass(frozen=True)

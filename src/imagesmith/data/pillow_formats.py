@@ -19,7 +19,7 @@ from PIL import (
 
 from imagesmith.data import jp2_boxes, metadata
 from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, truncated
-from imagesmith.data.frame import Header
+from imagesmith.data.frame import Header, JpegTables
 from imagesmith.errors import ImagesmithError, TruncatedError
 from imagesmith.tensors import Depth
 
@@ -100,7 +100,17 @@ class PillowFile:
         # Pillow puts AVIF's own rotation into the EXIF; where there is none, the picture is upright whatever XMP says
         turn = metadata.orientation(metadata.bare_exif(exif), None) if name == "avif" else None
         return Decoded(
-            pixels, name, mode, icc=icc, exif=exif, xmp=xmp, dpi=dpi, notes=notes, lossless=lossless, turn=turn
+            pixels,
+            name,
+            mode,
+            icc=icc,
+            exif=exif,
+            xmp=xmp,
+            dpi=dpi,
+            notes=notes,
+            lossless=lossless,
+            turn=turn,
+            jpeg=_jpeg_tables(self._image) if name == "jpg" else None,
         )
 
     def _load_jpeg(self, partial: bool, notes: list[str]) -> Image.Image:
@@ -125,6 +135,27 @@ class PillowFile:
             else "the file ends early: detail or whole rows are missing"
         )
         return image
+
+
+def _jpeg_tables(image: ImageFile.ImageFile) -> JpegTables | None:
+    """What the header of a JPEG says about its quantisation; None where a component has no usable table."""
+    components = [(bytes([part[0]]), part[1], part[2], part[3]) for part in getattr(image, "layer", [])]
+    tables: dict[int, list[int]] = getattr(image, "quantization", {})
+    if not components or not all(tables.get(table) and min(tables[table]) > 0 for *_, table in components):
+        return None
+    transform, names = image.info.get("adobe_transform"), b"".join(name for name, *_ in components)
+    # an Adobe marker tells the colour space; without one libjpeg looks at the names of the components
+    stored_rgb = transform == 0 if transform is not None else names == b"RGB"
+    _, across, down, luma = components[0]
+    if len(components) == 1:
+        return JpegTables(tuple(tables[luma]), None)
+    _, chroma_across, chroma_down, chroma = components[1]
+    return JpegTables(
+        tuple(tables[luma]),
+        tuple(tables[chroma]),
+        (across // max(1, chroma_across), down // max(1, chroma_down)),
+        is_ycbcr=len(components) == 3 and not stored_rgb,
+    )
 
 
 def to_gray_or_rgb(

@@ -103,6 +103,11 @@ def _highest_corner(x: Tensor, scale: int) -> Tensor:
     return F.pixel_unshuffle(torch.stack(surrounding).amax(dim=0), scale)
 
 
+def mixed(subpixels: Subpixels, strength: float) -> Subpixels:
+    """So much of the result, and the rest of the picture as it was; for networks that keep the size."""
+    return lambda x: torch.lerp(x, subpixels(x).to(x.device), strength)
+
+
 def for_file(
     subpixels: Subpixels, depth: Depth, device: torch.device, *, colours: int, low: float = 0.0, high: float = 1.0
 ) -> Subpixels:

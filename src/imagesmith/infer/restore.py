@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from imagesmith.data.files import MAX_PIXELS, Frame, read_image
-from imagesmith.errors import ModelError
+from imagesmith.errors import ModelError, UsageError
 from imagesmith.infer import images
 from imagesmith.infer.batch import restore_files
+from imagesmith.infer.holes import as_mask, blended, check_mask, guessed
 from imagesmith.infer.modes import FLAT_PX, for_colours, for_file, turned, with_alpha
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
+from imagesmith.infer.planes import informed, planes_for
 from imagesmith.nets import RESTORERS
 from imagesmith.runtime.device import Net, Runtime, pick_runtime, prepare
-from imagesmith.runtime.tiling import Tile, guarded, plan_for, run_strips
+from imagesmith.runtime.tiling import Subpixels, Tile, guarded, plan_for, run_strips
 from imagesmith.tensors import Depth
 from imagesmith.zoo import Model, ModelCard, load_model
 
@@ -62,39 +64,47 @@ class Restorer:
     def scale(self) -> int:
         return self._net.scale
 
-    def __call__(self, image: Image, *, self_ensemble: bool = False) -> Image | Any:
+    @property
+    def net(self) -> Net:
+        """The network as it runs here, for those who measure it on tensors."""
+        return self._net
+
+    def __call__(self, image: Image, *, mask: Any = None, self_ensemble: bool = False) -> Image | Any:
         """The restored picture, of the same kind: PIL image, array, tensor or Frame; a path gives a PIL image.
 
         Arrays are (H, W) or (H, W, C), uint8, uint16 or float in [0, 1]; tensors float (N, C, H, W) or (C, H, W) in
         [0, 1]; C = 1 gray, 2 gray+alpha, 3 RGB, 4 RGBA. Sizes grow by `scale`, dtype, mode and device stay.
+        `mask`, for models that fill holes, is a bool tensor or array (H, W), True where the picture is to be invented,
+        or a path or picture whose white means that; all else stays bit by bit.
         """
         if isinstance(image, str | Path):
-            frame = self.frame(read_image(image), self_ensemble=self_ensemble)
+            frame = self.frame(read_image(image), mask=mask, self_ensemble=self_ensemble)
             return images.to_pil(frame)
         if isinstance(image, Frame):
-            return self.frame(image, self_ensemble=self_ensemble)
+            return self.frame(image, mask=mask, self_ensemble=self_ensemble)
         frames, rebuild = images.unwrap(image)
-        return rebuild([self.frame(frame, self_ensemble=self_ensemble) for frame in frames])
+        return rebuild([self.frame(frame, mask=mask, self_ensemble=self_ensemble) for frame in frames])
 
-    def frame(self, frame: Frame, *, self_ensemble: bool = False) -> Frame:
+    def frame(self, frame: Frame, *, mask: Any = None, self_ensemble: bool = False) -> Frame:
         """The restored frame, `scale` times as large; what was done besides is added to its notes."""
         notes: list[str] = []
-        strips = self.strips(frame, self_ensemble=self_ensemble, report=notes.append)
+        strips = self.strips(frame, mask=mask, self_ensemble=self_ensemble, report=notes.append)
         pixels = images.stacked((rows for _, rows in strips), frame, self.scale)
         return Frame(pixels, frame.depth, images.result_meta(frame, self.scale, notes))
 
     def strips(
-        self, frame: Frame, *, self_ensemble: bool = False, report: Report = lambda _: None
+        self, frame: Frame, *, mask: Any = None, self_ensemble: bool = False, report: Report = lambda _: None
     ) -> Iterator[tuple[int, Tensor]]:
         """The restored picture from top to bottom: the first row and the rows (h, W * scale, C) of each strip.
 
         Only one strip is held at a time. `report` is told what the user should know, such as a tile that was redone.
         """
-        x = frame.pixels.permute(2, 0, 1).unsqueeze(0)
-        subpixels = self._subpixels(frame, self_ensemble, report)
-        plan = plan_for(self._net, x.shape[2], x.shape[3], self.tile)
-        net = self._net
-        return run_strips(subpixels, x, plan, scale=net.scale, depth=frame.depth, multiple_of=net.multiple_of)
+        holes = self._holes(frame, mask)
+        if holes is None:
+            return self._network_strips(frame, None, self_ensemble, report)
+        frame, within_reach = guessed(frame, holes, self._filled)
+        strips = self._network_strips(frame, within_reach, self_ensemble, report)
+        return blended(strips, frame, within_reach)
 
     def path(
         self,
@@ -147,6 +157,36 @@ class Restorer:
     def _exact_net(self) -> Net:
         return prepare(self._model_net, replace(self.runtime, dtype=torch.float32))
 
+    def _holes(self, frame: Frame, mask: Any) -> Tensor | None:
+        """The checked mask of a model that fills holes; UsageError for a mask without such a model, and the reverse."""
+        if self.card.task != "inpaint":
+            if mask is not None:
+                raise UsageError(f"model '{self.card.name}' (task {self.card.task}) takes no mask; 'inpaint' does")
+            return None
+        if mask is None:
+            raise UsageError(
+                f"model '{self.card.name}' fills holes, but no mask tells where they are\n"
+                "name a picture of the same size that is white there (--mask FILE), or --mask auto"
+            )
+        holes = as_mask(mask)
+        check_mask(holes, frame)
+        return holes
+
+    def _filled(self, frame: Frame, mask: Tensor) -> Frame:
+        return self.frame(frame, mask=mask)
+
+    def _network_strips(
+        self, frame: Frame, mask: Tensor | None, self_ensemble: bool, report: Report
+    ) -> Iterator[tuple[int, Tensor]]:
+        net = self._net
+        pixels = frame.pixels
+        if net.planes:
+            pixels = torch.cat((pixels, planes_for(self.card, frame, mask)), dim=2)
+        x = pixels.permute(2, 0, 1).unsqueeze(0)
+        subpixels = self._subpixels(frame, self_ensemble, report)
+        plan = plan_for(net, x.shape[2], x.shape[3], self.tile)
+        return run_strips(subpixels, x, plan, scale=net.scale, depth=frame.depth, multiple_of=net.multiple_of)
+
     def _subpixels(self, frame: Frame, self_ensemble: bool, report: Report) -> Callable[[Tensor], Tensor]:
         """The network and all that surrounds it for this picture, as one function of a piece of its pixels."""
         runtime, net = self.runtime, self._net
@@ -158,12 +198,18 @@ class Restorer:
             run = turned(run, self.scale)
         channels = frame.pixels.shape[2]
         colours = channels - (channels in (2, 4))
-        gray = for_colours(run, self._net.channels, 1)
-        run = for_colours(run, self._net.channels, colours)
-        if colours < channels:
-            run = with_alpha(run, gray, min(FLAT_PX, self._net.halo))
         low, high = _colour_range(frame.pixels[..., :colours], frame.depth, report)
-        return for_file(run, frame.depth, runtime.device, colours=colours, low=low, high=high)
+
+        def mend(run: Subpixels) -> Subpixels:
+            gray = for_colours(run, net.channels, 1)
+            run = for_colours(run, net.channels, colours)
+            if colours < channels:
+                # what only mends colours leaves alpha alone: noise, JPEG and scratches are not in it
+                alpha = gray if net.scale > 1 else lambda x: x
+                run = with_alpha(run, alpha, min(FLAT_PX, net.halo))
+            return for_file(run, frame.depth, runtime.device, colours=colours, low=low, high=high)
+
+        return informed(run, mend, self.card, frame, net.planes) if net.planes else mend(run)
 
 
 def restore(

@@ -1,0 +1,123 @@
+"""Holes of a picture: masks from files and from memory, and what lies too far inside a hole for the network to see.
+
+A mask is a bool tensor (H, W), True where the picture is to be invented.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from imagesmith.data.files import MAX_PIXELS, Frame, read_image
+from imagesmith.errors import UsageError
+from imagesmith.infer import images
+from imagesmith.tensors import from_float, to_float
+
+FARTHEST_PX = 16
+"""A pixel deeper in its hole than this is guessed at a reduced size first: networks learn from holes hardly wider."""
+
+
+def as_mask(mask: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """The mask that a bool tensor or array, a file or a picture means; in pictures what is light and opaque is hole."""
+    if isinstance(mask, np.ndarray) and mask.dtype == bool:
+        mask = torch.from_numpy(mask)
+    if isinstance(mask, Tensor) and mask.dtype == torch.bool:
+        if mask.ndim != 2:
+            raise UsageError(f"expected a mask (H, W), got shape {tuple(mask.shape)}")
+        return mask.cpu()
+    if isinstance(mask, str | Path):
+        frame = read_image(mask, max_pixels=max_pixels)
+    else:
+        (frame, *others), _ = images.unwrap(mask)
+        if others:
+            raise UsageError(f"expected one mask, got {1 + len(others)}; restore the pictures one by one")
+    light = to_float(frame.pixels, frame.depth)
+    channels = light.shape[2]
+    alpha = light[..., -1] if channels in (2, 4) else 1.0
+    return light[..., : channels - (channels in (2, 4))].mean(dim=2) * alpha >= 0.5
+
+
+def check_mask(mask: Tensor, frame: Frame) -> None:
+    """UsageError where the mask does not belong to the picture, or leaves nothing to do or nothing to see."""
+    height, width = frame.pixels.shape[:2]
+    if mask.shape != (height, width):
+        raise UsageError(
+            f"expected a mask of the picture's size, {width}x{height}, got {mask.shape[1]}x{mask.shape[0]}\n"
+            "cut or scale the mask to the picture; white is what will be invented"
+        )
+    if not mask.any():
+        raise UsageError("the mask is empty: nothing is white\npaint white what is to be invented, black what stays")
+    if mask.all():
+        raise UsageError("the mask is full: no pixel is left to start from\nwhite is what will be invented; invert it")
+
+
+def guessed(frame: Frame, mask: Tensor, fill: Callable[[Frame, Tensor], Frame]) -> tuple[Frame, Tensor]:
+    """The picture and the part of `mask` within reach of what is known, once the rest of it has been guessed.
+
+    What lies deeper than FARTHEST_PX is taken from the picture at half the size, where `fill` fills the same hole: it
+    is half as deep there, and calls this function again if it must. Only the surroundings of deep holes are looked at.
+    """
+    deep = mask & ~_near(~mask, FARTHEST_PX)
+    if not deep.any():
+        return frame, mask
+    rows, columns = (_around(deep.any(dim=1 - axis), margin=8 * FARTHEST_PX) for axis in (0, 1))
+    part, holes = frame.pixels[rows, columns], mask[rows, columns]
+    small, small_holes = _halved(replace(frame, pixels=part), holes)
+    if small_holes.all():  # nothing is known nearby; the whole picture has something, as check_mask saw
+        rows, columns = slice(0, mask.shape[0]), slice(0, mask.shape[1])
+        part, holes = frame.pixels, mask
+        small, small_holes = _halved(frame, holes)
+    if small_holes.any():
+        small = fill(small, small_holes)
+    coarse = to_float(small.pixels, frame.depth).permute(2, 0, 1).unsqueeze(0)
+    doubled = F.interpolate(coarse, scale_factor=2, mode="bilinear")[0, :, : part.shape[0], : part.shape[1]]
+    colours = part.shape[2] - (part.shape[2] in (2, 4))
+    pixels = frame.pixels.clone()
+    guess = from_float(doubled.permute(1, 2, 0), frame.depth)[..., :colours]
+    pixels[rows, columns, :colours] = torch.where(holes.unsqueeze(2), guess, part[..., :colours])
+    return replace(frame, pixels=pixels), mask & ~deep
+
+
+def blended(strips: Iterator[tuple[int, Tensor]], frame: Frame, mask: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The strips inside `mask`, and outside of it the picture's own values, bit by bit."""
+    for top, rows in strips:
+        inside = mask[top : top + len(rows)].unsqueeze(2)
+        yield top, _chosen(inside, rows, frame.pixels[top : top + len(rows)])
+
+
+def _chosen(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """`torch.where`, also for uint16, for which torch has no kernel."""
+    if yes.dtype != torch.uint16:
+        return torch.where(mask, yes, no)
+    return torch.where(mask, yes.view(torch.int16), no.view(torch.int16)).view(torch.uint16)
+
+
+def _near(known: Tensor, radius: int) -> Tensor:
+    """Whether a pixel (H, W) has a known one within `radius` rows and columns."""
+    x = known.to(torch.float32)[None, None]
+    x = F.max_pool2d(x, (2 * radius + 1, 1), stride=1, padding=(radius, 0))
+    return F.max_pool2d(x, (1, 2 * radius + 1), stride=1, padding=(0, radius))[0, 0] > 0
+
+
+def _around(hit: Tensor, margin: int) -> slice:
+    """The range of the True entries, and `margin` more on each side; it begins at an even number."""
+    (places,) = hit.nonzero(as_tuple=True)
+    first = max(0, int(places[0]) - margin) // 2 * 2
+    return slice(first, min(len(hit), int(places[-1]) + 1 + margin))
+
+
+def _halved(frame: Frame, mask: Tensor) -> tuple[Frame, Tensor]:
+    """The picture at half the size, of known pixels only, and its holes: where none of four is known."""
+    x = torch.nan_to_num(to_float(frame.pixels, frame.depth)).permute(2, 0, 1).unsqueeze(0)
+    known = (~mask).to(torch.float32)[None, None]
+    odd = (0, x.shape[3] % 2, 0, x.shape[2] % 2)
+    x, known = (F.pad(part, odd, mode="replicate") for part in (x, known))
+    share = F.avg_pool2d(known, 2)
+    mean = F.avg_pool2d(x * known, 2) / share.clamp(min=0.25)
+    pixels = from_float(mean[0].permute(1, 2, 0), frame.depth)
+    return replace(frame, pixels=pixels.contiguous()), share[0, 0] == 0
