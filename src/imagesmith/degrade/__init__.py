@@ -8,6 +8,7 @@ from torch import Tensor
 
 from imagesmith.degrade.blur import DefocusBlur, GaussianBlur, MotionBlur
 from imagesmith.degrade.jpeg import Jpeg
+from imagesmith.degrade.masks import Holes
 from imagesmith.degrade.noise import GaussianNoise
 from imagesmith.degrade.scale import BicubicDown
 from imagesmith.errors import ConfigError, not_one_of
@@ -36,6 +37,7 @@ DEGRADATIONS: dict[str, type[Any]] = {
     "defocus_blur": DefocusBlur,
     "gaussian_blur": GaussianBlur,
     "gaussian_noise": GaussianNoise,
+    "holes": Holes,
     "jpeg": Jpeg,
     "motion_blur": MotionBlur,
 }
