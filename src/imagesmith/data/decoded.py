@@ -40,7 +40,8 @@ _STRIP_PIXELS = 1 << 22
 class Decoded:
     """Pixels (H, W, C) as stored in the file, not yet turned upright, and the metadata as found.
 
-    `turn` is the orientation that still has to be applied, or None to take it from `exif` and `xmp`.
+    `turn` is the orientation that still has to be applied, or None to take it from `exif` and `xmp`. `lost` (H, W) is
+    True where the file's data did not survive, None where all did or nothing is known.
     """
 
     pixels: np.ndarray
@@ -54,6 +55,7 @@ class Decoded:
     lossless: bool = True
     turn: int | None = None
     jpeg: JpegTables | None = None
+    lost: np.ndarray | None = None
 
 
 class ImageFormat(Protocol):

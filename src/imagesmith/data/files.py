@@ -58,8 +58,9 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
     """The (first) picture of a file, upright, at the depth of its header.
 
     A file that declares more than `max_pixels` raises TooLargeError before it is decoded; one cut short raises
-    TruncatedError, or with `partial` gives what is there and says in its notes what is missing. Anything outside
-    `FORMATS` raises FormatError, a damaged file ImageError. Messages begin with the file's name where it has one.
+    TruncatedError, or with `partial` gives what is there and tells in `lost` (JPEG, PNG) and its notes what is missing.
+    JPEG and PNG files whose bytes were changed are then read alike. Anything outside `FORMATS` raises FormatError, a
+    damaged file ImageError. Messages begin with the file's name where it has one.
     """
     with _named(source):
         name, data = _content(source, max_pixels)
@@ -92,7 +93,10 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
         lossless=decoded.lossless,
         jpeg=decoded.jpeg and dataclasses.replace(decoded.jpeg, turn=turn),
     )
-    return Frame(pixels, DEPTHS[pixels.dtype], meta)
+    lost = None
+    if decoded.lost is not None:
+        lost = torch.from_numpy(metadata.turn_upright(decoded.lost[..., None], turn)[..., 0])
+    return Frame(pixels, DEPTHS[pixels.dtype], meta, lost)
 
 
 def write_image(

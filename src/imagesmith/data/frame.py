@@ -49,11 +49,13 @@ class Frame:
     """One picture: `pixels` (H, W, C) in the dtype of `depth`, C = 1 gray, 2 gray+alpha, 3 RGB, 4 RGBA.
 
     Alpha is straight (not multiplied in); the orientation is already applied. Float pixels may lie outside [0, 1].
+    `lost`, bool (H, W), is True where the file's data did not survive; None where all did or nothing is known.
     """
 
     pixels: Tensor
     depth: Depth
     meta: ImageMeta
+    lost: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from PIL import (
 )
 
 from imagesmith.data import jp2_boxes, metadata
+from imagesmith.data.damage import survey_jpeg
 from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, truncated
 from imagesmith.data.frame import Header, JpegTables
-from imagesmith.errors import ImagesmithError, TruncatedError
 from imagesmith.tensors import Depth
 
 PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
@@ -92,9 +92,13 @@ class PillowFile:
         if name == "jpg" and dpi == (72, 72) and info.get("jfif_unit") != 1:
             dpi = None  # Pillow's stand-in for a file that gives none
         with quiet():
-            image = self._load_jpeg(partial, notes) if name == "jpg" else load(image, name, partial)
-            if image is not self._image and name != "jpg":
-                notes.append("the file ends early: what is missing is black")
+            lost = None
+            if name == "jpg":
+                image, lost = self._load_jpeg(partial, notes)
+            else:
+                image = load(image, name, partial)
+                if image is not self._image:
+                    notes.append("the file ends early: what is missing is black")
             pixels, icc = to_gray_or_rgb(image, name, icc, notes)
         lossless = name in ("bmp", "gif", "jp2") or (name == "webp" and b"VP8L" in self._data)
         # Pillow puts AVIF's own rotation into the EXIF; where there is none, the picture is upright whatever XMP says
@@ -111,30 +115,26 @@ class PillowFile:
             lossless=lossless,
             turn=turn,
             jpeg=_jpeg_tables(self._image) if name == "jpg" else None,
+            lost=lost,
         )
 
-    def _load_jpeg(self, partial: bool, notes: list[str]) -> Image.Image:
-        """A JPEG cut short is closed with the end mark it lacks, and libjpeg fills the rest with gray."""
-        try:
-            return load(self._image, "jpg", partial=False)
-        except TruncatedError:
-            if not partial:
-                raise
-        rows = 0
-        if self._image._im is not None and not self._image.info.get("progressive"):
-            box = self._image._new(self._image.im).getbbox()
-            rows = box[3] if box else 0
-        closed = open_plugin(PLUGINS["jpg"], self._data + b"\xff\xd9")
-        try:
-            image = load(closed, "jpg", partial=False)
-        except ImagesmithError:
-            raise truncated("jpg") from None
-        notes.append(
-            f"rows below about {rows} are missing (of {image.height})"
-            if rows
-            else "the file ends early: detail or whole rows are missing"
-        )
-        return image
+    def _load_jpeg(self, partial: bool, notes: list[str]) -> tuple[Image.Image, np.ndarray | None]:
+        """The picture and, with `partial`, which of its pixels (H, W) did not survive; libjpeg fills these with gray."""
+        if not partial:
+            return load(self._image, "jpg", partial=False), None
+        survey = survey_jpeg(self._data, lambda data: np.asarray(_decoded_jpeg(data)))
+        if survey is None:
+            notes.append("what this kind of JPEG lacks cannot be found")
+            return _decoded_jpeg(self._data + b"\xff\xd9"), None
+        if survey.lost is not None and survey.lost.all():
+            raise truncated("jpg")
+        if survey.note:
+            notes.append(survey.note)
+        return _decoded_jpeg(survey.data), survey.lost
+
+
+def _decoded_jpeg(data: bytes) -> Image.Image:
+    return load(open_plugin(PLUGINS["jpg"], data), "jpg", partial=False)
 
 
 def _jpeg_tables(image: ImageFile.ImageFile) -> JpegTables | None:
