@@ -1,6 +1,7 @@
 """Put a trained model into the package: measure it, write its card, its weights and its golden output.
 
     python benchmarks/ship.py RUN NAME --data DATA --description TEXT [--train-data TEXT] [--test-set NAME]
+                             [--faithful NAME]
 
 RUN is a run folder or weight file, NAME what it will be called. DATA is the folder of scores.py for a restorer, a
 labelled test set for a classifier, real pictures for a generator; --test-set says what it is called in the card. Run
@@ -21,6 +22,7 @@ from imagesmith.evaluate import evaluate_generator
 from imagesmith.evaluate.classifier import evaluate_classifier
 from imagesmith.infer.latents import latents
 from imagesmith.zoo import Model, load_model, save_model, verify_model, write_golden
+from imagesmith.zoo.blend import blend
 from imagesmith.zoo.cards import shipped_path
 
 METRICS = ("fd_cifarcnn", "kid_cifarcnn", "precision_cifarcnn", "recall_cifarcnn")
@@ -54,14 +56,18 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="what to measure it on")
     parser.add_argument("--test-set", default="test", help="name of a classifier's or generator's set")
     parser.add_argument("--description", required=True, help="one sentence for people who choose a model")
+    parser.add_argument("--faithful", metavar="NAME", help="shipped model that a sharp one can be blended with")
     parser.add_argument("--train-data", help="what it was trained on, in place of what the run says")
     options = parser.parse_args()
 
     model = load_model(options.run)
+    if options.faithful:
+        blend(load_model(options.faithful), model, 0.5)  # only to see that the two fit each other
     card = dataclasses.replace(
         model.card,
         name=options.name,
         description=options.description,
+        faithful=options.faithful,
         train_data=options.train_data or model.card.train_data,
         commit=model.card.commit or commit(),
         protocol=_scores(model, options),

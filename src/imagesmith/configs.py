@@ -5,6 +5,7 @@ folder and into the weights' metadata, and `--config run/config.json` reproduces
 """
 
 import json
+import re
 import types
 import typing
 from pathlib import Path
@@ -105,6 +106,31 @@ class RunConfig(Config):
         return self
 
 
+class AdversarialConfig(Config):
+    """A discriminator beside the restorer, and a perceptual loss: for detail that looks right rather than is right."""
+
+    discriminator: Part = Part(name="patch-discriminator")
+    """The network that tells restored pictures from clean ones."""
+    objective: Literal["non_saturating", "least_squares", "hinge", "relativistic"] = "relativistic"
+    """What the two networks minimise."""
+    weight: float = Field(default=0.005, ge=0)
+    """Weight of the adversarial loss beside `losses`."""
+    penalties: dict[Literal["r1", "r2"], Annotated[float, Field(ge=0)]] = {}
+    """Weight gamma of each gradient penalty on the discriminator."""
+    penalty_share: float = Field(default=0.25, gt=0, le=1)
+    """Share of each batch on which the penalties are computed."""
+    rate_factor: float = Field(default=1.0, gt=0)
+    """Learning rate of the discriminator as a multiple of the restorer's."""
+    perceptual: float = Field(default=0.1, ge=0)
+    """Weight of the perceptual loss."""
+    perceptual_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of each batch on which it is computed: without a GPU it can cost more than all the rest of a step."""
+    features: str = "cifarcnn"
+    """The network that it looks through: a classifier's name, or a file of VGG, LPIPS or SqueezeNet weights."""
+    most_db: float = Field(default=1.5, ge=0)
+    """The model kept has the truest spectrum among those that lost at most so much psnr_y since the start."""
+
+
 class RestorerConfig(Config):
     """A complete training run of a restorer."""
 
@@ -118,6 +144,8 @@ class RestorerConfig(Config):
     """Applied in order to a clean photograph to make the network's input."""
     losses: dict[str, float] = Field(min_length=1)
     """Weight of each loss."""
+    adversarial: AdversarialConfig | None = None
+    """Train against a discriminator as well."""
     start_from: str | None = None
     """A model name or file whose weights initialise those layers that have the same name and shape."""
     data: DataConfig
@@ -206,6 +234,40 @@ def load_config(path: str | Path, kind: type[C]) -> C:
     except (OSError, ValueError) as error:
         raise ConfigError(f"expected a JSON configuration in {path}, got: {error}") from error
     return build_config(values, kind)
+
+
+def recipe(text: str) -> tuple[Part, ...]:
+    """The degradations that a text or a JSON file describes; ConfigError where it cannot be read.
+
+    A text is `name:option=value,option=value`, values in JSON, several degradations joined by `+`. A file, whose name
+    ends in .json, holds a list of parts, or an object with such a list as `degradations`, as a run's configuration has.
+    """
+    if text.endswith(".json"):
+        try:
+            values = json.loads(Path(text).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"expected a JSON recipe in {text}, got: {error}") from None
+        values = values.get("degradations") if isinstance(values, dict) else values
+    else:
+        values = [_part(part.strip()) for part in text.split("+")]
+    if not values or not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise ConfigError(f"expected a recipe with at least one degradation, got '{text}'")
+    return tuple(build_config(value, Part) for value in values)
+
+
+def _part(text: str) -> dict[str, Any]:
+    """`name:option=value,option=value` as the values of a Part; commas inside brackets and quotes separate nothing."""
+    name, _, rest = text.partition(":")
+    options: dict[str, Any] = {}
+    for assignment in re.split(r",(?=\s*\w+\s*=)", rest) if rest else []:
+        option, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"expected name:option=value,option=value, got '{text}'")
+        try:
+            options[option.strip()] = json.loads(value)
+        except ValueError:
+            options[option.strip()] = value.strip()
+    return {"name": name, "options": options}
 
 
 def build_config(values: dict[str, Any], kind: type[C]) -> C:

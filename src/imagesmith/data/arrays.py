@@ -4,6 +4,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from imagesmith.data.sources import DAMAGE
 from imagesmith.errors import NothingUsableError, UsageError
@@ -34,6 +36,18 @@ def load_arrays(path: Path, *, memory_bytes: float) -> tuple[np.ndarray, np.ndar
         raise NothingUsableError(f"expected an npz file of plain arrays, {path} cannot be read: {why}") from None
     images = _as_pictures(images, path)
     return images, None if labels is None else _as_labels(labels, len(images), path)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Every array of an npz file by its name, as weights are kept. Nothing in it is ever executed.
+
+    NothingUsableError if the file cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (*DAMAGE, AttributeError, TypeError) as error:  # the last two for a single array and for texts
+        raise NothingUsableError(f"expected an npz file of plain arrays, {path} cannot be read: {error}") from None
 
 
 def _as_pictures(images: np.ndarray, path: Path) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Adversarial objectives and gradient penalties: pure functions of logits and images, for GANs and restorers alike.
 
-An objective is a pair of functions of (real logits (N,), fake logits (N,)), each giving a scalar to minimise; penalties
-are scalars too, unweighted. All are means over the batch, so they do not depend on how a batch is split.
+An objective is a pair of functions of (real logits, fake logits), each (N,) or a map (N, 1, h, w), giving a scalar to
+minimise; penalties are scalars too, unweighted. All are means over the batch, so they do not depend on how it is split.
 """
 
 from collections.abc import Callable
@@ -73,8 +73,13 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 def squared_gradient_norms(logits: Tensor, images: Tensor) -> Tensor:
-    """(N,) squared norms of each logit's gradient by its image (N, C, H, W), themselves differentiable, in float32."""
-    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    """(N,) squared norms of each logit's gradient by its image (N, C, H, W), themselves differentiable, in float32.
+
+    A map of logits counts as its sum over the root of their number, whose norm is that of one logit as long as each
+    looks at pixels of its own: so gamma means the same for maps of any size.
+    """
+    sum_of_logits = logits.sum() * (len(logits) / logits.numel()) ** 0.5
+    (gradient,) = torch.autograd.grad(sum_of_logits, images, create_graph=True)
     return gradient.to(logits.dtype).square().flatten(1).sum(1)
 
 

@@ -6,6 +6,8 @@
   `generator(latent (N, latent_size), label (N,) | None)` -> (N, C, H, W) float32, nominally in [-1, 1].
 * Discriminators have `classes`, `channels`, `size`: `discriminator(image in [-1, 1], label | None)` -> logits (N,), a
   linear function of `discriminator.features(image)` (N, F).
+* Patch discriminators judge restored images, of any size that is a multiple of `multiple_of`:
+  `discriminator(image (N, channels, H, W) in [0, 1])` -> float32 logits (N, 1, h, w), one for each place.
 * Classifiers have `classes`, `channels`, `size`: `classifier(image in [0, 1])` -> logits (N, classes), a linear
   function of `classifier.features(image)` (N, F).
 """
@@ -20,6 +22,7 @@ from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.nets.classifier import Cnn
 from imagesmith.nets.compact import Compact
 from imagesmith.nets.dcgan import DcganDiscriminator, DcganGenerator
+from imagesmith.nets.patch import PatchDiscriminator, UNetDiscriminator
 from imagesmith.nets.rpgan import RpganDiscriminator, RpganGenerator
 from imagesmith.nets.unet import UNet
 
@@ -35,10 +38,14 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "dcgan-discriminator": DcganDiscriminator,
     "rpgan-discriminator": RpganDiscriminator,
 }
+PATCH_DISCRIMINATORS: dict[str, type[nn.Module]] = {
+    "patch-discriminator": PatchDiscriminator,
+    "unet-discriminator": UNetDiscriminator,
+}
 CLASSIFIERS: dict[str, type[nn.Module]] = {
     "cnn": Cnn,
 }
-NETS: dict[str, type[nn.Module]] = RESTORERS | GENERATORS | DISCRIMINATORS | CLASSIFIERS
+NETS: dict[str, type[nn.Module]] = RESTORERS | GENERATORS | DISCRIMINATORS | PATCH_DISCRIMINATORS | CLASSIFIERS
 
 
 @dataclass(frozen=True)

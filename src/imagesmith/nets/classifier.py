@@ -17,9 +17,11 @@ class Cnn(nn.Module):
     """Six 3x3 convolutions with three max poolings, global average pooling and a fully connected layer.
 
     `net(image)`: (N, channels, H, W) in [0, 1] -> logits (N, classes). `net.features(image)` -> (N, features): what the
-    fully connected layer sees, non-negative. Height and width may differ from `size`, on which it was trained, but are
-    at least 8.
+    fully connected layer sees, non-negative; `net.stages(image)` -> the features (N, F, h, w) of each resolution, for a
+    perceptual loss. Height and width may differ from `size`, on which it was trained, but are at least 8.
     """
+
+    heads = None
 
     def __init__(
         self, classes: int, channels: int = 3, size: tuple[int, int] = (32, 32), width: int = 32, features: int = 192
@@ -39,6 +41,12 @@ class Cnn(nn.Module):
     def features(self, image: Tensor) -> Tensor:
         """(N, features) of (N, channels, H, W) in [0, 1]."""
         return self.body(4 * image - 2).mean(dim=(2, 3))  # photographs have a standard deviation near 1/4
+
+    def stages(self, image: Tensor) -> list[Tensor]:
+        """The last features at 1/2, 1/4 and 1/8 of the size of (N, channels, H, W) in [0, 1]."""
+        half = self.body[:2](4 * image - 2)
+        quarter = self.body[2:5](half)
+        return [half, quarter, self.body[5:](quarter)]
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, classes) of (N, channels, H, W) in [0, 1]."""

@@ -4,9 +4,9 @@ It owns backward, gradient averaging, rejection, optimisers, averages, the clock
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Flow:
     """One batch's turns, see `train/steps.py`."""
     validate: Callable[[TrainState], dict[str, float]]
     """Score the averages, keep the best model and draw samples; called on the leader only."""
+    rate_factors: Mapping[str, float] = field(default_factory=dict)
+    """Learning rate of a network as a multiple of the plan's, where it is another."""
     watch: Callable[[TrainState, dict[str, float]], tuple[Verdict, str]] | None = None
     """Look at an accepted step's scalars, the same on every process; may change `state.extras` and rate factor.
 
@@ -153,7 +155,7 @@ def _turns(
                 return verdict, reason
             for optimizer in state.optimizers[name]:
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * flow.rate_factors.get(name, 1.0)
                 optimizer.step()
             seen |= scalars | {f"norm/{name}": norm}
     if log:

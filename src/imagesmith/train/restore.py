@@ -4,6 +4,7 @@ Besides what `train/run.py` tells, the run folder holds `curve.svg` (validation)
 target).
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -15,14 +16,17 @@ from imagesmith.data.loader import endless_batches
 from imagesmith.degrade import Chain, build_degradation
 from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.losses import LOSSES
-from imagesmith.nets import NetSpec, build_net
+from imagesmith.losses.adversarial import OBJECTIVES
+from imagesmith.nets import PATCH_DISCRIMINATORS, NetSpec, build_net
 from imagesmith.runtime.device import Net
+from imagesmith.runtime.guard import Guard
 from imagesmith.train.loop import Flow, fit
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, choose_workers, step_seconds
 from imagesmith.train.run import Run, Session, open_run
-from imagesmith.train.steps import Step, restore_step
+from imagesmith.train.steps import Nets, SharpTerms, Step, restore_gan_step, restore_step
 from imagesmith.train.validation import Validation
 from imagesmith.zoo import load_model
+from imagesmith.zoo.features import load_features
 
 
 def train_restorer(config: RestorerConfig, *, quiet: bool = False) -> Run:
@@ -44,9 +48,13 @@ def _train(config: RestorerConfig, chain: Chain, net: Net, session: Session) -> 
         least_px=chain.scale * 16,
         memory_bytes=config.data.memory_gb * 1e9 / sum(factor**2 for factor in config.data.shrink),
     )
-    step = partial(restore_step, losses=config.losses)
-    choices, arithmetic = session.choices(partial(_decide, config, chain, net, step, session))
-    state = session.state({"restorer": arithmetic.prepare(net)}, choices)
+    nets = {"restorer": net} | _discriminator(config, net, chain)
+    step = _step(config, session.device)
+    choices, arithmetic = session.choices(partial(_decide, config, chain, nets, step, session))
+    # a discriminator's loss leaps, and comes back: for the loop's guard a leap is none of its business
+    spike = math.inf if config.adversarial else Guard.spike
+    nets = {name: arithmetic.prepare(each) for name, each in nets.items()}
+    state = session.state(nets, choices, averaged=["restorer"], spike=spike)
     workers, reason = choose_workers(config.data.workers, arithmetic.device)
     for skipped in photos.skipped:
         session.say(f"skipped {skipped}")
@@ -62,6 +70,10 @@ def _train(config: RestorerConfig, chain: Chain, net: Net, session: Session) -> 
         seed=config.run.seed,
         gray=config.data.gray,
     )
+    validation = Validation(config, photos, chain, arithmetic, session.log, multiple=net.multiple_of)
+    if config.adversarial and "start" not in state.extras:
+        state.extras["start"] = session.world.lead(lambda: validation.scores(state.averages["restorer"])[0])
+        session.say("before the first step: " + ", ".join(f"{k} {v:.3f}" for k, v in state.extras["start"].items()))
     flow = Flow(
         batches=lambda start: endless_batches(
             dataset,
@@ -73,7 +85,8 @@ def _train(config: RestorerConfig, chain: Chain, net: Net, session: Session) -> 
             pin=arithmetic.device != "cpu",
         ),
         step=step,
-        validate=Validation(config, photos, chain, arithmetic, session.log, net.multiple_of),
+        validate=validation,
+        rate_factors={"discriminator": config.adversarial.rate_factor} if config.adversarial else {},
     )
     fit(
         state,
@@ -91,14 +104,51 @@ def _train(config: RestorerConfig, chain: Chain, net: Net, session: Session) -> 
     return run
 
 
-def _decide(config: RestorerConfig, chain: Chain, net: Net, step: Step, session: Session) -> dict[str, Any]:
+def _discriminator(config: RestorerConfig, net: Net, chain: Chain) -> Nets:
+    """The network that judges what `net` makes, if there is to be one."""
+    if config.adversarial is None:
+        return {}
+    part = config.adversarial.discriminator
+    if part.name not in PATCH_DISCRIMINATORS:
+        raise ConfigError(not_one_of("a patch discriminator", part.name, PATCH_DISCRIMINATORS))
+    discriminator: Any = build_net(NetSpec(part.name, {"channels": net.channels} | part.options))
+    if config.data.patch_px * chain.scale % discriminator.multiple_of:
+        raise ConfigError(
+            f"expected patches that are a multiple of {discriminator.multiple_of} pixels for '{part.name}', got "
+            f"{config.data.patch_px} x {chain.scale}; change data.patch_px"
+        )
+    return {"discriminator": discriminator}
+
+
+def _step(config: RestorerConfig, device: str) -> Step:
+    """What a batch asks of the networks; the perceptual loss' own network waits on the device."""
+    sharp = config.adversarial
+    if sharp is None:
+        return partial(restore_step, losses=config.losses)
+    features = None
+    if sharp.perceptual > 0:
+        features = Arithmetic(device, config.run.dtype, channels_last=True).prepare(load_features(sharp.features))
+    terms = SharpTerms(
+        objective=OBJECTIVES[sharp.objective],
+        weight=sharp.weight,
+        penalty_share=sharp.penalty_share,
+        perceptual=sharp.perceptual,
+        perceptual_share=sharp.perceptual_share,
+        features=features,
+        **sharp.penalties,
+    )
+    return partial(restore_gan_step, losses=config.losses, terms=terms)
+
+
+def _decide(config: RestorerConfig, chain: Chain, nets: dict[str, Any], step: Step, session: Session) -> dict[str, Any]:
     """Arithmetic and batch for this machine, each said with its reason."""
+    net = nets["restorer"]
 
     def seconds(arithmetic: Arithmetic, batch: int) -> float:
         side, rng = config.data.patch_px, torch.Generator().manual_seed(0)
         degraded = torch.rand(batch, net.channels + net.planes, side, side, generator=rng)
         target = torch.rand(batch, net.channels, side * chain.scale, side * chain.scale, generator=rng)
-        return step_seconds({"restorer": net}, arithmetic, step, degraded, target)
+        return step_seconds(nets, arithmetic, step, degraded, target)
 
     arithmetic, reason = choose_arithmetic(lambda candidate: seconds(candidate, 16), session.device, config.run.dtype)
     session.say(f"{arithmetic}: {reason}")

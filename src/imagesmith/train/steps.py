@@ -7,6 +7,7 @@ runs the backward pass and the optimiser of that network before it asks for the 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from imagesmith.losses import LOSSES
 from imagesmith.losses.adversarial import Objective, wasserstein_penalty, zero_centred_penalty
+from imagesmith.losses.perceptual import FeatureNet, perceptual
 
 Nets = dict[str, nn.Module]
 Turn = tuple[str, Tensor, dict[str, Tensor]]
@@ -24,11 +26,71 @@ Step = Callable[[Nets, tuple[Tensor, ...]], Iterator[Turn]]
 def restore_step(nets: Nets, batch: tuple[Tensor, ...], losses: dict[str, float]) -> Iterator[Turn]:
     """One turn of the network 'restorer' on (degraded, target), with the weighted sum of `losses`."""
     degraded, target = batch
-    restored = nets["restorer"](degraded)
+    total, scalars = _pixel_losses(nets["restorer"](degraded), target, losses)
+    yield "restorer", total, scalars
+
+
+def _pixel_losses(restored: Tensor, target: Tensor, losses: dict[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of `losses`, and each of them to log."""
     terms = {name: LOSSES[name](restored, target) for name in losses}
     total = sum(weight * terms[name] for name, weight in losses.items())
     assert isinstance(total, Tensor), "a step needs at least one loss"
-    yield "restorer", total, {f"loss/{name}": term.detach() for name, term in terms.items()}
+    return total, {f"loss/{name}": term.detach() for name, term in terms.items()}
+
+
+@dataclass(frozen=True)
+class SharpTerms:
+    """What a restorer that is trained against a discriminator weighs besides its pixel losses."""
+
+    objective: Objective
+    weight: float
+    """Weight of the objective in the restorer's turn."""
+    r1: float = 0.0
+    """Weight gamma of R1, which adds gamma / 2 times the mean squared gradient norm on targets."""
+    r2: float = 0.0
+    """The same on restored images."""
+    penalty_share: float = 1.0
+    """Share of the batch on which the penalties are computed, at least one image."""
+    perceptual: float = 0.0
+    """Weight of the perceptual loss, which looks through `features`."""
+    perceptual_share: float = 1.0
+    """Share of the batch on which it is computed, at least one image."""
+    features: FeatureNet | None = None
+
+
+def restore_gan_step(
+    nets: Nets, batch: tuple[Tensor, ...], losses: dict[str, float], terms: SharpTerms
+) -> Iterator[Turn]:
+    """A turn of the restorer, then one of the discriminator, on (degraded, target).
+
+    The restorer comes first, so that its activations are gone before those of the penalties are needed.
+    """
+    degraded, target = batch
+    discriminator = nets["discriminator"]
+    restored = nets["restorer"](degraded)
+    loss, scalars = _pixel_losses(restored, target, losses)
+    if terms.features is not None and terms.perceptual > 0:
+        some = _first(len(target), terms.perceptual_share)
+        distance = perceptual(terms.features, restored[some], target[some])
+        loss = loss + terms.perceptual * distance
+        scalars["loss/perceptual"] = distance.detach()
+    with frozen(discriminator):
+        with torch.no_grad():
+            real_logits = discriminator(target) if terms.objective.pairs else target.new_zeros(())
+        adversarial = terms.objective.generator(real_logits, discriminator(restored))
+        scalars["loss/adversarial"] = adversarial.detach()
+        yield "restorer", loss + terms.weight * adversarial, scalars
+    restored = restored.detach()
+    del loss, adversarial
+
+    def judge(images: Tensor, part: slice) -> Tensor:
+        return discriminator(images)
+
+    real_logits, r1 = _judge_penalised(judge, target, terms.r1, terms.penalty_share)
+    fake_logits, r2 = _judge_penalised(judge, restored, terms.r2, terms.penalty_share)
+    loss = terms.objective.discriminator(real_logits, fake_logits)
+    scalars = _discriminator_scalars(loss, real_logits, fake_logits)
+    yield "discriminator", _add_penalties(loss, scalars, {"r1": (terms.r1, r1), "r2": (terms.r2, r2)}), scalars
 
 
 def classify_step(nets: Nets, batch: tuple[Tensor, ...], label_smoothing: float) -> Iterator[Turn]:
@@ -74,39 +136,20 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
     label = label if has_classes(generator) else None
     real = as_reals(pixels, latent.dtype)
 
-    def judge(images: Tensor, which: int, part: slice = _ALL) -> Tensor:
+    def judge(which: int, images: Tensor, part: slice = _ALL) -> Tensor:
         """The logits of the images of one part of the batch; `which` is 0 for reals, 1 for fakes."""
         seen = terms.augment(images, draws[part, which]) if terms.augment else images
         return discriminator(seen, None if label is None else label[part])
 
-    def judge_penalised(images: Tensor, which: int, weight: float) -> tuple[Tensor, Tensor | None]:
-        """The logits of the whole batch, and the penalty on the first of them."""
-        if weight == 0:
-            return judge(images, which), None
-        count = max(1, round(len(images) * terms.penalty_share))
-        first, rest = slice(count), slice(count, None)
-        penalised = images[first].requires_grad_()
-        logits = judge(penalised, which, first)
-        penalty = zero_centred_penalty(logits, penalised)
-        return torch.cat([logits, judge(images[rest], which, rest)]) if count < len(images) else logits, penalty
-
     with torch.set_grad_enabled(not terms.fresh_fakes):
         fake = generator(latent, label)
-    real_logits, r1 = judge_penalised(real, 0, terms.r1)
-    fake_logits, r2 = judge_penalised(fake.detach(), 1, terms.r2)
+    real_logits, r1 = _judge_penalised(partial(judge, 0), real, terms.r1, terms.penalty_share)
+    fake_logits, r2 = _judge_penalised(partial(judge, 1), fake.detach(), terms.r2, terms.penalty_share)
     loss = terms.objective.discriminator(real_logits, fake_logits)
-    scalars = {
-        "loss/discriminator": loss.detach(),
-        "logits/real": real_logits.detach().mean(),
-        "logits/fake": fake_logits.detach().mean(),
-        "logits/sign": (real_logits - fake_logits).detach().sign().mean(),
-    }
-    for name, weight, penalty in (("r1", terms.r1 / 2, r1), ("r2", terms.r2 / 2, r2)):
-        if penalty is not None:
-            loss = loss + weight * penalty
-            scalars[f"penalty/{name}"] = penalty.detach()
+    scalars = _discriminator_scalars(loss, real_logits, fake_logits)
+    loss = _add_penalties(loss, scalars, {"r1": (terms.r1, r1), "r2": (terms.r2, r2)})
     if terms.wasserstein > 0:
-        penalty = wasserstein_penalty(lambda between: judge(between, 1), real, fake, shares)
+        penalty = wasserstein_penalty(partial(judge, 1), real, fake, shares)
         loss = loss + terms.wasserstein * penalty
         scalars["penalty/wasserstein"] = penalty.detach()
     yield "discriminator", loss, scalars
@@ -115,9 +158,48 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
         if terms.fresh_fakes:
             fake = generator(latent, label)
         with torch.no_grad():
-            real_logits = judge(real, 0) if terms.objective.pairs else real_logits
-        loss = terms.objective.generator(real_logits.detach(), judge(fake, 1))
+            real_logits = judge(0, real) if terms.objective.pairs else real_logits
+        loss = terms.objective.generator(real_logits.detach(), judge(1, fake))
         yield "generator", loss, {"loss/generator": loss.detach()}
+
+
+def _judge_penalised(
+    judge: Callable[[Tensor, slice], Tensor], images: Tensor, weight: float, share: float
+) -> tuple[Tensor, Tensor | None]:
+    """`judge(images, their part of the batch)` of the whole batch, and the penalty on the first `share` of it."""
+    if weight == 0:
+        return judge(images, _ALL), None
+    first = _first(len(images), share)
+    rest = slice(first.stop, None)
+    penalised = images[first].requires_grad_()
+    logits = judge(penalised, first)
+    penalty = zero_centred_penalty(logits, penalised)
+    return torch.cat([logits, judge(images[rest], rest)]) if first.stop < len(images) else logits, penalty
+
+
+def _first(count: int, share: float) -> slice:
+    """The first `share` of `count` images, at least one."""
+    return slice(max(1, round(count * share)))
+
+
+def _discriminator_scalars(loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+    return {
+        "loss/discriminator": loss.detach(),
+        "logits/real": real_logits.detach().mean(),
+        "logits/fake": fake_logits.detach().mean(),
+        "logits/sign": (real_logits - fake_logits).detach().sign().mean(),
+    }
+
+
+def _add_penalties(
+    loss: Tensor, scalars: dict[str, Tensor], penalties: dict[str, tuple[float, Tensor | None]]
+) -> Tensor:
+    """`loss` and half of gamma times each (gamma, penalty) that there is, which are logged as well."""
+    for name, (gamma, penalty) in penalties.items():
+        if penalty is not None:
+            loss = loss + gamma / 2 * penalty
+            scalars[f"penalty/{name}"] = penalty.detach()
+    return loss
 
 
 def has_classes(net: Any) -> bool:

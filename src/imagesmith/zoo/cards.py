@@ -62,7 +62,9 @@ class ModelCard:
     latent_size: int | None = None
     """Numbers that a generator makes one image from."""
     task: str = "sr"
-    """What it is for: sr, generate or classify."""
+    """What it is for: sr, denoise, jpeg, deblur, inpaint, photo, generate or classify."""
+    faithful: str | None = None
+    """Of a network that invents detail: the shipped name of the one that does not, with which it can be blended."""
     description: str = ""
     train_data: str = ""
     licence: str = "Apache-2.0"
