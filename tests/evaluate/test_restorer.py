@@ -77,7 +77,7 @@ def test_inputs_made_from_the_targets_are_the_papers(targets: Path, degraded: Pa
 
 
 def test_a_weight_file_is_measured_through_the_path_of_users(targets: Path, degraded: Path, nearest_model: Path):
-    names = list(METRICS)
+    names = [name for name, card in METRICS.items() if card.needs == "target"]
     found = evaluate_restorer(nearest_model, targets, degraded, names)
     assert found.rows == evaluate_restorer("nearest", targets, degraded, names).rows
     assert found.rows == evaluate_restorer(str(nearest_model), targets, metrics=names).rows

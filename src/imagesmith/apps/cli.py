@@ -536,7 +536,7 @@ def _train(
 def evaluate_restorer(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="Shipped name, run folder, .safetensors file; or bicubic, nearest."),
+        typer.Argument(metavar="MODEL", help="Shipped name, run folder, .safetensors file; or none, bicubic, nearest."),
     ],
     *,
     targets: Annotated[Path, typer.Option("--targets", metavar="DIR", help="Folder of undamaged pictures.")],
@@ -544,7 +544,14 @@ def evaluate_restorer(
         Path | None,
         typer.Option("--degraded", metavar="DIR", help="Their damaged versions. [default: made by bicubic]"),
     ] = None,
-    metrics: Annotated[str, typer.Option("--metrics", help="Protocol names, separated by commas.")] = "psnr_y,ssim_y",
+    degrade: Annotated[
+        str | None,
+        typer.Option("--degrade", metavar="RECIPE", help="Damage the targets: name:option=value,... + ..., or .json."),
+    ] = None,
+    gray: Annotated[bool, typer.Option("--gray", help="Measure a recipe on the luma of the targets alone.")] = False,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", help="Protocol names, separated by commas. [default: what is usual]")
+    ] = None,
     scale: Annotated[int | None, typer.Option("-s", "--scale", help="Scale of bicubic and nearest.")] = None,
     report: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole report here.")] = None,
     device: DeviceOption = Device.AUTO,
@@ -554,8 +561,10 @@ def evaluate_restorer(
     """Measure a restorer against undamaged pictures."""
     from imagesmith.evaluate import evaluate_restorer as evaluate
 
-    names = [name.strip() for name in metrics.split(",")]
-    measured = evaluate(model, targets, degraded, names, scale=scale, device=device, dtype=dtype)
+    names = None if metrics is None else [name.strip() for name in metrics.split(",")]
+    measured = evaluate(
+        model, targets, degraded, names, degrade=degrade, gray=gray, scale=scale, device=device, dtype=dtype
+    )
     print(measured.table())
     if report:
         measured.save(report)

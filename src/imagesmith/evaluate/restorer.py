@@ -1,25 +1,29 @@
-"""Measuring restorers by the papers' protocols: pairs of files in, a report of rows, means and provenance out."""
+"""Measuring restorers by the papers' protocols: targets and degraded pictures in, a report of rows and means out."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from imagesmith.data.files import Frame, ImageMeta, read_image
-from imagesmith.data.formats import SUFFIXES
-from imagesmith.errors import ImageError, NothingUsableError, UsageError, not_one_of
+from imagesmith.configs import Part, recipe
+from imagesmith.data.files import Frame
+from imagesmith.degrade import Chain, build_degradation
+from imagesmith.errors import ImageError, UsageError, not_one_of
+from imagesmith.evaluate.cases import Case, Made, colour, file_cases, made_cases, scale_of, target_files
 from imagesmith.evaluate.report import Report, software
 from imagesmith.infer.restore import Restorer
 from imagesmith.metrics import METRICS, MetricCard
-from imagesmith.tensors import from_float, imresize, to_float
+from imagesmith.runtime.tiling import run_tiled
+from imagesmith.tensors import GRAY_WEIGHTS, from_float, imresize, to_float
 from imagesmith.zoo.cards import read_header
 from imagesmith.zoo.weights import find_weights
 
 PROTOCOL = "both images rounded to 8 bits, {crop} pixels cropped at each edge, averaged over images"
 BICUBIC_INPUT = "MATLAB-convention antialiased bicubic (imresize) of the target cut to a multiple of the scale, 8 bits"
+GRAY_TARGETS = "gray: the targets' BT.601 studio-range luma, 8 bits"
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class _Subject:
 
     name: str
     scale: int | None
-    restore: Callable[[Frame, int], Frame]
+    restore: Callable[[Frame | Made, int], Tensor]
     facts: dict[str, Any]
 
 
@@ -36,45 +40,61 @@ def evaluate_restorer(
     restorer: Restorer | str | Path,
     targets: str | Path,
     degraded: str | Path | None = None,
-    metrics: Sequence[str] = ("psnr_y", "ssim_y"),
+    metrics: Sequence[str] | None = None,
     *,
+    degrade: str | Sequence[Part] | None = None,
+    gray: bool = False,
     scale: int | None = None,
     device: str = "auto",
     dtype: str = "fp32",
 ) -> Report:
     """Restore every degraded image and score it against the target of the same file name.
 
-    `restorer` is a Restorer, what `Restorer.load` takes (with `device` and `dtype`), or a baseline: 'bicubic' or
-    'nearest'. Without the folder `degraded`, inputs are made from the targets by MATLAB's bicubic at `scale`, which
-    otherwise only baselines need. For super-resolution the metrics crop `scale` pixels at each edge.
+    `restorer` is a Restorer, what `Restorer.load` takes (with `device` and `dtype`), or a baseline: 'none' (the
+    degraded image itself), 'bicubic' or 'nearest'. The inputs are the files in the folder `degraded`; or what the
+    recipe `degrade` (parts, or a text for `imagesmith.configs.recipe`) makes of the targets, drawn by their number and
+    given to the network as it is, unclipped noise and planes included; without either what MATLAB's bicubic makes of
+    them at `scale`, which otherwise only baselines need. `gray` measures a recipe on the luma of the targets, as the
+    JPEG papers do. Without `metrics` the input tells which are usual; for super-resolution `scale` pixels are cropped.
     Raises UsageError where files lack their counterpart, ImageError naming the pair where sizes do not fit.
     """
     if scale is not None and scale < 1:
         raise UsageError(f"expected a scale of at least 1, got {scale}")
-    cards = [_metric(name) for name in metrics]
-    pairs = _pairs(Path(targets), Path(degraded) if degraded else None)
+    parts = recipe(degrade) if isinstance(degrade, str) else tuple(degrade or ())
+    if parts and degraded:
+        raise UsageError("expected degraded images or a recipe that makes them, got both; leave one out")
+    if gray and not parts:
+        raise UsageError("expected a recipe for gray targets (--gray), got files; convert the files, or pass --degrade")
+    chosen = None if metrics is None else [_metric(name) for name in metrics]
+    files = target_files(Path(targets), Path(degraded) if degraded else None)
     subject = _subject(restorer, scale, device, dtype)
-    scale = subject.scale or _scale_of(*pairs[0])
-    rows: list[dict[str, Any]] = []
-    for name, source, target in _loaded(pairs, scale):
-        restored = _colour(subject.restore(source, scale))
-        try:
-            scores = {card.name: float(card.function(restored, target, scale)) for card in cards}
-        except ImageError as error:
-            raise ImageError(f"'{name}': {error}") from None
-        rows.append({"name": name, **scores})
-    summary = {card.name: sum(row[card.name] for row in rows) / len(rows) for card in cards}
+    if parts:
+        chain = Chain(tuple(build_degradation(part.name, part.options) for part in parts))
+        scale, holes = _fitting_scale(subject, scale, chain), parts[-1].name == "holes"
+        cases = made_cases([path for path, _ in files], chain, gray=gray, holes=holes)
+    else:
+        scale, holes = subject.scale or scale_of(*files[0]), False
+        cases = file_cases(files, scale)
+    if subject.name == "none" and scale > 1:
+        raise UsageError(f"expected degraded images of the targets' size for the baseline none, got a scale of {scale}")
+    cards = chosen or [METRICS[name] for name in _usual_metrics(parts, scale, gray)]
+    if not holes and (unfit := [card.name for card in cards if card.needs == "hole"]):
+        raise UsageError(f"{unfit[0]} is measured inside holes, got none; pass --degrade holes, or another metric")
+    crop = scale if scale > 1 else 0
+    rows = [{"name": case.name, **_scores(case, subject.restore(case.given, scale), cards, crop)} for case in cases]
     provenance = {
         "model": subject.name,
         "scale": scale,
         **subject.facts,
-        "protocol": PROTOCOL.format(crop=scale),
+        "protocol": PROTOCOL.format(crop=crop),
         "metrics": {card.name: card.paper for card in cards},
-        "input": str(degraded) if degraded else BICUBIC_INPUT,
+        "input": _input_words(degraded, parts, gray),
+        **({"recipe": [part.model_dump() for part in parts]} if parts else {}),
         "targets": str(targets),
         "images": len(rows),
         **software(),
     }
+    summary = {card.name: sum(row[card.name] for row in rows) / len(rows) for card in cards}
     caption = f"{subject.name} x{scale}: {provenance['protocol']}; input: {provenance['input']}"
     return Report(rows, summary, provenance, caption)
 
@@ -85,10 +105,46 @@ def _metric(name: str) -> MetricCard:
     return METRICS[name]
 
 
+def _usual_metrics(parts: Sequence[Part], scale: int, gray: bool) -> tuple[str, ...]:
+    """What papers on this kind of damage report."""
+    last = parts[-1].name if parts else ""
+    if gray:
+        return ("psnr_gray", "psnr_b")
+    if last == "holes":
+        return ("psnr_hole", "psnr_rgb")
+    if last == "jpeg":
+        return ("psnr_y", "ssim_y", "psnr_b")
+    return ("psnr_y", "ssim_y") if scale > 1 else ("psnr_rgb", "ssim_y")
+
+
+def _scores(case: Case, restored: Tensor, cards: Sequence[MetricCard], crop: int) -> dict[str, float]:
+    try:
+        return {
+            card.name: float(card.function(restored, case.target, crop, *([case.hole] if card.needs == "hole" else [])))
+            for card in cards
+        }
+    except ImageError as error:
+        raise ImageError(f"'{case.name}': {error}") from None
+
+
+def _input_words(degraded: str | Path | None, parts: Sequence[Part], gray: bool) -> str:
+    """Where the inputs came from, for the caption."""
+    if not parts:
+        return str(degraded) if degraded else BICUBIC_INPUT
+    made = " + ".join(
+        ":".join([part.name, ",".join(f"{key}={value}" for key, value in part.options.items())]).rstrip(":")
+        for part in parts
+    )
+    return f"{made}, drawn by the image's number" + (f"; {GRAY_TARGETS}" if gray else "")
+
+
+# --- what is measured ---
+
+
 def _subject(restorer: Restorer | str | Path, scale: int | None, device: str, dtype: str) -> _Subject:
     if isinstance(restorer, str) and restorer in BASELINES:
         enlarge = BASELINES[restorer]
-        return _Subject(restorer, scale, lambda frame, factor: _baseline(frame, factor, enlarge), {})
+        return _Subject(restorer, scale, lambda given, factor: _baseline(given, factor, enlarge), {})
     facts = {}
     if not isinstance(restorer, Restorer):
         facts["weights_sha256"] = read_header(find_weights(restorer)).sha256
@@ -97,94 +153,53 @@ def _subject(restorer: Restorer | str | Path, scale: int | None, device: str, dt
         raise UsageError(f"'{restorer.card.name}' enlarges by {restorer.scale}, got scale={scale}; leave the scale out")
     facts["runtime"] = str(restorer.runtime)
     chosen = restorer
-    return _Subject(chosen.card.name, chosen.scale, lambda frame, _: chosen.frame(frame), facts)
+    return _Subject(chosen.card.name, chosen.scale, lambda given, _: _restored(chosen, given), facts)
+
+
+def _fitting_scale(subject: _Subject, scale: int | None, chain: Chain) -> int:
+    """The scale of the recipe, which a network and a baseline's `scale` have to be made for."""
+    wanted = subject.scale or scale or chain.scale
+    if wanted != chain.scale:
+        raise UsageError(f"'{subject.name}' enlarges by {wanted}, got a recipe that shrinks by {chain.scale}")
+    return chain.scale
+
+
+def _restored(restorer: Restorer, given: Frame | Made) -> Tensor:
+    """A file by the path of users; what a recipe made by the network alone, which sees it unclipped.
+
+    Planes that the recipe does not tell are 0, as for a file of which nothing is known.
+    """
+    if isinstance(given, Frame):
+        return colour(restorer.frame(given))
+    net, picture = restorer.net, given.picture
+    told = given.planes.new_zeros(1, net.planes, *picture.shape[2:])
+    known = min(net.planes, given.planes.shape[1])
+    told[:, :known] = given.planes[:, :known]
+    if net.channels == 1:  # one colour after the other
+        one_by_one = torch.cat([picture.transpose(0, 1), told.expand(picture.shape[1], -1, -1, -1)], dim=1)
+        return run_tiled(net, one_by_one.to(restorer.runtime.device)).transpose(0, 1)
+    x = torch.cat([picture.expand(-1, net.channels, -1, -1), told], dim=1)
+    restored = run_tiled(net, x.to(restorer.runtime.device))
+    if picture.shape[1] == 1:
+        return torch.einsum("nchw,c->nhw", restored, restored.new_tensor(GRAY_WEIGHTS)).unsqueeze(1)
+    return restored
 
 
 def _nearest(x: Tensor, scale: int) -> Tensor:
     return x.repeat_interleave(scale, dim=-2).repeat_interleave(scale, dim=-1)
 
 
-BASELINES: dict[str, Callable[[Tensor, int], Tensor]] = {"bicubic": imresize, "nearest": _nearest}
-"""Plain enlargements of uint8 images that every restorer has to beat."""
+BASELINES: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "none": lambda x, _: x,
+    "bicubic": imresize,
+    "nearest": _nearest,
+}
+"""What every restorer has to beat: the degraded image itself, and plain enlargements of uint8 or float images."""
 
 
-def _baseline(frame: Frame, scale: int, enlarge: Callable[[Tensor, int], Tensor]) -> Frame:
-    pixels = from_float(to_float(frame.pixels, frame.depth), "uint8")
+def _baseline(given: Frame | Made, scale: int, enlarge: Callable[[Tensor, int], Tensor]) -> Tensor:
+    if isinstance(given, Made):
+        return enlarge(given.picture, scale)
+    pixels = from_float(to_float(given.pixels, given.depth), "uint8")
     enlarged = enlarge(pixels.permute(2, 0, 1), scale).permute(1, 2, 0)
-    return Frame(enlarged, "uint8", frame.meta)
-
-
-# --- pairs ---
-
-
-def _pairs(targets: Path, degraded: Path | None) -> list[tuple[Path, Path | None]]:
-    """(target, degraded) by file name without its ending, sorted; every file has its counterpart."""
-    wanted = _images(targets)
-    if degraded is None:
-        return [(wanted[name], None) for name in sorted(wanted)]
-    given = _images(degraded)
-    for missing, folder in ((sorted(wanted.keys() - given), degraded), (sorted(given.keys() - wanted), targets)):
-        if missing:
-            raise UsageError(
-                f"expected a pair for every image, got {len(wanted)} targets and {len(given)} degraded images\n"
-                f"'{missing[0]}' is missing in {folder}; add it or remove its counterpart"
-            )
-    return [(wanted[name], given[name]) for name in sorted(wanted)]
-
-
-def _images(folder: Path) -> dict[str, Path]:
-    if not os.path.isdir(folder):
-        raise UsageError(f"expected a folder of images, got '{folder}'")
-    try:
-        paths = sorted(folder.iterdir())
-    except OSError as error:
-        raise NothingUsableError(f"the folder '{folder}' cannot be read: {error.strerror}; check its rights") from None
-    images: dict[str, Path] = {}
-    for path in paths:
-        if path.name.startswith("."):
-            continue  # macOS leaves '._photo.png' beside photo.png
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            if path.stem in images:
-                raise UsageError(f"expected one image for each name, got {images[path.stem].name} and {path.name}")
-            images[path.stem] = path
-    if not images:
-        raise NothingUsableError(f"expected images ({', '.join(sorted(SUFFIXES))}) in '{folder}', found none")
-    return images
-
-
-def _scale_of(target: Path, degraded: Path | None) -> int:
-    """The scale of a pair by its widths, for a baseline that was given none."""
-    if degraded is None:
-        raise UsageError("a baseline enlarges by whatever it is told; pass the scale, or a folder of degraded images")
-    return max(1, read_image(target).pixels.shape[1] // read_image(degraded).pixels.shape[1])
-
-
-def _loaded(pairs: list[tuple[Path, Path | None]], scale: int) -> Iterator[tuple[str, Frame, Tensor]]:
-    """(name, degraded frame, target (1, 3, H, W) in [0, 1]), the target cut to a multiple of the scale."""
-    for target_path, degraded_path in pairs:
-        frame = read_image(target_path)
-        height, width = (size // scale * scale for size in frame.pixels.shape[:2])
-        if min(height, width) == 0:
-            raise ImageError(f"'{target_path.name}' is smaller than the scale {scale}; remove it")
-        frame = Frame(frame.pixels[:height, :width], frame.depth, frame.meta)
-        source = read_image(degraded_path) if degraded_path else _shrunk(frame, scale)
-        found_height, found_width = source.pixels.shape[:2]
-        if (found_height * scale, found_width * scale) != (height, width):
-            raise ImageError(
-                f"expected a target {scale} times its degraded image of {found_width}x{found_height}, "
-                f"got {width}x{height} (pair '{target_path.stem}')\nmake the pair fit, or leave the degraded images out"
-            )
-        yield target_path.stem, source, _colour(frame)
-
-
-def _shrunk(target: Frame, scale: int) -> Frame:
-    """What the papers give to a super-resolver for this target; see BICUBIC_INPUT."""
-    pixels = from_float(to_float(target.pixels, target.depth), "uint8").permute(2, 0, 1)
-    meta = ImageMeta(format="png", mode=target.meta.mode)
-    return Frame(imresize(pixels, 1 / scale).permute(1, 2, 0).contiguous(), "uint8", meta)
-
-
-def _colour(frame: Frame) -> Tensor:
-    """(1, 3, H, W) float32 in [0, 1]; gray is repeated, alpha left out."""
-    pixels = to_float(frame.pixels, frame.depth).permute(2, 0, 1).unsqueeze(0)
-    return pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1].expand(-1, 3, -1, -1)
+    return colour(Frame(enlarged, "uint8", given.meta))

@@ -6,7 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from imagesmith.metrics.pairs import psnr_rgb, psnr_y, ssim_y
+from imagesmith.metrics.pairs import psnr_b, psnr_gray, psnr_hole, psnr_rgb, psnr_y, ssim_y
+from imagesmith.metrics.spectrum import spectrum_distance
 
 
 @dataclass(frozen=True)
@@ -14,14 +15,14 @@ class MetricCard:
     """One metric: how to compute it and how to read it."""
 
     name: str
-    function: Callable[[Tensor, Tensor, int], Tensor]
-    """(restored, target, crop) -> float64 (N,)"""
+    function: Callable[..., Tensor]
+    """(restored, target, crop) -> float64 (N,); one that needs a hole takes that, bool (N, 1, H, W), as well."""
     direction: Literal["higher", "lower"]
     """Which values are better."""
     range: tuple[float, float]
     unit: str
-    needs: Literal["target"]
-    """What a restored image is compared with."""
+    needs: Literal["target", "hole"]
+    """What a restored image is compared with: its target, or its target within a hole."""
     paper: str
 
     @property
@@ -36,5 +37,11 @@ _CARDS = (
     ),
     MetricCard("ssim_y", ssim_y, "higher", (-1, 1), "", "target", "Wang et al. 2004, Image quality assessment"),
     MetricCard("psnr_rgb", psnr_rgb, "higher", (0, float("inf")), "dB", "target", "NTIRE challenge protocol, 2017"),
+    MetricCard("psnr_gray", psnr_gray, "higher", (0, float("inf")), "dB", "target", "Dong et al. 2015 (AR-CNN)"),
+    MetricCard("psnr_b", psnr_b, "higher", (0, float("inf")), "dB", "target", "Yim and Bovik 2011, PSNR-B"),
+    MetricCard("psnr_hole", psnr_hole, "higher", (0, float("inf")), "dB", "hole", "psnr_rgb inside the hole alone"),
+    MetricCard(
+        "spectrum", spectrum_distance, "lower", (0, float("inf")), "", "target", "after Durall et al. 2020, sec. 3"
+    ),
 )
 METRICS: dict[str, MetricCard] = {card.name: card for card in _CARDS}
