@@ -110,6 +110,29 @@ class DefocusBlur:
         return (weights / weights.sum()).float()
 
 
+@dataclass(frozen=True)
+class UnsharpMask:
+    """The sharpening of cameras and editors: `amount` of what a Gaussian of `radius` pixels takes away is added.
+
+    Clipped to [0, 1], as files are; edges get halos.
+    """
+
+    amount: Range = (0.2, 1.0)
+    radius: Range = (0.5, 2.0)
+    scale: ClassVar[int] = 1
+    planes: ClassVar[int] = 0
+
+    @property
+    def context_px(self) -> int:
+        """That of the Gaussian."""
+        return GaussianBlur(self.radius).context_px
+
+    def __call__(self, image: Tensor, rng: torch.Generator) -> Tensor:
+        amount = uniform(self.amount, rng)
+        soft = GaussianBlur(self.radius, anisotropic=0)(image, rng)
+        return (image + amount * (image - soft)).clamp(0, 1)
+
+
 def _straight_path(rng: torch.Generator) -> Tensor:
     """Points (N, 2) at equal distances on a line of any direction."""
     angle = uniform((0, math.pi), rng)

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from imagesmith.degrade.draw import Range, chance, uniform
 from imagesmith.degrade.edges import mirrored
-from imagesmith.tensors import from_float, to_float
+from imagesmith.degrade.pillow import from_pillow, to_pillow
 
 _MCU_PX = 16
 """Side of what 4:2:0 codes together: two by two blocks of 8 pixels and one block of each chroma channel."""
@@ -46,9 +45,8 @@ class Jpeg:
         subsampled, shifted = chance(self.subsampling, rng), chance(self.shifted, rng)
         left, top = torch.randint(_MCU_PX, (2,), generator=rng).tolist() if shifted else (0, 0)
         height, width = image.shape[-2:]
-        pixels = mirrored(from_float(image, "uint8"), left, 0, top, 0)
-        decoded, luma_table = _through_codec(pixels, quality, subsampled)
-        compressed = to_float(decoded[:, top : top + height, left : left + width], "uint8").to(image.dtype)
+        decoded, luma_table = _through_codec(mirrored(image, left, 0, top, 0), quality, subsampled)
+        compressed = decoded[:, top : top + height, left : left + width].to(image.dtype)
         if not self.table_plane:
             return compressed
         level = 0.0 if chance(self.blind, rng) else table_level(luma_table)
@@ -63,12 +61,9 @@ def table_level(luma_table: Sequence[int]) -> float:
     return min(1.0, max(0.0, math.log2(sum(luma_table) / len(luma_table)) / 8))
 
 
-def _through_codec(pixels: Tensor, quality: int, subsampled: bool) -> tuple[Tensor, Sequence[int]]:
-    """uint8 (1 or 3, H, W) encoded and decoded by libjpeg, and the file's luma quantisation table."""
-    array = pixels[0].numpy() if pixels.shape[0] == 1 else pixels.permute(1, 2, 0).contiguous().numpy()
+def _through_codec(image: Tensor, quality: int, subsampled: bool) -> tuple[Tensor, Sequence[int]]:
+    """(1 or 3, H, W) rounded to 8 bits, encoded and decoded by libjpeg; and the file's luma quantisation table."""
     stream = io.BytesIO()
-    Image.fromarray(array).save(stream, "JPEG", quality=quality, subsampling="4:2:0" if subsampled else "4:4:4")
+    to_pillow(image).save(stream, "JPEG", quality=quality, subsampling="4:2:0" if subsampled else "4:4:4")
     with Image.open(stream, formats=["JPEG"]) as file:
-        decoded = torch.from_numpy(np.array(file))
-        luma_table = file.quantization[0]
-    return (decoded[None] if decoded.ndim == 2 else decoded.permute(2, 0, 1)), luma_table
+        return from_pillow(file), file.quantization[0]
