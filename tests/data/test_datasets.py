@@ -68,6 +68,17 @@ def test_small_photograph_still_gives_patches(chain):
     assert target.shape == (3, 48, 48)
 
 
+def test_patches_lie_anywhere_in_a_photograph_without_room_for_their_context():
+    """A chain of wide context would see nothing but the middle of each photograph, the same patch again and again."""
+    wide = Chain((build_degradation("jpeg", {}), build_degradation("jpeg", {})))
+    photo = torch.arange(60, dtype=torch.uint8).repeat(3, 60, 1)
+    patches = DegradedPatches([photo], wide, patch_px=32, shrink=(1.0,), seed=0)
+    assert patches.crop_px > 60
+    seen = {round(float(value) * 255) for k in range(60) for value in patches[k][1].unique()}
+    assert min(seen) < 3
+    assert max(seen) > 56
+
+
 def test_batches_do_not_depend_on_workers_or_processes(photos, chain):
     """Two processes of half a batch, or a worker more, must see the very images that one process sees."""
     patches = DegradedPatches(photos, chain, patch_px=8, shrink=(1.0,), seed=1)

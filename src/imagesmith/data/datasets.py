@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from imagesmith.data.files import read_header, read_image
 from imagesmith.data.sources import Item, list_items
 from imagesmith.degrade import Chain
+from imagesmith.degrade.edges import mirrored_indices
 from imagesmith.errors import ImageError, NothingUsableError, UsageError
 from imagesmith.tensors import GRAY_WEIGHTS, from_float, generator_for, imresize, to_float
 
@@ -150,16 +151,22 @@ class DegradedPatches(Dataset[Pair]):
         return _as_colour(degraded, self.chain.planes).contiguous(), _as_colour(target).contiguous()
 
     def _crop(self, photo: Tensor, rng: torch.Generator) -> Tensor:
-        """A random square of `crop_px`; mirrored where the photograph holds the patch but not all of its context."""
-        height, width = (min(size, self.crop_px) for size in photo.shape[1:])
-        top = int(_uniform(rng) * (photo.shape[1] - height + 1))
-        left = int(_uniform(rng) * (photo.shape[2] - width + 1))
-        crop = photo[:, top : top + height, left : left + width]
-        return crop[:, _mirrored(height, self.crop_px)][:, :, _mirrored(width, self.crop_px)]
+        """A random square of `crop_px`; where the photograph holds the patch but not all of its context, the patch lies
+        anywhere in it and the context is mirrored."""
+        height, width = photo.shape[1:]
+        rows, columns = (mirrored_indices(size, self._start(size, rng), self.crop_px) for size in (height, width))
+        return photo.index_select(1, rows).index_select(2, columns)
+
+    def _start(self, size: int, rng: torch.Generator) -> int:
+        """Where a crop begins along a side of `size` pixels; outside where it has to be mirrored."""
+        if size < self.target_px:
+            return (size - self.crop_px) // 2
+        border = 0 if size >= self.crop_px else self.chain.context_px
+        return int(_uniform(rng) * (size + 2 * border - self.crop_px + 1)) - border
 
 
 def degrade_whole(photo: Tensor, chain: Chain, index: int, multiple: int = 1) -> Pair:
-    """(degraded, target), each (1, C, H, W) float32, of a whole uint8 photograph cropped to a multiple of `multiple`."""
+    """(degraded, target), each (1, C, H, W) float32, of a whole uint8 photograph cropped to multiples of it."""
     multiple = math.lcm(multiple, chain.scale)
     height, width = (size // multiple * multiple for size in photo.shape[1:])
     target = to_float(photo[:, :height, :width], "uint8")
@@ -182,12 +189,6 @@ def _shrunk(photo: Tensor, factor: float, least_px: int) -> Tensor:
     """The photograph shrunk by `factor`, but not below `least_px` a side."""
     factor = max(factor, least_px / min(photo.shape[1:]))
     return imresize(photo, factor) if factor < 1 else photo
-
-
-def _mirrored(size: int, wanted: int) -> Tensor:
-    """Indices that lengthen `size` pixels to `wanted` by mirroring at both ends, the original in the middle."""
-    index = (torch.arange(wanted) - (wanted - size) // 2) % max(1, 2 * (size - 1))
-    return torch.minimum(index, max(1, 2 * (size - 1)) - index)
 
 
 def _uniform(rng: torch.Generator) -> float:
