@@ -166,7 +166,7 @@ class DegradedPatches(Dataset[Pair]):
 
 
 def degrade_whole(photo: Tensor, chain: Chain, index: int, multiple: int = 1) -> Pair:
-    """(degraded, target), each (1, C, H, W) float32, of a whole uint8 photograph cropped to multiples of it."""
+    """(degraded, target), each (1, C, H, W) float32, of a whole uint8 photograph cropped to fit `multiple`."""
     multiple = math.lcm(multiple, chain.scale)
     height, width = (size // multiple * multiple for size in photo.shape[1:])
     target = to_float(photo[:, :height, :width], "uint8")

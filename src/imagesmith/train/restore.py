@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from imagesmith.configs import RestorerConfig
-from imagesmith.data.datasets import DegradedPatches, load_photos
+from imagesmith.data.datasets import DegradedPatches, PhotoFolder, load_photos
 from imagesmith.data.loader import endless_batches
 from imagesmith.degrade import Chain, build_degradation
 from imagesmith.errors import ConfigError, not_one_of
@@ -34,7 +34,7 @@ def train_restorer(config: RestorerConfig, *, quiet: bool = False) -> Run:
 
     NothingUsableError without photographs, ConfigError for contradictions or a run folder of another configuration.
     """
-    chain = _build_chain(config)
+    chain = build_chain(config)
     torch.manual_seed(config.run.seed)
     net = _initial_net(config, chain)
     with open_run(config, quiet=quiet) as session:
@@ -42,12 +42,7 @@ def train_restorer(config: RestorerConfig, *, quiet: bool = False) -> Run:
 
 
 def _train(config: RestorerConfig, chain: Chain, net: Net, session: Session) -> Run:
-    photos = load_photos(
-        config.data.folder,
-        config.data.validation_images,
-        least_px=chain.scale * 16,
-        memory_bytes=config.data.memory_gb * 1e9 / sum(factor**2 for factor in config.data.shrink),
-    )
+    photos = load_training_photos(config, chain)
     nets = {"restorer": net} | _discriminator(config, net, chain)
     step = _step(config, session.device)
     choices, arithmetic = session.choices(partial(_decide, config, chain, nets, step, session))
@@ -62,14 +57,7 @@ def _train(config: RestorerConfig, chain: Chain, net: Net, session: Session) -> 
         session.say(f"of large photographs only the middle {photos.most_px} pixels: data.memory_gb holds no more")
     session.say(f"{len(photos.training)} photographs to train on, {len(photos.validation)} kept apart for validation")
     session.say(f"{workers} worker processes: {reason}")
-    dataset = DegradedPatches(
-        photos.training,
-        chain,
-        patch_px=config.data.patch_px,
-        shrink=config.data.shrink,
-        seed=config.run.seed,
-        gray=config.data.gray,
-    )
+    dataset = training_patches(config, photos, chain)
     validation = Validation(config, photos, chain, arithmetic, session.log, multiple=net.multiple_of)
     if config.adversarial and "start" not in state.extras:
         state.extras["start"] = session.world.lead(lambda: validation.scores(state.averages["restorer"])[0])
@@ -157,12 +145,35 @@ def _decide(config: RestorerConfig, chain: Chain, nets: dict[str, Any], step: St
     return {"arithmetic": vars(arithmetic), "batch": batch}
 
 
-def _build_chain(config: RestorerConfig) -> Chain:
+def build_chain(config: RestorerConfig) -> Chain:
+    """The degradations of a configuration; ConfigError for names and options that do not exist."""
     chain = Chain(tuple(build_degradation(part.name, part.options) for part in config.degradations))
     for name in config.losses:
         if name not in LOSSES:
             raise ConfigError(not_one_of("a loss", name, LOSSES))
     return chain
+
+
+def load_training_photos(config: RestorerConfig, chain: Chain) -> PhotoFolder:
+    """The photographs of a run, decoded and split; NothingUsableError if there are none."""
+    return load_photos(
+        config.data.folder,
+        config.data.validation_images,
+        least_px=chain.scale * 16,
+        memory_bytes=config.data.memory_gb * 1e9 / sum(factor**2 for factor in config.data.shrink),
+    )
+
+
+def training_patches(config: RestorerConfig, photos: PhotoFolder, chain: Chain) -> DegradedPatches:
+    """The pairs that a run learns from."""
+    return DegradedPatches(
+        photos.training,
+        chain,
+        patch_px=config.data.patch_px,
+        shrink=config.data.shrink,
+        seed=config.run.seed,
+        gray=config.data.gray,
+    )
 
 
 def _initial_net(config: RestorerConfig, chain: Chain) -> Net:
