@@ -20,7 +20,8 @@ _TAIL_BYTES, _LAST_BYTES = 64, 3  # put behind the data; exchanged at its end
 _TRIES = 3  # a block that is the same with so many other bytes is as good as read
 _ZERO_FILLED = 64  # so many zero bytes at the end were never written by an encoder
 _LONGEST_GAP = 3  # restart markers count modulo 8: a longer gap cannot be told from a wrong number
-_EDGE_LEVELS, _EDGE_RATIO = 4.0, 6.0  # a line of edges is damage from so many gray levels, and so many times the usual
+_MOST_LEVELS = 16  # of one edge count: a photograph has a few strong ones, damage many
+_SUSPECT_LEVELS, _SURE_LEVELS = 5.0, 12.0  # mean of a line of edges; none of 300 photographs had over 10.7
 _MARGIN = 2  # blocks before that line: the first wrong ones may look right
 
 Decode = Callable[[bytes], np.ndarray]
@@ -198,16 +199,17 @@ def _behind_first(unread: np.ndarray, layout: _Layout) -> np.ndarray:
 def _out_of_step(lost: np.ndarray, at_end: np.ndarray, pixels: np.ndarray, layout: _Layout) -> np.ndarray:
     """`lost` with what was decoded out of step in a file that has its end.
 
-    A segment that lacks data, or whose last bytes (`at_end`: the blocks that they change) mean nothing, holds changed
-    bytes. It is lost from the line of edges on, or as a whole where it is one of several. Encoders may leave meaningless
-    bytes at the end of all segments, so these alone are no reason.
+    A segment that lacks data, or whose last bytes mean nothing (`at_end`: the blocks that they change), holds changed
+    bytes. It is lost from the line of edges on, or as a whole where it is one of several. Encoders may leave bytes that
+    mean nothing at the end of all segments, so these alone are no reason.
     """
     lost, spans = lost.copy(), [layout.span(index) for index in range(layout.segments)]
     lacking = [bool(lost[span].any()) for span in spans]
     unused = [not at_end[span].any() for span in spans]
     if layout.segments == 1:
-        onset = _first_edge(pixels, layout, int(np.argmax(lost)) if lacking[0] else layout.blocks)
-        if (lacking[0] or unused[0]) and onset is not None:
+        stop = int(np.argmax(lost)) if lacking[0] else layout.blocks
+        onset = _first_edge(pixels, layout, stop, _SUSPECT_LEVELS if lacking[0] or unused[0] else _SURE_LEVELS)
+        if onset is not None:
             lost[onset:] = True
         return lost
     for span, lacks, is_unused in zip(spans, lacking, unused, strict=True):
@@ -215,29 +217,24 @@ def _out_of_step(lost: np.ndarray, at_end: np.ndarray, pixels: np.ndarray, layou
     return lost
 
 
-def _first_edge(pixels: np.ndarray, layout: _Layout, stop: int) -> int | None:
-    """The block at which a line of edges begins that no photograph has, before block `stop`; None without such a line."""
-    (down, across), high = layout.grid, layout.block[0]
-    if down < 3:
+def _first_edge(pixels: np.ndarray, layout: _Layout, stop: int, levels: float) -> int | None:
+    """Where the strongest line of edges before block `stop` begins; None if it has less than `levels` gray levels."""
+    (down, across), (high, wide) = layout.grid, layout.block
+    if stop < 2 * across:
         return None
     rows = pixels.reshape(*pixels.shape[:2], -1).astype(np.int16)
     top = np.arange(1, down) * high
     inside = np.minimum(top + 1, layout.height - 1)
     usual = np.abs(rows[top - 1] - rows[top - 2]) + np.abs(rows[inside] - rows[top])
     excess = (np.abs(rows[top] - rows[top - 1]) - usual / 2).mean(axis=2)
-    starts = np.arange(across) * layout.block[1]
-    edges = np.zeros((down, across))
+    starts = np.arange(across) * wide
+    edges = np.zeros((down, across))  # how much harder the upper edge of a block is than the picture beside it
     edges[1:] = np.add.reduceat(excess, starts, axis=1) / np.diff([*starts, layout.width])
-    sums = np.concatenate(([0.0], np.cumsum(edges.ravel()[:stop])))
+    sums = np.concatenate(([0.0], np.cumsum(edges.clip(0, _MOST_LEVELS).ravel()[:stop])))
     line = (sums[across:] - sums[:-across]) / across  # the mean over a row of blocks that begins at each block
-    if len(line) <= across:
-        return None
     rise = line[across:] - line[:-across]
-    usual_rise = float(np.median(np.abs(rise)))
     first = int(np.argmax(rise))
-    if rise[first] < max(_EDGE_LEVELS, _EDGE_RATIO * usual_rise):
-        return None
-    return max(0, first + across - _MARGIN)
+    return max(0, first + across - _MARGIN) if rise[first] >= levels else None
 
 
 def _as_pixels(lost: np.ndarray, layout: _Layout) -> np.ndarray:

@@ -119,7 +119,7 @@ class PillowFile:
         )
 
     def _load_jpeg(self, partial: bool, notes: list[str]) -> tuple[Image.Image, np.ndarray | None]:
-        """The picture and, with `partial`, which of its pixels (H, W) did not survive; libjpeg fills these with gray."""
+        """The picture, and with `partial` which of its pixels (H, W) did not survive; libjpeg makes them gray."""
         if not partial:
             return load(self._image, "jpg", partial=False), None
         survey = survey_jpeg(self._data, lambda data: np.asarray(_decoded_jpeg(data)))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import PngImagePlugin
 
+from imagesmith.data.checksum import mended
 from imagesmith.data.decoded import Decoded, damaged, quiet, to_array
 from imagesmith.data.frame import Header
 from imagesmith.errors import ImageError, TruncatedError
@@ -23,17 +24,22 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _RAW_PROFILE = re.compile(rb"\s*\w+\s+\d+\s+([0-9a-fA-F\s]+)")
 _MAX_TEXT = 64 << 20  # metadata that inflates beyond this is an attack, not a caption
+_PIECE = 512
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 @dataclass
 class _Chunks:
-    """The chunks that matter, the parts of IDAT in order, and whether the file ends before IEND."""
+    """The chunks that matter, the parts of IDAT in order, and whether the file ends before IEND.
+
+    `broken` are (index in `idat`, place in the file, checksum) of the parts that do not match their checksum.
+    """
 
     single: dict[bytes, bytes] = field(default_factory=dict)
     text: list[tuple[bytes, bytes]] = field(default_factory=list)
     animation_frames: int = 0
     idat: list[bytes] = field(default_factory=list)
+    broken: list[tuple[int, int, int]] = field(default_factory=list)
     ends_early: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -49,10 +55,14 @@ def _walk(data: bytes) -> _Chunks:
             if kind == b"IDAT":
                 found.idat.append(body)
             break
-        intact = zlib.crc32(body, zlib.crc32(kind)) == struct.unpack_from(">I", data, at + 8 + size)[0]
-        if critical and not intact:
-            raise damaged("png", f"the checksum of its {kind.decode()} chunk at byte {at} does not match")
-        if not intact:
+        (checksum,) = struct.unpack_from(">I", data, at + 8 + size)
+        intact = zlib.crc32(body, zlib.crc32(kind)) == checksum
+        if kind == b"IDAT" and not intact:
+            found.broken.append((len(found.idat), at, checksum))
+            found.idat.append(body)
+        elif critical and not intact:
+            raise _mismatch(kind, at)
+        elif not intact:
             found.notes.append(f"dropped a damaged {kind.decode('latin1')} chunk")
         elif kind == b"IDAT":
             found.idat.append(body)
@@ -63,14 +73,17 @@ def _walk(data: bytes) -> _Chunks:
         elif kind == b"IEND":
             ended = True
             break
-        elif kind in found.single:
-            if critical:
-                raise damaged("png", f"it has more than one {kind.decode()} chunk")
+        elif kind in found.single and critical:
+            raise damaged("png", f"it has more than one {kind.decode()} chunk")
         else:
-            found.single[kind] = body
+            found.single.setdefault(kind, body)
         at += 12 + size
     found.ends_early = not ended
     return found
+
+
+def _mismatch(kind: bytes, at: int, advice: str = "") -> ImageError:
+    return damaged("png", f"the checksum of its {kind.decode()} chunk at byte {at} does not match{advice}")
 
 
 def _inflate(packed: bytes) -> bytes | None:
@@ -114,21 +127,50 @@ class PngFile:
             notes.append(f"first picture of an animation of {self.header.frames} frames")
         if not self._chunks.idat and not self._chunks.ends_early:
             raise damaged("png", "it has no pixels")
+        if self._chunks.broken and not partial:
+            raise _mismatch(b"IDAT", self._chunks.broken[0][1], "; --partial keeps what is above the damage")
+        if self._chunks.broken:
+            notes.append(self._mend_or_end_at_the_damage())
         raw, missing = self._raw_pixels_or_what_is_missing()
+        lost = None
         if missing is not None:
             if not partial:
                 raise TruncatedError(f"the PNG file ends early: {missing}\ncopy it again or use --partial")
             notes.append(missing)
+            lost = self._lost()
         if raw is None:
             raw = self._raw_pixels(partial=True)
+            raw[lost if lost is not None else ()] = 0
         pixels = self._with_transparency(raw)
         mode = {0: "gray", 2: "RGB", 3: "palette", 4: "gray+alpha", 6: "RGBA"}[self._colour]
         if self._colour == 3:
             notes.append(f"palette expanded to {'RGBA' if pixels.shape[2] == 4 else 'RGB'}")
         exif, xmp = self._exif_and_xmp()
         return Decoded(
-            pixels, "png", f"{self._bits}-bit {mode}", icc=self._icc(), exif=exif, xmp=xmp, dpi=self._dpi(), notes=notes
+            pixels,
+            "png",
+            f"{self._bits}-bit {mode}",
+            icc=self._icc(),
+            exif=exif,
+            xmp=xmp,
+            dpi=self._dpi(),
+            notes=notes,
+            lost=lost,
         )
+
+    def _mend_or_end_at_the_damage(self) -> str:
+        """Leave only pixel data that can be trusted; says what became of it."""
+        (first, at, checksum), *others = self._chunks.broken
+        parts = self._chunks.idat
+        if not others and (whole := mended(b"IDAT" + parts[first], checksum)) is not None:
+            self._chunks.idat = [*parts[:first], whole[4:], *parts[first + 1 :]]
+            if self._inflated() == sum(row * rows for row, rows in self._passes()):
+                return f"one changed byte in the chunk at byte {at} was set right by its checksum"
+        self._chunks.idat, self._chunks.ends_early = parts[:first], True
+        if self._inflated() >= self._passes()[0][0]:
+            return f"the data from byte {at} on is damaged and was not used"
+        self._chunks.idat = parts[: first + 1]  # all that there is: up to where it makes no sense
+        return f"the data from byte {at} on is damaged, and what is shown of it may be wrong"
 
     def _raw_pixels_or_what_is_missing(self) -> tuple[np.ndarray | None, str | None]:
         if not self._chunks.ends_early:
@@ -150,16 +192,29 @@ class PngFile:
         sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in _ADAM7]
         return [(1 + (w * bits + 7) // 8, h) for w, h in sizes if w > 0 and h > 0]
 
+    def _inflated(self) -> int:
+        """How many of the bytes that the picture needs come out of the zlib stream, up to where they make no sense."""
+        stream, found, passes = zlib.decompressobj(), bytearray(), self._passes()
+        need = sum(row * rows for row, rows in passes)
+        with contextlib.suppress(zlib.error):  # a damaged stream counts up to the damage, so it goes in by small pieces
+            for part in self._chunks.idat:
+                for start in range(0, len(part), _PIECE):
+                    rest = part[start : start + _PIECE]
+                    while rest and len(found) < need and not stream.eof:
+                        found += stream.decompress(rest, 1 << 20)
+                        rest = stream.unconsumed_tail
+        begin = 0
+        for row_bytes, rows in passes:
+            filters = np.frombuffer(found[begin : begin + row_bytes * rows : row_bytes], np.uint8)
+            if (filters > 4).any():  # there are five
+                return begin + row_bytes * int(np.argmax(filters > 4))
+            begin += row_bytes * rows
+        return min(len(found), need)
+
     def _missing(self) -> str | None:
         """What the zlib stream lacks of the picture, as a sentence; None when nothing is missing at all."""
-        stream, have, passes = zlib.decompressobj(), 0, self._passes()
+        have, passes = self._inflated(), self._passes()
         need = sum(row * rows for row, rows in passes)
-        with contextlib.suppress(zlib.error):  # a damaged stream counts up to the damage
-            for part in self._chunks.idat:
-                rest = part
-                while rest and have < need and not stream.eof:
-                    have += len(stream.decompress(rest, 1 << 20))
-                    rest = stream.unconsumed_tail
         if have < passes[0][0]:
             raise TruncatedError("the PNG file ends before the first row of its picture; copy or download it again")
         if have < need:
@@ -167,6 +222,18 @@ class PngFile:
                 return f"{100 * have // need} % of the interlaced pixels are there, the rest is black"
             return f"row {have // passes[0][0]} and all below are missing (of {self.header.height})"
         return "its end mark is missing, the picture is complete" if self._chunks.ends_early else None
+
+    def _lost(self) -> np.ndarray | None:
+        """Which pixels (H, W) the zlib stream lacks; None if it lacks none."""
+        have, lost = self._inflated(), np.zeros((self.header.height, self.header.width), bool)
+        steps = _ADAM7 if self._interlace else ((0, 0, 1, 1),)
+        grids = [
+            grid for x, y, dx, dy in steps if (grid := lost[y::dy, x::dx]).size
+        ]  # views, in the order of the passes
+        for (row_bytes, rows), grid in zip(self._passes(), grids, strict=True):
+            grid[min(have // row_bytes, rows) :] = True
+            have = max(0, have - row_bytes * rows)
+        return lost if lost.any() else None
 
     def _raw_pixels(self, partial: bool) -> np.ndarray:
         """Samples (H, W, channels of the file), uint8 or uint16; gray of less than 8 bits scaled to 8."""
