@@ -105,13 +105,15 @@ def sr_x4_gan(data: str, out: str, minutes: float = 60) -> RestorerConfig:
         update={
             "preset": "sr-x4-gan",
             "losses": {"l1": 1.0},
-            "adversarial": AdversarialConfig(penalties={"r1": 1.0, "r2": 1.0}, rate_factor=2.0),
+            "adversarial": AdversarialConfig(
+                weight=0.02, penalties={"r1": 0.01, "r2": 0.01}, rate_factor=2.0, perceptual_share=0.25, most_db=1.2
+            ),
             "start_from": "sr-x4",
             "data": DataConfig(folder=data, patch_px=32, shrink=(1.0, 0.75, 0.55)),
             "optim": OptimConfig(
                 name="adam", learning_rate=2e-4, plateau=0.5, final=0.02, ema_half_life_images=2048, betas=(0.5, 0.99)
             ),
-            "run": RunConfig(out=out, minutes=minutes, batch=16),
+            "run": RunConfig(out=out, minutes=minutes, batch=8),
         }
     )
 

@@ -50,6 +50,26 @@ def test_objectives_are_means_over_the_batch_and_finite_for_any_logit(name):
             assert sure.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_map_of_logits_counts_as_its_mean(name):
+    """The accident: a logit for each of 1024 patches makes the objective 1024 times as strong."""
+    for part in (OBJECTIVES[name].discriminator, OBJECTIVES[name].generator):
+        flat = [logits(seed, 24).detach() for seed in (5, 6)]
+        maps = [values.view(2, 1, 3, 4) for values in flat]
+        assert float(part(*maps)) == pytest.approx(float(part(*flat)), rel=1e-12)
+
+
+def test_gamma_means_the_same_for_one_logit_and_for_a_map_of_separate_ones():
+    """The accident: a penalty tuned on small patches is nothing, or everything, on larger ones."""
+    weight = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    image = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    tiled = image.repeat(1, 1, 3, 2).requires_grad_()
+    one = image.clone().requires_grad_()
+    of_one = squared_gradient_norms((one * weight).sum(dim=(1, 2, 3)), one)
+    of_map = squared_gradient_norms(torch.nn.functional.conv2d(tiled, weight, stride=4), tiled)
+    assert torch.allclose(of_one, of_map, rtol=1e-12)
+
+
 def test_a_guessing_discriminator_has_the_known_loss():
     """The accident: a factor slips in, and every published learning rate and gamma means something else here."""
     zero = torch.zeros(4)

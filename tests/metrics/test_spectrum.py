@@ -8,7 +8,7 @@ import torch
 from skimage import data
 
 from imagesmith.errors import ImageError
-from imagesmith.metrics.spectrum import spectrum_distance
+from imagesmith.metrics.spectrum import _log_spectrum, spectrum_distance
 from imagesmith.tensors import imresize
 
 
@@ -36,8 +36,6 @@ def test_twice_the_amplitude_is_four_times_the_power(factor: float):
 
 def test_one_frequency_lies_in_its_ring():
     """The accident: rings are counted in pixels of one side, and a wide picture's spectrum is smeared."""
-    from imagesmith.metrics.spectrum import _log_spectrum  # noqa: PLC0415 - the rings themselves are not public
-
     for height, width, axis in ((64, 96, 0), (64, 96, 1), (96, 64, 1), (65, 97, 0)):
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         wave = 128 + 50 * torch.cos(2 * math.pi * (rows, columns)[axis].double() / 8)
@@ -47,8 +45,6 @@ def test_one_frequency_lies_in_its_ring():
 
 def test_parseval():
     """The accident: half of the plane is counted once instead of twice, or the window's power is forgotten."""
-    from imagesmith.metrics.spectrum import _log_spectrum  # noqa: PLC0415
-
     levels = 128 + 20 * torch.randn(1, 1, 128, 128, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     power = 10 ** _log_spectrum(levels)
     assert float(power.mean()) == pytest.approx(400, rel=0.05)
@@ -69,5 +65,5 @@ def test_flat_pictures_have_a_distance():
 
 
 def test_a_picture_too_small_for_rings_is_said():
-    with pytest.raises(ImageError, match="at least 16x16 pixels after cropping 4.*got 14x20"):
+    with pytest.raises(ImageError, match=r"at least 16x16 pixels after cropping 4.*got 14x20"):
         spectrum_distance(torch.zeros(1, 3, 28, 22), torch.zeros(1, 3, 28, 22), 4)

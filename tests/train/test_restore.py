@@ -18,13 +18,14 @@ from skimage import data
 
 from imagesmith import presets
 from imagesmith.configs import RestorerConfig, override
-from imagesmith.errors import ConfigError, NothingUsableError, TrainingError
+from imagesmith.errors import ConfigError, ModelError, NothingUsableError, TrainingError
+from imagesmith.nets import NETS, NetSpec
 from imagesmith.runtime.checkpoint import load_checkpoint
 from imagesmith.runtime.guard import Guard
 from imagesmith.runtime.log import read_history
 from imagesmith.train import loop, restore
 from imagesmith.train.restore import train_restorer
-from imagesmith.zoo import load_model
+from imagesmith.zoo import describe, load_model, save_model
 
 SMALL = [
     "net.options.width=16",
@@ -113,6 +114,86 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(photos, tmp_path, monkeypa
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     seen = [json.loads(line)["images_seen"] for line in (tmp_path / "cut/history.jsonl").read_text().splitlines()]
     assert seen == sorted(seen), "the history of a resumed run must not tell anything twice"
+
+
+def sharp(photos: Path, out: Path, *changes: str) -> RestorerConfig:
+    """Against a U-Net with spectral norm, whose vectors change in every turn and belong to the state."""
+    discriminator = {"name": "unet-discriminator", "options": {"widths": [8, 8], "spectral": True}}
+    adversarial = {"discriminator": discriminator, "penalties": {"r1": 0.1, "r2": 0.1}, "perceptual": 0}
+    return small(photos, out, f"adversarial={json.dumps(adversarial)}", "run.images=24", *changes)
+
+
+@pytest.mark.parametrize(("crash_after", "changes"), [(3, []), (4, ["run.accumulate=2"])])
+def test_interrupted_equals_uninterrupted_with_a_discriminator(photos, tmp_path, monkeypatch, crash_after, changes):
+    """The accident: the restorer is resumed and its judge begins anew, or forgets what it did to the learning rate."""
+    train_restorer(sharp(photos, tmp_path / "whole", *changes), quiet=True)
+    step, calls = restore.restore_gan_step, 0
+
+    def crash(*args, **options):
+        nonlocal calls
+        calls += 1
+        for k, turn in enumerate(step(*args, **options)):
+            if calls > crash_after and k == 1:  # the restorer has taken its step, the discriminator has not
+                raise RuntimeError("power cut")
+            yield turn
+
+    often = sharp(photos, tmp_path / "cut", "run.checkpoint_minutes=1e-9", *changes)
+    monkeypatch.setattr(restore, "restore_gan_step", crash)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train_restorer(often, quiet=True)
+    monkeypatch.setattr(restore, "restore_gan_step", step)
+    train_restorer(often, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    final = final_tensors(tmp_path / "cut")
+    assert any(name.startswith("net/discriminator/") and name.endswith("_u") for name in final)
+    assert any(name.startswith("optimizer/discriminator/") for name in final)
+    assert not any(name.startswith("average/discriminator/") for name in final)
+
+
+def test_an_adversarial_run_tells_what_it_weighs_and_how_far_it_has_come(photos, tmp_path):
+    classifier = NETS["cnn"](4, width=8, features=12).eval()
+    spec = NetSpec("cnn", {"classes": 4, "width": 8, "features": 12})
+    save_model(tmp_path / "own.safetensors", classifier, describe(classifier, spec, "own", task="classify"))
+    features = [f"adversarial.features={tmp_path / 'own.safetensors'}", "adversarial.perceptual=0.1"]
+    run = train_restorer(sharp(photos, tmp_path / "run", *features), quiet=True)
+    rows = read_history(run.folder)
+    told = set().union(*rows)
+    assert {"loss/l1", "loss/perceptual", "loss/adversarial", "loss/discriminator", "norm/discriminator"} <= told
+    assert {"penalty/r1", "penalty/r2", "logits/sign", "validation/psnr_y", "validation/spectrum"} <= told
+    model = load_model(run.model)
+    assert model.card.net == "compact"
+    assert model.card.training["validation_spectrum"] == pytest.approx(run.best["spectrum"], abs=1e-4)
+    assert "before the first step: psnr_y" in (run.folder / "console.log").read_text()
+
+
+def test_the_discriminator_learns_at_its_own_rate(photos, tmp_path):
+    """The accident: the factor is documented, logged and never applied."""
+    runs = [
+        train_restorer(sharp(photos, tmp_path / str(factor), "run.images=4", "optim.warm_up=0",
+                             f"adversarial.rate_factor={factor}"), quiet=True)
+        for factor in (1e-6, 1.0)
+    ]  # fmt: skip
+    start = load_checkpoint(runs[0].folder / "checkpoints" / "000000000000.safetensors")[0]
+    slow, fast = (final_tensors(run.folder) for run in runs)
+    kernel = "net/discriminator/head.weight"
+    assert (slow[kernel] - start[kernel]).abs().max() < 1e-3 * (fast[kernel] - start[kernel]).abs().max()
+    restorer = "net/restorer/head.weight"
+    assert torch.equal(slow[restorer], fast[restorer]), "its turn comes first"
+
+
+def test_contradictions_of_an_adversarial_run_are_told(photos, tmp_path):
+    with pytest.raises(
+        ConfigError, match="a patch discriminator out of patch-discriminator, unet-discriminator, got 'cnn'"
+    ):
+        train_restorer(sharp(photos, tmp_path / "a", "adversarial.discriminator.name=cnn"), quiet=True)
+    widths = "adversarial.discriminator.options.widths=[8, 8, 8, 8, 8, 8, 8]"
+    with pytest.raises(ConfigError, match=r"multiple of 64 pixels for 'unet-discriminator', got 16 x 2; change data"):
+        train_restorer(sharp(photos, tmp_path / "b", widths), quiet=True)
+    features = ["adversarial.perceptual=1", "adversarial.features=vgg.pth"]
+    with pytest.raises(ModelError, match=r"no model or file is called 'vgg.pth'"):
+        train_restorer(sharp(photos, tmp_path / "c", *features), quiet=True)
+    with pytest.raises(ConfigError, match=r"adversarial.weight.*greater than or equal to 0"):
+        sharp(photos, tmp_path / "d", "adversarial.weight=-1")
 
 
 def test_ctrl_c_saves_where_it_is(photos, tmp_path, monkeypatch):

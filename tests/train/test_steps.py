@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.tensors import generator_for
-from imagesmith.train.steps import GanTerms, gan_step
+from imagesmith.train.steps import GanTerms, SharpTerms, gan_step, restore_gan_step
 
 
 class Generator(nn.Module):
@@ -104,3 +104,113 @@ def test_augmentation_stands_between_images_and_judge_in_both_turns():
     assert len(seen) == 4, "reals and fakes, for both turns"
     for net in ("discriminator", "generator"):
         assert not torch.allclose(plain[net][net], augmented[net][net])
+
+
+class Restorer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image + 0.1 * self.layer(image)
+
+
+class PatchJudge(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1), nn.Softplus(), nn.Conv2d(8, 1, 3, padding=1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.body(image)
+
+
+class Features(nn.Module):
+    heads = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 6, 3, padding=1)
+
+    def stages(self, image: Tensor) -> list[Tensor]:
+        return [self.layer(image).relu()]
+
+
+def sharp_gradients(losses: dict[str, float], terms: SharpTerms) -> dict[str, dict[str, Tensor | None]]:
+    """For each turn the gradient that its loss gives to each network, flattened, None where there is none."""
+    torch.manual_seed(0)
+    nets = {"restorer": Restorer(), "discriminator": PatchJudge()}
+    target = torch.rand(4, 3, 12, 12, generator=generator_for(1))
+    degraded = (target + 0.2 * torch.randn(target.shape, generator=generator_for(2))).clamp(0, 1)
+    found = {}
+    for name, loss, _ in restore_gan_step(nets, (degraded, target), losses, terms):
+        for net in nets.values():
+            net.zero_grad(set_to_none=True)
+        loss.backward()
+        found[name] = {
+            other: torch.cat([p.grad.flatten() for p in net.parameters()])
+            if all(p.grad is not None for p in net.parameters())
+            else None
+            for other, net in nets.items()
+        }
+    assert all(parameter.requires_grad for net in nets.values() for parameter in net.parameters())
+    assert target.grad is None
+    return found
+
+
+def features() -> Features:
+    torch.manual_seed(5)
+    return Features().requires_grad_(False)
+
+
+SHARP = SharpTerms(OBJECTIVES["relativistic"], weight=0.1)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_each_turn_of_an_adversarial_restorer_reaches_its_own_network_and_no_other(name):
+    terms = dataclasses.replace(
+        SHARP, objective=OBJECTIVES[name], r1=1.0, r2=1.0, penalty_share=0.5, perceptual=1.0, features=features()
+    )
+    found = sharp_gradients({"l1": 1.0}, terms)
+    assert list(found) == ["restorer", "discriminator"]
+    for turn, other in (("discriminator", "restorer"), ("restorer", "discriminator")):
+        assert found[turn][turn] is not None
+        assert found[turn][turn].abs().sum() > 0
+        assert found[turn][other] is None
+
+
+@pytest.mark.parametrize(
+    ("term", "net"),
+    [("weight", "restorer"), ("perceptual", "restorer"), ("r1", "discriminator"), ("r2", "discriminator")],
+)
+def test_each_weighted_term_of_an_adversarial_restorer_changes_one_network_in_proportion(term, net):
+    """The accident: a term of detached images, or of weight zero by mistake: dead, and nothing in the log says so."""
+    plain = dataclasses.replace(SHARP, features=features())
+    without, once, twice = (
+        sharp_gradients({"l1": 1.0}, dataclasses.replace(plain, **{term: weight})) for weight in (0.0, 1.0, 2.0)
+    )
+    change = once[net][net] - without[net][net]
+    assert change.norm() > 1e-3 * without[net][net].norm()
+    assert torch.allclose(twice[net][net], without[net][net] + 2 * change, atol=1e-5)
+    other = {"restorer": "discriminator", "discriminator": "restorer"}[net]
+    assert torch.equal(once[other][other], without[other][other])
+
+
+def test_pixel_losses_pull_the_restorer_of_an_adversarial_step_as_they_do_alone():
+    """The accident: the weights in `losses` are read by one step and forgotten by the other."""
+    silent = dataclasses.replace(SHARP, weight=0.0)
+    l1, both = (
+        sharp_gradients(losses, silent)["restorer"]["restorer"] for losses in ({"l1": 1.0}, {"l1": 2.0, "l2": 0.5})
+    )
+    l2 = sharp_gradients({"l2": 1.0}, silent)["restorer"]["restorer"]
+    assert torch.allclose(both, 2 * l1 + 0.5 * l2, atol=1e-6)
+
+
+def test_the_perceptual_share_takes_part_of_the_batch():
+    whole, part = (
+        sharp_gradients(
+            {"l1": 1.0}, dataclasses.replace(SHARP, perceptual=1.0, perceptual_share=share, features=features())
+        )
+        for share in (1.0, 0.25)
+    )
+    assert not torch.allclose(whole["restorer"]["restorer"], part["restorer"]["restorer"])
+    assert torch.equal(whole["discriminator"]["discriminator"], part["discriminator"]["discriminator"])

@@ -4,7 +4,10 @@ import xml.etree.ElementTree as ET
 
 import torch
 
-from imagesmith.train.validation import SHEET_PX, curve, sheet_row
+from imagesmith import presets
+from imagesmith.configs import override
+from imagesmith.train.state import Plan, TrainState
+from imagesmith.train.validation import SHEET_PX, curve, is_better, sheet_row, stacked
 
 
 def test_curve_is_a_picture_of_its_points():
@@ -27,3 +30,33 @@ def test_sheet_row_shows_the_same_place_three_times():
     assert torch.equal(row[..., SHEET_PX : 2 * SHEET_PX], row[..., 2 * SHEET_PX :])
     small = torch.rand(1, 3, 40, 60)
     assert sheet_row(small, small, small).shape == (3, 40, 180)
+
+
+def test_sheet_rows_of_small_photographs_go_below_those_of_large_ones():
+    """The accident: one photograph narrower than the others ends a run at its first validation."""
+    sheet = stacked([torch.ones(3, 20, 60), torch.ones(3, 40, 30)])
+    assert sheet.shape == (3, 60, 60)
+    assert float(sheet[:, 20:, 30:].max()) == 0
+
+
+def better(best: dict[str, float], psnr_y: float, spectrum: float, *, adversarial: bool = True) -> bool:
+    config = (presets.sr_x4_gan if adversarial else presets.sr_x4)(data="photos", out="run")
+    if adversarial:
+        config = override(config, ["adversarial.most_db=1"])
+    state = TrainState(nets={}, plan=Plan(100), best=best, extras={"start": {"psnr_y": 30.0, "spectrum": 1.0}})
+    return is_better({"psnr_y": psnr_y, "spectrum": spectrum}, state, config.adversarial)
+
+
+def test_of_sharp_networks_that_lost_little_the_one_with_the_truest_spectrum_is_kept():
+    """The accident: psnr_y decides, and what is kept of an adversarial run is its very first validation."""
+    best = {"psnr_y": 29.8, "spectrum": 0.9}
+    assert better({}, 25, 2), "the first is the best so far"
+    assert better(best, 29.1, 0.5)
+    assert not better(best, 29.9, 0.95)
+    assert not better(best, 28.9, 0.1), "it lost too much"
+    lost = {"psnr_y": 28.5, "spectrum": 0.1}
+    assert better(lost, 28.6, 0.2), "nearer to what may be lost"
+    assert not better(lost, 28.4, 0.05)
+    assert better(lost, 29.5, 0.8)
+    assert better({"psnr_y": 29.8}, 29.9, 5.0, adversarial=False)
+    assert not better({"psnr_y": 29.8}, 29.7, 0.1, adversarial=False)

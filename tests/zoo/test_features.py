@@ -23,7 +23,10 @@ def same(net, other) -> bool:
 
 
 def test_a_classifier_of_ones_own(tmp_path: Path):
-    net, spec = (NETS["cnn"](4, width=8, features=12).eval(), NetSpec("cnn", {"classes": 4, "width": 8, "features": 12}))
+    net, spec = (
+        NETS["cnn"](4, width=8, features=12).eval(),
+        NetSpec("cnn", {"classes": 4, "width": 8, "features": 12}),
+    )
     save_model(tmp_path / "own.safetensors", net, describe(net, spec, "own", task="classify"))
     loaded = load_features(tmp_path / "own.safetensors")
     assert same(loaded, net)
@@ -70,7 +73,7 @@ def test_lpips_as_its_authors_name_it(tmp_path: Path):
 
 def test_what_is_none_of_them_is_refused_with_the_reason(tmp_path: Path):
     torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(ModelError, match="VGG-16, VGG-19, LPIPS .*got tensors such as 'layer.weight'"):
+    with pytest.raises(ModelError, match=r"VGG-16, VGG-19, LPIPS .*got tensors such as 'layer.weight'"):
         load_features(tmp_path / "other.pth")
     torch.save(Vgg(16).state_dict() | {"features.5.weight": torch.zeros(3)}, tmp_path / "wrong.pth")
     with pytest.raises(ModelError, match=r"'features.5.weight' is \(3,\), not \(128, 64, 3, 3\)"):
@@ -81,13 +84,13 @@ def test_what_is_none_of_them_is_refused_with_the_reason(tmp_path: Path):
     for name in ("text.npz", "text.safetensors", "pickle.npz"):
         with pytest.raises(ModelError, match="cannot"):
             load_features(tmp_path / name)
-    with pytest.raises(ModelError, match="no model or file is called 'vgg.pth'"):
+    with pytest.raises(ModelError, match="no model or file is called"):
         load_features("vgg.pth")
     restorer = build_net(NetSpec("compact", {"width": 8, "blocks": 1}))
     save_model(
         tmp_path / "sr.safetensors", restorer, describe(restorer, NetSpec("compact", {"width": 8, "blocks": 1}), "sr")
     )
-    with pytest.raises(ModelError, match="expected a classifier of colour pictures .* got 'sr'"):
+    with pytest.raises(ModelError, match=r"expected a classifier of colour pictures .* got 'sr'"):
         load_features(tmp_path / "sr.safetensors")
 
 

@@ -44,13 +44,13 @@ class Flow:
     """One batch's turns, see `train/steps.py`."""
     validate: Callable[[TrainState], dict[str, float]]
     """Score the averages, keep the best model and draw samples; called on the leader only."""
-    rate_factors: Mapping[str, float] = field(default_factory=dict)
-    """Learning rate of a network as a multiple of the plan's, where it is another."""
     watch: Callable[[TrainState, dict[str, float]], tuple[Verdict, str]] | None = None
     """Look at an accepted step's scalars, the same on every process; may change `state.extras` and rate factor.
 
     Its verdict says whether to go on or back; it raises TrainingError to stop.
     """
+    rate_factors: Mapping[str, float] = field(default_factory=dict)
+    """Learning rate of a network as a multiple of the plan's, where it is another."""
 
 
 def fit(

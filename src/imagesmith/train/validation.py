@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagesmith.atomic import write_whole
-from imagesmith.configs import RestorerConfig
+from imagesmith.configs import AdversarialConfig, RestorerConfig
 from imagesmith.data.datasets import PhotoFolder, degrade_whole, middle
 from imagesmith.data.files import Frame, ImageMeta, write_image
 from imagesmith.degrade import Chain
@@ -53,7 +53,7 @@ class Validation:
         assert self.log is not None, "only the leader validates"
         net = state.averages["restorer"]
         scores, sheet = self.scores(net)
-        if self._is_better(scores, state):
+        if is_better(scores, state, self.config.adversarial):
             state.best = scores | {"images_seen": state.images_seen}
             save_model(self.folder / "model.safetensors", net, self._card(state))
         self._draw(sheet, scores["psnr_y"], state.images_seen)
@@ -76,17 +76,7 @@ class Validation:
                 values.append(float(METRICS[name].function(restored, target, self.crop)))
             if len(rows) < SHEET_ROWS:
                 rows.append(sheet_row(degraded, restored, target))
-        return {name: sum(values) / len(values) for name, values in found.items()}, _stacked(rows)
-
-    def _is_better(self, scores: dict[str, float], state: TrainState) -> bool:
-        """Whether these are better than the best: by psnr_y alone, or as `AdversarialConfig.most_db` tells."""
-        best, adversarial = state.best, self.config.adversarial
-        if not best or adversarial is None:
-            return scores["psnr_y"] > best.get("psnr_y", float("-inf"))
-        least = state.extras["start"]["psnr_y"] - adversarial.most_db
-        if min(scores["psnr_y"], best["psnr_y"]) < least:
-            return scores["psnr_y"] > best["psnr_y"]
-        return scores["spectrum"] < best["spectrum"]
+        return {name: sum(values) / len(values) for name, values in found.items()}, stacked(rows)
 
     def _card(self, state: TrainState) -> ModelCard:
         config = self.config
@@ -117,6 +107,17 @@ class Validation:
         draw_curve(self.folder, "validation/psnr_y", (images_seen, psnr_y), "validation psnr_y in dB")
 
 
+def is_better(scores: dict[str, float], state: TrainState, adversarial: AdversarialConfig | None) -> bool:
+    """Whether these are better than the state's best: by psnr_y alone, or as `AdversarialConfig.most_db` tells."""
+    best = state.best
+    if not best or adversarial is None:
+        return scores["psnr_y"] > best.get("psnr_y", float("-inf"))
+    least = state.extras["start"]["psnr_y"] - adversarial.most_db
+    if min(scores["psnr_y"], best["psnr_y"]) < least:
+        return scores["psnr_y"] > best["psnr_y"]
+    return scores["spectrum"] < best["spectrum"]
+
+
 def sheet_row(degraded: Tensor, restored: Tensor, target: Tensor) -> Tensor:
     """The middle of one photograph as degraded (nearest-enlarged) | restored | target: uint8 (3, side, 3 * side)."""
     enlarged = F.interpolate(degraded[:, : target.shape[1]], size=target.shape[-2:], mode="nearest")
@@ -124,7 +125,7 @@ def sheet_row(degraded: Tensor, restored: Tensor, target: Tensor) -> Tensor:
     return from_float(torch.cat(crops, dim=2), "uint8")
 
 
-def _stacked(rows: list[Tensor]) -> Tensor:
+def stacked(rows: list[Tensor]) -> Tensor:
     """Rows below each other, narrower ones filled up with black."""
     widest = max(row.shape[2] for row in rows)
     return torch.cat([F.pad(row, (0, widest - row.shape[2])) for row in rows], dim=1)
