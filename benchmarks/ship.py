@@ -3,9 +3,9 @@
     python benchmarks/ship.py RUN NAME --data DATA --description TEXT [--train-data TEXT] [--test-set NAME]
                              [--faithful NAME]
 
-RUN is a run folder or weight file, NAME what it will be called. DATA is the folder of scores.py for a restorer, a
-labelled test set for a classifier, real pictures for a generator; --test-set says what it is called in the card. Run
-scores.py afterwards.
+RUN is a run folder or weight file, NAME what it will be called. DATA holds the test sets for a restorer (see
+protocols.py and scores.py), is a labelled test set for a classifier, and real pictures for a generator; --test-set says
+what such a set is called in the card. Run scores.py afterwards.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import skimage.data
 import torch
-from scores import measure
+from protocols import measure_task
+from scores import measure as measure_super_resolution
 from timing import commit
 
 from imagesmith.evaluate import evaluate_generator
@@ -33,8 +34,10 @@ def _scores(model: Model, options: argparse.Namespace) -> dict[str, dict[str, fl
         report = evaluate_classifier(options.run, options.data, device="cpu")
     elif model.card.task == "generate":
         report = evaluate_generator(options.run, options.data, METRICS, images=10_000, device="cpu")
+    elif model.card.task != "sr":
+        return measure_task(options.run, model.card.task, model.card.scale, Path(options.data))
     else:
-        return measure(options.run, model.card.scale, Path(options.data))
+        return measure_super_resolution(options.run, model.card.scale, Path(options.data))
     print(report.table())
     return {options.test_set: {metric: round(value, 4) for metric, value in report.summary.items()}}
 
