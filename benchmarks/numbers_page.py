@@ -107,7 +107,7 @@ def _restoration(result: dict[str, Any]) -> list[str]:
             row["what"],
             row["network"],
             row["metric"],
-            _number(row["asked"]),
+            _asked(row["asked"], row["most"]),
             f"**{_number(row['measured'])}**",
             row["beside"],
             row["published"],
@@ -118,5 +118,9 @@ def _restoration(result: dict[str, Any]) -> list[str]:
     return [*text, "", *table(rows, headings)]
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+def _asked(value: float | None, most: bool) -> str:
+    return "" if value is None else f"at {'most' if most else 'least'} {_number(value)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
