@@ -1,0 +1,105 @@
+"""Results that agree with what was measured: moved as little as it takes, as a whole and not in strips.
+
+Both ways feed back what the file will hold - clipped and rounded to its depth - so that agreement survives writing.
+Each holds about ten float64 copies of the result.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from imagesmith.data.files import Frame
+from imagesmith.data.metadata import turn_upright
+from imagesmith.errors import ImageError
+from imagesmith.infer.jpeg_blocks import Intervals
+from imagesmith.tensors import Depth, from_float, imresize, to_float
+
+HALF_LEVEL = 0.5 / 255
+_ALMOST = 0.1 / 255
+_ROUNDS = 40
+_QUIET = 0.9  # of the tolerance: what lies within is left alone, or rounding would keep all pixels in motion
+_STEP, _MOMENTUM = 1.8, 0.5  # heavy ball (Polyak 1964): without it contrasts of neighbouring pixels take 100 rounds
+_MARGIN_LEVELS = 1.0  # coefficients are moved so deep into their interval that rounding does not bring them out again
+
+Correction = Callable[[Tensor], tuple[Tensor, float]]
+"""What to add to a picture (C, H, W) so that it agrees, and how many grey levels beyond tolerance it now is."""
+
+
+def agreeing_with_size(result: Tensor, frame: Frame, scale: int) -> tuple[Tensor, float]:
+    """`result` (C, H * scale, W * scale), so that down-scaled by MATLAB's bicubic it is the picture of `frame`.
+
+    Within half a grey level of 8 bits, after rounding to the frame's depth: iterative back-projection (Irani and Peleg
+    1991). Also how many grey levels the farthest pixel still lacks, 0.0 where all agree; only contrasts that no larger
+    picture can have, such as a chessboard of pixels, make it positive. Where alpha is not opaque nothing is asked.
+    """
+    given = to_float(frame.pixels, frame.depth).permute(2, 0, 1)
+    channels = len(given)
+    opaque = torch.ones(given.shape[1:], dtype=torch.bool)
+    if channels in (2, 4):
+        opaque = -F.max_pool2d(-given[-1:][None], 7, stride=1, padding=3)[0, 0] == 1
+        given = given[:-1]
+
+    def correction(seen: Tensor) -> tuple[Tensor, float]:
+        error = torch.where(opaque, given - imresize(seen[: len(given)], 1 / scale), 0.0)
+        change = torch.zeros_like(seen)
+        change[: len(given)] = imresize(torch.where(error.abs() > quiet, error, 0.0), scale)
+        return change, max(0.0, (error.abs().max().item() - HALF_LEVEL) * 255)
+
+    # first without rounding, whose noise momentum would amplify
+    quiet, velocity = 0.0, torch.zeros_like(result)
+    for _ in range(_ROUNDS):
+        change, _ = correction(result)
+        if change.abs().max() < _ALMOST:
+            break
+        velocity = _MOMENTUM * velocity + _STEP * change
+        result = (result + velocity).clamp(*_limits(frame.depth))
+    quiet = _QUIET * HALF_LEVEL
+    return _fed_back(result, frame.depth, correction)
+
+
+def agreeing_with_jpeg(result: Tensor, frame: Frame) -> tuple[Tensor, float]:
+    """`result` (C, H, W), so that the file of `frame` could be its JPEG: every coefficient within its interval.
+
+    Also how many grey levels the farthest coefficient lies outside; see `Intervals` for what is bound. ImageError where
+    the frame does not come from a JPEG that stores luma and chroma.
+    """
+    tables = frame.meta.jpeg
+    if tables is None or not tables.is_ycbcr:
+        found = "a picture without quantisation tables" if tables is None else "a JPEG that stores RGB or CMYK"
+        raise ImageError(f"consistency needs the JPEG file itself, got {found}; leave --consistency out")
+    stored = turn_upright(frame.pixels.numpy(), _BACK.get(tables.turn, tables.turn))
+    decoded = to_float(torch.from_numpy(stored), frame.depth).permute(2, 0, 1)
+    intervals = Intervals(decoded, tables)
+    turned = _turned(result, _BACK.get(tables.turn, tables.turn))
+    agreed, lacking = _fed_back(turned, frame.depth, lambda seen: intervals.correction(seen, _MARGIN_LEVELS))
+    return _turned(agreed, tables.turn), lacking
+
+
+_BACK = {6: 8, 8: 6}
+"""The orientation that undoes another one; the six others undo themselves."""
+
+
+def _turned(x: Tensor, orientation: int) -> Tensor:
+    """(C, H, W) turned as EXIF asks."""
+    return torch.from_numpy(turn_upright(x.permute(1, 2, 0).numpy(), orientation)).permute(2, 0, 1)
+
+
+def _limits(depth: Depth) -> tuple[float, float]:
+    return (-math.inf, math.inf) if depth == "float32" else (0.0, 1.0)
+
+
+def _fed_back(x: Tensor, depth: Depth, correction: Correction) -> tuple[Tensor, float]:
+    """File values of `depth` that agree, and how far the nearest found is from agreeing."""
+    best, least = x, math.inf
+    for _ in range(_ROUNDS):
+        seen = to_float(from_float(x, depth), depth)
+        change, lacking = correction(seen)
+        if lacking < least:
+            best, least = seen, lacking
+        if lacking == 0.0:
+            break
+        x = (x + change).clamp(*_limits(depth))
+    return from_float(best, depth), least
