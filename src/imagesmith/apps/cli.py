@@ -240,7 +240,9 @@ def restore(
     self_ensemble: Annotated[
         bool, typer.Option("--self-ensemble", help="Average over 8 flips and turns: 8x the time, a little better.")
     ] = False,
-    partial: Annotated[bool, typer.Option("--partial", help="Accept files that end early; the rest is gray.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Accept cut or damaged files and invent what they lost.")
+    ] = False,
     max_pixels: Annotated[
         int, typer.Option("--max-pixels", parser=parse_count, metavar="N", help="Largest declared input.")
     ] = "200M",  # type: ignore[assignment]
@@ -515,21 +517,35 @@ def _train(
     quiet: bool,
 ) -> None:
     """Train what a preset or a configuration of this kind describes, with the values given on the command line."""
+    if given["run.minutes"] is not None and given["run.images"] is not None:
+        raise UsageError("expected one of --minutes and --images, got both")
+    resolved = _resolved(kind, presets, preset=preset, config=config, given=given, changes=changes)
+    try:
+        train(resolved, quiet=quiet)
+    except KeyboardInterrupt:
+        print("imagesmith: cancelled; the same command goes on where it stopped", file=sys.stderr)
+        raise typer.Exit(CANCELLED) from None
+
+
+def _resolved(
+    kind: type[Any],
+    presets: tuple[Mapping[str, Any], Callable[[str], Callable[..., Any]]],
+    *,
+    preset: str | None,
+    config: Path | None,
+    given: dict[str, Any],
+    changes: list[str] | None,
+) -> Any:
+    """The configuration that a preset or a file describes, with the values given on the command line."""
     from imagesmith.configs import load_config, override
 
     known, preset_called = presets
     if (preset is None) == (config is None):
         raise UsageError(f"expected either --preset or --config; presets are {', '.join(known)}")
-    if given["run.minutes"] is not None and given["run.images"] is not None:
-        raise UsageError("expected one of --minutes and --images, got both")
     data, out = given["data.folder"], given["run.out"]
     start = load_config(config, kind) if config else preset_called(preset or "")(data=data, out=out)
     assignments = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    try:
-        train(override(start, [*assignments, *(changes or [])]), quiet=quiet)
-    except KeyboardInterrupt:
-        print("imagesmith: cancelled; the same command goes on where it stopped", file=sys.stderr)
-        raise typer.Exit(CANCELLED) from None
+    return override(start, [*assignments, *(changes or [])])
 
 
 @evaluate_app.command("restorer", no_args_is_help=True)
@@ -660,6 +676,37 @@ def data_inspect(
     from imagesmith.apps.inspect import run_inspect
 
     run_inspect(source, as_json=as_json, sheet=sheet)
+
+
+@data_app.command("preview", no_args_is_help=True)
+def data_preview(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder of clean photographs.", show_default=False)],
+    *,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to write it, as PNG.")] = Path(
+        "preview.png"
+    ),
+    count: Annotated[int, typer.Option("--count", min=1, max=1000, help="Number of pairs.")] = 24,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the run. [default: the configuration's]")] = None,
+    changes: SetOption = None,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace files that exist.")] = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Draw the clean and degraded patches that a restorer would be trained on."""
+    from imagesmith.apps.preview import run_preview
+    from imagesmith.configs import RestorerConfig
+    from imagesmith.presets import RESTORER_PRESETS, restorer_preset
+
+    resolved = _resolved(
+        RestorerConfig,
+        (RESTORER_PRESETS, restorer_preset),
+        preset=preset,
+        config=config,
+        given={"data.folder": data, "run.out": ".", "run.seed": seed},
+        changes=changes,
+    )
+    run_preview(resolved, out, count=count, overwrite=overwrite)
 
 
 @models_app.command("list")

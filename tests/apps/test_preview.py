@@ -1,0 +1,84 @@
+"""`imagesmith data preview`: what a training would see, before it begins."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+from typer.testing import CliRunner
+
+from imagesmith import presets
+from imagesmith.apps.cli import app
+from imagesmith.apps.preview import draw_pairs, run_preview
+from imagesmith.errors import ConfigError, NothingUsableError, OutputError, UsageError
+from imagesmith.train.restore import build_chain, load_training_photos, training_patches
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for k in range(3):
+        Image.fromarray(data.astronaut()[100 * k : 100 * k + 200, 100:300]).save(folder / f"{k}.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.mark.parametrize(("preset", "columns"), [("sr-x2", 2), ("inpaint", 3)])
+def test_the_sheet_shows_the_patches_of_the_run(photos, tmp_path, capsys, preset, columns):
+    """A preview of other patches than those trained on hides the very mistake that one looks for."""
+    config = presets.RESTORER_PRESETS[preset](str(photos), "run")
+    out = tmp_path / "sheet.png"
+    run_preview(config, out, count=3)
+    sheet = np.asarray(Image.open(out))
+    chain = build_chain(config)
+    degraded, target = training_patches(config, load_training_photos(config, chain), chain)[0]
+    side = target.shape[-1]
+    shown = [sheet[4 : 4 + side, 4 + k * (side + 1) : 4 + k * (side + 1) + side] for k in range(columns)]
+    assert np.array_equal(shown[0], (target * 255).round().byte().permute(1, 2, 0))
+    assert np.array_equal(shown[1][:: chain.scale, :: chain.scale], (degraded[:3] * 255 + 0.5).byte().permute(1, 2, 0))
+    if columns == 3:
+        assert np.array_equal(shown[2][..., 0] > 0, degraded[3] > 0)
+    told = capsys.readouterr().out
+    assert "skipped broken.png" in told
+    assert ("dB" in told) == (preset == "inpaint")
+
+
+def test_parts_within_parts_are_named(photos, tmp_path, capsys):
+    """'sometimes + sometimes' tells nobody what their photographs will suffer."""
+    run_preview(presets.photo_x2(str(photos), "run"), tmp_path / "sheet.png", count=1)
+    assert "sometimes(one_of(gaussian_blur, defocus_blur, motion_blur)) + resize(" in capsys.readouterr().out
+
+
+def test_pairs_stand_about_square():
+    """A thousand pairs in one row cannot be looked at."""
+    pairs = [(torch.zeros(3, 32, 32), torch.ones(3, 64, 64))] * 40
+    _, height, width = draw_pairs(pairs).shape
+    assert 0.5 < height / width < 2
+
+
+def test_what_cannot_be_previewed_is_refused(photos, tmp_path):
+    """A traceback, or a sheet that replaces the user's own picture."""
+    config = presets.sr_x2(str(photos), "run")
+    (tmp_path / "there.png").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="exists"):
+        run_preview(config, tmp_path / "there.png", count=1)
+    assert (tmp_path / "there.png").read_bytes() == b"mine"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NothingUsableError):
+        run_preview(presets.sr_x2(str(tmp_path / "empty"), "run"), tmp_path / "sheet.png", count=1)
+    for arguments, error in (([], UsageError), (["--preset", "inpant"], ConfigError)):
+        result = CliRunner().invoke(app, ["data", "preview", str(photos), *arguments])
+        assert isinstance(result.exception, error)
+
+
+def test_the_seed_chooses_the_patches(photos, tmp_path):
+    """A seed that is ignored shows the same lucky patches for ever."""
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        arguments = [str(photos), "--preset", "denoise", "--count", "2", "--seed", seed, "-o", str(tmp_path / name)]
+        assert CliRunner().invoke(app, ["data", "preview", *arguments]).exit_code == 0
+    first, again, other = ((tmp_path / name).read_bytes() for name in "abc")
+    assert first == again
+    assert first != other
