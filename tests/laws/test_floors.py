@@ -14,7 +14,7 @@ GROUND = "errors"  # imports nothing, so every floor may stand on it, floor 0 in
 FLOORS = {
     "errors": 0, "configs": 0,
     "tensors": 1, "presets": 1, "atomic": 1,
-    "nets": 2, "losses": 2, "metrics": 2, "degrade": 2,
+    "nets": 2, "losses": 2, "metrics": 2, "degrade": 2, "estimate": 2,
     "runtime": 3, "data": 3,
     "zoo": 4,
     "infer": 5,
@@ -26,6 +26,7 @@ PACKAGES = {
     "errors": set(), "configs": {"pydantic"},
     "tensors": {"torch"}, "presets": set(), "atomic": set(),
     "nets": {"torch"}, "losses": {"torch"}, "metrics": {"torch"}, "degrade": {"torch", "numpy", "PIL"},
+    "estimate": {"torch"},
     "runtime": {"torch", "safetensors", "tensorboard"}, "data": {"torch", "numpy", "PIL", "av", "tifffile"},
     "zoo": {"torch", "safetensors"},
     "infer": {"torch", "numpy", "PIL"},

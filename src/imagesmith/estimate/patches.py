@@ -1,0 +1,40 @@
+"""The parts of a picture that estimators look at."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from imagesmith.tensors import GRAY_WEIGHTS
+
+BLOCK = 8
+"""Side of a JPEG block; every crop begins at a multiple of it, so that grids stay where they are."""
+
+
+def centre(image: Tensor, side: int) -> Tensor:
+    """The middle of `image` (C, H, W), at most `side` x `side`, beginning at multiples of BLOCK."""
+    height, width = image.shape[-2:]
+    top = max(0, height - side) // 2 // BLOCK * BLOCK
+    left = max(0, width - side) // 2 // BLOCK * BLOCK
+    return image[..., top : top + side, left : left + side]
+
+
+def gray(image: Tensor) -> Tensor:
+    """(H, W) full-range luma of (C, H, W), C = 1 or 3."""
+    if image.shape[0] == 1:
+        return image[0]
+    return torch.einsum("chw,c->hw", image, image.new_tensor(GRAY_WEIGHTS))
+
+
+def gradients(plane: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences across columns and rows, both (H - 2, W - 2), of (H, W)."""
+    return (plane[1:-1, 2:] - plane[1:-1, :-2]) / 2, (plane[2:, 1:-1] - plane[:-2, 1:-1]) / 2
+
+
+def smoothed(plane: Tensor, sigma: float) -> Tensor:
+    """(H, W) blurred by a Gaussian of `sigma` pixels, edges replicated."""
+    radius = max(1, round(3 * sigma))
+    at = torch.arange(-radius, radius + 1, dtype=plane.dtype)
+    kernel = torch.exp(-(at**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    padded = F.pad(plane[None, None], (radius,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))[0, 0]
