@@ -162,6 +162,7 @@ def test_an_adversarial_run_tells_what_it_weighs_and_how_far_it_has_come(photos,
     assert {"penalty/r1", "penalty/r2", "logits/sign", "validation/psnr_y", "validation/spectrum"} <= told
     model = load_model(run.model)
     assert model.card.net == "compact"
+    assert model.card.training["config"]["adversarial"]["features"] == "own.safetensors", "no folder of this machine"
     assert model.card.training["validation_spectrum"] == pytest.approx(run.best["spectrum"], abs=1e-4)
     assert "before the first step: psnr_y" in (run.folder / "console.log").read_text()
 

@@ -113,7 +113,7 @@ def _step(config: RestorerConfig, device: str) -> Step:
     sharp = config.adversarial
     if sharp is None:
         return partial(restore_step, losses=config.losses)
-    features = None
+    features: Any = None
     if sharp.perceptual > 0:
         features = Arithmetic(device, config.run.dtype, channels_last=True).prepare(load_features(sharp.features))
     terms = SharpTerms(
@@ -178,7 +178,7 @@ def training_patches(config: RestorerConfig, photos: PhotoFolder, chain: Chain) 
 
 def _initial_net(config: RestorerConfig, chain: Chain) -> Net:
     """The network to start from: random, with every layer that fits taken over from `start_from`."""
-    net = build_net(NetSpec(config.net.name, config.net.options))
+    net: Net = build_net(NetSpec(config.net.name, config.net.options))
     if net.scale != chain.scale:
         raise ConfigError(
             f"expected network and degradations of one scale, got x{net.scale} and x{chain.scale}; change net.options"

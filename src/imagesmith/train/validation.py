@@ -80,6 +80,9 @@ class Validation:
 
     def _card(self, state: TrainState) -> ModelCard:
         config = self.config
+        told = config.model_dump(mode="json", exclude={"run": {"out"}, "data": {"folder"}})
+        if config.adversarial:
+            told["adversarial"]["features"] = Path(config.adversarial.features).name
         return describe(
             state.averages["restorer"],
             NetSpec(config.net.name, config.net.options),
@@ -92,7 +95,7 @@ class Validation:
                 "minutes": round(state.seconds / 60, 1),
                 **{f"validation_{name}": round(state.best[name], 4) for name in self.metrics},
                 "choices": state.choices,
-                "config": config.model_dump(mode="json", exclude={"run": {"out"}, "data": {"folder"}}),
+                "config": told,
             },
             created=datetime.date.today().isoformat(),
         )
