@@ -208,7 +208,7 @@ def _out_of_step(lost: np.ndarray, at_end: np.ndarray, pixels: np.ndarray, layou
     unused = [not at_end[span].any() for span in spans]
     if layout.segments == 1:
         stop = int(np.argmax(lost)) if lacking[0] else layout.blocks
-        onset = _first_edge(pixels, layout, stop, _SUSPECT_LEVELS if lacking[0] or unused[0] else _SURE_LEVELS)
+        onset = _first_edge(pixels, layout, stop, is_suspect=lacking[0] or unused[0])
         if onset is not None:
             lost[onset:] = True
         return lost
@@ -217,8 +217,11 @@ def _out_of_step(lost: np.ndarray, at_end: np.ndarray, pixels: np.ndarray, layou
     return lost
 
 
-def _first_edge(pixels: np.ndarray, layout: _Layout, stop: int, levels: float) -> int | None:
-    """Where the strongest line of edges before block `stop` begins; None if it has less than `levels` gray levels."""
+def _first_edge(pixels: np.ndarray, layout: _Layout, stop: int, *, is_suspect: bool) -> int | None:
+    """Where the strongest line of edges before block `stop` begins, or None where there is none that only damage makes.
+
+    Without other signs of damage it must be strong and have a step: bars and tables have straight lines.
+    """
     (down, across), (high, wide) = layout.grid, layout.block
     if stop < 2 * across:
         return None
@@ -230,11 +233,16 @@ def _first_edge(pixels: np.ndarray, layout: _Layout, stop: int, levels: float) -
     starts = np.arange(across) * wide
     edges = np.zeros((down, across))  # how much harder the upper edge of a block is than the picture beside it
     edges[1:] = np.add.reduceat(excess, starts, axis=1) / np.diff([*starts, layout.width])
-    sums = np.concatenate(([0.0], np.cumsum(edges.clip(0, _MOST_LEVELS).ravel()[:stop])))
+    edges = edges.clip(0, _MOST_LEVELS)
+    sums = np.concatenate(([0.0], np.cumsum(edges.ravel()[:stop])))
     line = (sums[across:] - sums[:-across]) / across  # the mean over a row of blocks that begins at each block
     rise = line[across:] - line[:-across]
-    first = int(np.argmax(rise))
-    return max(0, first + across - _MARGIN) if rise[first] >= levels else None
+    first = across + int(np.argmax(rise))
+    row, column = divmod(first, across)
+    has_step = column > 0 and min(edges[row, column:].mean(), edges[row + 1, :column].mean()) >= _SURE_LEVELS
+    if rise[first - across] < (_SUSPECT_LEVELS if is_suspect else _SURE_LEVELS) or not (is_suspect or has_step):
+        return None
+    return max(0, first - _MARGIN)
 
 
 def _as_pixels(lost: np.ndarray, layout: _Layout) -> np.ndarray:

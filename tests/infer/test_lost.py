@@ -1,0 +1,122 @@
+"""Files whose data did not survive: what is invented, what is kept, and what is said about it."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from imagesmith.data.files import Frame, ImageMeta, read_image, write_image
+from imagesmith.infer.lost import fill, lost_pixels
+from imagesmith.infer.outcome import ItemResult
+from imagesmith.infer.restore import Restorer
+
+
+@pytest.fixture
+def cut_jpeg(tmp_path: Path, photo: np.ndarray) -> Path:
+    stream = io.BytesIO()
+    Image.fromarray(photo).save(stream, "JPEG", quality=90)
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(stream.getvalue()[: int(len(stream.getvalue()) * 0.7)])
+    return path
+
+
+@pytest.fixture
+def inpainter(make_unet: Callable[..., Restorer]) -> Restorer:
+    return make_unet("inpaint", planes=1)
+
+
+def only(restorer: Restorer, source: Path, out: Path, **options: object) -> ItemResult:
+    (result,) = restorer.path(source, out, **options).results
+    assert result.status == "done", result.error
+    return result
+
+
+def test_lost_pixels_are_counted_and_placed() -> None:
+    """The report is all that a reader of the picture has: an off-by-one in it is a false statement."""
+    mask = torch.zeros(10, 20, dtype=torch.bool)
+    mask[3:5, 7:11] = True
+    lost = lost_pixels(mask, "inpaint")
+    assert (lost.pixels, lost.share, lost.box) == (8, 0.04, (7, 3, 11, 5))
+    assert "8 pixels (4.0%) between 7,3 and 11,5" in str(lost)
+    assert "invented by 'inpaint'" in str(lost)
+    assert "left flat" in str(lost_pixels(mask, None))
+
+
+def test_only_what_was_lost_is_invented(inpainter: Restorer, cut_jpeg: Path, tmp_path: Path) -> None:
+    """Restoring a damaged file must not touch the part that is a photograph."""
+    frame = read_image(cut_jpeg, partial=True)
+    result = only(inpainter, cut_jpeg, tmp_path / "out.png", partial=True)
+    back = read_image(tmp_path / "out.png").pixels
+    assert frame.lost is not None
+    assert back[~frame.lost].equal(frame.pixels[~frame.lost])
+    assert not (back[frame.lost] == frame.pixels[frame.lost]).all()
+    assert result.lost == lost_pixels(frame.lost, "toy-inpaint")
+    assert str(result.lost) in result.notes
+    assert json.loads(json.dumps(result.to_dict()))["lost"]["invented_by"] == "toy-inpaint"
+
+
+def test_an_intact_file_passes_unchanged(inpainter: Restorer, photo: np.ndarray, tmp_path: Path) -> None:
+    """In a folder of damaged files some are whole, and have no hole that a mask could name."""
+    Image.fromarray(photo).save(tmp_path / "whole.png")
+    result = only(inpainter, tmp_path / "whole.png", tmp_path / "out.png", partial=True)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), photo)
+    assert result.lost is None
+
+
+def test_the_asked_model_sees_no_hole(
+    make_restorer: Callable[..., Restorer],
+    inpainter: Restorer,
+    cut_jpeg: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Enlarged first and filled afterwards, the network would draw the rim of the hole into the photograph."""
+    enlarger = make_restorer()
+    frame = read_image(cut_jpeg, partial=True)
+    monkeypatch.setattr("imagesmith.infer.batch.CARDS", {"inpaint": inpainter.card})
+    monkeypatch.setattr(Restorer, "load", lambda *name, **options: inpainter)
+    result = only(enlarger, cut_jpeg, tmp_path / "out.png", partial=True)
+    expected = enlarger.frame(fill(frame, inpainter)).pixels
+    assert read_image(tmp_path / "out.png").pixels.equal(expected)
+    assert result.lost is not None
+    assert result.lost.invented_by == "inpaint"
+
+
+def test_without_a_model_it_is_left_and_said(
+    make_restorer: Callable[..., Restorer], cut_jpeg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gray bar must not look like a success without a word."""
+    monkeypatch.setattr("imagesmith.infer.batch.CARDS", {})
+    result = only(make_restorer(), cut_jpeg, tmp_path / "out.png", partial=True)
+    assert result.lost is not None
+    assert result.lost.invented_by is None
+    assert any("left flat" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_every_kind_of_png(inpainter: Restorer, photo: np.ndarray, depth: str, channels: int, tmp_path: Path) -> None:
+    """Lost pixels of a transparent picture are transparent, and what is invented there would not be seen."""
+    pixels = np.concatenate((photo, photo[..., :1] // 2), axis=2)[
+        ..., [[0], [0, 3], [0, 1, 2], [0, 1, 2, 3]][channels - 1]
+    ]
+    pixels = np.ascontiguousarray(pixels.astype(depth) * (257 if depth == "uint16" else 1))
+    whole = Frame(torch.from_numpy(pixels), depth, ImageMeta("png", ""))  # type: ignore[arg-type]
+    stream = io.BytesIO()
+    write_image(whole, stream, format="png")
+    path = tmp_path / "cut.png"
+    path.write_bytes(stream.getvalue()[: len(stream.getvalue()) * 2 // 3])
+    result = only(inpainter, path, tmp_path / "out.png", partial=True)
+    back = read_image(tmp_path / "out.png")
+    lost = read_image(path, partial=True).lost
+    assert lost is not None
+    assert result.lost is not None
+    assert back.pixels[~lost].equal(whole.pixels[~lost])
+    assert back.pixels[lost].float().std() > 0
+    if channels in (2, 4):
+        assert (back.pixels[lost][:, -1] == (65535 if depth == "uint16" else 255)).all()
