@@ -1,0 +1,119 @@
+"""How often `--task auto` chooses the right chain: 400 synthetic cases made of clean photographs.
+
+    python benchmarks/task_auto.py PHOTOS [--cases 400] [--shrink 2] [--save]
+
+Of each kind as many cases as of the others; what was done to a photograph is drawn from a seed. `--shrink` is for
+photographs that are JPEGs themselves: it wipes their traces out, and pieces four of them together to keep the size.
+"""
+
+import argparse
+import time
+from collections import Counter
+from pathlib import Path
+
+import torch
+from timing import environment, save
+from torch import Tensor
+
+from imagesmith.data.files import Frame, read_image
+from imagesmith.data.frame import ImageMeta
+from imagesmith.degrade import Chain, build_degradation
+from imagesmith.infer.auto import Findings, examine, plan_chain
+from imagesmith.tensors import from_float, generator_for, imresize, to_float
+
+MODELS = ("denoise", "jpeg", "deblur", "inpaint", "photo-x2", "photo-x4", "sr-x2", "sr-x3", "sr-x4")
+NOISE = ("gaussian_noise", {"sigma": [8, 50], "rounded": 1.0})
+LITTLE_NOISE = ("gaussian_noise", {"sigma": [0, 4], "rounded": 1.0})
+JPEG = ("jpeg", {"quality": [10, 75]})
+SHAKE = ("motion_blur", {"length": [7, 15]})
+KINDS = {
+    "clean": [[]],
+    "noise": [[NOISE]],
+    "jpeg": [[JPEG]],
+    "blur": [[SHAKE, LITTLE_NOISE], [("gaussian_blur", {"sigma": [1.5, 3.0]})]],
+    "mixed": [
+        [SHAKE, ("gaussian_noise", {"sigma": [10, 30]}), ("jpeg", {"quality": [40, 75]})],
+        [("gaussian_noise", {"sigma": [15, 40]}), ("jpeg", {"quality": [50, 75]})],
+        [SHAKE, JPEG],
+    ],
+    "low resolution": [[("bicubic", {"scale": scale})] for scale in (2, 3, 4)],
+}
+RIGHT = {"denoise": "noise", "jpeg": "jpeg", "deblur": "blur", "photo-x2": "mixed", "photo-x4": "mixed"}
+
+
+def photographs(folder: Path, shrink: int) -> list[list[Path]]:
+    """The files of a folder in groups of shrink², each of which becomes one photograph."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return [files[k : k + shrink**2] for k in range(0, len(files) - shrink**2 + 1, shrink**2)]
+
+
+def photograph(files: list[Path], shrink: int) -> Tensor:
+    """(3, H, W) in [0, 1], both sides multiples of 12."""
+    pieces = []
+    for file in files:
+        frame = read_image(file)
+        image = frame.pixels[..., :3].permute(2, 0, 1)
+        image = image if image.shape[1] <= image.shape[2] else image.transpose(1, 2)
+        pieces.append(imresize(image, 1 / shrink) if shrink > 1 else image)
+    size = [min(piece.shape[axis] for piece in pieces) for axis in (1, 2)]
+    pieces = [piece[:, : size[0], : size[1]] for piece in pieces]
+    rows = [torch.cat(pieces[k : k + shrink], dim=2) for k in range(0, len(pieces), shrink)]
+    whole = to_float(torch.cat(rows, dim=1), "uint8")
+    return whole[:, : whole.shape[1] // 12 * 12, : whole.shape[2] // 12 * 12]
+
+
+def kind_chosen(models: tuple[str, ...]) -> str:
+    """The kind of damage for which a chain of these models is the right one."""
+    if not models:
+        return "clean"
+    if len(models) == 1:
+        return "low resolution" if models[0].startswith("sr-") else RIGHT.get(models[0], "other")
+    return "other"
+
+
+def case(number: int, groups: list[list[Path]], shrink: int) -> tuple[str, Findings]:
+    """The kind of a case, and what is found in it."""
+    kinds = list(KINDS)
+    kind, rng = kinds[number % len(kinds)], generator_for(number)
+    recipes = KINDS[kind]
+    parts = recipes[number // len(kinds) % len(recipes)]
+    image = photograph(groups[number // len(kinds) % len(groups)], shrink)
+    if parts:
+        image = Chain(tuple(build_degradation(name, options) for name, options in parts))(image, rng)
+    pixels = from_float(image, "uint8").permute(1, 2, 0).contiguous()
+    return kind, examine(Frame(pixels, "uint8", ImageMeta(format="png", mode="RGB")))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--cases", type=int, default=400)
+    parser.add_argument("--shrink", type=int, default=1)
+    parser.add_argument("--save", action="store_true", help="write the figures to benchmarks/results")
+    args = parser.parse_args()
+    groups = photographs(args.photos, args.shrink)
+    table: Counter[tuple[str, str]] = Counter()
+    started = time.monotonic()
+    for number in range(args.cases):
+        kind, findings = case(number, groups, args.shrink)
+        chain = plan_chain(findings, MODELS)
+        chosen = kind_chosen(tuple(link.model for link in chain))
+        table[kind, chosen] += 1
+        if chosen != kind:
+            print(
+                f"{number} {kind}: {'; '.join(map(str, chain)) or 'nothing'} ({findings}, {findings.noise_before_jpeg})"
+            )
+    columns = [*KINDS, "other"]
+    print("".join(f"{name:>16}" for name in ("", *columns)))
+    for kind in KINDS:
+        print(f"{kind:>16}" + "".join(f"{table[kind, chosen]:16d}" for chosen in columns))
+    right = sum(count for (kind, chosen), count in table.items() if kind == chosen) / args.cases
+    clean = sum(count for (kind, _), count in table.items() if kind == "clean")
+    untouched = table["clean", "clean"] / max(1, clean)
+    print(f"right chain {right:.1%}, clean left untouched {untouched:.1%}, {time.monotonic() - started:.0f} s")
+    if args.save:
+        save("task_auto", {"right": right, "untouched": untouched, **environment()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Deciding by itself: what a picture suffers from, the fewest models that mend it, and why."""
+
+import dataclasses
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from imagesmith.data.files import Frame
+from imagesmith.estimate.blur import edge_blur
+from imagesmith.estimate.jpeg import Grid, find_grid, noise_before, quality_of_tables
+from imagesmith.estimate.noise import noise_sigma
+from imagesmith.estimate.scratches import find_scratches
+from imagesmith.tensors import to_float
+
+NOISE_SIGMA, NOISE_SIGMA_GRAY = 3.2, 7.0
+"""Noise in grey levels from which on it is worth mending; in gray, texture looks like up to 7."""
+NOISE_BEFORE_JPEG = 6.5
+JPEG_QUALITY = 84
+"""Quality up to which JPEG leaves what people see."""
+BLUR_PX = 1.25
+"""Standard deviation across the sharpest edges from which on nothing in the picture is sharp."""
+SCRATCHES = 0.015
+"""Share of the picture; below it lie the wires and twigs of photos without scratches."""
+SMALL_PX = 400
+"""Longer side below which a picture is enlarged, to at least `ENLARGED_PX` or 4 times."""
+ENLARGED_PX = 700
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a picture suffers from; `noise_sigma` in grey levels, `jpeg_from` tells where the quality was read.
+
+    `blur_px` is the standard deviation of the blur in the direction `blur_angle` (degrees, 0 to the right, 90 upwards),
+    None where the picture has too few edges to tell. `scratches` is the share of the picture that they cover.
+    """
+
+    width: int
+    height: int
+    channels: int
+    noise_sigma: float
+    jpeg_quality: int | None
+    jpeg_from: Literal["tables", "grid"] | None
+    noise_before_jpeg: float
+    blur_px: float | None
+    blur_angle: float | None
+    scratches: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        noise = max(self.noise_sigma, self.noise_before_jpeg)
+        jpeg = f"JPEG of quality {self.jpeg_quality} (by its {self.jpeg_from})" if self.jpeg_from else "no JPEG"
+        blur = f"blur {self.blur_px:.1f} px" if self.blur_px is not None else "too few edges to tell blur"
+        return f"found noise {noise:.1f}, {jpeg}, {blur}, scratches {self.scratches:.1%}, {self.width} x {self.height}"
+
+
+@dataclass(frozen=True)
+class Link:
+    """One step of a chain: the shipped `model`, and why it is needed."""
+
+    model: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.model} for {self.reason}"
+
+
+def examine(frame: Frame) -> Findings:
+    """What `frame` suffers from, by its own tables and by its pixels."""
+    image = _colours(frame)
+    channels, height, width = image.shape
+    grid = find_grid(image)
+    quality, source = (None, None) if grid is None else (grid.quality, "grid")
+    if frame.meta.jpeg is not None:
+        quality, source = quality_of_tables(frame.meta.jpeg.luma), "tables"
+        grid = grid or Grid(0, 0, quality, 0.0)
+    blur = edge_blur(image)
+    return Findings(
+        width=width,
+        height=height,
+        channels=channels,
+        noise_sigma=round(noise_sigma(image), 2),
+        jpeg_quality=quality,
+        jpeg_from=source,
+        noise_before_jpeg=0.0 if grid is None else round(noise_before(image, grid), 2),
+        blur_px=None if blur is None else round(blur.widest, 2),
+        blur_angle=None if blur is None else blur.angle,
+        scratches=round(find_scratches(image).float().mean().item(), 4),
+    )
+
+
+def plan_chain(findings: Findings, models: Collection[str], scale: int | None = None) -> tuple[Link, ...]:
+    """The fewest of the shipped `models` that mend what was found, in their order; empty where nothing is to be done.
+
+    `scale` is the enlargement that the user asked for; without one only pictures that are small are enlarged. Several
+    damages at once are for the models trained on mixtures, where they are shipped.
+    """
+    damages = _damages(findings)
+    wanted = scale or _enlargement(findings)
+    links = []
+    if findings.scratches >= SCRATCHES and "inpaint" in models:
+        links.append(Link("inpaint", f"scratches on {findings.scratches:.1%} of the picture"))
+    mixture = f"photo-x{wanted or 2}"
+    if len(damages) > 1 and mixture in models:
+        return (*links, Link(mixture, " and ".join(damages.values())))
+    links += [Link(model, reason) for model, reason in damages.items() if model in models]
+    if wanted and f"sr-x{wanted}" in models:
+        why = "the size asked for" if scale else f"a picture of only {findings.width} x {findings.height}"
+        links.append(Link(f"sr-x{wanted}", why))
+    return tuple(links)
+
+
+def _damages(findings: Findings) -> dict[str, str]:
+    """The models for what there is, with what there is in words, in the order in which it is to be undone."""
+    damages = {}
+    quality = findings.jpeg_quality
+    if quality is not None and quality <= JPEG_QUALITY:
+        damages["jpeg"] = f"JPEG of quality {quality}"
+    least = NOISE_SIGMA if findings.channels == 3 else NOISE_SIGMA_GRAY
+    if findings.noise_sigma >= least:
+        damages["denoise"] = f"noise of {findings.noise_sigma:.0f} grey levels"
+    elif findings.noise_before_jpeg >= NOISE_BEFORE_JPEG:
+        damages["denoise"] = f"noise of about {findings.noise_before_jpeg:.0f} grey levels before its compression"
+    if findings.blur_px is not None and findings.blur_px >= BLUR_PX:
+        damages["deblur"] = f"blur of {findings.blur_px:.1f} px"
+    return damages
+
+
+def _enlargement(findings: Findings) -> int | None:
+    """By how much a small picture is to be enlarged."""
+    longest = max(findings.width, findings.height)
+    if longest >= SMALL_PX:
+        return None
+    return min(4, max(2, -(-ENLARGED_PX // longest)))
+
+
+def _colours(frame: Frame) -> Tensor:
+    """(C, H, W) float in [0, 1], C = 1 or 3, without alpha and, of float files, what lies outside."""
+    channels = frame.pixels.shape[2]
+    pixels = frame.pixels[..., : channels - (channels in (2, 4))]
+    return to_float(pixels, frame.depth).nan_to_num().clamp(0, 1).permute(2, 0, 1)
