@@ -46,9 +46,9 @@ def load_photos(
     """
     items = list_items([folder], recursive=True)
     with ThreadPoolExecutor() as pool:
-        sizes = [size for size in pool.map(_size, items) if size is not None]
-        most_px = _largest_side(sizes, least_px, memory_bytes / 3)
-        decoded = list(pool.map(lambda item: _decode(item, least_px, most_px), items))
+        sizes = [size for size in pool.map(size_of, items) if size is not None]
+        most_px = largest_side(sizes, least_px, memory_bytes / 3)
+        decoded = list(pool.map(lambda item: decoded_photo(item, least_px, most_px), items))
     photos = [photo for photo in decoded if isinstance(photo, Tensor)]
     skipped = [reason for reason in decoded if isinstance(reason, str)]
     if len(photos) < 2:
@@ -67,7 +67,7 @@ def load_photos(
     )
 
 
-def _size(item: Item) -> tuple[int, int] | None:
+def size_of(item: Item) -> tuple[int, int] | None:
     """Height and width as the header tells; None where it tells nothing, which decoding will explain."""
     try:
         header = read_header(item.read())
@@ -76,7 +76,7 @@ def _size(item: Item) -> tuple[int, int] | None:
     return header.height, header.width
 
 
-def _largest_side(sizes: list[tuple[int, int]], least_px: int, most_area: float) -> int | None:
+def largest_side(sizes: list[tuple[int, int]], least_px: int, most_area: float) -> int | None:
     """The largest square, in steps of 64 pixels, to which all `sizes` must be cut to have `most_area` together."""
 
     def area(side: float) -> float:
@@ -93,7 +93,8 @@ def _largest_side(sizes: list[tuple[int, int]], least_px: int, most_area: float)
     )
 
 
-def _decode(item: Item, least_px: int, most_px: int | None) -> Tensor | str:
+def decoded_photo(item: Item, least_px: int, most_px: int | None) -> Tensor | str:
+    """The middle of a photograph, no side longer than `most_px`, as uint8 (3, H, W); or why it cannot be used."""
     try:
         frame = read_image(item.read())
     except (ImageError, OSError) as error:
@@ -111,6 +112,44 @@ def middle(image: Tensor, side_px: int) -> Tensor:
     height, width = (min(size, side_px) for size in image.shape[-2:])
     top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2
     return image[..., top : top + height, left : left + width]
+
+
+class PairedPatches(Dataset[Pair]):
+    """Endless patches of given pairs: item k is (degraded (3 + planes, p, p), target (3, p * scale, p * scale)).
+
+    float32 in [0, 1], at the same place, flip and rotation of a pair drawn in proportion to its area; a share `gray`
+    as luma. `pairs` are uint8, no degraded side below `patch_px`. The planes are 0: of given pictures nothing is known.
+    """
+
+    def __init__(self, pairs: list[Pair], *, patch_px: int, seed: int, gray: float = 0.0, planes: int = 0) -> None:
+        self.pairs, self.patch_px, self.seed, self.gray, self.planes = pairs, patch_px, seed, gray, planes
+        self._areas = torch.tensor([degraded[0].numel() for degraded, _ in pairs]).cumsum(0)
+
+    def __getitem__(self, index: int) -> Pair:
+        rng = generator_for(self.seed, index)
+        pair = self.pairs[int(torch.searchsorted(self._areas, _uniform(rng) * self._areas[-1]))]
+        top, left = (int(_uniform(rng) * (size - self.patch_px + 1)) for size in pair[0].shape[1:])
+        which, as_gray = int(_uniform(rng) * 8), _uniform(rng) < self.gray
+        patches = []
+        for image in pair:
+            scale = image.shape[1] // pair[0].shape[1]
+            side = self.patch_px * scale
+            patch = image[:, top * scale : top * scale + side, left * scale : left * scale + side]
+            patch = to_float(_flip_and_rotate(patch, which), "uint8")
+            patches.append(_as_colour(_luma(patch)) if as_gray else patch)
+        return _with_planes(patches[0], self.planes).contiguous(), patches[1].contiguous()
+
+
+def whole_pair(pair: Pair, planes: int, multiple: int = 1) -> Pair:
+    """(degraded, target), each (1, C, H, W) float32, of a uint8 pair; the degraded cut to a multiple of `multiple`."""
+    height, width = (size // multiple * multiple for size in pair[0].shape[1:])
+    scale = pair[1].shape[1] // pair[0].shape[1]
+    degraded = _with_planes(to_float(pair[0][:, :height, :width], "uint8"), planes)
+    return degraded[None], to_float(pair[1][:, : height * scale, : width * scale], "uint8")[None]
+
+
+def _with_planes(image: Tensor, planes: int) -> Tensor:
+    return torch.cat([image, image.new_zeros(planes, *image.shape[1:])])
 
 
 class DegradedPatches(Dataset[Pair]):

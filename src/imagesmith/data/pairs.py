@@ -1,10 +1,35 @@
 """Pairs of files in two folders: degraded pictures, and by the same names what they should become."""
 
+import math
 import os
-from pathlib import Path
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
 
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from imagesmith.data.alignment import displacement
+from imagesmith.data.datasets import Pair, decoded_photo, largest_side, size_of
+from imagesmith.data.duplicates import SMALL_PX, near_duplicates
 from imagesmith.data.formats import SUFFIXES
+from imagesmith.data.sources import Item
 from imagesmith.errors import NothingUsableError, UsageError
+from imagesmith.tensors import imresize, to_float
+
+MOST_DISPLACED_PX = 0.5
+"""How far, in pixels of the degraded picture, a pair may be displaced."""
+SURE, UNLIKE = 0.85, 0.25
+"""Sureness of `displacement` from which it is no blur, and below which the pictures have nothing in common."""
+LEAST_CONTRAST = 4 / 255
+"""Standard deviation of a target's coarse shapes from which its place can be told."""
+MOST_BLURRED_PX = 8.0
+"""How far blur alone may move what looks like a displacement."""
+
+Size = tuple[int, int]
 
 
 def images_by_name(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
@@ -43,3 +68,118 @@ def pair_files(targets: Path, degraded: Path, *, recursive: bool = False) -> dic
                 f"'{missing[0]}' is missing in {folder}; add it or remove its counterpart"
             )
     return {name: (wanted[name], given[name]) for name in wanted}
+
+
+# --- training ---
+
+
+@dataclass(frozen=True)
+class PairFolder:
+    """The usable pairs of two folders, uint8 (3, h, w) and (3, h * scale, w * scale), split once and for all."""
+
+    training: list[Pair]
+    validation: list[Pair]
+    skipped: list[str]
+    """One sentence for each pair that is not used."""
+    most_px: int | None
+    """Side of the squares that stand for larger degraded pictures, because all would not fit; None if they do."""
+    scale: int
+
+
+def load_pairs(
+    degraded: Path, targets: Path, validation_images: int, *, least_px: int, memory_bytes: float = math.inf
+) -> PairFolder:
+    """Decode and check every pair below two folders whose degraded picture has sides of `least_px` and more.
+
+    Left out, with the reason, are pairs that cannot be read, have the wrong size, are displaced against each other,
+    show different things or one and the same picture, and training pairs that look like one kept apart for validation.
+    UsageError where pictures lack their counterpart or most pairs are left out, NothingUsableError below two pairs.
+    """
+    files = pair_files(targets, degraded, recursive=True)
+    items = {
+        name: (Item(PurePosixPath("the degraded picture"), given), Item(PurePosixPath("the target"), wanted))
+        for name, (wanted, given) in files.items()
+    }
+    with ThreadPoolExecutor() as pool:
+        sizes = list(pool.map(lambda pair: (size_of(pair[0]), size_of(pair[1])), items.values()))
+        scale = _common_scale(sizes)
+        known = [given for given, _ in sizes if given is not None]
+        most_px = largest_side(known, least_px, memory_bytes / 3 / (1 + scale**2))
+        load = partial(_load, scale=scale, least_px=least_px, most_px=most_px)
+        loaded = list(pool.map(lambda pair: load(*pair), items.values()))
+    pairs = {name: pair for name, pair in zip(items, loaded, strict=True) if not isinstance(pair, str)}
+    skipped = [f"{name}: {reason}" for name, reason in zip(items, loaded, strict=True) if isinstance(reason, str)]
+    if 2 * len(skipped) > len(loaded):
+        raise UsageError(
+            f"expected pairs that fit each other in {degraded} and {targets}, got {len(skipped)} of {len(loaded)} that "
+            f"do not\nthe first is {skipped[0]}"
+        )
+    if len(pairs) < 2:
+        raise NothingUsableError(f"expected at least 2 pairs in {degraded} and {targets}, got {len(pairs)}")
+    training, validation, alike = _divided(pairs, max(1, min(validation_images, len(pairs) // 10)))
+    return PairFolder(training, validation, skipped + alike, most_px, scale)
+
+
+def _common_scale(sizes: list[tuple[Size | None, Size | None]]) -> int:
+    """By how much most targets are larger."""
+    ratios = Counter(wanted[0] // given[0] for given, wanted in sizes if given and wanted and given[0] <= wanted[0])
+    return ratios.most_common(1)[0][0] if ratios else 1
+
+
+def _load(given: Item, wanted: Item, *, scale: int, least_px: int, most_px: int | None) -> Pair | str:
+    """A checked pair, or why it cannot be used."""
+    degraded, target = decoded_photo(given, least_px, None), decoded_photo(wanted, least_px, None)
+    if isinstance(degraded, str):
+        return degraded
+    if isinstance(target, str):
+        return target
+    height, width = degraded.shape[1:]
+    if (target.shape[1] // scale, target.shape[2] // scale) != (height, width):
+        return (
+            f"expected a target {scale} times its degraded picture of {width}x{height}, "
+            f"got {target.shape[2]}x{target.shape[1]}"
+        )
+    target = target[:, : height * scale, : width * scale]
+    if problem := _mismatch(degraded, target, scale):
+        return problem
+    side_y, side_x = (min(size, most_px or size) for size in (height, width))
+    top, left = (height - side_y) // 2, (width - side_x) // 2
+    inside = target[:, top * scale : (top + side_y) * scale, left * scale : (left + side_x) * scale]
+    return degraded[:, top : top + side_y, left : left + side_x].contiguous(), inside.contiguous()
+
+
+def _mismatch(degraded: Tensor, target: Tensor, scale: int) -> str | None:
+    """Why two pictures of fitting sizes are no pair, or None."""
+    if scale == 1 and torch.equal(degraded, target):
+        return "the degraded picture is its target"
+    gray = [to_float(image, "uint8").mean(dim=0) for image in (degraded, target)]
+    given, wanted = gray[0], imresize(gray[1], 1 / scale)
+    if F.avg_pool2d(wanted[None], 8).std() < LEAST_CONTRAST:
+        return None  # a clear sky under noise lies anywhere
+    down, right, sureness = displacement(given, wanted)
+    if sureness < UNLIKE:
+        return "the two pictures do not show the same"
+    if math.hypot(down, right) > (MOST_DISPLACED_PX if sureness >= SURE else MOST_BLURRED_PX):
+        return f"displaced by {down:+.1f} rows and {right:+.1f} columns against its target"
+    return None
+
+
+def _divided(pairs: dict[str, Pair], count: int) -> tuple[list[Pair], list[Pair], list[str]]:
+    """Training and validation pairs, every k-th one; and what was left out because it looks like one of the latter."""
+    names = list(pairs)
+    small = [F.adaptive_avg_pool2d(target.float(), SMALL_PX).to(torch.uint8) for _, target in pairs.values()]
+    looks_like = {k: k for k in range(len(names))}
+    for later, earlier in near_duplicates(torch.stack(small).movedim(1, -1)):
+        looks_like[later] = looks_like[earlier]
+    stride = len(names) / count
+    kept_apart = {int(stride * k) for k in range(count)}
+    shown = {looks_like[k]: names[k] for k in kept_apart}
+    training = [k for k in range(len(names)) if looks_like[k] not in shown]
+    alike = [
+        f"{names[k]}: looks like {shown[looks_like[k]]}, which is kept apart for validation"
+        for k in range(len(names))
+        if looks_like[k] in shown and k not in kept_apart
+    ]
+    if not training:
+        raise UsageError(f"expected pictures of more than one scene, got {len(names)} that all look like {names[0]}")
+    return [pairs[names[k]] for k in training], [pairs[names[k]] for k in sorted(kept_apart)], alike

@@ -1,0 +1,141 @@
+"""Pairs in two folders: found by name, checked before anything is learnt from them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from imagesmith.data.pairs import images_by_name, load_pairs, pair_files
+from imagesmith.errors import NothingUsableError, UsageError
+
+CROPS = [
+    data.astronaut()[:160, 150:310],
+    data.chelsea()[60:220, 100:260],
+    data.coffee()[100:260, 200:360],
+    data.astronaut()[300:460, 300:460],
+    data.coffee()[0:160, 0:160],
+]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Five photographs with noise, and clean, in subfolders; by the same names but other endings."""
+    degraded, targets = tmp_path / "noisy", tmp_path / "clean"
+    rng = np.random.default_rng(0)
+    for k, crop in enumerate(CROPS):
+        for folder, ending, image in ((degraded, "bmp", noisy(crop, rng)), (targets, "png", crop)):
+            path = folder / "day" / f"{k}.{ending}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    return degraded, targets
+
+
+def noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return (image + rng.normal(0, 12, image.shape)).round().clip(0, 255).astype(np.uint8)
+
+
+def replace(path: Path, image: np.ndarray) -> None:
+    Image.fromarray(image).save(path)
+
+
+def load(folders: tuple[Path, Path], **options):
+    return load_pairs(*folders, 1, least_px=32, **options)
+
+
+def test_pairs_are_found_by_name_in_subfolders(folders: tuple[Path, Path]):
+    pairs = load(folders)
+    assert (len(pairs.training), len(pairs.validation), pairs.skipped, pairs.scale) == (4, 1, [], 1)
+    assert all(degraded.shape == target.shape and degraded.dtype == torch.uint8 for degraded, target in pairs.training)
+    assert pair_files(folders[1], folders[0], recursive=True).keys() == {f"day/{k}" for k in range(5)}
+
+
+def test_a_picture_without_its_counterpart_is_named(folders: tuple[Path, Path]):
+    """Pairing what is left by position would learn to turn one photograph into the next."""
+    (folders[0] / "day" / "2.bmp").unlink()
+    with pytest.raises(UsageError, match=r"5 targets and 4 degraded images\n'day/2' is missing in .*noisy"):
+        load(folders)
+
+
+def test_a_pair_of_wrong_size_is_left_out_by_name(folders: tuple[Path, Path]):
+    replace(folders[0] / "day" / "1.bmp", CROPS[1][:150])
+    assert load(folders).skipped == ["day/1: expected a target 1 times its degraded picture of 160x150, got 160x160"]
+
+
+def test_a_displaced_pair_is_left_out_by_name(folders: tuple[Path, Path]):
+    """A network that learns from pairs one pixel apart learns to blur, and nobody sees why."""
+    replace(folders[0] / "day" / "3.bmp", data.astronaut()[301:461, 298:458])
+    (found,) = load(folders).skipped
+    assert found.startswith("day/3: displaced by -1.0 rows and +2.0 columns")
+
+
+def test_a_pair_of_different_pictures_is_left_out_by_name(folders: tuple[Path, Path]):
+    replace(folders[0] / "day" / "0.bmp", CROPS[1])
+    assert load(folders).skipped == ["day/0: the two pictures do not show the same"]
+
+
+def test_a_clear_sky_under_noise_is_a_pair(folders: tuple[Path, Path]):
+    """Without shapes there is no place to find, and a check that finds one all the same throws good pairs away."""
+    sky = np.full((160, 160, 3), 180, dtype=np.uint8)
+    replace(folders[1] / "day" / "0.png", sky)
+    replace(folders[0] / "day" / "0.bmp", noisy(sky, np.random.default_rng(1)))
+    assert load(folders).skipped == []
+
+
+def test_the_same_folder_twice_is_refused(folders: tuple[Path, Path]):
+    """Nothing to learn, and a perfect score: the accident of a misplaced path."""
+    with pytest.raises(UsageError, match=r"5 of 5 that do not\nthe first is day/0: the degraded picture is its target"):
+        load((folders[1], folders[1]))
+
+
+def test_copies_of_a_validation_picture_are_not_trained_on(folders: tuple[Path, Path]):
+    """The validation score of a memorised picture says nothing."""
+    for folder, ending in zip(folders, ("bmp", "png"), strict=True):
+        picture = np.asarray(Image.open(folder / "day" / f"0.{ending}"))
+        replace(folder / "day" / f"copy.{ending}", picture[2:158, 2:158])
+    pairs = load(folders)
+    assert pairs.skipped == ["day/copy: looks like day/0, which is kept apart for validation"]
+    assert len(pairs.training) == 4
+
+
+def test_the_scale_is_that_of_most_pairs(folders: tuple[Path, Path]):
+    """Odd targets are cut as for evaluation; a pair at another scale is one that does not fit."""
+    for k, crop in enumerate(CROPS):
+        small = Image.fromarray(crop).resize((80, 80), Image.Resampling.BICUBIC)
+        small.save(folders[0] / "day" / f"{k}.bmp")
+    replace(folders[1] / "day" / "4.png", data.coffee()[0:161, 0:161])
+    replace(folders[0] / "day" / "2.bmp", CROPS[2])
+    pairs = load(folders)
+    assert pairs.scale == 2
+    assert [line.split(":")[0] for line in pairs.skipped] == ["day/2"]
+    assert all(target.shape[1] == 2 * degraded.shape[1] for degraded, target in pairs.training)
+
+
+def test_large_pairs_are_cut_to_the_same_middle(folders: tuple[Path, Path]):
+    """Two middles that round differently are one pixel apart."""
+    pairs = load(folders, memory_bytes=3 * 2 * 5 * 97**2)
+    assert pairs.most_px == 64
+    for degraded, target in pairs.training:
+        assert degraded.shape == target.shape == (3, 64, 64)
+        assert (degraded.float() - target.float()).square().mean().sqrt() < 16
+
+
+def test_what_cannot_be_read_is_told_and_too_little_is_refused(folders: tuple[Path, Path]):
+    (folders[0] / "day" / "0.bmp").write_bytes(b"BM junk")
+    (found,) = load(folders).skipped
+    assert found.startswith("day/0: the degraded picture: ")
+    with pytest.raises(UsageError, match="5 of 5"):
+        load_pairs(*folders, 1, least_px=1000)
+    for k in range(1, 5):
+        for folder, ending in zip(folders, ("bmp", "png"), strict=True):
+            (folder / "day" / f"{k}.{ending}").unlink()
+    with pytest.raises((UsageError, NothingUsableError)):
+        load(folders)
+
+
+def test_two_pictures_of_one_name_are_refused(folders: tuple[Path, Path]):
+    replace(folders[1] / "day" / "0.bmp", CROPS[0])
+    with pytest.raises(UsageError, match=r"0\.bmp and 0\.png"):
+        images_by_name(folders[1], recursive=True)
