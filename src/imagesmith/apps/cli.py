@@ -44,6 +44,11 @@ class Task(StrEnum):
 
     AUTO = "auto"
     SR = "sr"
+    DENOISE = "denoise"
+    JPEG = "jpeg"
+    DEBLUR = "deblur"
+    INPAINT = "inpaint"
+    PHOTO = "photo"
 
 
 class Device(StrEnum):
@@ -219,7 +224,9 @@ def restore(
         typer.Option("-o", "--out", help="File or folder; - writes standard output. [default: beside the input]"),
     ] = None,
     task: Annotated[Task, typer.Option("--task", help="What to mend; auto takes the model's.")] = Task.AUTO,
-    scale: Annotated[int | None, typer.Option("-s", "--scale", min=2, max=4, help="Enlarge by 2, 3 or 4.")] = None,
+    scale: Annotated[
+        int | None, typer.Option("-s", "--scale", min=1, max=4, help="Enlarge by 2, 3 or 4; 1 keeps the size.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option("-n", "--model", help="Shipped name, run folder or .safetensors file.")
     ] = None,
@@ -243,13 +250,27 @@ def restore(
     partial: Annotated[
         bool, typer.Option("--partial", help="Accept cut or damaged files and invent what they lost.")
     ] = False,
+    mask: Annotated[
+        str | None,
+        typer.Option("--mask", metavar="FILE|auto", help="White is invented, all else stays; auto finds scratches."),
+    ] = None,
+    strength: Annotated[
+        float, typer.Option("--strength", help="0 to 1: from faithful to sharp, or from the input to the result.")
+    ] = 1.0,
+    consistency: Annotated[
+        bool, typer.Option("--consistency", help="Make the result agree with the measured pixels (sr, jpeg).")
+    ] = False,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option("--uncertainty", metavar="PATH", help="Heat map of the expected error: file, or folder of them."),
+    ] = None,
     max_pixels: Annotated[
         int, typer.Option("--max-pixels", parser=parse_count, metavar="N", help="Largest declared input.")
     ] = "200M",  # type: ignore[assignment]
     quiet: QuietFlag = False,
     debug: DebugFlag = False,
 ) -> None:
-    """Enlarge photographs: files, folders, globs, zips or a pipe."""
+    """Mend or enlarge photographs: files, folders, globs, zips or a pipe."""
     from imagesmith.apps.restore import run_restore
 
     code = run_restore(
@@ -272,6 +293,10 @@ def restore(
         partial=partial,
         max_pixels=max_pixels,
         self_ensemble=self_ensemble,
+        mask=mask,
+        strength=strength,
+        consistency=consistency,
+        uncertainty=uncertainty,
         dry_run=dry_run,
     )
     raise typer.Exit(code)

@@ -27,7 +27,8 @@ def describe(result: ItemResult) -> str:
     sizes = " -> ".join(f"{width} x {height}" for width, height in filter(None, (result.in_size, result.out_size)))
     time_taken = f"{result.seconds:.1f} s" if result.status == "done" else result.status
     facts = ", ".join(filter(None, (sizes, time_taken)))
-    return "; ".join([f"{result.input} -> {result.output} ({facts})", *result.notes])
+    doubt = [str(result.uncertainty)] if result.uncertainty else []
+    return "; ".join([f"{result.input} -> {result.output} ({facts})", *result.notes, *doubt])
 
 
 class Bars:

@@ -11,9 +11,7 @@ from imagesmith.apps.progress import Bars, Lines, describe
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.batch import Progress, Summary
 from imagesmith.infer.plan import STANDARD_STREAM
-from imagesmith.infer.restore import Restorer
-
-DEFAULT_SCALE = 4
+from imagesmith.infer.restore import Restorer, model_for
 
 
 def run_restore(
@@ -23,6 +21,7 @@ def run_restore(
     task: str,
     model: str | None,
     scale: int | None,
+    strength: float,
     device: str,
     dtype: str,
     tile: str,
@@ -40,8 +39,9 @@ def run_restore(
     if debug:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("imagesmith").setLevel(logging.DEBUG)
-    name = model or f"sr-x{scale or DEFAULT_SCALE}"
-    restorer = Restorer.load(name, device=device, dtype=dtype, tile=tile)
+    asked = "inpaint" if task == "auto" and options["mask"] is not None else "sr" if task == "auto" else task
+    name = model or model_for(asked, scale)
+    restorer = Restorer.load(name, device=device, dtype=dtype, tile=tile, strength=strength)
     _check_asked(restorer, name, task, scale)
     started = time.monotonic()
     with _reporter(quiet, as_json) as report:
@@ -58,9 +58,12 @@ def run_restore(
 def _check_asked(restorer: Restorer, name: str, task: str, scale: int | None) -> None:
     """UsageError where the flags and the model contradict each other."""
     if task not in ("auto", restorer.card.task):
-        raise UsageError(f"model '{name}' is made for the task {restorer.card.task}, got --task {task}")
+        raise UsageError(
+            f"model '{name}' is made for the task {restorer.card.task}, got --task {task}; leave one of them out"
+        )
     if scale not in (None, restorer.scale):
-        raise UsageError(f"model '{name}' enlarges by {restorer.scale}, got --scale {scale}; leave one of them out")
+        does = f"enlarges by {restorer.scale}" if restorer.scale > 1 else "keeps the size"
+        raise UsageError(f"model '{name}' {does}, got --scale {scale}; leave one of them out")
 
 
 def _reporter(quiet: bool, as_json: bool) -> Bars | Lines:

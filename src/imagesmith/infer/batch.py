@@ -4,18 +4,21 @@ The calling thread computes. One thread reads ahead, another writes; strips of t
 through a short queue, so memory is bounded by a few strips wherever the format can be written row by row (PNG).
 """
 
+import functools
 import hashlib
 import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
+
+from torch import Tensor
 
 from imagesmith import __version__
 from imagesmith.atomic import check_free, replacing
@@ -23,25 +26,32 @@ from imagesmith.data.files import Frame, Header, read_header, read_image, write_
 from imagesmith.data.formats import check_side
 from imagesmith.data.png import PngWriter
 from imagesmith.data.sources import list_items
-from imagesmith.errors import NothingUsableError, OutputError
+from imagesmith.errors import NothingUsableError, OutputError, UsageError
+from imagesmith.infer.heat import heat_map
 from imagesmith.infer.images import result_meta, stacked
+from imagesmith.infer.lost import fill, lost_pixels
 from imagesmith.infer.manifest import Manifest, settings_digest, sha256_of
-from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Size, Summary, failed
-from imagesmith.infer.plan import Job, check_distinct, checked_format, output_key, plan_jobs
+from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Size, Summary, Uncertainty, failed
+from imagesmith.infer.plan import Job, check_distinct, checked_format, names_a_file, output_key, plan_jobs
 from imagesmith.infer.rows import Cancelled, Rows
 from imagesmith.runtime.device import available_memory
 from imagesmith.runtime.interrupt import stop_on_request
+from imagesmith.zoo import CARDS
 
 if TYPE_CHECKING:
+    from imagesmith.infer.chained import Auto, Chained
     from imagesmith.infer.restore import Restorer
 
+AUTO_TASK = "auto"
+"""Task of what chooses its models for each picture."""
+_INPAINT = "inpaint"  # the shipped model that invents what did not survive
 _READ_AHEAD = 1  # pictures; each may have hundreds of megapixels
 _WRITE_BEHIND = 2
 _WHOLE_COPIES = 3  # of the result, at the worst moment of an encoder that cannot take strips
 
 
 def restore_files(
-    restorer: "Restorer",
+    restorer: "Restorer | Auto",
     sources: Sequence[str | Path],
     destination: str | Path | None,
     options: FileOptions,
@@ -64,6 +74,8 @@ def restore_files(
             "name one by itself, or another folder with -o, to enlarge it once more"
         )
     check_distinct(jobs)
+    if options.uncertainty is not None and names_a_file(options.uncertainty) and len(jobs) > 1:
+        raise UsageError(f"expected a folder for {len(jobs)} heat maps, got '{options.uncertainty}'; name a folder")
     run = _Run(restorer, options, manifests, jobs)
     if options.dry_run:
         return Summary([run.planned(job) for job in jobs])
@@ -77,6 +89,7 @@ class _Loaded:
 
     job: Job
     frame: Frame
+    restorer: "Restorer | Chained"
     sha256: str
     seconds: float
     result: ItemResult
@@ -87,11 +100,13 @@ class _Run:
     """One call of `restore_files`: what its reading, computing and writing share."""
 
     def __init__(
-        self, restorer: "Restorer", options: FileOptions, manifests: dict[Path, Manifest], jobs: Sequence[Job]
+        self, restorer: "Restorer | Auto", options: FileOptions, manifests: dict[Path, Manifest], jobs: Sequence[Job]
     ) -> None:
         self._restorer, self._options, self._manifests = restorer, options, manifests
         self._inputs = {job.item.path.resolve() for job in jobs if job.item.path is not None}
         self._makers = {output_key(job.output): job.item for job in jobs if job.output is not None}
+        is_inpainter = restorer.card.task == "inpaint"
+        self._inventor = restorer.card.name if is_inpainter else _INPAINT if _INPAINT in CARDS else None
         self._settings = settings_digest(
             {
                 "version": __version__,
@@ -101,6 +116,9 @@ class _Run:
                 "suffix": options.suffix,
                 "partial": options.partial,
                 "self_ensemble": options.self_ensemble,
+                "strength": restorer.strength,
+                "consistency": options.consistency,
+                "mask": options.mask.numpy().tobytes() if isinstance(options.mask, Tensor) else options.mask,
             }
         )
 
@@ -145,17 +163,21 @@ class _Run:
         return Summary(results, cancelled=asked.is_set() and len(results) < len(jobs))
 
     def planned(self, job: Job) -> ItemResult:
-        """What would be done with a job, from its header alone."""
+        """What would be done with a job, from its header alone where one model is for all pictures."""
+        if self._restorer.card.task == AUTO_TASK:
+            loaded = self._load(job)
+            return replace(loaded.result, status="planned") if isinstance(loaded, _Loaded) else loaded
         blank = self._blank(job, "planned")
         try:
             source = job.item.read()
             if output := self._finished_before(job, self._digest(job, source)):
                 return replace(blank, status="skipped", output=str(output))
             header = read_header(source, max_pixels=self._options.max_pixels)
-            job, sizes = self._settle(job, header)
+            job, sizes = self._settle(job, header, self._restorer.scale)
             notes: tuple[str, ...] = ()
             if _is_whole(job.format, header.depth):
-                notes = (f"{job.format} is held as a whole: {self._bytes_needed(header) / 1e9:.2f} GB",)
+                needed = _bytes_needed(header, self._restorer.scale)
+                notes = (f"{job.format} is held as a whole: {needed / 1e9:.2f} GB",)
             return replace(blank, output=_name(job), notes=notes, **sizes)
         except Exception as error:
             return failed(blank, error)
@@ -176,24 +198,33 @@ class _Run:
             frame = read_image(source, max_pixels=self._options.max_pixels, partial=self._options.partial)
             height, width, channels = frame.pixels.shape
             result = replace(result, notes=frame.meta.notes)
+            if frame.lost is not None:
+                lost = lost_pixels(frame.lost, self._inventor)
+                result = replace(result, notes=(*result.notes, str(lost)), lost=lost)
+            restorer, decision = self._restorer.choose(frame)
+            if decision is not None:
+                notes = (*result.notes, str(decision))
+                result = replace(result, model=decision.name, scale=restorer.scale, notes=notes, decision=decision)
+                if not decision.chain and job.keeps and job.output is not None:
+                    return replace(result, status="skipped", output=None, in_size=(width, height))
             header = Header(frame.meta.format, width, height, channels, frame.depth, frames=1)
-            job, sizes = self._settle(job, header)
+            job, sizes = self._settle(job, header, restorer.scale)
             result = replace(result, output=_name(job), **sizes)
             whole = _is_whole(job.format, frame.depth)
             if whole:
-                self._check_memory(header, job.format)
-            return _Loaded(job, frame, digest, time.perf_counter() - start, result, whole)
+                _check_memory(header, job.format, restorer.scale)
+            return _Loaded(job, frame, restorer, digest, time.perf_counter() - start, result, whole)
         except Exception as error:
             return failed(result, error)
 
     def _compute(self, loaded: _Loaded, rows: Rows, asked: threading.Event) -> Generator[float, None, None]:
         """In the calling thread: strip by strip into `rows`, yielding the fraction done."""
-        height = loaded.frame.pixels.shape[0] * self._restorer.scale
+        height = loaded.frame.pixels.shape[0] * loaded.restorer.scale
         try:
-            strips = self._restorer.strips(
-                loaded.frame, self_ensemble=self._options.self_ensemble, report=rows.notes.append
-            )
-            for top, strip in strips:
+            frame = self._whole(loaded.frame)
+            if self._options.uncertainty is not None:
+                rows.uncertainty = self._doubted(loaded.job, frame, self._options.uncertainty)
+            for top, strip in self._strips(loaded.restorer, frame, rows.notes.append):
                 if asked.is_set():
                     raise Cancelled
                 if not rows.put(strip):
@@ -205,6 +236,45 @@ class _Run:
         except BaseException:
             rows.end(Cancelled())
             raise
+
+    def _whole(self, frame: Frame) -> Frame:
+        """The picture, in which what did not survive in the file is invented before anything else."""
+        return fill(frame, self._inpainter) if frame.lost is not None and self._inventor is not None else frame
+
+    def _strips(
+        self, restorer: "Restorer | Chained", frame: Frame, report: Callable[[str], None]
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The result from top to bottom."""
+        options = self._options
+        if options.partial and options.mask is None and restorer.card.task == "inpaint":
+            return iter([(0, frame.pixels)])  # there was nothing else to invent
+        return restorer.strips(
+            frame,
+            mask=options.mask,
+            self_ensemble=options.self_ensemble,
+            consistency=options.consistency,
+            report=report,
+        )
+
+    def _doubted(self, job: Job, frame: Frame, place: Path) -> Uncertainty:
+        """Write the heat map of a result at `place`, or into this folder under the input's name."""
+        if not names_a_file(place):
+            place = place / job.item.name.with_name(f"{job.item.name.name}.heat.png")
+            _make_folder(place.parent)
+        error = self._restorer.uncertainty(frame, mask=self._options.mask)
+        write_image(heat_map(error), place, overwrite=self._options.overwrite)
+        ordered = error.flatten().sort().values
+        return Uncertainty(
+            round(error.mean().item(), 3), round(ordered[int(0.95 * len(ordered))].item(), 3), str(place)
+        )
+
+    @functools.cached_property
+    def _inpainter(self) -> "Restorer":
+        """The model called `_inventor`, loaded for the first picture that needs it."""
+        if self._restorer.card.task == "inpaint":
+            return self._restorer
+        assert self._inventor is not None, "there is no model to load"
+        return self._restorer.load(self._inventor, device=self._restorer.runtime.device.type)
 
     def _write(self, loaded: _Loaded, rows: Rows) -> ItemResult | None:
         """In the writing thread: the file under its final name, then its line in the manifest; None if cancelled."""
@@ -227,7 +297,7 @@ class _Run:
             rows.close()
         seconds = loaded.seconds + time.perf_counter() - start
         all_notes = dict.fromkeys((*result.notes, *rows.notes, *notes))
-        return replace(result, seconds=round(seconds, 3), notes=tuple(all_notes))
+        return replace(result, seconds=round(seconds, 3), notes=tuple(all_notes), uncertainty=rows.uncertainty)
 
     def _to_standard_output(self, loaded: _Loaded, rows: Rows) -> tuple[str, ...]:
         try:
@@ -238,7 +308,7 @@ class _Run:
         return notes
 
     def _encode(self, loaded: _Loaded, rows: Rows, stream: BinaryIO) -> tuple[str, ...]:
-        frame, scale = loaded.frame, self._restorer.scale
+        frame, scale = loaded.frame, loaded.restorer.scale
         meta = result_meta(frame, scale)
         if loaded.whole:
             result = Frame(stacked(rows, frame, scale), frame.depth, meta)
@@ -267,10 +337,10 @@ class _Run:
     def _blank(self, job: Job, status: Literal["done", "planned"]) -> ItemResult:
         return ItemResult(str(job.item), _name(job), status, self._restorer.card.name, self._restorer.scale)
 
-    def _settle(self, job: Job, header: Header) -> tuple[Job, dict[str, Size]]:
+    def _settle(self, job: Job, header: Header, scale: int) -> tuple[Job, dict[str, Size]]:
         """The job as the picture's content decides it, and the sizes; OutputError where the result has no place."""
         in_size = header.width, header.height
-        out_size = header.width * self._restorer.scale, header.height * self._restorer.scale
+        out_size = header.width * scale, header.height * scale
         job = job.for_content(header.format, header.depth, header.channels, max(out_size))
         check_side(job.format, *out_size)
         self._check_output(job)
@@ -309,18 +379,19 @@ class _Run:
             raise OutputError(f"{job.output} is what '{maker}' becomes\nrename one of them, or restore them apart")
         check_free(job.output, overwrite=self._options.overwrite or self._is_own(job))
 
-    def _bytes_needed(self, header: Header) -> int:
-        item_bytes = {"uint8": 1, "uint16": 2, "float32": 4}[header.depth]
-        pixels = header.height * header.width * self._restorer.scale**2
-        return pixels * header.channels * item_bytes * _WHOLE_COPIES
 
-    def _check_memory(self, header: Header, format: str) -> None:
-        needed, free = self._bytes_needed(header), available_memory()
-        if free is not None and needed > free:
-            raise OutputError(
-                f"the result needs {needed / 1e9:.1f} GB of memory as {format}, {free / 1e9:.1f} GB are free\n"
-                "write it as png (-f png), which needs only a few rows at a time"
-            )
+def _bytes_needed(header: Header, scale: int) -> int:
+    item_bytes = {"uint8": 1, "uint16": 2, "float32": 4}[header.depth]
+    return header.height * header.width * scale**2 * header.channels * item_bytes * _WHOLE_COPIES
+
+
+def _check_memory(header: Header, format: str, scale: int) -> None:
+    needed, free = _bytes_needed(header, scale), available_memory()
+    if free is not None and needed > free:
+        raise OutputError(
+            f"the result needs {needed / 1e9:.1f} GB of memory as {format}, {free / 1e9:.1f} GB are free\n"
+            "write it as png (-f png), which needs only a few rows at a time"
+        )
 
 
 def _is_whole(format: str, depth: str) -> bool:

@@ -15,9 +15,12 @@ from torch.nn import functional as F
 
 from imagesmith.data.files import MAX_PIXELS, Frame, read_image
 from imagesmith.errors import UsageError
+from imagesmith.estimate.scratches import find_scratches
 from imagesmith.infer import images
 from imagesmith.tensors import from_float, to_float
 
+AUTO = "auto"
+"""Stands for the mask of the scratches that are found in a picture; a file of that name is './auto'."""
 FARTHEST_PX = 16
 """A pixel deeper in its hole than this is guessed at a reduced size first: networks learn from holes hardly wider."""
 
@@ -54,6 +57,19 @@ def check_mask(mask: Tensor, frame: Frame) -> None:
         raise UsageError("the mask is empty: nothing is white\npaint white what is to be invented, black what stays")
     if mask.all():
         raise UsageError("the mask is full: no pixel is left to start from\nwhite is what will be invented; invert it")
+
+
+def scratch_mask(frame: Frame, report: Callable[[str], None]) -> Tensor:
+    """Where the picture is scratched, which may be nowhere; `report` is told how much that is."""
+    light = torch.nan_to_num(to_float(frame.pixels, frame.depth)).permute(2, 0, 1)
+    mask = find_scratches((light[:-1] if len(light) in (2, 4) else light).clamp(0, 1))
+    found = int(mask.sum())
+    report(
+        f"scratches: {found} pixels ({found / mask.numel():.1%})"
+        if found
+        else "no scratches found, nothing was changed"
+    )
+    return mask
 
 
 def guessed(frame: Frame, mask: Tensor, fill: Callable[[Frame, Tensor], Frame]) -> tuple[Frame, Tensor]:

@@ -5,6 +5,7 @@ so all of it happens tile by tile: sub-pixel k of one channel lies over sub-pixe
 """
 
 import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -13,7 +14,10 @@ from torch.nn import functional as F
 from imagesmith.runtime.tiling import Subpixels
 from imagesmith.tensors import GRAY_WEIGHTS, Depth, to_float
 
+LOCK_PX = 7
+"""How much farther than its network a colour lock sees."""
 FLAT_PX = 4  # alpha that is constant this far around a pixel stays exactly what it is
+_LOCK_SIGMA_PX = 2.0  # what is broader than this is colour and brightness, what is finer is detail
 _VISIBLE = 1 / 512  # below half a grey level of 8 bits a colour divided by its alpha is noise
 
 
@@ -21,17 +25,56 @@ def turned(subpixels: Subpixels, scale: int) -> Subpixels:
     """The mean over the 8 flips and quarter turns of the picture (self-ensemble, Timofte et al. 2016)."""
 
     def mean(x: Tensor) -> Tensor:
-        total = None
-        for flip in (False, True):
-            for turns in range(4):
-                turned_x = torch.rot90(x.flip(3) if flip else x, turns, (2, 3))
-                y = torch.rot90(F.pixel_shuffle(subpixels(turned_x), scale), -turns, (2, 3))
-                y = y.flip(3) if flip else y
-                total = y.clone() if total is None else total.add_(y)
-        assert total is not None
+        first, *others = _turns(subpixels, scale, x)
+        total = first.clone()
+        for y in others:
+            total.add_(y)
         return F.pixel_unshuffle(total.div_(8), scale)
 
     return mean
+
+
+def spread(subpixels: Subpixels, scale: int) -> Subpixels:
+    """The standard deviation over the 8 flips and quarter turns: how far the network disagrees with itself."""
+
+    def deviation(x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(torch.stack(list(_turns(subpixels, scale, x))).std(dim=0), scale)
+
+    return deviation
+
+
+def _turns(subpixels: Subpixels, scale: int, x: Tensor) -> Iterator[Tensor]:
+    """The enlarged results for the 8 flips and quarter turns of `x`, each turned back."""
+    for flip in (False, True):
+        for turns in range(4):
+            turned_x = torch.rot90(x.flip(3) if flip else x, turns, (2, 3))
+            y = torch.rot90(F.pixel_shuffle(subpixels(turned_x), scale), -turns, (2, 3))
+            yield y.flip(3) if flip else y
+
+
+def colour_locked(subpixels: Subpixels, scale: int) -> Subpixels:
+    """The result with the colours and brightness of the picture: what is broader than 2 pixels comes from there.
+
+    The mean of the sub-pixels of each pixel is compared with the pixel, and the smooth part of the difference removed.
+    """
+
+    def locked(x: Tensor) -> Tensor:
+        y = subpixels(x).unflatten(1, (x.shape[1], -1))
+        drift = _smooth(y.mean(dim=2) - x.to(y.device))
+        fine = F.interpolate(drift, scale_factor=scale, mode="bilinear") if scale > 1 else drift
+        return (y - F.pixel_unshuffle(fine, scale).view_as(y)).flatten(1, 2)
+
+    return locked
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """A Gaussian blur of each channel that ends three standard deviations away; edges are repeated."""
+    radius = LOCK_PX - 1
+    taps = torch.arange(-radius, radius + 1, device=x.device) / _LOCK_SIGMA_PX
+    kernel = torch.softmax(-taps.square() / 2, dim=0).to(x.dtype)
+    y = F.pad(x, (radius,) * 4, mode="replicate").flatten(0, 1).unsqueeze(1)
+    y = F.conv2d(F.conv2d(y, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
+    return y.view_as(x)
 
 
 def for_colours(subpixels: Subpixels, net_channels: int, colours: int) -> Subpixels:
@@ -128,3 +171,22 @@ def for_file(
         return (y * span.unsqueeze(2) + offset.unsqueeze(2)).flatten(1, 2)
 
     return ranged
+
+
+def colour_range(colour: Tensor, depth: Depth, report: Callable[[str], None]) -> tuple[float, float]:
+    """What the network is to see as 0 and 1: these, unless a float picture reaches beyond.
+
+    Float files declare no range, so the values tell: [0, 1] is widened just as far as needed, and every brightness
+    within keeps its place. Networks are made for [0, 1] and do not know brighter than white.
+    """
+    if depth != "float32":
+        return 0.0, 1.0
+    finite = colour[torch.isfinite(colour)]
+    if finite.numel() < colour.numel():
+        report("values that are not finite were taken for the darkest")
+    if not finite.numel():
+        return 0.0, 1.0
+    low, high = min(0.0, finite.min().item()), max(1.0, finite.max().item())
+    if (low, high) != (0.0, 1.0):
+        report(f"float values from {low:.4g} to {high:.4g} were scaled into [0, 1] for the network, and back")
+    return low, high

@@ -3,9 +3,13 @@
 import dataclasses
 import logging
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from imagesmith.errors import FormatError, ImageError, ImagesmithError, TooLargeError, TruncatedError
+from imagesmith.infer.auto import Decision
 
 CANCELLED = 130
 _UNUSABLE = {error.__name__ for error in (ImageError, FormatError, TruncatedError, TooLargeError)}
@@ -26,7 +30,43 @@ class FileOptions:
     partial: bool
     max_pixels: int
     self_ensemble: bool
+    consistency: bool
+    mask: Tensor | Literal["auto"] | None
+    uncertainty: Path | None
     dry_run: bool
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Expected absolute errors of a result in grey levels, their mean and 95th percentile, and their heat map."""
+
+    mean: float
+    p95: float
+    output: str
+
+    def __str__(self) -> str:
+        return f"expected error {self.mean:.1f} grey levels, 95% of pixels below {self.p95:.1f} ({self.output})"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The pixels of an input whose data did not survive in the file, counted and placed in the input.
+
+    `box` is (left, top, right, bottom), the last two exclusive. `invented_by` names the model that filled them; None:
+    they stay flat.
+    """
+
+    pixels: int
+    share: float
+    box: tuple[int, int, int, int]
+    invented_by: str | None
+
+    def __str__(self) -> str:
+        left, top, right, bottom = self.box
+        name = self.invented_by
+        what = f"invented by '{name}'" if name else "left flat: no model 'inpaint' is there to invent them"
+        where = f"between {left},{top} and {right},{bottom}"
+        return f"{self.pixels} pixels ({self.share:.1%}) {where} did not survive in the file and are {what}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +82,9 @@ class ItemResult:
     out_size: Size | None = None
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    uncertainty: Uncertainty | None = None
+    lost: Lost | None = None
+    decision: Decision | None = None
     error: str | None = None
     error_kind: str | None = None
 

@@ -59,7 +59,7 @@ def plan_jobs(
         return [Job(items[0], None, kind, None, str(items[0].name), keeps=format == KEEP)]
     if destination is not None:
         _refuse_other_files(destination)
-    if destination is not None and _names_a_file(Path(destination)):
+    if destination is not None and names_a_file(Path(destination)):
         _expect_one(items, f"the file '{destination}'")
         output = Path(destination)
         named = format_named(output.suffix)
@@ -128,7 +128,7 @@ def _format_of(name: PurePosixPath, format: str) -> str:
         return "png"
 
 
-def _names_a_file(path: Path) -> bool:
+def names_a_file(path: Path) -> bool:
     known = {suffix for entry in FORMATS.values() for suffix in entry.suffixes}
     return path.suffix.lower() in known and not path.is_dir()
 

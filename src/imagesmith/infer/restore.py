@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +15,37 @@ from imagesmith.data.files import MAX_PIXELS, Frame, read_image
 from imagesmith.errors import ModelError, UsageError
 from imagesmith.infer import images
 from imagesmith.infer.batch import restore_files
-from imagesmith.infer.holes import as_mask, blended, check_mask, guessed
-from imagesmith.infer.modes import FLAT_PX, for_colours, for_file, turned, with_alpha
+from imagesmith.infer.heat import expected_error
+from imagesmith.infer.holes import AUTO, as_mask, blended, check_mask, guessed, scratch_mask
+from imagesmith.infer.modes import (
+    FLAT_PX,
+    LOCK_PX,
+    colour_locked,
+    colour_range,
+    for_colours,
+    for_file,
+    mixed,
+    turned,
+    with_alpha,
+)
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
 from imagesmith.infer.planes import informed, planes_for
+from imagesmith.infer.truth import agreeing_with_jpeg, agreeing_with_size
 from imagesmith.nets import RESTORERS
 from imagesmith.runtime.device import Net, Runtime, pick_runtime, prepare
 from imagesmith.runtime.tiling import Subpixels, Tile, guarded, plan_for, run_strips
 from imagesmith.tensors import Depth
 from imagesmith.zoo import Model, ModelCard, load_model
+from imagesmith.zoo.blend import blend
 
 Image = TypeVar("Image")
 Report = Callable[[str], None]
+Around = Callable[[Subpixels], Subpixels]
+"""What a network is put into: the self-ensemble, or nothing."""
+
+DEFAULT_SCALE = 4
+_ENLARGING_TASKS = ("sr", "photo")
+_AGREEING_TASKS = ("sr", "jpeg", "inpaint")
 
 
 class Restorer:
@@ -34,22 +54,46 @@ class Restorer:
     Calls of one Restorer may come from several threads, but gain nothing from it: the arithmetic uses all cores.
     """
 
-    def __init__(self, model: Model, runtime: Runtime, *, tile: Tile = "auto", deep_exactly: bool = True) -> None:
-        """`deep_exactly` computes pictures of more than 8 bits in float32 even where `runtime` has less."""
+    def __init__(
+        self,
+        model: Model,
+        runtime: Runtime,
+        *,
+        tile: Tile = "auto",
+        deep_exactly: bool = True,
+        strength: float = 1.0,
+        colour_lock: bool | None = None,
+    ) -> None:
+        """`deep_exactly` computes pictures of more than 8 bits in float32 even where `runtime` has less.
+
+        `strength` below 1 leaves so much of the picture as it was, for models that keep the size. `colour_lock` keeps
+        what is broader than a few pixels as it was in the picture; None: for models that invent detail.
+        """
+        assert strength == 1 or model.card.scale == 1, "a picture and its enlargement cannot be mixed"
         self.card: ModelCard = model.card
         self.runtime = runtime
         self.tile: Tile = tile
+        self.strength = strength
+        self.colour_lock = model.card.faithful is not None if colour_lock is None else colour_lock
         self._model_net = model.net
         self._net: Net = prepare(model.net, runtime)
         self._deep_exactly = deep_exactly
 
     @classmethod
     def load(
-        cls, name_or_path: str | Path, *, device: str = "auto", dtype: str = "auto", tile: Tile | str = "auto"
+        cls,
+        name_or_path: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        tile: Tile | str = "auto",
+        strength: float = 1.0,
     ) -> Self:
         """The Restorer of a shipped name, a run folder or a weight file, see `imagesmith.load_model`.
 
         `device` is auto, cpu, cuda or mps; `dtype` auto, fp32, bf16 or fp16; `tile` auto, off or a side in pixels.
+        `strength` from 0 to 1 goes from the faithful partner of a model to the model itself where the card names one;
+        otherwise from the picture as it was to the whole result.
         """
         model = load_model(name_or_path)
         if model.card.net not in RESTORERS:
@@ -57,8 +101,9 @@ class Restorer:
                 f"expected a restorer, got '{model.card.name}', a network '{model.card.net}' for the task "
                 f"{model.card.task}\n`imagesmith generate` makes images with generators"
             )
+        model, strength = _of_strength(model, strength)
         runtime = pick_runtime(model.net, device, dtype)
-        return cls(model, runtime, tile=_parse_tile(tile), deep_exactly=dtype == "auto")
+        return cls(model, runtime, tile=_parse_tile(tile), deep_exactly=dtype == "auto", strength=strength)
 
     @property
     def scale(self) -> int:
@@ -69,42 +114,74 @@ class Restorer:
         """The network as it runs here, for those who measure it on tensors."""
         return self._net
 
-    def __call__(self, image: Image, *, mask: Any = None, self_ensemble: bool = False) -> Image | Any:
+    def __call__(
+        self, image: Image, *, mask: Any = None, self_ensemble: bool = False, consistency: bool = False
+    ) -> Image | Any:
         """The restored picture, of the same kind: PIL image, array, tensor or Frame; a path gives a PIL image.
 
         Arrays are (H, W) or (H, W, C), uint8, uint16 or float in [0, 1]; tensors float (N, C, H, W) or (C, H, W) in
         [0, 1]; C = 1 gray, 2 gray+alpha, 3 RGB, 4 RGBA. Sizes grow by `scale`, dtype, mode and device stay.
         `mask`, for models that fill holes, is a bool tensor or array (H, W), True where the picture is to be invented,
-        or a path or picture whose white means that; all else stays bit by bit.
+        or a path or picture whose white means that, or 'auto' for scratches; all else stays bit by bit.
+        `consistency` moves the result until it agrees with the picture: super-resolution down-scaled again is the
+        picture within half a grey level, and every coefficient of a repaired JPEG stays in the interval of its file.
         """
+        restored = functools.partial(self.frame, mask=mask, self_ensemble=self_ensemble, consistency=consistency)
         if isinstance(image, str | Path):
-            frame = self.frame(read_image(image), mask=mask, self_ensemble=self_ensemble)
-            return images.to_pil(frame)
+            return images.to_pil(restored(read_image(image)))
         if isinstance(image, Frame):
-            return self.frame(image, mask=mask, self_ensemble=self_ensemble)
+            return restored(image)
         frames, rebuild = images.unwrap(image)
-        return rebuild([self.frame(frame, mask=mask, self_ensemble=self_ensemble) for frame in frames])
+        return rebuild([restored(frame) for frame in frames])
 
-    def frame(self, frame: Frame, *, mask: Any = None, self_ensemble: bool = False) -> Frame:
+    def frame(self, frame: Frame, *, mask: Any = None, self_ensemble: bool = False, consistency: bool = False) -> Frame:
         """The restored frame, `scale` times as large; what was done besides is added to its notes."""
         notes: list[str] = []
-        strips = self.strips(frame, mask=mask, self_ensemble=self_ensemble, report=notes.append)
+        strips = self.strips(
+            frame, mask=mask, self_ensemble=self_ensemble, consistency=consistency, report=notes.append
+        )
         pixels = images.stacked((rows for _, rows in strips), frame, self.scale)
         return Frame(pixels, frame.depth, images.result_meta(frame, self.scale, notes))
 
     def strips(
-        self, frame: Frame, *, mask: Any = None, self_ensemble: bool = False, report: Report = lambda _: None
+        self,
+        frame: Frame,
+        *,
+        mask: Any = None,
+        self_ensemble: bool = False,
+        consistency: bool = False,
+        report: Report = lambda _: None,
     ) -> Iterator[tuple[int, Tensor]]:
         """The restored picture from top to bottom: the first row and the rows (h, W * scale, C) of each strip.
 
-        Only one strip is held at a time. `report` is told what the user should know, such as a tile that was redone.
+        Only one strip is held at a time, unless `consistency` needs the whole. `report` is told what the user should
+        know, such as a tile that was redone.
         """
-        holes = self._holes(frame, mask)
-        if holes is None:
-            return self._network_strips(frame, None, self_ensemble, report)
-        frame, within_reach = guessed(frame, holes, self._filled)
-        strips = self._network_strips(frame, within_reach, self_ensemble, report)
-        return blended(strips, frame, within_reach)
+        self._check(mask, consistency)
+        around = functools.partial(turned, scale=self.scale) if self_ensemble else _as_it_is
+        holes = self._holes(frame, mask, report)
+        if holes is not None:
+            if not holes.any():
+                return iter([(0, frame.pixels)])
+            frame, within_reach = guessed(frame, holes, lambda small, left: self.frame(small, mask=left))
+            return blended(self._network_strips(frame, within_reach, around, report), frame, within_reach)
+        if consistency:
+            return self._agreeing(frame, around, report)
+        return self._network_strips(frame, None, around, report)
+
+    def choose(self, frame: Frame) -> tuple[Self, None]:
+        """Who restores this picture, and the decision: itself, whatever the picture."""
+        return self, None
+
+    def uncertainty(self, frame: Frame, *, mask: Any = None) -> Tensor:
+        """How wrong each pixel of the result is expected to be: float32 (H * scale, W * scale), grey levels of 8 bits.
+
+        From how far the 8 turns of the self-ensemble disagree and, where the card names a faithful partner, how far the
+        model departs from it; translated into an expected absolute error as found on photographs (`heat.py`).
+        Takes the time of 8 or 10 restorations, and memory for the whole.
+        """
+        self._check(mask, consistency=False)
+        return expected_error(self, frame, self._holes(frame, mask, lambda _: None))
 
     def path(
         self,
@@ -119,6 +196,9 @@ class Restorer:
         partial: bool = False,
         max_pixels: int = MAX_PIXELS,
         self_ensemble: bool = False,
+        mask: Any = None,
+        consistency: bool = False,
+        uncertainty: str | Path | None = None,
         dry_run: bool = False,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> Summary:
@@ -127,9 +207,11 @@ class Restorer:
         Without `destination` results lie beside their inputs as `<stem>.<task>x<scale>.<ext>`; a folder mirrors the
         tree, a file name takes one picture, `-` is standard output. `resume` skips what an earlier run finished with
         the same input and settings. `on_progress` is called from the calling thread. The first Ctrl-C ends it after the
-        current row of tiles with a summary that says so, the second raises KeyboardInterrupt. Raises UsageError before
-        anything is done where the request contradicts itself.
+        current row of tiles with a summary that says so, the second raises KeyboardInterrupt. `mask` and `consistency`
+        are those of a call; a heat map of the expected error goes to the file, or for several inputs the folder,
+        `uncertainty`. Raises UsageError before anything is done where the request contradicts itself.
         """
+        self._check(mask, consistency)
         options = FileOptions(
             recursive=recursive,
             resume=resume,
@@ -139,6 +221,11 @@ class Restorer:
             partial=partial,
             max_pixels=max_pixels,
             self_ensemble=self_ensemble,
+            consistency=consistency,
+            mask=mask
+            if mask is None or (isinstance(mask, str) and mask == AUTO)
+            else as_mask(mask, max_pixels=max_pixels),
+            uncertainty=None if uncertainty is None else Path(uncertainty),
             dry_run=dry_run,
         )
         sources = [source] if isinstance(source, str | Path) else list(source)
@@ -157,48 +244,80 @@ class Restorer:
     def _exact_net(self) -> Net:
         return prepare(self._model_net, replace(self.runtime, dtype=torch.float32))
 
-    def _holes(self, frame: Frame, mask: Any) -> Tensor | None:
-        """The checked mask of a model that fills holes; UsageError for a mask without such a model, and the reverse."""
+    @functools.cached_property
+    def partner(self) -> "Restorer | None":
+        """The faithful model that the card names, on the same device."""
+        if self.card.faithful is None:
+            return None
+        return type(self)(load_model(self.card.faithful), self.runtime, tile=self.tile, colour_lock=False)
+
+    def _check(self, mask: Any, consistency: bool) -> None:
+        """UsageError for a mask that the model does not take, and for a consistency that its task does not have."""
+        name, task = self.card.name, self.card.task
+        if mask is not None and task != "inpaint":
+            raise UsageError(f"model '{name}' (task {task}) takes no mask; 'inpaint' does")
+        if consistency and task not in _AGREEING_TASKS:
+            raise UsageError(
+                f"consistency is for the tasks {', '.join(_AGREEING_TASKS)}, model '{name}' has the task {task}\n"
+                "what it takes away must not come back; leave --consistency out"
+            )
+
+    def _holes(self, frame: Frame, mask: Any, report: Report) -> Tensor | None:
+        """The checked mask of a model that fills holes, None for others."""
         if self.card.task != "inpaint":
-            if mask is not None:
-                raise UsageError(f"model '{self.card.name}' (task {self.card.task}) takes no mask; 'inpaint' does")
             return None
         if mask is None:
             raise UsageError(
                 f"model '{self.card.name}' fills holes, but no mask tells where they are\n"
                 "name a picture of the same size that is white there (--mask FILE), or --mask auto"
             )
+        if isinstance(mask, str) and mask == AUTO:
+            return scratch_mask(frame, report)
         holes = as_mask(mask)
         check_mask(holes, frame)
         return holes
 
-    def _filled(self, frame: Frame, mask: Tensor) -> Frame:
-        return self.frame(frame, mask=mask)
+    def _agreeing(self, frame: Frame, around: Around, report: Report) -> Iterator[tuple[int, Tensor]]:
+        """The whole result as one strip, moved until it agrees with the picture."""
+        strips = self._network_strips(frame, None, around, report, depth="float32")
+        result = torch.cat([rows for _, rows in strips]).permute(2, 0, 1)
+        if self.card.task == "jpeg":
+            agreed, lacking = agreeing_with_jpeg(result, frame)
+            what = "every JPEG coefficient lies in the interval of the file"
+        else:
+            agreed, lacking = agreeing_with_size(result, frame, self.scale)
+            what = "down-scaled, the result is the picture within half a grey level"
+        report(what if lacking == 0 else f"{what}, but for up to {lacking:.2g} grey levels more in places")
+        yield 0, agreed.permute(1, 2, 0)
 
     def _network_strips(
-        self, frame: Frame, mask: Tensor | None, self_ensemble: bool, report: Report
+        self, frame: Frame, mask: Tensor | None, around: Around, report: Report, depth: Depth | None = None
     ) -> Iterator[tuple[int, Tensor]]:
+        """What the network makes of the picture, in values of `depth` if that is not to be the frame's own."""
         net = self._net
         pixels = frame.pixels
         if net.planes:
             pixels = torch.cat((pixels, planes_for(self.card, frame, mask)), dim=2)
         x = pixels.permute(2, 0, 1).unsqueeze(0)
-        subpixels = self._subpixels(frame, self_ensemble, report)
+        subpixels = self._subpixels(frame, around, report)
         plan = plan_for(net, x.shape[2], x.shape[3], self.tile)
-        return run_strips(subpixels, x, plan, scale=net.scale, depth=frame.depth, multiple_of=net.multiple_of)
+        if self.colour_lock:
+            plan = replace(plan, halo=plan.halo + math.ceil(LOCK_PX / net.multiple_of) * net.multiple_of)
+        return run_strips(subpixels, x, plan, scale=net.scale, depth=depth or frame.depth, multiple_of=net.multiple_of)
 
-    def _subpixels(self, frame: Frame, self_ensemble: bool, report: Report) -> Callable[[Tensor], Tensor]:
+    def _subpixels(self, frame: Frame, around: Around, report: Report) -> Subpixels:
         """The network and all that surrounds it for this picture, as one function of a piece of its pixels."""
         runtime, net = self.runtime, self._net
         if self._deep_exactly and frame.depth != "uint8":
             # bf16 has 8 bits of mantissa: its noise would show in the lower bits of a deeper file
             runtime, net = replace(runtime, dtype=torch.float32), self._exact_net
         run = guarded(net, runtime, lambda: self._exact_net, report)
-        if self_ensemble:
-            run = turned(run, self.scale)
+        if self.colour_lock:
+            run = colour_locked(run, self.scale)
+        run = around(run)
         channels = frame.pixels.shape[2]
         colours = channels - (channels in (2, 4))
-        low, high = _colour_range(frame.pixels[..., :colours], frame.depth, report)
+        low, high = colour_range(frame.pixels[..., :colours], frame.depth, report)
 
         def mend(run: Subpixels) -> Subpixels:
             gray = for_colours(run, net.channels, 1)
@@ -207,6 +326,8 @@ class Restorer:
                 # what only mends colours leaves alpha alone: noise, JPEG and scratches are not in it
                 alpha = gray if net.scale > 1 else lambda x: x
                 run = with_alpha(run, alpha, min(FLAT_PX, net.halo))
+            if self.strength < 1:
+                run = mixed(run, self.strength)
             return for_file(run, frame.depth, runtime.device, colours=colours, low=low, high=high)
 
         return informed(run, mend, self.card, frame, net.planes) if net.planes else mend(run)
@@ -214,43 +335,67 @@ class Restorer:
 
 def restore(
     image: Image,
-    scale: int = 4,
+    scale: int | None = None,
     *,
+    task: str | None = None,
     model: str | Path | None = None,
+    mask: Any = None,
+    strength: float = 1.0,
+    consistency: bool = False,
     device: str = "auto",
     dtype: str = "auto",
     tile: Tile | str = "auto",
     self_ensemble: bool = False,
 ) -> Image | Any:
-    """`image` enlarged `scale` times by the shipped `sr-x<scale>`, or restored by `model`; kinds as for `Restorer`."""
-    restorer = _loaded(str(model or f"sr-x{scale}"), device, dtype, tile)
-    return restorer(image, self_ensemble=self_ensemble)
+    """`image` restored by the shipped model for `task`, or by `model`; kinds and options as for `Restorer`.
+
+    Without both it is enlarged `scale` times (4) by `sr-x<scale>`; with a `mask` its holes are filled.
+    """
+    name = str(model or model_for(task or ("inpaint" if mask is not None else "sr"), scale))
+    restorer = _loaded(name, device, dtype, tile, strength)
+    return restorer(image, mask=mask, self_ensemble=self_ensemble, consistency=consistency)
+
+
+def model_for(task: str, scale: int | None = None) -> str:
+    """The name of the shipped model for a task; UsageError for a scale that its models cannot have.
+
+    sr and photo enlarge, by 4 unless told otherwise; models of the other tasks are called after them.
+    """
+    if task in _ENLARGING_TASKS:
+        if scale == 1:
+            raise UsageError("a scale of 1 keeps the size: name what to mend, such as --task denoise, jpeg or deblur")
+        return f"{task}-x{DEFAULT_SCALE if scale is None else scale}"
+    if scale not in (None, 1):
+        raise UsageError(f"the task {task} keeps the size, got a scale of {scale}; leave it out, or enlarge afterwards")
+    return task
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(name: str, device: str, dtype: str, tile: Tile | str) -> Restorer:
-    return Restorer.load(name, device=device, dtype=dtype, tile=tile)
+def _loaded(name: str, device: str, dtype: str, tile: Tile | str, strength: float) -> Restorer:
+    return Restorer.load(name, device=device, dtype=dtype, tile=tile, strength=strength)
+
+
+def _of_strength(model: Model, strength: float) -> tuple[Model, float]:
+    """The model of this strength, and how much of its result is then to be taken; see `Restorer.load`."""
+    card = model.card
+    if not 0 <= strength <= 1:
+        raise UsageError(f"expected a strength from 0 to 1, got {strength:g}")
+    if strength == 1:
+        return model, 1.0
+    if card.faithful is not None:
+        return blend(load_model(card.faithful), model, strength), 1.0
+    if card.scale > 1 or card.task == "inpaint":
+        why = "enlarges" if card.scale > 1 else "fills holes"
+        raise UsageError(
+            f"model '{card.name}' {why} and has no faithful partner to be weakened towards; leave --strength out"
+        )
+    return model, strength
+
+
+def _as_it_is(run: Subpixels) -> Subpixels:
+    return run
 
 
 def _parse_tile(tile: Tile | str) -> Tile:
     """Text such as '512' is a number of pixels; what is impossible is told by `plan_tiles`."""
     return int(tile) if isinstance(tile, str) and tile.isdecimal() else tile  # type: ignore[return-value]
-
-
-def _colour_range(colour: Tensor, depth: Depth, report: Report) -> tuple[float, float]:
-    """What the network is to see as 0 and 1: these, unless a float picture reaches beyond.
-
-    Float files declare no range, so the values tell: [0, 1] is widened just as far as needed, and every brightness
-    within keeps its place. Networks are made for [0, 1] and do not know brighter than white.
-    """
-    if depth != "float32":
-        return 0.0, 1.0
-    finite = colour[torch.isfinite(colour)]
-    if finite.numel() < colour.numel():
-        report("values that are not finite were taken for the darkest")
-    if not finite.numel():
-        return 0.0, 1.0
-    low, high = min(0.0, finite.min().item()), max(1.0, finite.max().item())
-    if (low, high) != (0.0, 1.0):
-        report(f"float values from {low:.4g} to {high:.4g} were scaled into [0, 1] for the network, and back")
-    return low, high

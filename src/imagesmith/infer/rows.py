@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from imagesmith.infer.outcome import Uncertainty
+
 _STRIPS_AHEAD = 2
 
 
@@ -18,6 +20,7 @@ class Rows:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.uncertainty: Uncertainty | None = None
         self._queue: queue.Queue[Tensor | Exception | None] = queue.Queue(_STRIPS_AHEAD)
         self._closed = threading.Event()
 

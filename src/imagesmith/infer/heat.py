@@ -1,0 +1,70 @@
+"""How far a result can be trusted, pixel by pixel: what networks disagree about they tend to get wrong."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from imagesmith.data.files import Frame, ImageMeta
+from imagesmith.infer.holes import guessed
+from imagesmith.infer.modes import spread
+from imagesmith.tensors import from_float, to_float
+
+if TYPE_CHECKING:
+    from imagesmith.infer.restore import Restorer
+
+CALIBRATION: dict[str, tuple[float, float]] = {}
+"""Expected absolute error = factor * disagreement ** exponent, both in grey levels, by the name of a model.
+
+Fitted by `benchmarks/uncertainty.py` on photographs of the training set that no model was chosen by."""
+
+WHITE_LEVELS = 32.0
+"""The expected error that a heat map shows as white."""
+
+_RAMP = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
+"""Colours of a heat map from no error to WHITE_LEVELS, evenly spaced, each lighter than the one before."""
+
+
+def disagreement(restorer: "Restorer", frame: Frame, mask: Tensor | None) -> Tensor:
+    """(H * scale, W * scale) in grey levels: the spread of the 8 turns, and the distance to a faithful partner."""
+    pixels = to_float(frame.pixels, frame.depth)
+    colours = pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels
+    frame = replace(frame, pixels=torch.nan_to_num(colours).clamp(0, 1).contiguous(), depth="float32")
+    if mask is not None:
+        if not mask.any():
+            return torch.zeros(mask.shape)
+        frame, mask = guessed(frame, mask, lambda small, left: restorer.frame(small, mask=left))
+    strips = restorer._network_strips(frame, mask, lambda run: spread(run, restorer.scale), lambda _: None)
+    found = torch.cat([rows.mean(dim=2) for _, rows in strips])
+    if restorer.partner is not None:
+        sharp, faithful = (one.frame(frame).pixels for one in (restorer, restorer.partner))
+        found = found + (sharp - faithful).abs().mean(dim=2)
+    return found * 255 if mask is None else torch.where(mask, found * 255, 0.0)
+
+
+def expected_error(restorer: "Restorer", frame: Frame, mask: Tensor | None) -> Tensor:
+    """`disagreement`, translated into the absolute error that goes with it on photographs; see CALIBRATION."""
+    factor, exponent = CALIBRATION.get(restorer.card.name, (1.0, 1.0))
+    return factor * disagreement(restorer, frame, mask) ** exponent
+
+
+def fitted(disagreements: Tensor, errors: Tensor, bins: int = 40) -> tuple[float, float]:
+    """Factor and exponent of the power law from disagreement to mean absolute error, pixels (N,) in grey levels.
+
+    Least squares between the logarithms of both means, over `bins` groups of equally many pixels.
+    """
+    order = disagreements.argsort()
+    groups = [(disagreements[part].mean(), errors[part].mean()) for part in order.tensor_split(bins)]
+    x, y = torch.tensor([pair for pair in groups if min(pair) > 0], dtype=torch.float64).log().T
+    exponent = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
+    return (y.mean() - exponent * x.mean()).exp().item(), exponent.item()
+
+
+def heat_map(error: Tensor) -> Frame:
+    """A picture of expected errors (H, W) in grey levels: black for none, pale yellow for WHITE_LEVELS and above."""
+    ramp = torch.tensor(_RAMP, dtype=torch.float32) / 255
+    place = (error / WHITE_LEVELS).clamp(0, 1) * (len(ramp) - 1)
+    below = place.long().clamp(max=len(ramp) - 2)
+    colours = torch.lerp(ramp[below], ramp[below + 1], (place - below).unsqueeze(-1))
+    return Frame(from_float(colours, "uint8"), "uint8", ImageMeta("png", "RGB"))
