@@ -9,6 +9,7 @@ from imagesmith.degrade.jpeg import Jpeg
 from imagesmith.degrade.masks import Holes
 from imagesmith.degrade.noise import GaussianNoise, PoissonGaussianNoise
 from imagesmith.degrade.scale import BicubicDown, Resize
+from imagesmith.degrade.transmission import CutStream, MissingBlocks
 from imagesmith.errors import ConfigError, not_one_of
 
 __all__ = ["DEGRADATIONS", "Chain", "Degradation", "build_degradation"]
@@ -16,11 +17,13 @@ __all__ = ["DEGRADATIONS", "Chain", "Degradation", "build_degradation"]
 DEGRADATIONS: dict[str, type[Any]] = {
     "bicubic": BicubicDown,
     "chain": Chain,
+    "cut_stream": CutStream,
     "defocus_blur": DefocusBlur,
     "gaussian_blur": GaussianBlur,
     "gaussian_noise": GaussianNoise,
     "holes": Holes,
     "jpeg": Jpeg,
+    "missing_blocks": MissingBlocks,
     "motion_blur": MotionBlur,
     "one_of": OneOf,
     "poisson_gaussian_noise": PoissonGaussianNoise,
