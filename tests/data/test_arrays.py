@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imagesmith.data.arrays import load_arrays
+from imagesmith.data.arrays import load_arrays, load_tensors
 from imagesmith.errors import ImagesmithError, NothingUsableError, UsageError
 
 U8 = np.zeros((4, 8, 8), np.uint8)
@@ -55,3 +55,16 @@ def test_an_array_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     (tmp_path / "b.npz").write_bytes(b"PK\3\4 not really")
     with pytest.raises(NothingUsableError, match="cannot be read"):
         load_arrays(tmp_path / "b.npz", memory_bytes=1e5)
+
+
+def test_weights_come_as_tensors_by_name_and_nothing_else_does(tmp_path: Path) -> None:
+    """The accident: one file of weights from somewhere holds a pickle, and reading it runs whatever its maker wanted."""
+    np.savez(tmp_path / "a.npz", **{"conv1.weight": np.ones((2, 3), np.float32)})
+    assert load_tensors(tmp_path / "a.npz")["conv1.weight"].tolist() == [[1, 1, 1], [1, 1, 1]]
+    np.savez(tmp_path / "pickle.npz", odd=np.array([{}], dtype=object))
+    np.savez(tmp_path / "text.npz", name=np.array("squeezenet"))
+    np.save(tmp_path / "single.npy", np.ones(3))
+    (tmp_path / "damaged.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-30])
+    for name in ("pickle.npz", "text.npz", "single.npy", "damaged.npz", "absent.npz"):
+        with pytest.raises(NothingUsableError, match="cannot be read"):
+            load_tensors(tmp_path / name)

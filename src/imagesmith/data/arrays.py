@@ -44,7 +44,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     NothingUsableError if the file cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except (*DAMAGE, AttributeError, TypeError) as error:  # the last two for a single array and for texts
         raise NothingUsableError(f"expected an npz file of plain arrays, {path} cannot be read: {error}") from None
