@@ -8,6 +8,7 @@ from imagesmith.degrade.combine import Chain, Degradation, OneOf, Shuffled, Some
 from imagesmith.degrade.jpeg import Jpeg
 from imagesmith.degrade.masks import Holes
 from imagesmith.degrade.noise import GaussianNoise, PoissonGaussianNoise
+from imagesmith.degrade.old import OldPhoto
 from imagesmith.degrade.scale import BicubicDown, Resize
 from imagesmith.degrade.transmission import CutStream, MissingBlocks
 from imagesmith.errors import ConfigError, not_one_of
@@ -25,6 +26,7 @@ DEGRADATIONS: dict[str, type[Any]] = {
     "jpeg": Jpeg,
     "missing_blocks": MissingBlocks,
     "motion_blur": MotionBlur,
+    "old_photo": OldPhoto,
     "one_of": OneOf,
     "poisson_gaussian_noise": PoissonGaussianNoise,
     "resize": Resize,

@@ -15,8 +15,8 @@ _FILLS: tuple[Fill, ...] = ("gray", "black", "repeated")
 
 @dataclass(frozen=True)
 class MissingBlocks:
-    """Blocks of 8 or 16 pixels lost over about a `share` of the area: single ones, or, for a share `rows` of images, from
-    some place to the end of a row of blocks, where a decoder finds its step again.
+    """Blocks of 8 or 16 pixels lost over about a `share` of the area: single ones, or, for a share `rows` of images,
+    from some place to the end of a row of blocks, where a decoder finds its step again.
 
     The decoder fills them in one of the ways of `Fill`; with `mask_plane` they are 0.5 and a mask follows, 1 where
     lost, as after `Holes`.
