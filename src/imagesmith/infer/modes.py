@@ -148,7 +148,7 @@ def _highest_corner(x: Tensor, scale: int) -> Tensor:
 
 def mixed(subpixels: Subpixels, strength: float) -> Subpixels:
     """So much of the result, and the rest of the picture as it was; for networks that keep the size."""
-    return lambda x: torch.lerp(x, subpixels(x).to(x.device), strength)
+    return lambda x: torch.lerp(x, subpixels(x).clamp(0, 1), strength)
 
 
 def for_file(

@@ -19,9 +19,9 @@ from imagesmith.tensors import Depth, from_float, imresize, to_float
 
 HALF_LEVEL = 0.5 / 255
 _ALMOST = 0.1 / 255
-_ROUNDS = 40
+_ROUNDS = 60
 _QUIET = 0.9  # of the tolerance: what lies within is left alone, or rounding would keep all pixels in motion
-_STEP, _MOMENTUM = 1.8, 0.5  # heavy ball (Polyak 1964): without it contrasts of neighbouring pixels take 100 rounds
+_STEP, _MOMENTUM = 1.8, 0.7  # heavy ball (Polyak 1964): without it contrasts of neighbouring pixels take 100 rounds
 _MARGIN_LEVELS = 1.0  # coefficients are moved so deep into their interval that rounding does not bring them out again
 
 Correction = Callable[[Tensor], tuple[Tensor, float]]
