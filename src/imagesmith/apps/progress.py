@@ -28,7 +28,8 @@ def describe(result: ItemResult) -> str:
     time_taken = f"{result.seconds:.1f} s" if result.status == "done" else result.status
     facts = ", ".join(filter(None, (sizes, time_taken)))
     doubt = [str(result.uncertainty)] if result.uncertainty else []
-    return "; ".join([f"{result.input} -> {result.output} ({facts})", *result.notes, *doubt])
+    where = f"{result.input} -> {result.output}" if result.output else result.input
+    return "; ".join([f"{where} ({facts})", *result.notes, *doubt])
 
 
 class Bars:

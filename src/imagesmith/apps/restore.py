@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from imagesmith.apps.progress import Bars, Lines, describe
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.batch import Progress, Summary
+from imagesmith.infer.chained import Auto
 from imagesmith.infer.plan import STANDARD_STREAM
 from imagesmith.infer.restore import Restorer, model_for
 
@@ -39,10 +40,16 @@ def run_restore(
     if debug:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("imagesmith").setLevel(logging.DEBUG)
-    asked = "inpaint" if task == "auto" and options["mask"] is not None else "sr" if task == "auto" else task
-    name = model or model_for(asked, scale)
-    restorer = Restorer.load(name, device=device, dtype=dtype, tile=tile, strength=strength)
-    _check_asked(restorer, name, task, scale)
+    place = {"device": device, "dtype": dtype, "tile": tile}
+    if task == "auto" and model is None and scale in (None, 1) and options["mask"] is None:
+        if strength != 1:
+            raise UsageError("expected one model for --strength, got --task auto; name a task with --task, or -n")
+        restorer = Auto(scale, **place)
+    else:
+        asked = task if task != "auto" else "inpaint" if options["mask"] is not None else "sr"
+        name = model or model_for(asked, scale)
+        restorer = Restorer.load(name, strength=strength, **place)
+        _check_asked(restorer, name, task, scale)
     started = time.monotonic()
     with _reporter(quiet, as_json) as report:
         on_progress = _also_as_json(report) if as_json else report
@@ -85,7 +92,7 @@ def _also_as_json(report: Callable[[Progress], None]) -> Callable[[Progress], No
     return on_progress
 
 
-def _conclude(summary: Summary, restorer: Restorer, seconds: float) -> None:
+def _conclude(summary: Summary, restorer: Restorer | Auto, seconds: float) -> None:
     """The last words: how many, how long, how it was computed; a single failure has said everything already."""
     counts = Counter(result.status for result in summary.results)
     done = ", ".join(

@@ -22,7 +22,7 @@ STANDARD_LUMA = (
 )  # fmt: skip
 """The luma table of JPEG's standard (ITU-T T.81, table K.1), row by row, which libjpeg scales by the quality."""
 
-_SIDE = 512
+_SIDE = 384
 _QUALITIES = range(5, 96)
 _BAND = [(u, v) for u in range(BLOCK) for v in range(BLOCK) if 1 <= u + v <= 5]
 """Coefficients that are not all zero even at low quality."""

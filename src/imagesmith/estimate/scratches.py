@@ -30,7 +30,7 @@ class _Evidence(NamedTuple):
     length: int
 
 
-_LITTLE, _MUCH = _Evidence(0.08, 0.035, 26), _Evidence(0.25, 0.10, 60)
+_LITTLE, _MUCH = _Evidence(0.12, 0.05, 40), _Evidence(0.25, 0.10, 60)
 """Little is enough for bright lines of old prints, where emulsion is lost; else there are wires, stems and lips."""
 
 

@@ -1,9 +1,8 @@
 """Deciding by itself: what a picture suffers from, the fewest models that mend it, and why."""
 
-import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -16,13 +15,16 @@ from imagesmith.tensors import to_float
 
 NOISE_SIGMA, NOISE_SIGMA_GRAY = 3.2, 7.0
 """Noise in grey levels from which on it is worth mending; in gray, texture looks like up to 7."""
-NOISE_BEFORE_JPEG = 6.5
+NOISE_BLURRED = 5.5
+"""The same where there is blur as well: the network for blur takes less noise away by itself."""
+NOISE_BEFORE_JPEG = 10.0
+"""The same where it was compressed afterwards: texture looks like up to 10."""
 JPEG_QUALITY = 84
 """Quality up to which JPEG leaves what people see."""
 BLUR_PX = 1.25
 """Standard deviation across the sharpest edges from which on nothing in the picture is sharp."""
-SCRATCHES = 0.015
-"""Share of the picture; below it lie the wires and twigs of photos without scratches."""
+SCRATCHES = 0.012
+"""Share of the picture; below it lie the wires and twigs of gray photos without scratches."""
 SMALL_PX = 400
 """Longer side below which a picture is enlarged, to at least `ENLARGED_PX` or 4 times."""
 ENLARGED_PX = 700
@@ -47,11 +49,8 @@ class Findings:
     blur_angle: float | None
     scratches: float
 
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
     def __str__(self) -> str:
-        noise = max(self.noise_sigma, self.noise_before_jpeg)
+        noise = self.noise_before_jpeg if self.jpeg_from else self.noise_sigma
         jpeg = f"JPEG of quality {self.jpeg_quality} (by its {self.jpeg_from})" if self.jpeg_from else "no JPEG"
         blur = f"blur {self.blur_px:.1f} px" if self.blur_px is not None else "too few edges to tell blur"
         return f"found noise {noise:.1f}, {jpeg}, {blur}, scratches {self.scratches:.1%}, {self.width} x {self.height}"
@@ -66,6 +65,23 @@ class Link:
 
     def __str__(self) -> str:
         return f"{self.model} for {self.reason}"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was found in a picture, and the chain that follows from it."""
+
+    findings: Findings
+    chain: tuple[Link, ...]
+
+    @property
+    def name(self) -> str:
+        """The chain in one word."""
+        return "+".join(link.model for link in self.chain) or "none"
+
+    def __str__(self) -> str:
+        nothing = "no shipped model mends that" if _damages(self.findings) else "nothing to mend"
+        return f"{self.findings}: {', then '.join(map(str, self.chain)) or nothing}"
 
 
 def examine(frame: Frame) -> Findings:
@@ -116,16 +132,19 @@ def plan_chain(findings: Findings, models: Collection[str], scale: int | None = 
 def _damages(findings: Findings) -> dict[str, str]:
     """The models for what there is, with what there is in words, in the order in which it is to be undone."""
     damages = {}
-    quality = findings.jpeg_quality
-    if quality is not None and quality <= JPEG_QUALITY:
+    quality, blur = findings.jpeg_quality, findings.blur_px
+    is_compressed = quality is not None and quality <= JPEG_QUALITY
+    is_blurred = blur is not None and blur >= BLUR_PX
+    if is_compressed:
         damages["jpeg"] = f"JPEG of quality {quality}"
-    least = NOISE_SIGMA if findings.channels == 3 else NOISE_SIGMA_GRAY
-    if findings.noise_sigma >= least:
-        damages["denoise"] = f"noise of {findings.noise_sigma:.0f} grey levels"
-    elif findings.noise_before_jpeg >= NOISE_BEFORE_JPEG:
-        damages["denoise"] = f"noise of about {findings.noise_before_jpeg:.0f} grey levels before its compression"
-    if findings.blur_px is not None and findings.blur_px >= BLUR_PX:
-        damages["deblur"] = f"blur of {findings.blur_px:.1f} px"
+        noise, least = findings.noise_before_jpeg, NOISE_BEFORE_JPEG  # what its blocks leave says nothing else
+    else:
+        noise = findings.noise_sigma
+        least = NOISE_SIGMA_GRAY if findings.channels == 1 else NOISE_BLURRED if is_blurred else NOISE_SIGMA
+    if noise >= least:
+        damages["denoise"] = f"noise of {noise:.0f} grey levels{' before its compression' if is_compressed else ''}"
+    if is_blurred:
+        damages["deblur"] = f"blur of {blur:.1f} px"
     return damages
 
 

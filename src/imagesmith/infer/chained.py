@@ -1,0 +1,109 @@
+"""Running what `infer/auto.py` decides: for each picture of a run its own chain of models."""
+
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from imagesmith.data.files import Frame
+from imagesmith.errors import UsageError
+from imagesmith.infer.auto import Decision, examine, plan_chain
+from imagesmith.infer.batch import AUTO_TASK, restore_files
+from imagesmith.infer.outcome import FileOptions, Progress, Summary
+from imagesmith.infer.restore import Restorer
+from imagesmith.runtime.tiling import Tile
+from imagesmith.tensors import from_float, to_float
+from imagesmith.zoo import CARDS, ModelCard
+from imagesmith.zoo.cards import read_header, shipped_path
+
+Report = Callable[[str], None]
+
+_ANY_MODEL = "sr-x2"
+"""Which model's runtime is told as that of a run before the first picture is known."""
+
+
+class Chained:
+    """Models one after the other, on values that are not rounded in between."""
+
+    def __init__(self, restorers: Sequence[Restorer]) -> None:
+        self._restorers = tuple(restorers)
+        self.scale = math.prod(restorer.scale for restorer in restorers)
+        self.card = Auto.card
+
+    def strips(
+        self, frame: Frame, *, self_ensemble: bool = False, report: Report = lambda _: None, **unused: Any
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The mended picture from top to bottom, in the frame's own depth; the last model works strip by strip."""
+        assert not any(unused.values()), f"a chain has none of {', '.join(unused)}"
+        if not self._restorers:
+            return iter([(0, frame.pixels)])
+        *before, last = self._restorers
+        if not before:
+            return last.strips(frame, mask=_mask_for(last), self_ensemble=self_ensemble, report=report)
+        between = replace(frame, pixels=to_float(frame.pixels, frame.depth), depth="float32")
+        for restorer in before:
+            between = restorer.frame(between, mask=_mask_for(restorer), self_ensemble=self_ensemble)
+            if frame.depth != "float32":
+                between = replace(between, pixels=between.pixels.clamp(0, 1))  # what no file of this depth can hold
+        strips = last.strips(between, mask=_mask_for(last), self_ensemble=self_ensemble, report=report)
+        return ((top, from_float(rows, frame.depth)) for top, rows in strips)
+
+
+class Auto:
+    """Stands where a Restorer stands in a run over files; chooses among the shipped models for each picture."""
+
+    strength = 1.0
+    scale = 1
+    card = ModelCard(name="auto", net="", params=0, channels=3, task=AUTO_TASK)
+    load = staticmethod(Restorer.load)
+
+    def __init__(
+        self, scale: int | None = None, *, device: str = "auto", dtype: str = "auto", tile: Tile | str = "auto"
+    ) -> None:
+        """`scale` is the enlargement that is wished; None enlarges small pictures, 1 none."""
+        self._scale = scale
+        self._models = tuple(name for name, card in CARDS.items() if card.task not in ("generate", "classify"))
+        self._load = functools.cache(functools.partial(Restorer.load, device=device, dtype=dtype, tile=tile))
+        self.runtime = self._load(_ANY_MODEL).runtime
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A sha256 of all that decides the results: the models and the wished scale."""
+        digests = [read_header(shipped_path(name)).sha256 for name in self._models]
+        return hashlib.sha256(":".join([*digests, str(self._scale)]).encode()).hexdigest()
+
+    def choose(self, frame: Frame) -> tuple[Chained, Decision]:
+        """The chain for this picture, and why."""
+        findings = examine(frame)
+        decision = Decision(findings, plan_chain(findings, self._models, self._scale))
+        return Chained([self._load(link.model) for link in decision.chain]), decision
+
+    def uncertainty(self, frame: Frame, *, mask: Any = None) -> Tensor:
+        raise AssertionError("refused by `path`")
+
+    def path(
+        self,
+        source: str | Path | Sequence[str | Path],
+        destination: str | Path | None,
+        *,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        **options: Any,
+    ) -> Summary:
+        """`Restorer.path` with a chain of its own for each file; `options` are its."""
+        for name in ("mask", "consistency", "uncertainty"):
+            if options.get(name):
+                raise UsageError(
+                    f"expected one model for --{name}, got --task auto, which may choose several\n"
+                    "name a task with --task or a model with -n"
+                )
+        sources = [source] if isinstance(source, str | Path) else list(source)
+        return restore_files(self, sources, destination, FileOptions(**options), on_progress)
+
+
+def _mask_for(restorer: Restorer) -> str | None:
+    return "auto" if restorer.card.task == "inpaint" else None
