@@ -80,14 +80,12 @@ def restore_gan_step(
         adversarial = terms.objective.generator(real_logits, discriminator(restored))
         scalars["loss/adversarial"] = adversarial.detach()
         yield "restorer", loss + terms.weight * adversarial, scalars
-    restored = restored.detach()
-    del loss, adversarial
 
     def judge(images: Tensor, part: slice) -> Tensor:
         return discriminator(images)
 
     real_logits, r1 = _judge_penalised(judge, target, terms.r1, terms.penalty_share)
-    fake_logits, r2 = _judge_penalised(judge, restored, terms.r2, terms.penalty_share)
+    fake_logits, r2 = _judge_penalised(judge, restored.detach(), terms.r2, terms.penalty_share)
     loss = terms.objective.discriminator(real_logits, fake_logits)
     scalars = _discriminator_scalars(loss, real_logits, fake_logits)
     yield "discriminator", _add_penalties(loss, scalars, {"r1": (terms.r1, r1), "r2": (terms.r2, r2)}), scalars
