@@ -13,7 +13,7 @@ from imagesmith.configs import recipe
 from imagesmith.data.pairs import images_by_name
 from imagesmith.degrade import Chain, build_degradation
 from imagesmith.degrade.blur import MotionBlur
-from imagesmith.evaluate.cases import Case, made_cases
+from imagesmith.evaluate.cases import Case, Made, made_cases
 from imagesmith.metrics import METRICS
 from imagesmith.tensors import generator_for
 
@@ -52,6 +52,7 @@ def _scores(metric: str, cases: Iterator[Case], mend: Callable[[Case, int], Tens
 
 
 def _biharmonic(case: Case) -> Tensor:
+    assert isinstance(case.given, Made)
     assert case.hole is not None
     filled = inpaint_biharmonic(
         case.given.picture[0].permute(1, 2, 0).numpy(),
@@ -66,6 +67,7 @@ def _deconvolved(
     case: Case, blur: MotionBlur, index: int, method: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> Tensor:
     """Channel by channel, mirrored beyond the edges so that these do not ring; the recipe's kernel, drawn again."""
+    assert isinstance(case.given, Made)
     kernel = blur.kernel(generator_for(index)).double().numpy()
     border = 2 * len(kernel)
     channels = [
@@ -76,7 +78,7 @@ def _deconvolved(
 
 
 def _wiener(channel: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    return wiener(channel, kernel, WIENER_BALANCE)
+    return np.asarray(wiener(channel, kernel, WIENER_BALANCE))
 
 
 def _richardson_lucy(channel: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -36,6 +36,8 @@ class DataConfig(Config):
 
     folder: str
     """Folder of clean photographs, searched recursively."""
+    degraded: str | None = None
+    """Folder of their degraded versions under the same names, for pairs that exist already instead of a recipe."""
     patch_px: int = Field(default=48, ge=8)
     """Side of a training patch, in pixels of the degraded image."""
     shrink: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(1.0,), min_length=1)
@@ -140,17 +142,29 @@ class RestorerConfig(Config):
     """What the restorer mends; 'photo' is a mixture of damages whose recipe nobody knows."""
     net: Part
     """The network."""
-    degradations: tuple[Part, ...] = Field(min_length=1)
-    """Applied in order to a clean photograph to make the network's input."""
+    degradations: tuple[Part, ...]
+    """Applied in order to a clean photograph to make the network's input; none where `data.degraded` has it."""
     losses: dict[str, float] = Field(min_length=1)
     """Weight of each loss."""
     adversarial: AdversarialConfig | None = None
     """Train against a discriminator as well."""
     start_from: str | None = None
     """A model name or file whose weights initialise those layers that have the same name and shape."""
+    patience: float | None = Field(default=None, gt=0, le=1)
+    """Share of the run after which it ends if no validation was better than the best before; without it, never."""
     data: DataConfig
     optim: OptimConfig = OptimConfig()
     run: RunConfig
+
+    @model_validator(mode="after")
+    def _degraded_once(self) -> Self:
+        if bool(self.degradations) == (self.data.degraded is not None):
+            raise ValueError(
+                "expected either degradations or data.degraded, the folder that holds what they would make"
+            )
+        if self.data.degraded is not None and self.data.shrink != (1.0,):
+            raise ValueError("expected data.shrink=[1] with data.degraded, because shrinking would change the damage")
+        return self
 
 
 class ImageSetConfig(Config):

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -223,7 +224,7 @@ def restore(
         str | None,
         typer.Option("-o", "--out", help="File or folder; - writes standard output. [default: beside the input]"),
     ] = None,
-    task: Annotated[Task, typer.Option("--task", help="What to mend; auto takes the model's.")] = Task.AUTO,
+    task: Annotated[Task, typer.Option("--task", help="What to mend; auto looks at each picture.")] = Task.AUTO,
     scale: Annotated[
         int | None, typer.Option("-s", "--scale", min=1, max=4, help="Enlarge by 2, 3 or 4; 1 keeps the size.")
     ] = None,
@@ -429,18 +430,46 @@ def train_restorer(
     out: RunOption,
     preset: PresetOption = None,
     config: ConfigOption = None,
+    degraded: Annotated[
+        Path | None,
+        typer.Option("--degraded", metavar="DIR", help="Their damaged versions, in place of a recipe that makes them."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="What damages them: .json of data estimate, or name:option=value,... + ..."),
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option("--start-from", metavar="MODEL", help="Go on from this model, until it no longer improves."),
+    ] = None,
     minutes: MinutesOption = None,
     images: ImagesOption = None,
     changes: SetOption = None,
     quiet: QuietFlag = False,
     debug: DebugFlag = False,
 ) -> None:
-    """Train a restorer on a folder of photographs."""
-    from imagesmith.configs import RestorerConfig
-    from imagesmith.presets import RESTORER_PRESETS, restorer_preset
+    """Train a restorer on a folder of photographs, or on pairs in two folders."""
+    from imagesmith.configs import Part, RestorerConfig
+    from imagesmith.configs import recipe as read_recipe
+    from imagesmith.presets import RESTORER_PRESETS, fine_tuned, restorer_preset
     from imagesmith.train.restore import train_restorer as train
+    from imagesmith.zoo.cards import read_header
+    from imagesmith.zoo.weights import find_weights
 
     given = {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
+    if degraded and recipe:
+        raise UsageError("expected either --degraded or --recipe, got both; leave one of them out")
+    if recipe:
+        given |= {"degradations": [part.model_dump() for part in read_recipe(recipe)]}
+    if degraded:
+        given |= {"data.degraded": str(degraded), "data.shrink": [1], "degradations": []}
+    adapt = None
+    if start_from:
+        card = read_header(find_weights(start_from)).card
+        if preset is None and config is None:
+            preset = card.training.get("config", {}).get("preset")
+        net = Part(name=card.net, options=card.options)
+        adapt = partial(fine_tuned, start_from=start_from, task=card.task, net=net)
     _train(
         train,
         RestorerConfig,
@@ -450,6 +479,7 @@ def train_restorer(
         given=given,
         changes=changes,
         quiet=quiet,
+        adapt=adapt,
     )
 
 
@@ -540,11 +570,12 @@ def _train(
     given: dict[str, Any],
     changes: list[str] | None,
     quiet: bool,
+    adapt: Callable[[Any], Any] | None = None,
 ) -> None:
     """Train what a preset or a configuration of this kind describes, with the values given on the command line."""
     if given["run.minutes"] is not None and given["run.images"] is not None:
         raise UsageError("expected one of --minutes and --images, got both")
-    resolved = _resolved(kind, presets, preset=preset, config=config, given=given, changes=changes)
+    resolved = _resolved(kind, presets, preset=preset, config=config, given=given, changes=changes, adapt=adapt)
     try:
         train(resolved, quiet=quiet)
     except KeyboardInterrupt:
@@ -560,6 +591,7 @@ def _resolved(
     config: Path | None,
     given: dict[str, Any],
     changes: list[str] | None,
+    adapt: Callable[[Any], Any] | None = None,
 ) -> Any:
     """The configuration that a preset or a file describes, with the values given on the command line."""
     from imagesmith.configs import load_config, override
@@ -569,6 +601,7 @@ def _resolved(
         raise UsageError(f"expected either --preset or --config; presets are {', '.join(known)}")
     data, out = given["data.folder"], given["run.out"]
     start = load_config(config, kind) if config else preset_called(preset or "")(data=data, out=out)
+    start = adapt(start) if adapt else start
     assignments = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     return override(start, [*assignments, *(changes or [])])
 
@@ -701,6 +734,26 @@ def data_inspect(
     from imagesmith.apps.inspect import run_inspect
 
     run_inspect(source, as_json=as_json, sheet=sheet)
+
+
+@data_app.command("estimate", no_args_is_help=True)
+def data_estimate(
+    source: Annotated[
+        str, typer.Argument(metavar="DIR", help="Pictures as they are: folder, glob, zip or file.", show_default=False)
+    ],
+    *,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write the recipe here, for train --recipe.")
+    ] = None,
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Also subfolders.")] = False,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace a file that exists.")] = False,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Measure the noise, blur and JPEG of pictures, and write the recipe that makes such pictures."""
+    from imagesmith.apps.estimate import run_estimate
+
+    run_estimate(source, out=out, recursive=recursive, overwrite=overwrite, as_json=as_json)
 
 
 @data_app.command("preview", no_args_is_help=True)

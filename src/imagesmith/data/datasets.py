@@ -8,6 +8,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ class PhotoFolder:
     """One sentence for each file that could not be used."""
     most_px: int | None
     """Side of the squares that stand for larger photographs, because all of them would not fit; None if they do."""
+    unit: ClassVar[str] = "photographs"
 
 
 def load_photos(
@@ -112,6 +114,16 @@ def middle(image: Tensor, side_px: int) -> Tensor:
     height, width = (min(size, side_px) for size in image.shape[-2:])
     top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2
     return image[..., top : top + height, left : left + width]
+
+
+def middle_pair(pair: Pair, side_px: int) -> Pair:
+    """The middle of a (degraded, target), no side of the degraded longer than `side_px`, and the same of the target."""
+    degraded, target = pair
+    scale = target.shape[1] // degraded.shape[1]
+    height, width = (min(size, side_px) for size in degraded.shape[1:])
+    top, left = (degraded.shape[1] - height) // 2, (degraded.shape[2] - width) // 2
+    inside = target[:, top * scale : (top + height) * scale, left * scale : (left + width) * scale]
+    return degraded[:, top : top + height, left : left + width], inside
 
 
 class PairedPatches(Dataset[Pair]):

@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.data.alignment import displacement
-from imagesmith.data.datasets import Pair, decoded_photo, largest_side, size_of
+from imagesmith.data.datasets import Pair, decoded_photo, largest_side, middle_pair, size_of
 from imagesmith.data.duplicates import SMALL_PX, near_duplicates
 from imagesmith.data.formats import SUFFIXES
 from imagesmith.data.sources import Item
@@ -74,6 +75,14 @@ def pair_files(targets: Path, degraded: Path, *, recursive: bool = False) -> dic
 
 
 @dataclass(frozen=True)
+class Given:
+    """Stands where a recipe would: the degraded pictures are given, with so many planes, which say nothing."""
+
+    scale: int
+    planes: int
+
+
+@dataclass(frozen=True)
 class PairFolder:
     """The usable pairs of two folders, uint8 (3, h, w) and (3, h * scale, w * scale), split once and for all."""
 
@@ -84,6 +93,7 @@ class PairFolder:
     most_px: int | None
     """Side of the squares that stand for larger degraded pictures, because all would not fit; None if they do."""
     scale: int
+    unit: ClassVar[str] = "pairs"
 
 
 def load_pairs(
@@ -142,10 +152,8 @@ def _load(given: Item, wanted: Item, *, scale: int, least_px: int, most_px: int 
     target = target[:, : height * scale, : width * scale]
     if problem := _mismatch(degraded, target, scale):
         return problem
-    side_y, side_x = (min(size, most_px or size) for size in (height, width))
-    top, left = (height - side_y) // 2, (width - side_x) // 2
-    inside = target[:, top * scale : (top + side_y) * scale, left * scale : (left + side_x) * scale]
-    return degraded[:, top : top + side_y, left : left + side_x].contiguous(), inside.contiguous()
+    degraded, target = middle_pair((degraded, target), most_px or max(height, width))
+    return degraded.contiguous(), target.contiguous()
 
 
 def _mismatch(degraded: Tensor, target: Tensor, scale: int) -> str | None:

@@ -80,7 +80,7 @@ def fit(
         save()
     with stop_on_request() as stop:
         batches = flow.batches(state.images_seen)
-        while state.progress < 1:
+        while state.progress < 1 and not state.extras.get("ended"):
             before = state.progress
             batch = tuple(arithmetic.place(part) for part in next(batches))
             rate = rate_at(before, optim) * state.rate_factor

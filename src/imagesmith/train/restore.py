@@ -6,13 +6,15 @@ target).
 
 import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from imagesmith.configs import RestorerConfig
-from imagesmith.data.datasets import DegradedPatches, PhotoFolder, load_photos
+from imagesmith.data.datasets import DegradedPatches, PairedPatches, PhotoFolder, load_photos
 from imagesmith.data.loader import endless_batches
+from imagesmith.data.pairs import Given, PairFolder, load_pairs
 from imagesmith.degrade import Chain, build_degradation
 from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.losses import LOSSES
@@ -41,7 +43,7 @@ def train_restorer(config: RestorerConfig, *, quiet: bool = False) -> Run:
         return _train(config, chain, net, session)
 
 
-def _train(config: RestorerConfig, chain: Chain, net: Net, session: Session) -> Run:
+def _train(config: RestorerConfig, chain: Chain | Given, net: Net, session: Session) -> Run:
     photos = load_training_photos(config, chain)
     nets = {"restorer": net} | _discriminator(config, net, chain)
     step = _step(config, session.device)
@@ -54,13 +56,15 @@ def _train(config: RestorerConfig, chain: Chain, net: Net, session: Session) -> 
     for skipped in photos.skipped:
         session.say(f"skipped {skipped}")
     if photos.most_px:
-        session.say(f"of large photographs only the middle {photos.most_px} pixels: data.memory_gb holds no more")
-    session.say(f"{len(photos.training)} photographs to train on, {len(photos.validation)} kept apart for validation")
+        session.say(f"of large {photos.unit} only the middle {photos.most_px} pixels: data.memory_gb holds no more")
+    session.say(f"{len(photos.training)} {photos.unit} to train on, {len(photos.validation)} kept apart for validation")
     session.say(f"{workers} worker processes: {reason}")
     dataset = training_patches(config, photos, chain)
     validation = Validation(config, photos, chain, arithmetic, session.log, multiple=net.multiple_of)
-    if config.adversarial and "start" not in state.extras:
-        state.extras["start"] = session.world.lead(lambda: validation.scores(state.averages["restorer"])[0])
+    if (config.adversarial or config.start_from) and "start" not in state.extras:
+        state.extras["start"], state.best = session.world.lead(
+            lambda: (validation.before_the_first_step(state), state.best)
+        )
         session.say("before the first step: " + ", ".join(f"{k} {v:.3f}" for k, v in state.extras["start"].items()))
     flow = Flow(
         batches=lambda start: endless_batches(
@@ -89,10 +93,12 @@ def _train(config: RestorerConfig, chain: Chain, net: Net, session: Session) -> 
     if session.log:
         score = f"{state.best['psnr_y']:.3f} dB at {state.best['images_seen']:,.0f} images"
         session.say(f"done: best validation psnr_y {score}; model in {run.model}")
+        if state.best["images_seen"] == 0:
+            session.say(f"nothing was better than '{config.start_from}' itself, which that model is")
     return run
 
 
-def _discriminator(config: RestorerConfig, net: Net, chain: Chain) -> Nets:
+def _discriminator(config: RestorerConfig, net: Net, chain: Chain | Given) -> Nets:
     """The network that judges what `net` makes, if there is to be one."""
     if config.adversarial is None:
         return {}
@@ -128,7 +134,9 @@ def _step(config: RestorerConfig, device: str) -> Step:
     return partial(restore_gan_step, losses=config.losses, terms=terms)
 
 
-def _decide(config: RestorerConfig, chain: Chain, nets: dict[str, Any], step: Step, session: Session) -> dict[str, Any]:
+def _decide(
+    config: RestorerConfig, chain: Chain | Given, nets: dict[str, Any], step: Step, session: Session
+) -> dict[str, Any]:
     """Arithmetic and batch for this machine, each said with its reason."""
     net = nets["restorer"]
 
@@ -145,17 +153,35 @@ def _decide(config: RestorerConfig, chain: Chain, nets: dict[str, Any], step: St
     return {"arithmetic": vars(arithmetic), "batch": batch}
 
 
-def build_chain(config: RestorerConfig) -> Chain:
+def build_chain(config: RestorerConfig) -> Chain | Given:
     """The degradations of a configuration; ConfigError for names and options that do not exist."""
-    chain = Chain(tuple(build_degradation(part.name, part.options) for part in config.degradations))
     for name in config.losses:
         if name not in LOSSES:
             raise ConfigError(not_one_of("a loss", name, LOSSES))
-    return chain
+    if config.data.degraded is None:
+        return Chain(tuple(build_degradation(part.name, part.options) for part in config.degradations))
+    if config.task == "inpaint":
+        raise ConfigError("expected a recipe with holes, got given pairs, which do not tell where theirs are")
+    net: Any = build_net(NetSpec(config.net.name, config.net.options))
+    return Given(net.scale, net.planes)
 
 
-def load_training_photos(config: RestorerConfig, chain: Chain) -> PhotoFolder:
-    """The photographs of a run, decoded and split; NothingUsableError if there are none."""
+def load_training_photos(config: RestorerConfig, chain: Chain | Given) -> PhotoFolder | PairFolder:
+    """The photographs or pairs of a run, decoded, checked and split; NothingUsableError if there are none."""
+    if config.data.degraded is not None:
+        pairs = load_pairs(
+            Path(config.data.degraded),
+            Path(config.data.folder),
+            config.data.validation_images,
+            least_px=config.data.patch_px,
+            memory_bytes=config.data.memory_gb * 1e9,
+        )
+        if pairs.scale != chain.scale:
+            raise ConfigError(
+                f"expected pairs of the network's scale, x{chain.scale}, got targets {pairs.scale} times as large; "
+                "choose another preset, or change net.options"
+            )
+        return pairs
     return load_photos(
         config.data.folder,
         config.data.validation_images,
@@ -164,8 +190,19 @@ def load_training_photos(config: RestorerConfig, chain: Chain) -> PhotoFolder:
     )
 
 
-def training_patches(config: RestorerConfig, photos: PhotoFolder, chain: Chain) -> DegradedPatches:
-    """The pairs that a run learns from."""
+def training_patches(
+    config: RestorerConfig, photos: PhotoFolder | PairFolder, chain: Chain | Given
+) -> DegradedPatches | PairedPatches:
+    """The pairs of patches that a run learns from."""
+    if isinstance(photos, PairFolder):
+        return PairedPatches(
+            photos.training,
+            patch_px=config.data.patch_px,
+            seed=config.run.seed,
+            gray=config.data.gray,
+            planes=chain.planes,
+        )
+    assert isinstance(chain, Chain), "photographs are degraded by a recipe"
     return DegradedPatches(
         photos.training,
         chain,
@@ -176,7 +213,7 @@ def training_patches(config: RestorerConfig, photos: PhotoFolder, chain: Chain) 
     )
 
 
-def _initial_net(config: RestorerConfig, chain: Chain) -> Net:
+def _initial_net(config: RestorerConfig, chain: Chain | Given) -> Net:
     """The network to start from: random, with every layer that fits taken over from `start_from`."""
     net: Net = build_net(NetSpec(config.net.name, config.net.options))
     if net.scale != chain.scale:

@@ -53,8 +53,9 @@ class TrainState:
     choices: dict[str, Any] = field(default_factory=dict)
     """What was decided for this machine at the start (batch, arithmetic), so that a resumed run is the same run."""
     extras: dict[str, Any] = field(default_factory=dict)
-    """What a kind of training remembers besides, as plain values. The loop reads two of them, in images: 'back_to' is
-    where a roll-back goes at most, and 'healthy_at' names a checkpoint that is made and kept however old it grows."""
+    """What a kind of training remembers besides, as plain values. The loop reads three of them: 'back_to', in images,
+    is where a roll-back goes at most, 'healthy_at' names a checkpoint that is made and kept however old it grows, and
+    'ended' says that the run is over before its plan is."""
 
     @property
     def progress(self) -> float:

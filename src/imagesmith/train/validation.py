@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from imagesmith.atomic import write_whole
 from imagesmith.configs import AdversarialConfig, RestorerConfig
-from imagesmith.data.datasets import PhotoFolder, degrade_whole, middle
+from imagesmith.data.datasets import Pair, PhotoFolder, degrade_whole, middle, middle_pair, whole_pair
 from imagesmith.data.files import Frame, ImageMeta, write_image
+from imagesmith.data.pairs import Given, PairFolder
 from imagesmith.degrade import Chain
 from imagesmith.metrics import METRICS
 from imagesmith.nets import NetSpec
@@ -34,28 +35,36 @@ class Validation:
     def __init__(
         self,
         config: RestorerConfig,
-        photos: PhotoFolder,
-        chain: Chain,
+        photos: PhotoFolder | PairFolder,
+        chain: Chain | Given,
         arithmetic: Arithmetic,
         log: RunLog | None,
         *,
         multiple: int = 1,
     ) -> None:
         self.config, self.photos, self.arithmetic, self.log = config, photos, arithmetic, log
-        kept_apart = [middle(photo, MOST_PX) for photo in photos.validation] if log else []
-        self.pairs = [degrade_whole(photo, chain, k, multiple) for k, photo in enumerate(kept_apart)]
+        self.pairs = whole_pairs(photos, chain, multiple) if log else []
         self.folder = Path(config.run.out)
         self.commit = commit()  # now: the source tree may change under a running process
         self.crop = chain.scale if chain.scale > 1 else 0
         self.metrics = ("psnr_y", "spectrum") if config.adversarial else ("psnr_y",)
 
+    def before_the_first_step(self, state: TrainState) -> dict[str, float]:
+        """The scores of what the run starts from, which has to be beaten unless it is to become a sharp network."""
+        scores, _ = self.scores(state.averages["restorer"])
+        if not self.config.adversarial:
+            self._keep(scores, state)
+        return scores
+
     def __call__(self, state: TrainState) -> dict[str, float]:
         assert self.log is not None, "only the leader validates"
-        net = state.averages["restorer"]
-        scores, sheet = self.scores(net)
+        scores, sheet = self.scores(state.averages["restorer"])
+        patience, waited = self.config.patience, state.progress - state.extras.get("best_progress", 0.0)
         if is_better(scores, state, self.config.adversarial):
-            state.best = scores | {"images_seen": state.images_seen}
-            save_model(self.folder / "model.safetensors", net, self._card(state))
+            self._keep(scores, state)
+        elif patience is not None and waited >= patience and state.progress < 1:
+            state.extras["ended"] = True
+            self.log.say(f"ended early: nothing better in {waited:.0%} of the run")
         self._draw(sheet, scores["psnr_y"], state.images_seen)
         told = ", ".join(
             f"{name} {value:.3f}{' dB' if name == 'psnr_y' else ''} (best {state.best[name]:.3f})"
@@ -78,9 +87,15 @@ class Validation:
                 rows.append(sheet_row(degraded, restored, target))
         return {name: sum(values) / len(values) for name, values in found.items()}, stacked(rows)
 
+    def _keep(self, scores: dict[str, float], state: TrainState) -> None:
+        """Take the averaged network, with these scores, for the best."""
+        state.best = scores | {"images_seen": state.images_seen}
+        state.extras["best_progress"] = state.progress
+        save_model(self.folder / "model.safetensors", state.averages["restorer"], self._card(state))
+
     def _card(self, state: TrainState) -> ModelCard:
         config = self.config
-        told = config.model_dump(mode="json", exclude={"run": {"out"}, "data": {"folder"}})
+        told = config.model_dump(mode="json", exclude={"run": {"out"}, "data": {"folder", "degraded"}})
         if config.adversarial:
             told["adversarial"]["features"] = Path(config.adversarial.features).name
         return describe(
@@ -88,7 +103,7 @@ class Validation:
             NetSpec(config.net.name, config.net.options),
             config.preset,
             task=config.task,
-            train_data=f"{len(self.photos.training)} photographs of the folder '{Path(config.data.folder).name}'",
+            train_data=f"{len(self.photos.training)} {self.photos.unit} of '{Path(config.data.folder).name}'",
             commit=self.commit,
             training={
                 "images_seen": state.images_seen,
@@ -108,6 +123,15 @@ class Validation:
         write_image(Frame(sheet.permute(1, 2, 0), "uint8", ImageMeta("png", "RGB")), path, overwrite=True)
         self.log.picture("samples", sheet, images_seen)
         draw_curve(self.folder, "validation/psnr_y", (images_seen, psnr_y), "validation psnr_y in dB")
+
+
+def whole_pairs(photos: PhotoFolder | PairFolder, chain: Chain | Given, multiple: int) -> list[Pair]:
+    """What is kept apart for validation as (degraded, target), each (1, C, H, W) in [0, 1], of at most `MOST_PX`."""
+    if isinstance(photos, PairFolder):
+        most_px = MOST_PX // chain.scale
+        return [whole_pair(middle_pair(pair, most_px), chain.planes, multiple) for pair in photos.validation]
+    assert isinstance(chain, Chain), "photographs are degraded by a recipe"
+    return [degrade_whole(middle(photo, MOST_PX), chain, k, multiple) for k, photo in enumerate(photos.validation)]
 
 
 def is_better(scores: dict[str, float], state: TrainState, adversarial: AdversarialConfig | None) -> bool:
