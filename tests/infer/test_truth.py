@@ -115,12 +115,13 @@ def test_a_consistent_result_compressed_again_is_the_file() -> None:
     assert differs < 0.2 * differed
 
 
+@pytest.mark.parametrize("size", [(67, 93), (31, 47)])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turned_photographs_agree_too(orientation: int) -> None:
+def test_turned_photographs_of_odd_sizes_agree_too(orientation: int, size: tuple[int, int]) -> None:
     """A camera held upright turns the picture after decoding: its blocks begin at another corner."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    frame = jpeg_of(PHOTO[:67, :93] // 2 + 60, quality=30, exif=exif)
+    frame = jpeg_of(PHOTO[: size[0], : size[1]] // 2 + 60, quality=30, exif=exif)
     decoded = to_float(frame.pixels, "uint8").permute(2, 0, 1)
     agreed, lacking = agreeing_with_jpeg(decoded, frame)
     assert lacking < 0.1

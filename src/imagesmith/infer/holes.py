@@ -26,7 +26,19 @@ FARTHEST_PX = 16
 
 
 def as_mask(mask: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """The mask that a bool tensor or array, a file or a picture means; in pictures what is light and opaque is hole."""
+    """The mask that a bool tensor or array, a file or a picture means; in pictures what is light and opaque is hole.
+
+    UsageError where it leaves nothing to do, or nothing to see.
+    """
+    holes = _holes_of(mask, max_pixels)
+    if not holes.any():
+        raise UsageError("the mask is empty: nothing is white\npaint white what is to be invented, black what stays")
+    if holes.all():
+        raise UsageError("the mask is full: no pixel is left to start from\nwhite is what will be invented; invert it")
+    return holes
+
+
+def _holes_of(mask: Any, max_pixels: int) -> Tensor:
     if isinstance(mask, np.ndarray) and mask.dtype == bool:
         mask = torch.from_numpy(mask)
     if isinstance(mask, Tensor) and mask.dtype == torch.bool:
@@ -45,18 +57,14 @@ def as_mask(mask: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     return light[..., : channels - (channels in (2, 4))].mean(dim=2) * alpha >= 0.5
 
 
-def check_mask(mask: Tensor, frame: Frame) -> None:
-    """UsageError where the mask does not belong to the picture, or leaves nothing to do or nothing to see."""
+def check_size(mask: Tensor, frame: Frame) -> None:
+    """UsageError where the mask does not belong to the picture."""
     height, width = frame.pixels.shape[:2]
     if mask.shape != (height, width):
         raise UsageError(
             f"expected a mask of the picture's size, {width}x{height}, got {mask.shape[1]}x{mask.shape[0]}\n"
             "cut or scale the mask to the picture; white is what will be invented"
         )
-    if not mask.any():
-        raise UsageError("the mask is empty: nothing is white\npaint white what is to be invented, black what stays")
-    if mask.all():
-        raise UsageError("the mask is full: no pixel is left to start from\nwhite is what will be invented; invert it")
 
 
 def scratch_mask(frame: Frame, report: Callable[[str], None]) -> Tensor:
@@ -84,7 +92,7 @@ def guessed(frame: Frame, mask: Tensor, fill: Callable[[Frame, Tensor], Frame]) 
     rows, columns = (_around(deep.any(dim=1 - axis), margin=8 * FARTHEST_PX) for axis in (0, 1))
     part, holes = frame.pixels[rows, columns], mask[rows, columns]
     small, small_holes = _halved(replace(frame, pixels=part), holes)
-    if small_holes.all():  # nothing is known nearby; the whole picture has something, as check_mask saw
+    if small_holes.all():  # nothing is known nearby; the whole picture has something, as `as_mask` saw
         rows, columns = slice(0, mask.shape[0]), slice(0, mask.shape[1])
         part, holes = frame.pixels, mask
         small, small_holes = _halved(frame, holes)

@@ -50,6 +50,7 @@ class Intervals:
             moved = torch.where(outside > 0, offsets.clamp(-inner, inner) - offsets, 0.0)
             native = _inverse_dct(moved)
             grown = native.repeat_interleave(factors[1], 0).repeat_interleave(factors[0], 1)
+            grown = grown[: plane.shape[0], : plane.shape[1]]  # a block of chroma may end half a pixel beyond
             change[index, : grown.shape[0], : grown.shape[1]] = grown
         return (_to_rgb(change) / 255).to(seen.dtype), farthest
 

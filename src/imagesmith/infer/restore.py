@@ -16,7 +16,7 @@ from imagesmith.errors import ModelError, UsageError
 from imagesmith.infer import images
 from imagesmith.infer.batch import restore_files
 from imagesmith.infer.heat import expected_error
-from imagesmith.infer.holes import AUTO, as_mask, blended, check_mask, guessed, scratch_mask
+from imagesmith.infer.holes import AUTO, as_mask, blended, check_size, guessed, scratch_mask
 from imagesmith.infer.modes import (
     FLAT_PX,
     LOCK_PX,
@@ -45,6 +45,10 @@ Around = Callable[[Subpixels], Subpixels]
 
 DEFAULT_SCALE = 4
 _ENLARGING_TASKS = ("sr", "photo")
+_NO_MASK = (
+    "model '{}' fills holes, but no mask tells where they are\n"
+    "name a picture of the same size that is white there (--mask FILE), or --mask auto"
+)
 _AGREEING_TASKS = ("sr", "jpeg", "inpaint")
 
 
@@ -89,20 +93,22 @@ class Restorer:
         tile: Tile | str = "auto",
         strength: float = 1.0,
     ) -> Self:
-        """The Restorer of a shipped name, a run folder or a weight file, see `imagesmith.load_model`.
+        """The Restorer of a shipped name, a run folder or a weight file, also of others, see `imagesmith.load_model`.
 
         `device` is auto, cpu, cuda or mps; `dtype` auto, fp32, bf16 or fp16; `tile` auto, off or a side in pixels.
         `strength` from 0 to 1 goes from the faithful partner of a model to the model itself where the card names one;
         otherwise from the picture as it was to the whole result.
         """
         model = load_model(name_or_path)
-        if model.card.net not in RESTORERS:
+        is_own = model.card.net in RESTORERS
+        if not is_own and not hasattr(model.net, "halo"):
             raise ModelError(
                 f"expected a restorer, got '{model.card.name}', a network '{model.card.net}' for the task "
                 f"{model.card.task}\n`imagesmith generate` makes images with generators"
             )
         model, strength = _of_strength(model, strength)
-        runtime = pick_runtime(model.net, device, dtype)
+        # networks of others were never tried in low precision
+        runtime = pick_runtime(model.net, device, dtype if is_own or dtype != "auto" else "fp32")
         return cls(model, runtime, tile=_parse_tile(tile), deep_exactly=dtype == "auto", strength=strength)
 
     @property
@@ -212,6 +218,8 @@ class Restorer:
         `uncertainty`. Raises UsageError before anything is done where the request contradicts itself.
         """
         self._check(mask, consistency)
+        if mask is None and self.card.task == "inpaint" and not partial:
+            raise UsageError(_NO_MASK.format(self.card.name))
         options = FileOptions(
             recursive=recursive,
             resume=resume,
@@ -267,14 +275,11 @@ class Restorer:
         if self.card.task != "inpaint":
             return None
         if mask is None:
-            raise UsageError(
-                f"model '{self.card.name}' fills holes, but no mask tells where they are\n"
-                "name a picture of the same size that is white there (--mask FILE), or --mask auto"
-            )
+            raise UsageError(_NO_MASK.format(self.card.name))
         if isinstance(mask, str) and mask == AUTO:
             return scratch_mask(frame, report)
         holes = as_mask(mask)
-        check_mask(holes, frame)
+        check_size(holes, frame)
         return holes
 
     def _agreeing(self, frame: Frame, around: Around, report: Report) -> Iterator[tuple[int, Tensor]]:
@@ -301,6 +306,10 @@ class Restorer:
         x = pixels.permute(2, 0, 1).unsqueeze(0)
         subpixels = self._subpixels(frame, around, report)
         plan = plan_for(net, x.shape[2], x.shape[3], self.tile)
+        if len(plan) > 1 and not getattr(net, "halo_is_exact", True):
+            report(
+                f"this network sees farther than tiles overlap ({net.halo} px): seams are possible; --tile off has none"
+            )
         if self.colour_lock:
             plan = replace(plan, halo=plan.halo + math.ceil(LOCK_PX / net.multiple_of) * net.multiple_of)
         return run_strips(subpixels, x, plan, scale=net.scale, depth=depth or frame.depth, multiple_of=net.multiple_of)
