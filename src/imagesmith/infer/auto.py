@@ -35,7 +35,8 @@ class Findings:
     """What a picture suffers from; `noise_sigma` in grey levels, `jpeg_from` tells where the quality was read.
 
     `blur_px` is the standard deviation of the blur in the direction `blur_angle` (degrees, 0 to the right, 90 upwards),
-    None where the picture has too few edges to tell. `scratches` is the share of the picture that they cover.
+    and `blur_narrowest_px` where it is least; None where the picture has too few edges to tell. `scratches` is the
+    share of the picture that they cover.
     """
 
     width: int
@@ -46,6 +47,7 @@ class Findings:
     jpeg_from: Literal["tables", "grid"] | None
     noise_before_jpeg: float
     blur_px: float | None
+    blur_narrowest_px: float | None
     blur_angle: float | None
     scratches: float
 
@@ -86,7 +88,7 @@ class Decision:
 
 def examine(frame: Frame) -> Findings:
     """What `frame` suffers from, by its own tables and by its pixels."""
-    image = _colours(frame)
+    image = colours_of(frame)
     channels, height, width = image.shape
     grid = find_grid(image)
     quality, source = (None, None) if grid is None else (grid.quality, "grid")
@@ -103,6 +105,7 @@ def examine(frame: Frame) -> Findings:
         jpeg_from=source,
         noise_before_jpeg=0.0 if grid is None else round(noise_before(image, grid), 2),
         blur_px=None if blur is None else round(blur.widest, 2),
+        blur_narrowest_px=None if blur is None else round(blur.narrowest, 2),
         blur_angle=None if blur is None else blur.angle,
         scratches=round(find_scratches(image).float().mean().item(), 4),
     )
@@ -156,8 +159,8 @@ def _enlargement(findings: Findings) -> int | None:
     return min(4, max(2, -(-ENLARGED_PX // longest)))
 
 
-def _colours(frame: Frame) -> Tensor:
-    """(C, H, W) float in [0, 1], C = 1 or 3, without alpha and, of float files, what lies outside."""
+def colours_of(frame: Frame) -> Tensor:
+    """The picture as estimators take it: (C, H, W) float in [0, 1], C = 1 or 3, without alpha."""
     channels = frame.pixels.shape[2]
     pixels = frame.pixels[..., : channels - (channels in (2, 4))]
     return to_float(pixels, frame.depth).nan_to_num().clamp(0, 1).permute(2, 0, 1)
