@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from skimage import data
 
 from imagesmith import presets
-from imagesmith.configs import RestorerConfig, override
+from imagesmith.configs import Part, RestorerConfig, override
 from imagesmith.errors import ConfigError, ModelError, NothingUsableError, TrainingError
 from imagesmith.nets import NETS, NetSpec
 from imagesmith.runtime.checkpoint import load_checkpoint
@@ -427,3 +428,95 @@ def test_ticks_and_validations_fall_on_every_mark():
     passed = [loop._passed(k / 7, (k + 1) / 7, 3) for k in range(7)]
     assert sum(passed) == 3
     assert passed[-1]
+
+
+@pytest.fixture(scope="module")
+def noisy_photos(photos: Path, tmp_path_factory) -> Path:
+    """The same photographs with noise, in another format."""
+    folder = tmp_path_factory.mktemp("noisy")
+    for path in photos.iterdir():
+        pixels = torch.from_numpy(np.array(Image.open(path))).float()
+        noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(1)) * 15
+        Image.fromarray((pixels + noise).clamp(0, 255).byte().numpy()).save(folder / f"{path.stem}.bmp")
+    return folder
+
+
+def paired(targets: Path, degraded: Path, out: Path, *changes: str) -> RestorerConfig:
+    config = presets.denoise(data=str(targets), out=str(out))
+    net = '{"widths": [8, 8], "blocks": [1, 1]}'
+    given = [f"data.degraded={degraded}", "degradations=[]", "data.shrink=[1]"]
+    small = [line for line in SMALL if line.startswith(("data", "run"))]
+    return override(config, [*small, f"net.options={net}", "run.images=24", *given, *changes])
+
+
+class TestPairs:
+    def test_a_run_learns_from_two_folders(self, photos: Path, noisy_photos: Path, tmp_path: Path):
+        run = train_restorer(paired(photos, noisy_photos, tmp_path / "run"), quiet=True)
+        card = load_model(run.model).card
+        assert "2 pairs of" in card.train_data
+        assert str(noisy_photos) not in card.to_json(), "a card tells nobody's folders"
+        assert "2 pairs to train on, 1 kept apart" in (tmp_path / "run/console.log").read_text()
+
+    def test_patches_of_both_lie_in_the_same_place(self, photos: Path, noisy_photos: Path, tmp_path: Path):
+        """A flip of one alone, and a network learns mirrors."""
+        config = paired(photos, noisy_photos, tmp_path, "data.gray=0.5")
+        chain = restore.build_chain(config)
+        patches = restore.training_patches(config, restore.load_training_photos(config, chain), chain)
+        grays = 0
+        for k in range(24):
+            degraded, target = patches[k]
+            assert degraded.shape == target.shape == (3, 16, 16)
+            assert (degraded - target).square().mean().sqrt() < 20 / 255
+            grays += int(torch.equal(target[0], target[1]))
+        assert 4 < grays < 20
+        assert all(torch.equal(a, b) for a, b in zip(patches[7], patches[7], strict=True))
+
+    def test_a_recipe_beside_pairs_is_refused(self, photos: Path, noisy_photos: Path, tmp_path: Path):
+        with pytest.raises(ConfigError, match=r"either degradations or data\.degraded"):
+            override(paired(photos, noisy_photos, tmp_path), ['degradations=[{"name": "gaussian_noise"}]'])
+        with pytest.raises(ConfigError, match=r"data\.shrink=\[1\]"):
+            override(paired(photos, noisy_photos, tmp_path), ["data.shrink=[0.5]"])
+
+    def test_pairs_of_another_scale_are_refused(self, photos: Path, noisy_photos: Path, tmp_path: Path):
+        net = '{"name": "compact", "options": {"scale": 2, "width": 8, "blocks": 1}}'
+        with pytest.raises(ConfigError, match="x2, got targets 1 times as large"):
+            train_restorer(paired(photos, noisy_photos, tmp_path, f"net={net}"), quiet=True)
+
+
+class TestFineTuning:
+    def test_it_ends_early_and_keeps_what_it_started_from(self, photos: Path, tmp_path: Path):
+        """Fine-tuning makes networks worse, and the file that the user takes away is the last one."""
+        first = train_restorer(small(photos, tmp_path / "first", "run.images=16"), quiet=True)
+        card = load_model(first.model).card
+        config = presets.fine_tuned(small(photos, tmp_path / "on"), str(first.model), card.task, part_of(card))
+        assert config.optim.learning_rate == presets.sr_x2("a", "b").optim.learning_rate / 5
+        ruinous = ["optim.learning_rate=0.5", "run.images=80", "run.validations=10"]
+        run = train_restorer(override(config, ruinous), quiet=True)
+        assert run.best["images_seen"] == 0
+        assert run.images_seen == 24, "three of ten validations without an improvement"
+        kept, given = load_file(run.model), load_file(first.model)
+        assert all(torch.equal(kept[name], given[name]) for name in given)
+        told = (tmp_path / "on/console.log").read_text()
+        assert "ended early: nothing better in 30% of the run" in told
+        assert "nothing was better than" in told
+        assert train_restorer(override(config, ruinous), quiet=True).images_seen == 24, (
+            "and resuming it changes nothing"
+        )
+
+    def test_what_improves_goes_on_to_the_end(self, photos: Path, tmp_path: Path):
+        start = train_restorer(small(photos, tmp_path / "first", "run.images=8"), quiet=True)
+        config = small(photos, tmp_path / "on", f"start_from={start.model}", "patience=0.5", "run.images=96")
+        run = train_restorer(config, quiet=True)
+        assert run.images_seen == 96
+        assert run.best["images_seen"] > 0
+
+    def test_the_network_is_that_of_the_weights_where_they_are_for_the_same(self):
+        """Weights of 48 maps loaded into a preset of 64 would fit nowhere, and training would begin from nothing."""
+        narrow = Part(name="compact", options={"scale": 2, "width": 8})
+        assert presets.fine_tuned(presets.sr_x2("a", "b"), "x", "sr", narrow).net == narrow
+        assert presets.fine_tuned(presets.sr_x4("a", "b"), "x", "sr", narrow).net.options["width"] == 48
+        assert presets.fine_tuned(presets.denoise("a", "b"), "x", "sr", narrow).net.name == "unet"
+
+
+def part_of(card) -> Part:
+    return Part(name=card.net, options=card.options)
