@@ -68,3 +68,13 @@ def test_every_classifier_declares_what_evaluators_need():
     for name in CLASSIFIERS:
         net = build_net(NetSpec(name, {"classes": 10}))
         assert (net.classes, net.channels, net.size) == (10, 3, (32, 32)), name
+
+
+def test_the_last_stage_is_what_the_features_are_a_mean_of():
+    """The accident: a block is added, and a perceptual loss looks through half of a convolution."""
+    net = Cnn(5, width=8, features=12).eval()
+    image = torch.rand(2, 3, 32, 24, generator=torch.Generator().manual_seed(1))
+    stages = net.stages(image)
+    assert [stage.shape[1:] for stage in stages] == [(16, 16, 12), (32, 8, 6), (12, 4, 3)]
+    assert torch.allclose(stages[-1].mean(dim=(2, 3)), net.features(image))
+    assert all(stage.min() >= 0 for stage in stages)
