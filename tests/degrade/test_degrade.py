@@ -19,7 +19,7 @@ OPTIONS = {
     "shuffled": {"parts": [BLUR, SHARPEN]},
     "sometimes": {"part": SHARPEN},
 }
-BY_PLACE = {"cut_stream", "gaussian_noise", "holes", "missing_blocks", "poisson_gaussian_noise"}
+BY_PLACE = {"cut_stream", "gaussian_noise", "holes", "missing_blocks", "old_photo", "poisson_gaussian_noise"}
 """What draws by the place in the picture, so that a crop gets other draws than the whole."""
 
 

@@ -1,6 +1,7 @@
 """The degradations: frozen dataclasses (image, rng) -> image, named in one table, applied in order by `Chain`."""
 
 import dataclasses
+import typing
 from typing import Any
 
 from imagesmith.degrade.blur import DefocusBlur, GaussianBlur, MotionBlur, UnsharpMask
@@ -9,6 +10,7 @@ from imagesmith.degrade.jpeg import Jpeg
 from imagesmith.degrade.masks import Holes
 from imagesmith.degrade.noise import GaussianNoise, PoissonGaussianNoise
 from imagesmith.degrade.old import OldPhoto
+from imagesmith.degrade.options import check_option
 from imagesmith.degrade.scale import BicubicDown, Resize
 from imagesmith.degrade.transmission import CutStream, MissingBlocks
 from imagesmith.errors import ConfigError, not_one_of
@@ -51,7 +53,11 @@ def build_degradation(name: str, options: dict[str, Any]) -> Degradation:
     for field in fields:
         if field.default is dataclasses.MISSING and field.name not in options:
             raise ConfigError(f"expected option '{field.name}' of degradation '{name}', got none; add it")
-    return DEGRADATIONS[name](**{option: _built(value) for option, value in options.items()})
+    built = {option: _built(value) for option, value in options.items()}
+    kinds = typing.get_type_hints(DEGRADATIONS[name])
+    for option, value in built.items():
+        check_option(name, option, kinds[option], value)
+    return DEGRADATIONS[name](**built)
 
 
 def _built(value: Any) -> Any:

@@ -40,6 +40,14 @@ class Chain:
 
     parts: Parts
 
+    def __post_init__(self) -> None:
+        _refuse_none("chain", self.parts)
+        for part in self.parts[:-1]:
+            if part.planes:
+                raise ConfigError(
+                    f"expected {type(part).__name__}, which appends planes, as the last part; move it there"
+                )
+
     @property
     def scale(self) -> int:
         """How many times smaller the result is."""
@@ -51,7 +59,6 @@ class Chain:
     @property
     def planes(self) -> int:
         """How many channels the last part appends."""
-        assert all(part.planes == 0 for part in self.parts[:-1]), "only the last part of a chain appends planes"
         return self.parts[-1].planes
 
     @property
@@ -98,6 +105,7 @@ class OneOf:
     parts: Parts
 
     def __post_init__(self) -> None:
+        _refuse_none("one_of", self.parts)
         if len({(part.scale, part.planes) for part in self.parts}) != 1:
             raise ConfigError("expected 'one_of' parts of one scale and with as many planes; make them agree")
 
@@ -130,6 +138,7 @@ class Shuffled:
     planes: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
+        _refuse_none("shuffled", self.parts)
         refuse_other_shapes("shuffled", self.parts)
 
     @property
@@ -151,3 +160,8 @@ def refuse_other_shapes(name: str, parts: Parts) -> None:
                 f"expected '{name}' parts that keep size and channels, got {type(part).__name__} of scale {part.scale} "
                 f"with {part.planes} planes; put it into the chain by itself"
             )
+
+
+def _refuse_none(name: str, parts: Parts) -> None:
+    if not parts:
+        raise ConfigError(f"expected at least one of the parts of '{name}', got none; add one")

@@ -4,6 +4,8 @@ import torch
 
 Range = tuple[float, float] | list[float]
 """Lowest and highest value of a uniform draw; a list when it comes from JSON."""
+Names = tuple[str, ...] | list[str]
+"""Names out of a table, one of which is drawn."""
 
 
 def uniform(between: Range, rng: torch.Generator) -> float:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -78,10 +79,16 @@ def table_level(luma_table: Sequence[int]) -> float:
 
 def _through_codec(image: Tensor, quality: int, subsampled: bool) -> tuple[Tensor, Sequence[int]]:
     """(1 or 3, H, W) rounded to 8 bits, encoded and decoded by libjpeg; and the file's luma quantisation table."""
+    file = _coded(to_pillow(image), quality, "4:2:0" if subsampled else "4:4:4")
+    return from_pillow(file), file.quantization[0]
+
+
+def _coded(picture: Image.Image, quality: int, subsampling: str) -> JpegImageFile:
+    """The picture as a JPEG file in memory."""
     stream = io.BytesIO()
-    to_pillow(image).save(stream, "JPEG", quality=quality, subsampling="4:2:0" if subsampled else "4:4:4")
-    with Image.open(stream, formats=["JPEG"]) as file:
-        return from_pillow(file), file.quantization[0]
+    picture.save(stream, "JPEG", quality=quality, subsampling=subsampling)
+    stream.seek(0)
+    return JpegImageFile(stream)
 
 
 def differentiable_jpeg(images: Tensor, quality: Tensor) -> Tensor:
@@ -126,8 +133,5 @@ def _rounded(x: Tensor) -> Tensor:
 @functools.lru_cache(maxsize=100)
 def _tables(quality: int) -> Tensor:
     """libjpeg's steps for Y, Cb and Cr, (3, 8, 8): read from a file that it writes."""
-    stream = io.BytesIO()
-    Image.new("RGB", (_BLOCK_PX, _BLOCK_PX)).save(stream, "JPEG", quality=quality)
-    with Image.open(stream, formats=["JPEG"]) as file:
-        luma, chroma = file.quantization[0], file.quantization[1]
-    return torch.tensor([luma, chroma, chroma], dtype=torch.float64).view(3, _BLOCK_PX, _BLOCK_PX)
+    tables = _coded(Image.new("RGB", (_BLOCK_PX, _BLOCK_PX)), quality, "4:4:4").quantization
+    return torch.tensor([tables[0], tables[1], tables[1]], dtype=torch.float64).view(3, _BLOCK_PX, _BLOCK_PX)

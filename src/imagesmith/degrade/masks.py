@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from imagesmith.degrade.draw import Range, uniform
+from imagesmith.degrade.draw import Names, Range, uniform
 from imagesmith.errors import ConfigError, not_one_of
 
 _UNKNOWN = 0.5
@@ -29,19 +29,22 @@ class Holes:
     """
 
     share: Range = (0.05, 0.35)
-    kinds: tuple[str, ...] | list[str] = ("free_form", "boxes", "scratches")
+    kinds: Names = ("free_form", "boxes", "scratches")
     scale: ClassVar[int] = 1
     planes: ClassVar[int] = 1
     context_px: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
+        if not self.kinds:
+            raise ConfigError(f"expected at least one kind of holes out of {', '.join(MASKS)}, got none")
         for kind in self.kinds:
             if kind not in MASKS:
                 raise ConfigError(not_one_of("a kind of holes", kind, MASKS))
 
     def __call__(self, image: Tensor, rng: torch.Generator) -> Tensor:
         kind = self.kinds[int(torch.randint(len(self.kinds), (), generator=rng))]
-        mask = MASKS[kind](*image.shape[-2:], self.share, rng)
+        height, width = image.shape[-2:]
+        mask = MASKS[kind](height, width, self.share, rng)
         return torch.cat([image.masked_fill(mask, _UNKNOWN), mask[None].to(image.dtype)])
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from imagesmith.degrade.combine import Parts, refuse_other_shapes
-from imagesmith.degrade.draw import Range, uniform
+from imagesmith.degrade.draw import Names, Range, uniform
 from imagesmith.degrade.pillow import from_pillow, to_pillow
 from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.tensors import from_float, imresize, to_float
@@ -55,11 +55,13 @@ class Resize:
 
     scale: int = 1
     factor: Range = (1.0, 1.0)
-    filters: tuple[str, ...] | list[str] = tuple(FILTERS)
+    filters: Names = tuple(FILTERS)
     between: Parts = ()
     planes: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
+        if not self.filters:
+            raise ConfigError(f"expected at least one filter of 'resize' out of {', '.join(FILTERS)}, got none")
         for name in self.filters:
             if name not in FILTERS:
                 raise ConfigError(not_one_of("a filter", name, FILTERS))
