@@ -36,12 +36,11 @@ Parts = tuple[Degradation, ...]
 
 @dataclass(frozen=True)
 class Chain:
-    """Degradations applied one after the other; itself a degradation."""
+    """Degradations applied one after the other; itself a degradation. None at all leave the image as it is."""
 
     parts: Parts
 
     def __post_init__(self) -> None:
-        _refuse_none("chain", self.parts)
         for part in self.parts[:-1]:
             if part.planes:
                 raise ConfigError(
@@ -59,7 +58,7 @@ class Chain:
     @property
     def planes(self) -> int:
         """How many channels the last part appends."""
-        return self.parts[-1].planes
+        return self.parts[-1].planes if self.parts else 0
 
     @property
     def context_px(self) -> int:
