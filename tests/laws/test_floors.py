@@ -28,7 +28,7 @@ PACKAGES = {
     "nets": {"torch"}, "losses": {"torch"}, "metrics": {"torch"}, "degrade": {"torch", "numpy", "PIL"},
     "estimate": {"torch"},
     "runtime": {"torch", "safetensors", "tensorboard"}, "data": {"torch", "numpy", "PIL", "av", "tifffile"},
-    "zoo": {"torch", "safetensors"},
+    "zoo": {"torch", "safetensors", "spandrel"},
     "infer": {"torch", "numpy", "PIL"},
     "evaluate": {"torch"},
     "train": {"torch"},

@@ -27,6 +27,7 @@ _HEADER_LIMIT = 1 << 20
 _ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 # Either of them tells one of our files, so that a damaged byte in one still leaves the other.
 _MARKS = (b'"imagesmith":', b'\\"sha256\\":')
+_FOREIGN = "a safetensors file without imagesmith's metadata"
 _KINDS = {
     b"PK\x03\x04": "a zip archive, or a PyTorch checkpoint (.pth)",
     b"\x80": "a Python pickle, or an old PyTorch checkpoint",
@@ -140,6 +141,15 @@ def read_header(path: Path) -> Header:
     return header
 
 
+def is_foreign(path: Path) -> bool:
+    """Whether a file can only hold another project's weights: one of PyTorch, or safetensors without our metadata."""
+    if path.suffix.lower() != ".safetensors":
+        return path.suffix.lower() in (".pth", ".pt", ".ckpt")
+    with path.open("rb") as file:
+        start = file.read(8 + _HEADER_LIMIT)
+    return not any(mark in start for mark in _MARKS) and _kind(start) == _FOREIGN
+
+
 def _tensor_bytes(entries: dict[str, Any]) -> int:
     """Bytes of all tensors; ValueError where shapes and offsets contradict each other, as after one damaged digit."""
     end = 0
@@ -173,7 +183,7 @@ def _kind(start: bytes) -> str:
         if start.startswith(magic):
             return kind
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 100_000_000:
-        return "a safetensors file without imagesmith's metadata"
+        return _FOREIGN
     if start[:512].isascii() and b"\0" not in start[:512]:
         return "a text file"
     return "a file of an unknown kind"

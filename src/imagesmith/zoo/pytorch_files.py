@@ -3,6 +3,7 @@
 import pickle
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,10 +14,11 @@ from imagesmith.errors import ModelError
 CHECKPOINT_SUFFIXES = (".pth", ".pt")
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> dict[str, Tensor]:
     """The tensors by name of a file written by `torch.save(net.state_dict(), path)`, on the CPU.
 
-    The prefix that DataParallel puts before every name is taken away. ModelError for files that hold anything but
+    Of a checkpoint that holds more than them, what lies under the first of the names `inside` that it has. The prefix
+    that DataParallel puts before every name is taken away. ModelError for files that hold anything but
     tensors, are damaged or cannot be opened.
     """
     try:
@@ -34,6 +36,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         AttributeError,
     ) as error:
         raise ModelError(_refusal(path, str(error))) from None
+    if isinstance(tensors, dict):
+        tensors = next((part for name in inside if isinstance(part := tensors.get(name), dict)), tensors)
     if not isinstance(tensors, dict) or not tensors:
         raise ModelError(f"{_EXPECTED}, got a {type(tensors).__name__} in '{path}'\n{_DO}")
     for name, value in tensors.items():

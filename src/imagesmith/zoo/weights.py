@@ -26,6 +26,7 @@ from imagesmith.zoo.cards import (
     METADATA_KEY,
     NO_DIGEST,
     ModelCard,
+    is_foreign,
     read_header,
     shipped_path,
 )
@@ -68,10 +69,15 @@ def save_model(path: str | Path, net: nn.Module, card: ModelCard) -> None:
 def load_model(name_or_path: str | Path) -> Model:
     """The model of a shipped name, a weight file, or a training run's folder.
 
-    A string that is a shipped name means that one; write `./name` for a file or folder called so.
+    A string that is a shipped name means that one; write `./name` for a file or folder called so. A PyTorch file
+    (.pth) or foreign safetensors are taken for another project's restorer, see `imagesmith.zoo.community`.
     Raises ModelError for an unknown name or another kind of file, IntegrityError for a damaged one.
     """
     path = find_weights(name_or_path)
+    if is_foreign(path):
+        from imagesmith.zoo.community import load_community  # which needs `Model` from here
+
+        return load_community(path)
     card, data = _read_verified(path)
     try:
         tensors = safetensors.torch.load(data)

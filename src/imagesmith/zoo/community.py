@@ -1,0 +1,238 @@
+"""Weights of other projects (.pth, .pt, .ckpt, .safetensors) as restorers; nothing in such a file is ever executed.
+
+DnCNNs are built here, all other families are recognised and built by spandrel (the extra `community`). How far a
+network sees is measured, since no file tells: where that is near enough, tiles are exact, else they overlap by
+`FARTHEST_PX`.
+"""
+
+import importlib.metadata
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imagesmith.errors import ModelError
+from imagesmith.nets import NetSpec
+from imagesmith.runtime.tiling import measure_halo
+from imagesmith.zoo.pytorch_files import read_state_dict
+from imagesmith.zoo.weights import Model, describe
+
+FARTHEST_PX = 64
+"""A network that sees farther is tiled with so much overlap, which is not exact: what lies beyond matters little."""
+_TASKS = {"FBCNN": "jpeg", "SCUNet": "denoise", "DnCNN": "denoise", "FFTformer": "deblur"}
+_NESTED = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
+_PREFIXES = ("module.", "netG.")
+_WANTED = "expected a weight file written by imagesmith, or a restoring network of a known family"
+_LARGEST_STEP = 64
+
+
+class PlainStack(nn.Module):
+    """A DnCNN with its normalisation merged: convolutions and ReLUs, whose sum of all is the noise, taken from `x`.
+
+    Source: Zhang et al. 2017; the names of the tensors are those of KAIR.
+    """
+
+    scale, planes, multiple_of = 1, 0, 1
+
+    def __init__(self, channels: int, width: int, depth: int, kernel: int = 3) -> None:
+        super().__init__()
+        self.channels, self.halo = channels, depth * (kernel // 2)
+        sizes = [channels, *[width] * (depth - 1), channels]
+        layers = [nn.Conv2d(a, b, kernel, padding=kernel // 2) for a, b in itertools.pairwise(sizes)]
+        self.model = nn.Sequential(*itertools.chain(*zip(layers, [nn.ReLU(inplace=True)] * depth, strict=True)))[:-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - self.model(x.to(self.model[0].weight.dtype)).to(x.dtype)
+
+    def subpixels(self, x: Tensor) -> Tensor:
+        """The result itself: the size stays."""
+        return self(x)
+
+    def fused(self) -> Self:
+        """Itself: there is no branch to merge."""
+        return self
+
+
+class Community(nn.Module):
+    """A network that spandrel built, called as `call(model, image)`; sizes below `least` pixels are padded."""
+
+    planes = 0
+
+    def __init__(
+        self,
+        model: nn.Module,
+        call: Callable[..., Tensor],
+        *,
+        scale: int,
+        channels: int,
+        multiple_of: int,
+        least: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model, self.call, self.least = model, call, least
+        self.scale, self.channels, self.multiple_of = scale, channels, multiple_of
+        self.halo, self.halo_is_exact = FARTHEST_PX, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        right, bottom = max(0, self.least - width), max(0, self.least - height)
+        padded = F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
+        y = self.call(self.model, padded.to(next(self.model.parameters()).dtype)).to(x.dtype)
+        return y[..., : height * self.scale, : width * self.scale]
+
+    def subpixels(self, x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(self(x), self.scale)
+
+    def fused(self) -> Self:
+        """Itself: what could be merged is not known."""
+        return self
+
+
+def load_community(path: str | Path) -> Model:
+    """The restorer in a file of tensors alone, or of a checkpoint that holds them under one of the usual names.
+
+    ModelError for files with code in them, for unknown families, for networks that need to be told a noise level or
+    where holes are, and where spandrel is needed and missing.
+    """
+    path = Path(path)
+    tensors = _read(path)
+    family, net = ("DnCNN", stack) if (stack := _plain_stack(tensors)) else _through_spandrel(path, tensors)
+    about = "read from another project's weights; "
+    if isinstance(net, Community):
+        _measure(net)
+        exact, rough = (
+            "sees {0} px far: tiles are exact",
+            "sees farther than {0} px: tiles overlap so far and are not exact",
+        )
+        about += exact if net.halo_is_exact else rough
+    task = "sr" if net.scale > 1 else _TASKS.get(family, "restore")
+    spec = NetSpec(f"community:{family}", {})
+    about = about.format(net.halo).removesuffix("; ")
+    return Model(net.eval(), describe(net, spec, path.stem, task=task, description=about, licence="unknown"))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors by name, without the prefixes of wrappers."""
+    if path.suffix != ".safetensors":
+        tensors = read_state_dict(path, inside=_NESTED)
+    else:
+        try:
+            tensors = safetensors.torch.load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"cannot read the weights '{path}': {error}\nfetch or copy the file again") from None
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def _plain_stack(tensors: dict[str, Tensor]) -> PlainStack | None:
+    """The DnCNN whose layers these are, weights loaded; None for other tensors."""
+    places = [int(found[1]) for name in tensors if (found := re.fullmatch(r"model\.(\d+)\.weight", name))]
+    names = {f"model.{2 * i}.{kind}" for i in range(len(places)) for kind in ("weight", "bias")}
+    if len(places) < 3 or names != tensors.keys():
+        return None
+    width, channels, *kernel = tensors["model.0.weight"].shape
+    if channels not in (1, 3) or len(kernel) != 2 or kernel[0] != kernel[1] or not kernel[0] % 2:
+        return None
+    net = PlainStack(channels, width, len(places), kernel[0])
+    if any(tensors[name].shape != value.shape for name, value in net.state_dict().items()):
+        return None
+    net.load_state_dict(tensors)
+    return net
+
+
+def _through_spandrel(path: Path, tensors: dict[str, Tensor]) -> tuple[str, Community]:
+    """The name of the family and the network, as spandrel recognises them."""
+    spandrel = _spandrel(path)
+    known = ", ".join(sorted({"DnCNN", *(entry.architecture.name for entry in spandrel.MAIN_REGISTRY.architectures())}))
+    try:
+        found = spandrel.ModelLoader(device="cpu").load_from_state_dict(tensors)
+    except spandrel.UnsupportedModelError:
+        raise ModelError(
+            f"{_WANTED}, got other tensors, without imagesmith's metadata, in '{path}'\nknown are {known}"
+        ) from None
+    except Exception as error:  # detection by names alone: a builder fails in any way on shapes it does not expect
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"{_WANTED}, got tensors in '{path}' that only look like one: {reason}") from None
+    family = found.architecture.name
+    if not isinstance(found, spandrel.ImageModelDescriptor):
+        raise ModelError(f"{_WANTED}, got '{path}' ({family}), which fills holes\nuse the shipped model 'inpaint'")
+    if family == "DRUNet" or "FDnCNN" in found.tags:
+        raise ModelError(
+            f"{_WANTED}, got '{path}' ({family}), which must be told the noise level of each picture\n"
+            "use the shipped model 'denoise', which finds it by itself"
+        )
+    sizes = found.size_requirements
+    if sizes.square or found.input_channels != found.output_channels or found.input_channels not in (1, 3):
+        raise ModelError(
+            f"{_WANTED} for gray or colour pictures of any size, got '{path}' ({family}): "
+            f"{found.input_channels} channels to {found.output_channels}{', squares only' if sizes.square else ''}"
+        )
+    net = Community(
+        found.model,
+        found._call_fn,  # without the clamping of `found(image)`, which would hide an overflow
+        scale=found.scale,
+        channels=found.input_channels,
+        multiple_of=sizes.multiple_of,
+        least=sizes.minimum,
+    )
+    return family, net
+
+
+def _spandrel(path: Path) -> Any:
+    """The package spandrel; ModelError that tells what is in its way."""
+    try:
+        import spandrel
+    except ImportError as error:
+        raise ModelError(
+            f"expected a weight file written by imagesmith, got '{path}' without imagesmith's metadata\n"
+            f"other projects' files take the package spandrel, which cannot be imported ({error}): "
+            "pip install 'imagesmith[community]'"
+        ) from None
+    except (RuntimeError, OSError) as error:  # compiled parts of torchvision, which spandrel imports, do not fit torch
+        versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "torchvision"))
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"expected a torchvision built for the installed torch, got {versions}: {reason}\n"
+            "install torchvision from the same index as torch"
+        ) from None
+    return spandrel
+
+
+def _measure(net: Community) -> None:
+    """Find out how far `net` sees, and to which grid its tiles must keep: windows of attention lie on one."""
+    steps = [net.multiple_of << power for power in range(7) if net.multiple_of << power <= _LARGEST_STEP]
+    try:
+        step = next((step for step in steps if _is_periodic(net, step)), None)
+        if step is None:
+            return
+        net.multiple_of = step
+        halo = measure_halo(net, largest=2 * FARTHEST_PX, seeds=1, rows=_rows(net, step))
+    except Exception:  # it takes no strips, or computes in float32 only: whatever networks of others may refuse
+        return
+    if halo is not None and halo <= FARTHEST_PX:
+        net.halo, net.halo_is_exact = halo, True
+
+
+@torch.inference_mode()
+def _is_periodic(net: Community, step: int) -> bool:
+    """Whether a picture cut off `step` pixels further gives the same result, away from the cut."""
+    random = torch.Generator().manual_seed(0)
+    width = -(-(2 * FARTHEST_PX + step) // step) * step
+    x = torch.rand(1, net.channels, _rows(net, step), width + step, generator=random)
+    whole, cut = net(x)[..., step * net.scale :], net(x[..., step:])
+    difference = (whole - cut)[..., FARTHEST_PX * net.scale :].abs().max()
+    return bool(difference <= 1e-4 * whole.abs().max())
+
+
+def _rows(net: Community, step: int) -> int:
+    """The height of a strip to try `net` on: as low as it takes."""
+    return -(-max(2 * step, net.least, 16) // step) * step

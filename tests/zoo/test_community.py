@@ -1,0 +1,242 @@
+"""Weights of other projects: known families become restorers, everything else is refused with its reason."""
+
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from imagesmith.data.files import Frame, ImageMeta
+from imagesmith.errors import ModelError
+from imagesmith.infer.restore import Restorer
+from imagesmith.zoo import load_model
+from imagesmith.zoo.community import FARTHEST_PX, PlainStack
+
+
+@pytest.fixture
+def stack() -> PlainStack:
+    """A small DnCNN that changes the picture visibly."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        net = PlainStack(channels=1, width=6, depth=4)
+        for parameter in net.parameters():
+            parameter.data.mul_(2)
+    return net
+
+
+@pytest.fixture
+def noisy() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".ckpt", ".safetensors"])
+def test_a_dncnn_is_known_by_its_tensors(stack: PlainStack, noisy: np.ndarray, suffix: str, tmp_path: Path) -> None:
+    """What the network takes away is the noise: read as the picture itself, the result is gray mud."""
+    path = tmp_path / f"some{suffix}"
+    tensors = {name: value.contiguous() for name, value in stack.state_dict().items()}
+    save_file(tensors, path) if suffix == ".safetensors" else torch.save(tensors, path)
+    restorer = Restorer.load(path, dtype="fp32")
+    assert (restorer.card.task, restorer.card.halo, restorer.card.channels) == ("denoise", 4, 1)
+    x = torch.from_numpy(noisy)[None, None] / 255
+    expected = (x - stack.model(x)).clamp(0, 1).mul(255).round().byte()[0, 0].numpy()
+    assert np.abs(restorer(noisy).astype(int) - expected).max() <= 1
+    tiled = Restorer.load(path, dtype="fp32", tile=24)(noisy)
+    assert np.abs(tiled.astype(int) - expected).max() <= 1
+    assert restorer(np.stack([noisy] * 3, axis=2)).shape == (90, 70, 3)  # colour by colour
+
+
+def test_tensors_may_lie_inside_a_checkpoint(stack: PlainStack, tmp_path: Path) -> None:
+    """Trainers save an average beside the weights, under names and prefixes of their own."""
+    prefixed = {f"module.{name}": value for name, value in stack.state_dict().items()}
+    torch.save({"iter": 5, "params": {"a": torch.zeros(1)}, "params_ema": prefixed}, tmp_path / "run.pth")
+    assert load_model(tmp_path / "run.pth").card.net == "community:DnCNN"
+
+
+class Malicious:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, ...]]:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_code_in_a_file_is_refused_and_never_runs(zipped: bool, tmp_path: Path) -> None:
+    """A model from the web that installs something while it is loaded."""
+    path, mark = tmp_path / "model.pth", tmp_path / "mark"
+    content = {"params": {"a.weight": torch.zeros(1)}, "x": Malicious(mark)}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ModelError, match=r"mkdir when it is loaded, which is refused") as caught:
+        Restorer.load(path)
+    assert not mark.exists()
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A traceback of an import tells nobody what to install."""
+    torch.save({"a.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(ModelError, match=r"package spandrel.*pip install 'imagesmith\[community\]'"):
+        load_model(tmp_path / "other.pth")
+
+
+# --- with something in the place of spandrel, which few machines have ---
+
+
+class Shrunk(nn.Module):
+    """Sees whole cells of four pixels, wherever the picture begins, and with `pooled` all of it."""
+
+    def __init__(self, pooled: bool) -> None:
+        super().__init__()
+        self.pooled, self.down, self.up = pooled, nn.Conv2d(3, 8, 4, stride=4), nn.Conv2d(8, 48, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.down(x)
+        y = y * y.mean(dim=(2, 3), keepdim=True).sigmoid() if self.pooled else y
+        return x + nn.functional.pixel_shuffle(self.up(y), 4)
+
+
+class Found:
+    """What spandrel says about a network."""
+
+    def __init__(
+        self, model: nn.Module, *, name: str = "Family", channels: int = 3, tags: tuple[str, ...] = ()
+    ) -> None:
+        self.model, self.scale, self.tags = model, 1, tags
+        self.input_channels = self.output_channels = channels
+        self.architecture = types.SimpleNamespace(name=name)
+        self.size_requirements = types.SimpleNamespace(minimum=0, multiple_of=4, square=False)
+        self._call_fn = lambda model, image: model(image)
+
+
+@pytest.fixture
+def spandrel(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """A stand-in that finds `spandrel.found`, an exception or a description."""
+
+    class UnsupportedModelError(Exception):
+        pass
+
+    class Loader:
+        def __init__(self, device: str) -> None:
+            pass
+
+        def load_from_state_dict(self, tensors: dict[str, Tensor]) -> Found:
+            if isinstance(module.found, Exception):
+                raise module.found
+            return module.found
+
+    families = [types.SimpleNamespace(architecture=types.SimpleNamespace(name=name)) for name in ("Family", "Other")]
+    module = types.SimpleNamespace(
+        ModelLoader=Loader,
+        UnsupportedModelError=UnsupportedModelError,
+        ImageModelDescriptor=Found,
+        MAIN_REGISTRY=types.SimpleNamespace(architectures=lambda: families),
+        found=UnsupportedModelError(),
+    )
+    monkeypatch.setitem(sys.modules, "spandrel", module)  # type: ignore[arg-type]
+    return module
+
+
+@pytest.fixture
+def other_file(tmp_path: Path) -> Path:
+    torch.save({"a.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    return tmp_path / "other.pth"
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_tiles_are_exact_where_that_was_measured(spandrel, pooled: bool, other_file: Path) -> None:
+    """A network that looks at the whole picture gives other tiles than the whole; one on a grid, if cut beside it."""
+    torch.manual_seed(1)
+    spandrel.found = Found(Shrunk(pooled))
+    model = load_model(other_file)
+    assert model.net.halo_is_exact is not pooled
+    assert model.card.halo == (FARTHEST_PX if pooled else 4)
+    assert ("not exact" if pooled else "are exact") in model.card.description
+    picture = torch.rand(1, 3, 90, 110)
+    whole = Restorer.load(other_file, tile="off")(picture)
+    restorer = Restorer.load(other_file, tile=18)
+    assert str(restorer.runtime).startswith("cpu fp32")
+    if not pooled:
+        assert torch.allclose(restorer(picture), whole, atol=1e-5)
+    frame = Frame(picture[0].permute(1, 2, 0).contiguous(), "float32", ImageMeta("tif", ""))
+    assert any("seams" in note for note in restorer.frame(frame).meta.notes) is pooled
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ("unknown", "known are DnCNN, Family, Other"),
+        (ValueError("size mismatch"), "only look like one: size mismatch"),
+        (Found(nn.Identity(), name="DRUNet"), "must be told the noise level"),
+        (Found(nn.Identity(), tags=("FDnCNN",)), "must be told the noise level"),
+        (Found(nn.Identity(), channels=2), "2 channels to 2"),
+        (object(), "which fills holes"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_the_reason(spandrel, found: object, words: str, other_file: Path) -> None:
+    """'KeyError: m_head.weight' is not a reason."""
+    if found != "unknown":
+        spandrel.found = found
+    if type(found) is object:
+        spandrel.found = types.SimpleNamespace(architecture=types.SimpleNamespace(name="LaMa"))
+    with pytest.raises(ModelError, match=words) as caught:
+        load_model(other_file)
+    assert str(other_file) in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+# --- with spandrel itself ---
+
+
+@pytest.fixture
+def real_spandrel():
+    """Spandrel imports torchvision, of which restoring needs nothing; its schemas stand in for its compiled part."""
+    if not importlib.util.find_spec("spandrel") or not importlib.util.find_spec("torchvision"):
+        pytest.skip("needs the extra community")
+    if not hasattr(torch.ops.torchvision, "nms"):
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import spandrel
+
+    return spandrel
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_windows_of_attention_keep_to_their_grid(real_spandrel, tmp_path: Path) -> None:
+    """SwinIR declares no multiple, and gives other pixels when a tile begins beside the window's grid."""
+    from spandrel.architectures.SwinIR import SwinIR
+
+    torch.manual_seed(0)
+    options = {"window_size": 8, "depths": [2], "embed_dim": 12, "num_heads": [2], "mlp_ratio": 2}
+    net = SwinIR(img_size=64, upsampler="pixelshuffledirect", upscale=2, **options)
+    torch.save({"params_ema": net.state_dict()}, tmp_path / "swinir.pth")
+    restorer = Restorer.load(tmp_path / "swinir.pth", tile=40)
+    assert (restorer.card.net, restorer.scale, restorer.net.multiple_of) == ("community:SwinIR", 2, 8)
+    picture = torch.rand(1, 3, 72, 96)
+    whole = Restorer.load(tmp_path / "swinir.pth", tile="off")(picture)
+    assert torch.allclose(restorer(picture), whole, atol=1e-5)
+
+
+def test_the_dncnn_of_kair_denoises(shared_data: Path) -> None:
+    """The loader is right if the file does what its paper says."""
+    from skimage import data
+
+    gray = data.camera()[100:228, 150:278]
+    noise = np.random.default_rng(0).normal(0, 25, gray.shape)
+    noisy = (gray + noise).clip(0, 255).round().astype(np.uint8)
+    restored = Restorer.load(shared_data / "weights" / "kair_dncnn_25.pth", dtype="fp32")(noisy)
+
+    def psnr(image: np.ndarray) -> float:
+        return float(10 * np.log10(255**2 / np.square(image.astype(float) - gray).mean()))
+
+    assert psnr(restored) > psnr(noisy) + 7.5
