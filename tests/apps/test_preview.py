@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from imagesmith import presets
 from imagesmith.apps.cli import app
 from imagesmith.apps.preview import draw_pairs, run_preview
+from imagesmith.configs import DataConfig
 from imagesmith.errors import ConfigError, NothingUsableError, OutputError, UsageError
 from imagesmith.train.restore import build_chain, load_training_photos, training_patches
 
@@ -50,6 +51,19 @@ def test_parts_within_parts_are_named(photos, tmp_path, capsys):
     """'sometimes + sometimes' tells nobody what their photographs will suffer."""
     run_preview(presets.photo_x2(str(photos), "run"), tmp_path / "sheet.png", count=1)
     assert "sometimes(one_of(gaussian_blur, defocus_blur, motion_blur)) + resize(" in capsys.readouterr().out
+
+
+def test_given_pairs_are_shown_as_well(photos, tmp_path, capsys):
+    """Whoever brings pairs has the most to check: whether they belong together."""
+    (photos / "broken.png").unlink()
+    degraded = tmp_path / "degraded"
+    degraded.mkdir()
+    for path in photos.iterdir():
+        Image.open(path).save(degraded / f"{path.stem}.jpg", quality=20)
+    data_config = DataConfig(folder=str(photos), degraded=str(degraded), patch_px=32)
+    config = presets.denoise(str(photos), "run").model_copy(update={"degradations": (), "data": data_config})
+    run_preview(config, tmp_path / "sheet.png", count=2)
+    assert f"that of the files in {degraded}" in capsys.readouterr().out
 
 
 def test_pairs_stand_about_square():

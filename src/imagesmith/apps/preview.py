@@ -32,7 +32,8 @@ def run_preview(config: RestorerConfig, out: Path, *, count: int, overwrite: boo
     for skipped in photos.skipped:
         print(f"skipped {skipped}")
     print(f"{len(photos.training)} photographs to train on, {len(photos.validation)} kept apart for validation")
-    print(f"damage: {' + '.join(_in_words(part.model_dump()) for part in config.degradations)}")
+    recipe = " + ".join(_in_words(part.model_dump()) for part in config.degradations)
+    print(f"damage: {recipe or f'that of the files in {config.data.degraded}'}")
     if chain.scale == 1:
         scores = [float(METRICS["psnr_y"].function(degraded[None, :3], target[None], 0)) for degraded, target in pairs]
         low, middle, high = min(scores), statistics.median(scores), max(scores)
