@@ -9,8 +9,8 @@ from imagesmith.estimate.scratches import find_scratches
 
 
 def portrait() -> Tensor:
-    """An old print: the photograph in gray (1, 200, 220)."""
-    return torch.from_numpy(data.astronaut()[:200, 120:340].mean(axis=2) / 255).float()[None]
+    """An old, dark print: the photograph in gray (1, 200, 220)."""
+    return torch.from_numpy(data.astronaut()[:200, 120:340].mean(axis=2) / 400).float()[None]
 
 
 def test_a_drawn_scratch_is_found_and_nothing_far_from_it() -> None:

@@ -1,0 +1,64 @@
+"""`imagesmith data estimate`: the recipe of a folder is the one that made it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from imagesmith.apps.estimate import run_estimate
+from imagesmith.configs import recipe
+from imagesmith.degrade import Chain, build_degradation
+from imagesmith.errors import NothingUsableError, OutputError
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Path:
+    """A folder of three photographs with noise of 20 grey levels, and a text file."""
+    folder = tmp_path / "noisy"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for k, photo in enumerate((data.coffee()[:300, :420], data.chelsea(), data.astronaut())):
+        array = photo[:300, :400] + rng.normal(0, 20, photo[:300, :400].shape)
+        Image.fromarray(array.clip(0, 255).astype(np.uint8)).save(folder / f"{k}.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+def test_the_recipe_makes_such_pictures(noisy: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The accident: a recipe that training does not take, or with another noise than the user's files have."""
+    out = tmp_path / "recipe.json"
+    run_estimate(str(noisy), out=out, recursive=False, overwrite=False, as_json=True)
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["pictures"] == 3
+    assert found["noise"]["median"] == pytest.approx(20, rel=0.15)
+    assert "broken.png" in said.err
+    parts = recipe(str(out))
+    assert [part.model_dump() for part in parts] == found["recipe"]
+    assert parts[0].name == "poisson_gaussian_noise"
+    Chain(tuple(build_degradation(part.name, part.options) for part in parts))
+
+
+def test_compressed_files_are_a_recipe_of_jpeg(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The accident: half of the files are compressed, and the recipe compresses all."""
+    Image.fromarray(data.coffee()[:300, :420]).save(tmp_path / "a.jpg", quality=35)
+    Image.fromarray(data.coffee()[:300, :420]).save(tmp_path / "b.png")
+    run_estimate(str(tmp_path), out=None, recursive=False, overwrite=False, as_json=False)
+    assert "jpeg (50%)" in capsys.readouterr().out
+
+
+def test_what_cannot_be_is_refused(noisy: Path, tmp_path: Path) -> None:
+    """The accident: an empty recipe, or somebody's file overwritten."""
+    taken = tmp_path / "taken.json"
+    taken.write_text("precious")
+    with pytest.raises(OutputError, match=r"taken\.json exists"):
+        run_estimate(str(noisy), out=taken, recursive=False, overwrite=False, as_json=False)
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    Image.fromarray(data.coffee()[:300, :420]).save(clean / "a.png")
+    with pytest.raises(NothingUsableError, match="nothing"):
+        run_estimate(str(clean), out=tmp_path / "r.json", recursive=False, overwrite=False, as_json=False)
+    assert not (tmp_path / "r.json").exists()

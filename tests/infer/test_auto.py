@@ -1,0 +1,121 @@
+"""What is found in a picture, and which chain follows."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from imagesmith.data.files import Frame, read_image
+from imagesmith.data.frame import ImageMeta
+from imagesmith.infer.auto import Decision, Findings, examine, plan_chain
+
+ALL = ("deblur", "denoise", "inpaint", "jpeg", "photo-x2", "photo-x4", "sr-x2", "sr-x3", "sr-x4")
+CLEAN = Findings(
+    width=900,
+    height=600,
+    channels=3,
+    noise_sigma=1.0,
+    jpeg_quality=None,
+    jpeg_from=None,
+    noise_before_jpeg=0.0,
+    blur_px=0.7,
+    blur_narrowest_px=0.3,
+    blur_angle=0.0,
+    scratches=0.0,
+)
+JPEG = {"jpeg_quality": 30, "jpeg_from": "grid"}
+
+
+def models(scale: int | None = None, shipped: tuple[str, ...] = ALL, **found: object) -> list[str]:
+    return [link.model for link in plan_chain(replace(CLEAN, **found), shipped, scale)]
+
+
+@pytest.mark.parametrize(
+    ("found", "chain"),
+    [
+        ({}, []),
+        ({"noise_sigma": 15.0}, ["denoise"]),
+        (JPEG, ["jpeg"]),
+        ({"jpeg_quality": 95, "jpeg_from": "tables"}, []),
+        ({"blur_px": 2.5}, ["deblur"]),
+        ({"blur_px": 2.5, "noise_sigma": 4.0}, ["deblur"]),
+        ({"blur_px": None, "blur_angle": None}, []),
+        ({"noise_sigma": 15.0, "blur_px": 2.5}, ["photo-x2"]),
+        ({**JPEG, "noise_before_jpeg": 20.0}, ["photo-x2"]),
+        ({"scratches": 0.03}, ["inpaint"]),
+        ({"width": 150, "height": 100}, ["sr-x4"]),
+        ({"width": 390, "height": 390}, ["sr-x2"]),
+        ({"width": 150, "height": 100, "noise_sigma": 15.0}, ["denoise", "sr-x4"]),
+        ({"width": 150, "height": 100, "noise_sigma": 15.0, **JPEG, "noise_before_jpeg": 15.0}, ["photo-x4"]),
+        ({"channels": 1, "noise_sigma": 5.0}, []),
+    ],
+)
+def test_the_smallest_chain_that_mends_it(found: dict, chain: list[str]) -> None:
+    """The accident: a photo sent through four networks for one damage, or a good one through any."""
+    assert models(**found) == chain
+
+
+def test_without_a_model_for_mixtures_the_damages_are_undone_in_order() -> None:
+    """The accident: noise that was compressed is taken away before the blocks, which then stay."""
+    single = ("denoise", "jpeg", "deblur", "sr-x2")
+    assert models(shipped=single, **JPEG, noise_before_jpeg=20.0, blur_px=3.0) == ["jpeg", "denoise", "deblur"]
+    assert models(shipped=(), noise_sigma=20.0) == []
+
+
+def test_a_wished_scale_is_kept() -> None:
+    """The accident: 'keep the size' that enlarges thumbnails all the same, or -s 2 that gives 4 times."""
+    assert models(2) == ["sr-x2"]
+    assert models(1, width=100, height=80) == []
+    assert models(4, noise_sigma=9.0, blur_px=2.0) == ["photo-x4"]
+    assert models(1, noise_sigma=9.0, blur_px=2.0) == ["denoise", "deblur"]
+
+
+def test_the_reason_is_told_in_words() -> None:
+    """The accident: a network was used and nobody learns why; or noise is found and 'nothing to mend' is said."""
+    noisy = replace(CLEAN, noise_sigma=15.0)
+    said = str(Decision(noisy, plan_chain(noisy, ALL)))
+    assert "denoise for noise of 15 grey levels" in said
+    assert str(Decision(CLEAN, ())).endswith("nothing to mend")
+    assert str(Decision(noisy, ())).endswith("no shipped model mends that")
+
+
+def frame(array: np.ndarray) -> Frame:
+    return Frame(torch.from_numpy(array.copy()), "uint8", ImageMeta(format="png", mode="RGB"))
+
+
+def test_damages_of_a_real_photo_are_found() -> None:
+    """The accident: thresholds right for the sums of a paper and wrong for pictures."""
+    photo = data.coffee()[:300, :420]
+    clean = examine(frame(photo))
+    assert plan_chain(clean, ALL) == ()
+    assert (clean.width, clean.height, clean.channels) == (420, 300, 3)
+    grain = np.random.default_rng(0).normal(0, 20, photo.shape)
+    noisy = examine(frame((photo + grain).clip(0, 255).astype(np.uint8)))
+    assert [link.model for link in plan_chain(noisy, ALL)] == ["denoise"]
+    assert noisy.noise_sigma == pytest.approx(20, rel=0.15)
+
+
+def test_the_tables_of_a_file_count_before_its_pixels() -> None:
+    """The accident: a quality guessed from pixels where the file itself tells it."""
+    stream = io.BytesIO()
+    Image.fromarray(data.coffee()[:300, :420]).save(stream, "JPEG", quality=25)
+    read = read_image(io.BytesIO(stream.getvalue()))
+    found = examine(read)
+    assert (found.jpeg_quality, found.jpeg_from) == (25, "tables")
+    pixels_alone = examine(replace(read, meta=replace(read.meta, jpeg=None)))
+    assert (pixels_alone.jpeg_quality, pixels_alone.jpeg_from) == (25, "grid")
+    assert [link.model for link in plan_chain(found, ALL)] == ["jpeg"]
+
+
+def test_every_depth_and_shape_can_be_examined() -> None:
+    """The accident: an icon, a mask with alpha or a float file with infinities ends the run."""
+    for shape in ((1, 1, 1), (3, 5, 2), (40, 1, 4), (70, 90, 3)):
+        pixels = torch.rand(shape)
+        pixels[0, 0] = float("nan")
+        for depth, values in (("float32", pixels * 3 - 1), ("uint16", (torch.rand(shape) * 65535).to(torch.uint16))):
+            found = examine(Frame(values, depth, ImageMeta(format="tiff", mode="")))
+            assert found.channels == (1 if shape[2] < 3 else 3)
