@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from imagesmith.errors import UsageError
+from imagesmith.infer import named
 from imagesmith.infer import restore as restoring
 from imagesmith.infer.modes import colour_locked
 from imagesmith.infer.restore import Restorer, model_for
@@ -101,14 +102,15 @@ def test_a_partner_is_blended_with_and_locks_the_colours(
     sharp = Model(make_restorer()._model_net, replace(faithful.card, name="toy-gan", faithful="toy"))
     sharp.net.tail.bias.data.add_(0.1)
     models = {"toy": Model(faithful._model_net, faithful.card), "toy-gan": sharp}
-    monkeypatch.setattr(restoring, "load_model", lambda name: models[name])
+    for module in (restoring, named):
+        monkeypatch.setattr(module, "load_model", lambda name: models[name])
     options = {"device": "cpu", "dtype": "fp32"}
     whole, none = (Restorer.load("toy-gan", strength=strength, **options) for strength in (1.0, 0.0))
-    assert (whole.colour_lock, faithful.colour_lock) == (True, False)
+    assert (whole.network._colour_lock, faithful.network._colour_lock) == (True, False)
     assert np.array_equal(none(photo), make_restorer(colour_lock=True)(photo))
     assert np.abs(whole(photo).astype(int) - none(photo)).max() <= 1, "the bias of 25 grey levels is locked away"
     half = Restorer.load("toy-gan", strength=0.5, **options)
-    half.colour_lock = False
+    half.network._colour_lock = False
     shift = half(photo).astype(float) - faithful(photo)
     assert np.median(shift) == pytest.approx(0.05 * 255, abs=1)
     assert whole.partner.card.name == "toy"

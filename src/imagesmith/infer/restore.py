@@ -2,9 +2,7 @@
 
 import functools
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -17,34 +15,18 @@ from imagesmith.infer import images
 from imagesmith.infer.batch import restore_files
 from imagesmith.infer.heat import expected_error
 from imagesmith.infer.holes import AUTO, as_mask, blended, check_size, guessed, scratch_mask
-from imagesmith.infer.modes import (
-    FLAT_PX,
-    LOCK_PX,
-    colour_locked,
-    colour_range,
-    for_colours,
-    for_file,
-    mixed,
-    turned,
-    with_alpha,
-)
+from imagesmith.infer.modes import turned
+from imagesmith.infer.named import model_for, of_strength
+from imagesmith.infer.network import Around, Network, Report
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
-from imagesmith.infer.planes import informed, planes_for
 from imagesmith.infer.truth import agreeing_with_jpeg, agreeing_with_size
 from imagesmith.nets import RESTORERS
-from imagesmith.runtime.device import Net, Runtime, pick_runtime, prepare
-from imagesmith.runtime.tiling import Subpixels, Tile, guarded, plan_for, run_strips
-from imagesmith.tensors import Depth
+from imagesmith.runtime.device import Net, Runtime, pick_runtime
+from imagesmith.runtime.tiling import Subpixels, Tile
 from imagesmith.zoo import Model, ModelCard, load_model
-from imagesmith.zoo.blend import blend
 
 Image = TypeVar("Image")
-Report = Callable[[str], None]
-Around = Callable[[Subpixels], Subpixels]
-"""What a network is put into: the self-ensemble, or nothing."""
 
-DEFAULT_SCALE = 4
-_ENLARGING_TASKS = ("sr", "photo")
 _NO_MASK = (
     "model '{}' fills holes, but no mask tells where they are\n"
     "name a picture of the same size that is white there (--mask FILE), or --mask auto"
@@ -78,10 +60,15 @@ class Restorer:
         self.runtime = runtime
         self.tile: Tile = tile
         self.strength = strength
-        self.colour_lock = model.card.faithful is not None if colour_lock is None else colour_lock
-        self._model_net = model.net
-        self._net: Net = prepare(model.net, runtime)
-        self._deep_exactly = deep_exactly
+        self.network = Network(
+            model,
+            runtime,
+            tile=tile,
+            deep_exactly=deep_exactly,
+            strength=strength,
+            colour_lock=model.card.faithful is not None if colour_lock is None else colour_lock,
+        )
+        self._model_net, self._net = model.net, self.network.net
 
     @classmethod
     def load(
@@ -106,7 +93,7 @@ class Restorer:
                 f"expected a restorer, got '{model.card.name}', a network '{model.card.net}' for the task "
                 f"{model.card.task}\n`imagesmith generate` makes images with generators"
             )
-        model, strength = _of_strength(model, strength)
+        model, strength = of_strength(model, strength)
         # networks of others were never tried in low precision
         runtime = pick_runtime(model.net, device, dtype if is_own or dtype != "auto" else "fp32")
         return cls(model, runtime, tile=_parse_tile(tile), deep_exactly=dtype == "auto", strength=strength)
@@ -170,10 +157,10 @@ class Restorer:
             if not holes.any():
                 return iter([(0, frame.pixels)])
             frame, within_reach = guessed(frame, holes, lambda small, left: self.frame(small, mask=left))
-            return blended(self._network_strips(frame, within_reach, around, report), frame, within_reach)
+            return blended(self.network.strips(frame, within_reach, around, report), frame, within_reach)
         if consistency:
             return self._agreeing(frame, around, report)
-        return self._network_strips(frame, None, around, report)
+        return self.network.strips(frame, None, around, report)
 
     def choose(self, frame: Frame) -> tuple[Self, None]:
         """Who restores this picture, and the decision: itself, whatever the picture."""
@@ -220,6 +207,7 @@ class Restorer:
         self._check(mask, consistency)
         if mask is None and self.card.task == "inpaint" and not partial:
             raise UsageError(_NO_MASK.format(self.card.name))
+        is_given = mask is not None and not (isinstance(mask, str) and mask == AUTO)
         options = FileOptions(
             recursive=recursive,
             resume=resume,
@@ -230,9 +218,7 @@ class Restorer:
             max_pixels=max_pixels,
             self_ensemble=self_ensemble,
             consistency=consistency,
-            mask=mask
-            if mask is None or (isinstance(mask, str) and mask == AUTO)
-            else as_mask(mask, max_pixels=max_pixels),
+            mask=as_mask(mask, max_pixels=max_pixels) if is_given else mask,
             uncertainty=None if uncertainty is None else Path(uncertainty),
             dry_run=dry_run,
         )
@@ -247,10 +233,6 @@ class Restorer:
             digest.update(name.encode())
             digest.update(value.contiguous().numpy().tobytes())
         return digest.hexdigest()
-
-    @functools.cached_property
-    def _exact_net(self) -> Net:
-        return prepare(self._model_net, replace(self.runtime, dtype=torch.float32))
 
     @functools.cached_property
     def partner(self) -> "Restorer | None":
@@ -284,7 +266,7 @@ class Restorer:
 
     def _agreeing(self, frame: Frame, around: Around, report: Report) -> Iterator[tuple[int, Tensor]]:
         """The whole result as one strip, moved until it agrees with the picture."""
-        strips = self._network_strips(frame, None, around, report, depth="float32")
+        strips = self.network.strips(frame, None, around, report, depth="float32")
         result = torch.cat([rows for _, rows in strips]).permute(2, 0, 1)
         if self.card.task == "jpeg":
             agreed, lacking = agreeing_with_jpeg(result, frame)
@@ -294,52 +276,6 @@ class Restorer:
             what = "down-scaled, the result is the picture within half a grey level"
         report(what if lacking == 0 else f"{what}, but for up to {lacking:.2g} grey levels more in places")
         yield 0, agreed.permute(1, 2, 0)
-
-    def _network_strips(
-        self, frame: Frame, mask: Tensor | None, around: Around, report: Report, depth: Depth | None = None
-    ) -> Iterator[tuple[int, Tensor]]:
-        """What the network makes of the picture, in values of `depth` if that is not to be the frame's own."""
-        net = self._net
-        pixels = frame.pixels
-        if net.planes:
-            pixels = torch.cat((pixels, planes_for(self.card, frame, mask)), dim=2)
-        x = pixels.permute(2, 0, 1).unsqueeze(0)
-        subpixels = self._subpixels(frame, around, report)
-        plan = plan_for(net, x.shape[2], x.shape[3], self.tile)
-        if len(plan) > 1 and not getattr(net, "halo_is_exact", True):
-            report(
-                f"this network sees farther than tiles overlap ({net.halo} px): seams are possible; --tile off has none"
-            )
-        if self.colour_lock:
-            plan = replace(plan, halo=plan.halo + math.ceil(LOCK_PX / net.multiple_of) * net.multiple_of)
-        return run_strips(subpixels, x, plan, scale=net.scale, depth=depth or frame.depth, multiple_of=net.multiple_of)
-
-    def _subpixels(self, frame: Frame, around: Around, report: Report) -> Subpixels:
-        """The network and all that surrounds it for this picture, as one function of a piece of its pixels."""
-        runtime, net = self.runtime, self._net
-        if self._deep_exactly and frame.depth != "uint8":
-            # bf16 has 8 bits of mantissa: its noise would show in the lower bits of a deeper file
-            runtime, net = replace(runtime, dtype=torch.float32), self._exact_net
-        run = guarded(net, runtime, lambda: self._exact_net, report)
-        if self.colour_lock:
-            run = colour_locked(run, self.scale)
-        run = around(run)
-        channels = frame.pixels.shape[2]
-        colours = channels - (channels in (2, 4))
-        low, high = colour_range(frame.pixels[..., :colours], frame.depth, report)
-
-        def mend(run: Subpixels) -> Subpixels:
-            gray = for_colours(run, net.channels, 1)
-            run = for_colours(run, net.channels, colours)
-            if colours < channels:
-                # what only mends colours leaves alpha alone: noise, JPEG and scratches are not in it
-                alpha = gray if net.scale > 1 else lambda x: x
-                run = with_alpha(run, alpha, min(FLAT_PX, net.halo))
-            if self.strength < 1:
-                run = mixed(run, self.strength)
-            return for_file(run, frame.depth, runtime.device, colours=colours, low=low, high=high)
-
-        return informed(run, mend, self.card, frame, net.planes) if net.planes else mend(run)
 
 
 def restore(
@@ -365,40 +301,9 @@ def restore(
     return restorer(image, mask=mask, self_ensemble=self_ensemble, consistency=consistency)
 
 
-def model_for(task: str, scale: int | None = None) -> str:
-    """The name of the shipped model for a task; UsageError for a scale that its models cannot have.
-
-    sr and photo enlarge, by 4 unless told otherwise; models of the other tasks are called after them.
-    """
-    if task in _ENLARGING_TASKS:
-        if scale == 1:
-            raise UsageError("a scale of 1 keeps the size: name what to mend, such as --task denoise, jpeg or deblur")
-        return f"{task}-x{DEFAULT_SCALE if scale is None else scale}"
-    if scale not in (None, 1):
-        raise UsageError(f"the task {task} keeps the size, got a scale of {scale}; leave it out, or enlarge afterwards")
-    return task
-
-
 @functools.lru_cache(maxsize=4)
 def _loaded(name: str, device: str, dtype: str, tile: Tile | str, strength: float) -> Restorer:
     return Restorer.load(name, device=device, dtype=dtype, tile=tile, strength=strength)
-
-
-def _of_strength(model: Model, strength: float) -> tuple[Model, float]:
-    """The model of this strength, and how much of its result is then to be taken; see `Restorer.load`."""
-    card = model.card
-    if not 0 <= strength <= 1:
-        raise UsageError(f"expected a strength from 0 to 1, got {strength:g}")
-    if strength == 1:
-        return model, 1.0
-    if card.faithful is not None:
-        return blend(load_model(card.faithful), model, strength), 1.0
-    if card.scale > 1 or card.task == "inpaint":
-        why = "enlarges" if card.scale > 1 else "fills holes"
-        raise UsageError(
-            f"model '{card.name}' {why} and has no faithful partner to be weakened towards; leave --strength out"
-        )
-    return model, strength
 
 
 def _as_it_is(run: Subpixels) -> Subpixels:

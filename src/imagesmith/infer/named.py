@@ -1,0 +1,39 @@
+"""Which model is meant: by a task and a scale, and at which strength."""
+
+from imagesmith.errors import UsageError
+from imagesmith.zoo import Model, load_model
+from imagesmith.zoo.blend import blend
+
+DEFAULT_SCALE = 4
+_ENLARGING_TASKS = ("sr", "photo")
+
+
+def model_for(task: str, scale: int | None = None) -> str:
+    """The name of the shipped model for a task; UsageError for a scale that its models cannot have.
+
+    sr and photo enlarge, by 4 unless told otherwise; models of the other tasks are called after them.
+    """
+    if task in _ENLARGING_TASKS:
+        if scale == 1:
+            raise UsageError("a scale of 1 keeps the size: name what to mend, such as --task denoise, jpeg or deblur")
+        return f"{task}-x{DEFAULT_SCALE if scale is None else scale}"
+    if scale not in (None, 1):
+        raise UsageError(f"the task {task} keeps the size, got a scale of {scale}; leave it out, or enlarge afterwards")
+    return task
+
+
+def of_strength(model: Model, strength: float) -> tuple[Model, float]:
+    """The model of this strength, and how much of its result is then to be taken; see `Restorer.load`."""
+    card = model.card
+    if not 0 <= strength <= 1:
+        raise UsageError(f"expected a strength from 0 to 1, got {strength:g}")
+    if strength == 1:
+        return model, 1.0
+    if card.faithful is not None:
+        return blend(load_model(card.faithful), model, strength), 1.0
+    if card.scale > 1 or card.task == "inpaint":
+        why = "enlarges" if card.scale > 1 else "fills holes"
+        raise UsageError(
+            f"model '{card.name}' {why} and has no faithful partner to be weakened towards; leave --strength out"
+        )
+    return model, strength
