@@ -13,6 +13,7 @@ import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import skimage.data
 import torch
 from protocols import measure_task
@@ -43,13 +44,18 @@ def _scores(model: Model, options: argparse.Namespace) -> dict[str, dict[str, fl
 
 
 def _golden_input(model: Model) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Four latents and labels for a generator; else part of a face, uint8 (H, W, C), of 48 pixels a side or as due."""
+    """Four latents and labels for a generator; else part of a face, uint8 (H, W, C + planes), of 48 pixels or as due.
+
+    What planes there are tell of a square in the middle.
+    """
     if model.card.task == "generate":
         labels = torch.arange(4) % model.card.classes if model.card.classes else None
         return latents(range(4), model.card.latent_size or 0), labels
     height, width = model.card.size or (48, 48)
     image = skimage.data.astronaut()[90 : 90 + height, 200 : 200 + width, : model.card.channels]
-    return torch.from_numpy(image.copy()), None
+    planes = np.zeros((height, width, getattr(model.net, "planes", 0)), np.uint8)
+    planes[height // 3 : height // 2, width // 3 : width // 2] = 255
+    return torch.from_numpy(np.concatenate([image, planes], axis=2)), None
 
 
 def main() -> None:
