@@ -245,3 +245,15 @@ def test_a_name_that_is_no_text_is_reported(photos: Path, tiny: Path, call) -> N
     done = call("restore", name, "--dry-run", "-q", "-n", tiny)
     assert done.code == 0, done.err
     assert r"caf\udce9.srx2.png" in done.out
+
+
+def test_without_task_or_model_each_picture_is_looked_at(photos: Path, call) -> None:
+    """The accident: the rehearsal says another chain than is run, or nothing that a script can read."""
+    done = call("restore", photos / "face.png", "--dry-run", "--json", "-q")
+    assert done.code == 0, done.err
+    row = json.loads(done.out)
+    assert row["decision"]["findings"]["width"] == 37
+    assert [link["model"] for link in row["decision"]["chain"]][-1:] == ["sr-x4"]
+    assert row["out_size"] == [148, 116]
+    call("restore", photos / "face.png", "--consistency").was_refused(2, "--task")
+    call("restore", photos / "face.png", "--strength", "0.5").was_refused(2, "--task")

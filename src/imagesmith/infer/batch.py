@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from torch import Tensor
 
@@ -272,7 +272,7 @@ class _Run:
     def _inpainter(self) -> "Restorer":
         """The model called `_inventor`, loaded for the first picture that needs it."""
         if self._restorer.card.task == "inpaint":
-            return self._restorer
+            return cast("Restorer", self._restorer)  # `Auto` has a task of its own
         assert self._inventor is not None, "there is no model to load"
         return self._restorer.load(self._inventor, device=self._restorer.runtime.device.type)
 
