@@ -24,8 +24,7 @@ RICHARDSON_LUCY_ITERATIONS = 10
 
 def rivals(protocol: Protocol, data: Path) -> dict[str, float]:
     """The mean of the protocol's first metric for every classical method that fits its damage."""
-    assert isinstance(protocol.degrade, str), "rivals are for single damages"
-    parts = recipe(protocol.degrade)
+    parts = recipe(protocol.degrade) if isinstance(protocol.degrade, str) else protocol.degrade
     chain = Chain(tuple(build_degradation(part.name, part.options) for part in parts))
     targets = list(images_by_name(test_set(data, protocol.test_set)).values())
     holes = parts[-1].name == "holes"

@@ -1,9 +1,10 @@
 """Measure every restorer but the plain super-resolvers, beside what is asked and what others reach.
 
-    python benchmarks/restoration.py --data FOLDER [--only NAME ...]
+    python benchmarks/restoration.py --data FOLDER [--only NAME ...] [--no-speed]
 
 FOLDER holds the test sets cbsd68, kodak24, live1 and set14, or folders with them. Writes results/restoration.json and
-docs/numbers.md. Models that are not shipped are left out; --only measures some again and keeps the others' rows.
+docs/numbers.md. Models that are not shipped are left out. --only measures some again and keeps the others' rows;
+--no-speed leaves the seconds as they are, for a machine that has other work.
 """
 
 import argparse
@@ -108,23 +109,16 @@ def timed(cards: Mapping[str, ModelCard]) -> Iterator[Row]:
         yield Row(what, name, "seconds", spread(times)["median"], 3.0, most=True)
 
 
-def measure_all(names: list[str], data: Path) -> list[Row]:
-    """Every row of the named models, said as it comes."""
+def measure_all(names: list[str], data: Path, *, speed: bool) -> Iterator[Row]:
+    """Every row of the named models."""
     cards = {name: CARDS[name] for name in names}
-    rows = []
-
-    def say(found: Iterator[Row]) -> None:
-        for row in found:
-            rows.append(row)
-            print(f"{row.what}: {row.network} {row.metric} {row.measured:.3f} ({row.beside})", flush=True)
-
     for name, card in cards.items():
         if card.task != "sr":
-            say(mended(name, card, data))
+            yield from mended(name, card, data)
         elif card.faithful:
-            say(sharp(name, card, data))
-    say(timed(cards))
-    return rows
+            yield from sharp(name, card, data)
+    if speed:
+        yield from timed(cards)
 
 
 def main() -> None:
@@ -133,13 +127,19 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="measure these models alone")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of numbers.md")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file")
+    parser.add_argument("--no-speed", action="store_true", help="do not time the networks")
     options = parser.parse_args()
     shipped = [name for name, card in CARDS.items() if card.net in RESTORERS]
     names = [name for name in shipped if not options.only or name in options.only]
-    rows = [asdict(row) for row in measure_all(names, options.data)]
+    rows = []
+    for row in measure_all(names, options.data, speed=not options.no_speed):
+        rows.append(asdict(row))
+        print(f"{row.what}: {row.network} {row.metric} {row.measured:.3f} ({row.beside})", flush=True)
+    measured = {(row["network"], row["metric"] == "seconds") for row in rows}
     path = options.results / "restoration.json"
-    before = json.loads(path.read_text())["rows"] if options.only and path.exists() else []
-    rows += [row for row in before if row["network"] in shipped and row["network"] not in names]
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    kept = [row for row in before if (row["network"], row["metric"] == "seconds") not in measured]
+    rows = [row for row in kept + rows if row["network"] in shipped]
     rows.sort(key=lambda row: (row["metric"] == "seconds", shipped.index(row["network"])))
     save("restoration", {"environment": environment(THREADS), "rows": rows}, options.results)
     write_numbers(options.docs, options.results)
