@@ -5,7 +5,7 @@ import json
 import pytest
 
 from imagesmith import presets
-from imagesmith.configs import RestorerConfig, build_config, load_config, override
+from imagesmith.configs import RestorerConfig, build_config, load_config, override, recipe
 from imagesmith.errors import ConfigError
 
 
@@ -97,3 +97,24 @@ def test_unknown_preset_names_the_nearest():
 def test_no_torch_at_import(run_python):
     """`imagesmith --help` must not wait for torch."""
     run_python("import imagesmith.configs, imagesmith.presets, sys; assert 'torch' not in sys.modules")
+
+
+class TestRecipe:
+    def test_text_and_file_say_the_same(self, tmp_path):
+        text = 'motion_blur:length=[3,15],share_straight=0 + holes:share=[0.2, 0.3], kinds=["boxes","scratches"]'
+        parts = recipe(text)
+        assert [part.name for part in parts] == ["motion_blur", "holes"]
+        assert parts[0].options == {"length": [3, 15], "share_straight": 0}
+        assert parts[1].options == {"share": [0.2, 0.3], "kinds": ["boxes", "scratches"]}
+        path = tmp_path / "recipe.json"
+        path.write_text(json.dumps([part.model_dump() for part in parts]))
+        assert recipe(str(path)) == parts
+        path.write_text(json.dumps({"degradations": [part.model_dump() for part in parts], "preset": "x"}))
+        assert recipe(str(path)) == parts
+
+    @pytest.mark.parametrize("content", ["[]", "{}", "3", '["jpeg"]', "{broken", '[{"nam": "jpeg"}]'])
+    def test_a_file_that_holds_no_recipe_is_refused(self, content: str, tmp_path):
+        """A recipe read as nothing would measure undamaged pictures, and report a perfect network."""
+        (tmp_path / "recipe.json").write_text(content)
+        with pytest.raises(ConfigError):
+            recipe(str(tmp_path / "recipe.json"))

@@ -10,7 +10,7 @@ from PIL import Image
 from skimage import data
 
 from imagesmith.errors import ImageError, ImagesmithError, NothingUsableError, UsageError
-from imagesmith.evaluate import Report, evaluate_restorer
+from imagesmith.evaluate import Report, evaluate_restorer, restorer
 from imagesmith.metrics import METRICS
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.tensors import imresize
@@ -193,3 +193,115 @@ def test_hidden_files_are_no_targets(targets: Path):
     """macOS leaves ._photo.png beside photo.png on foreign disks: a broken file by a picture's name."""
     (targets / "._cat.png").write_bytes(b"\0\5\x16\7junk")
     assert {row["name"] for row in evaluate_restorer("bicubic", targets, metrics=["psnr_y"], scale=2).rows} == {*PHOTOS}
+
+
+@pytest.fixture
+def plain_model(tmp_path: Path):
+    """Weight files of U-Nets that add nothing to the picture they are given, with so many planes and channels."""
+
+    def save(task: str = "denoise", planes: int = 0, channels: int = 3) -> Path:
+        spec = NetSpec("unet", {"widths": [8], "blocks": [1], "planes": planes, "channels": channels})
+        net = build_net(spec)
+        with torch.no_grad():
+            net.tail.weight.zero_()
+        path = tmp_path / f"{task}{planes}{channels}.safetensors"
+        save_model(path, net, describe(net, spec, f"plain-{task}", task=task))
+        return path
+
+    return save
+
+
+class TestRecipes:
+    def test_noise_has_the_score_that_its_strength_says(self, targets: Path):
+        """Noise that is clipped, rounded or scaled on its way scores better than what the papers measure on."""
+        Image.fromarray(np.full((90, 90, 3), 128, np.uint8)).save(targets / "gray.png")
+        report = evaluate_restorer("none", targets, degrade="gaussian_noise:sigma=[25,25],rounded=0")
+        assert list(report.summary) == ["psnr_rgb", "ssim_y"]
+        assert report.rows[-1]["psnr_rgb"] == pytest.approx(20.17, abs=0.1)
+        assert "0 pixels cropped" in report.caption
+        assert report.provenance["recipe"] == [{"name": "gaussian_noise", "options": {"sigma": [25, 25], "rounded": 0}}]
+
+    def test_the_same_images_are_drawn_for_every_subject(self, targets: Path, plain_model):
+        """A model measured on other noise than its rival is compared with nothing."""
+        recipe = "gaussian_noise:sigma=[5,50],rounded=0"
+        rows = evaluate_restorer("none", targets, degrade=recipe).rows
+        assert rows == evaluate_restorer(plain_model(), targets, degrade=recipe).rows
+        assert rows[0]["psnr_rgb"] != rows[1]["psnr_rgb"]
+
+    def test_networks_see_noise_unclipped(self, targets: Path, plain_model, monkeypatch: pytest.MonkeyPatch):
+        """Scaled into [0, 1], as unusual float files are, every noise level is another than the one that is reported."""
+        seen = []
+        monkeypatch.setattr(restorer, "run_tiled", lambda net, x: seen.append(x) or x)
+        evaluate_restorer(plain_model(), targets, degrade="gaussian_noise:sigma=[50,50],rounded=0")
+        assert min(x.min() for x in seen) < -0.1
+        assert max(x.max() for x in seen) > 1.1
+
+    def test_planes_are_told_or_zero(self, targets: Path, plain_model, monkeypatch: pytest.MonkeyPatch):
+        """A table level in the place of a mask, or a plane too many, is a crash at best."""
+        seen = []
+        monkeypatch.setattr(restorer, "run_tiled", lambda net, x: seen.append(x) or x[:, :3])
+        jpeg = plain_model("jpeg", planes=1)
+        evaluate_restorer(jpeg, targets, degrade="jpeg:quality=[10,10],table_plane=true,blind=0")
+        evaluate_restorer(jpeg, targets, degrade="jpeg:quality=[10,10]")
+        evaluate_restorer(plain_model(), targets, degrade="jpeg:quality=[10,10],table_plane=true,blind=0")
+        told, blind, without = seen[0], seen[2], seen[4]
+        assert told.shape[1] == blind.shape[1] == 4
+        assert told[:, 3].unique().item() > 0.8
+        assert (blind[:, 3] == 0).all()
+        assert without.shape[1] == 3
+
+    def test_holes_are_scored_inside(self, targets: Path, plain_model):
+        holes = 'holes:share=[0.2,0.3],kinds=["free_form"]'
+        report = evaluate_restorer(plain_model("inpaint", planes=1), targets, degrade=holes)
+        assert list(report.summary) == ["psnr_hole", "psnr_rgb"]
+        assert all(5 < row["psnr_rgb"] - row["psnr_hole"] < 8 for row in report.rows), "a share of 20 to 30 %"
+        with pytest.raises(UsageError, match="measured inside holes"):
+            evaluate_restorer("none", targets, metrics=["psnr_hole"], degrade="jpeg:quality=[10,10]")
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_gray_is_the_studio_range_luma(self, channels: int, targets: Path, plain_model):
+        """Gray of another range differs from every published JPEG score by 0.7 dB."""
+        recipe = "jpeg:quality=[10,10],shifted=0"
+        report = evaluate_restorer("none", targets, degrade=recipe, gray=True)
+        assert list(report.summary) == ["psnr_gray", "psnr_b"]
+        expected = []
+        for photo in (PHOTOS["cat"], PHOTOS["cup"]):
+            luma = np.floor(photo @ np.array([65.481, 128.553, 24.966]) / 255 + 16.5).astype(np.uint8)
+            Image.fromarray(luma).save(targets / "luma.jpg", quality=10)
+            error = np.asarray(Image.open(targets / "luma.jpg")).astype(float) - luma
+            expected.append(10 * np.log10(255**2 / np.mean(error**2)))
+        (targets / "luma.jpg").unlink()
+        assert [row["psnr_gray"] for row in report.rows] == pytest.approx(expected, abs=1e-6)
+        model = plain_model("jpeg", planes=1, channels=channels)
+        assert evaluate_restorer(model, targets, degrade=recipe, gray=True).rows == report.rows
+
+    def test_super_resolution_by_recipe_is_that_of_the_papers(self, targets: Path, nearest_model: Path):
+        found = evaluate_restorer(nearest_model, targets, degrade="bicubic:scale=2")
+        expected = evaluate_restorer(nearest_model, targets, scale=2).summary
+        assert found.summary == pytest.approx(expected, abs=1e-3)
+
+    @pytest.mark.parametrize(
+        ("model", "arguments", "words"),
+        [
+            ("none", {"scale": 2}, "the targets' size"),
+            ("none", {"gray": True}, "expected a recipe"),
+            ("none", {"degrade": "jpeg", "degraded": "x"}, "leave one out"),
+            ("none", {"degrade": "jpg"}, "did you mean 'jpeg'"),
+            ("none", {"degrade": "jpeg:quality"}, "name:option=value"),
+            ("bicubic", {"degrade": "bicubic:scale=2", "scale": 3}, "shrinks by 2"),
+            ("none", {"degrade": "absent.json"}, "expected a JSON recipe"),
+        ],
+    )
+    def test_impossible_recipes_say_what_to_do(self, model: str, arguments: dict, words: str, targets: Path):
+        with pytest.raises(UsageError, match=words) as caught:
+            evaluate_restorer(model, targets, **arguments)
+        assert str(caught.value).count("\n") <= 2
+
+
+@pytest.mark.parametrize(("quality", "psnr_gray", "psnr_b"), [(10, 27.77, 25.33), (40, 32.35, 29.96)])
+def test_unrestored_jpegs_have_their_published_scores(quality: int, psnr_gray: float, psnr_b: float, shared_data: Path):
+    """LIVE1 as every JPEG paper has it: one wrong convention, and no row of ours can be compared with any of theirs."""
+    recipe = f"jpeg:quality=[{quality},{quality}],shifted=0"
+    report = evaluate_restorer("none", shared_data / "test-jpeg" / "live1", degrade=recipe, gray=True)
+    assert report.summary["psnr_gray"] == pytest.approx(psnr_gray, abs=0.01)
+    assert report.summary["psnr_b"] == pytest.approx(psnr_b, abs=0.015)
