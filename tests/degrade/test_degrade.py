@@ -56,6 +56,18 @@ def test_context_is_enough(name):
         assert torch.allclose(inner, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", DEGRADATIONS)
+def test_tiny_pictures_and_plain_ones(name):
+    """A thumbnail among the photographs, or one that is black, must not end a training."""
+    degradation = build(name)
+    for height, width in ((1, 1), (2, 5)):
+        image = torch.zeros(3, height * degradation.scale, width * degradation.scale)
+        for seed in range(8):
+            degraded = degradation(image, generator_for(seed))
+            assert degraded.shape == (3 + degradation.planes, height, width)
+            assert torch.isfinite(degraded).all()
+
+
 def test_chain_multiplies_scales_and_adds_context():
     chain = Chain((build_degradation("bicubic", {"scale": 2}), build_degradation("bicubic", {"scale": 3})))
     assert chain.scale == 6

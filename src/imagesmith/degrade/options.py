@@ -8,10 +8,11 @@ from imagesmith.degrade.combine import Degradation, Parts
 from imagesmith.degrade.draw import Names, Range
 from imagesmith.errors import ConfigError
 
-LIMITS: dict[str, tuple[float, float]] = {
+_LIMITS: dict[str, tuple[float, float]] = {
     "quality": (1, 100),
     "factor": (0.05, 20),
     "length": (1, 255),
+    **dict.fromkeys(("radius", "sigma"), (0, 255)),
     **dict.fromkeys(("share", "kept", "fading", "yellowing", "salt", "scratches"), (0, 1)),
 }
 """Least and most of the ranges that have limits besides being positive."""
@@ -19,7 +20,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 def check_option(name: str, option: str, kind: Any, value: Any) -> None:
     """ConfigError unless `value` is of the annotated `kind` and within its limits; a plain float is a probability."""
-    low, high = LIMITS.get(option, (0, math.inf))
+    low, high = _LIMITS.get(option, (0, math.inf))
     limit = f"from {low} to {high}" if high < math.inf else "of 0 and more"
     checks: list[tuple[Any, Callable[[Any], bool], str]] = [
         (bool, lambda value: isinstance(value, bool), "true or false"),
