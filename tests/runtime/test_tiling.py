@@ -41,7 +41,7 @@ def picture(height: int, width: int, channels: int = 3) -> Tensor:
 class EvenSizes(nn.Module):
     """A net that works at half size, so that sizes must be even and its receptive field moves in steps of two."""
 
-    scale, channels, multiple_of, halo = 1, 3, 2, 4
+    scale, channels, planes, multiple_of, halo = 1, 3, 0, 2, 4
 
     def __init__(self) -> None:
         super().__init__()
