@@ -150,6 +150,7 @@ def test_a_mask_that_cannot_be_is_told(
         (np.zeros_like(mask), "empty"),
         (np.ones_like(mask), "full"),
         (mask[None].repeat(2, 0), "H, W"),
+        (torch.from_numpy(mask).float(), "mask > 0.5"),
         (None, "--mask"),
     ):
         with pytest.raises(UsageError, match=word) as caught:

@@ -52,13 +52,14 @@ def expected_error(restorer: "Restorer", frame: Frame, mask: Tensor | None) -> T
 def fitted(disagreements: Tensor, errors: Tensor, bins: int = 40) -> tuple[float, float]:
     """Factor and exponent of the power law from disagreement to mean absolute error, pixels (N,) in grey levels.
 
-    Least squares between the logarithms of both means, over `bins` groups of equally many pixels.
+    The exponent by least squares between the logarithms of both means, over `bins` groups of equally many pixels; the
+    factor so that the mean expected error is the mean error.
     """
     order = disagreements.argsort()
     groups = [(disagreements[part].mean(), errors[part].mean()) for part in order.tensor_split(bins)]
     x, y = torch.tensor([pair for pair in groups if min(pair) > 0], dtype=torch.float64).log().T
     exponent = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
-    return (y.mean() - exponent * x.mean()).exp().item(), exponent.item()
+    return (errors.mean() / (disagreements**exponent).mean()).item(), exponent.item()
 
 
 def heat_map(error: Tensor) -> Frame:

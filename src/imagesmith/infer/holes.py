@@ -41,9 +41,12 @@ def as_mask(mask: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 def _holes_of(mask: Any, max_pixels: int) -> Tensor:
     if isinstance(mask, np.ndarray) and mask.dtype == bool:
         mask = torch.from_numpy(mask)
-    if isinstance(mask, Tensor) and mask.dtype == torch.bool:
-        if mask.ndim != 2:
-            raise UsageError(f"expected a mask (H, W), got shape {tuple(mask.shape)}")
+    if isinstance(mask, Tensor):
+        if mask.dtype != torch.bool or mask.ndim != 2:
+            raise UsageError(
+                f"expected a mask as a bool tensor (H, W), got {mask.dtype} of shape {tuple(mask.shape)}\n"
+                "compare it with a threshold, such as mask > 0.5"
+            )
         return mask.cpu()
     if isinstance(mask, str | Path):
         frame = read_image(mask, max_pixels=max_pixels)

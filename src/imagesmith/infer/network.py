@@ -36,7 +36,8 @@ class Network:
     def __init__(
         self, model: Model, runtime: Runtime, *, tile: Tile, deep_exactly: bool, strength: float, colour_lock: bool
     ) -> None:
-        self._card, self._runtime, self._tile = model.card, runtime, tile
+        self._card, self._runtime = model.card, runtime
+        self._tile: Tile = tile
         self._deep_exactly, self._strength, self._colour_lock = deep_exactly, strength, colour_lock
         self._model_net = model.net
         self.net: Net = prepare(model.net, runtime)

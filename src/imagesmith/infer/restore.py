@@ -207,7 +207,7 @@ class Restorer:
         self._check(mask, consistency)
         if mask is None and self.card.task == "inpaint" and not partial:
             raise UsageError(_NO_MASK.format(self.card.name))
-        is_given = mask is not None and not (isinstance(mask, str) and mask == AUTO)
+        is_file_or_picture = mask is not None and not (isinstance(mask, str) and mask == AUTO)
         options = FileOptions(
             recursive=recursive,
             resume=resume,
@@ -218,7 +218,7 @@ class Restorer:
             max_pixels=max_pixels,
             self_ensemble=self_ensemble,
             consistency=consistency,
-            mask=as_mask(mask, max_pixels=max_pixels) if is_given else mask,
+            mask=as_mask(mask, max_pixels=max_pixels) if is_file_or_picture else mask,  # type: ignore[arg-type]
             uncertainty=None if uncertainty is None else Path(uncertainty),
             dry_run=dry_run,
         )

@@ -1,0 +1,33 @@
+"""Heat maps: what is expected is what is found on average, and more doubt is never drawn darker."""
+
+import pytest
+import torch
+
+from imagesmith.infer.heat import CALIBRATION, WHITE_LEVELS, fitted, heat_map
+from imagesmith.zoo import CARDS
+
+
+def test_the_power_law_of_errors_is_found_again() -> None:
+    """A fit that single outliers, or the many pixels without any error, decide."""
+    random = torch.Generator().manual_seed(0)
+    doubt = torch.rand(20_000, generator=random) * 10 + 0.01
+    error = 3 * doubt**0.6 * torch.empty(20_000).exponential_(generator=random)
+    factor, exponent = fitted(doubt, error)
+    assert factor == pytest.approx(3, rel=0.05)
+    assert exponent == pytest.approx(0.6, abs=0.04)
+    assert (factor * doubt**exponent).mean() == pytest.approx(error.mean().item(), rel=1e-3)
+
+
+def test_a_heat_map_grows_lighter_with_the_error() -> None:
+    """A rainbow shows contours where there are none; a map scaled to its own maximum makes every picture look bad."""
+    errors = torch.tensor([[0.0, *torch.linspace(0.1, WHITE_LEVELS, 40), 500.0]])
+    pixels = heat_map(errors).pixels[0].double() @ torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
+    assert (pixels.diff() >= 0).all()
+    assert pixels[0] < 2
+    assert pixels[-1] == pixels[-2] > 230
+
+
+def test_calibrations_are_of_shipped_models() -> None:
+    """Numbers that outlive the weights they were found with."""
+    assert set(CALIBRATION) <= set(CARDS)
+    assert all(factor > 0 and 0 < exponent < 2 for factor, exponent in CALIBRATION.values())
