@@ -1,5 +1,6 @@
 """`imagesmith train restorer` in a process of its own, as a terminal runs and interrupts it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -58,3 +59,22 @@ def test_ctrl_c_in_a_terminal_says_one_line_and_loses_nothing(train: list[str], 
     assert call(*train, "--images", "1").code == 0
     assert f"resumed at {saved[1]['images_seen']:,} images" in Path("run/console.log").read_text()
     assert Path("run/model.safetensors").exists()
+
+
+def test_going_on_from_a_network_needs_no_preset(train: list[str], call) -> None:
+    """Whoever fine-tunes by hand with a preset of another width trains from nothing, at a rate that ruins what it had."""
+    assert call(*train, "--images", "8").code == 0
+    changes = [f"{key}={value}" for key, value in TINY.items() if not key.startswith("net")]
+    words = [word for change in changes for word in ("--set", change)]
+    assert call("train", "restorer", "photos", "-o", "on", "--start-from", "run", "--images", "8", *words).code == 0
+    assert "before the first step: psnr_y" in Path("on/console.log").read_text()
+    config = json.loads(Path("on/config.json").read_text())
+    assert config["net"]["options"]["width"] == 8
+    assert config["optim"]["learning_rate"] == pytest.approx(3e-4)
+
+
+def test_pairs_that_are_none_are_told(train: list[str], call) -> None:
+    done = call(*train, "--degraded", "photos", "--set", "net.options.scale=1", "--images", "8")
+    assert done.code == 2
+    assert "2 of 2 that do not" in done.err
+    assert "the degraded picture is its target" in done.err
