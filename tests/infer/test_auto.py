@@ -111,6 +111,18 @@ def test_the_tables_of_a_file_count_before_its_pixels() -> None:
     assert [link.model for link in plan_chain(found, ALL)] == ["jpeg"]
 
 
+def test_a_fine_file_of_a_coarse_one_is_coarse() -> None:
+    """The accident: a picture saved by a messenger at 30 and once more at 96 counts as a fine JPEG."""
+    first, second = io.BytesIO(), io.BytesIO()
+    Image.fromarray(data.coffee()[:300, :420]).save(first, "JPEG", quality=30)
+    with Image.open(first) as image:
+        image.save(second, "JPEG", quality=96, subsampling="4:4:4")
+    read = read_image(io.BytesIO(second.getvalue()))
+    found = examine(read)
+    assert found.jpeg_from == "grid"
+    assert found.jpeg_quality == pytest.approx(30, abs=3)
+
+
 def test_every_depth_and_shape_can_be_examined() -> None:
     """The accident: an icon, a mask with alpha or a float file with infinities ends the run."""
     for shape in ((1, 1, 1), (3, 5, 2), (40, 1, 4), (70, 90, 3)):

@@ -93,8 +93,10 @@ def examine(frame: Frame) -> Findings:
     grid = find_grid(image)
     quality, source = (None, None) if grid is None else (grid.quality, "grid")
     if frame.meta.jpeg is not None:
-        quality, source = quality_of_tables(frame.meta.jpeg.luma), "tables"
-        grid = grid or Grid(0, 0, quality, 0.0)
+        own = quality_of_tables(frame.meta.jpeg.luma)
+        if grid is None or own <= JPEG_QUALITY or grid.quality > JPEG_QUALITY:  # else a coarser one came before
+            quality, source = own, "tables"
+            grid = grid or Grid(0, 0, own, 0.0)
     blur = edge_blur(image)
     return Findings(
         width=width,
