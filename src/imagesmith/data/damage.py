@@ -184,7 +184,7 @@ def _noise(size: int, rng: np.random.Generator) -> bytes:
 def _by_block(differs: np.ndarray, layout: _Layout) -> np.ndarray:
     """Whether a block differs anywhere but at its rim, where chroma of the neighbours shines through; (blocks,)."""
     (down, across), (high, wide) = layout.grid, layout.block
-    differs = differs.any(axis=2) if differs.ndim == 3 else differs
+    differs = np.any(np.atleast_3d(differs), axis=2)
     padding = (0, down * high - layout.height), (0, across * wide - layout.width)
     cells = np.pad(differs, padding, mode="edge").reshape(down, high, across, wide)
     return cells[:, 1:-1, :, 1:-1].any(axis=(1, 3)).ravel()
@@ -232,7 +232,7 @@ def _first_edge(pixels: np.ndarray, layout: _Layout, stop: int, *, is_suspect: b
     excess = (np.abs(rows[top] - rows[top - 1]) - usual / 2).mean(axis=2)
     starts = np.arange(across) * wide
     edges = np.zeros((down, across))  # how much harder the upper edge of a block is than the picture beside it
-    edges[1:] = np.add.reduceat(excess, starts, axis=1) / np.diff([*starts, layout.width])
+    edges[1:] = np.add.reduceat(excess, starts, axis=1) / np.diff(np.append(starts, layout.width))
     edges = edges.clip(0, _MOST_LEVELS)
     sums = np.concatenate(([0.0], np.cumsum(edges.ravel()[:stop])))
     line = (sums[across:] - sums[:-across]) / across  # the mean over a row of blocks that begins at each block

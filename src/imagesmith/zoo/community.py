@@ -49,7 +49,7 @@ class PlainStack(nn.Module):
         self.model = nn.Sequential(*itertools.chain(*zip(layers, [nn.ReLU(inplace=True)] * depth, strict=True)))[:-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        return x - self.model(x.to(self.model[0].weight.dtype)).to(x.dtype)
+        return x - self.model(x.to(next(self.parameters()).dtype)).to(x.dtype)
 
     def subpixels(self, x: Tensor) -> Tensor:
         """The result itself: the size stays."""
@@ -190,7 +190,7 @@ def _through_spandrel(path: Path, tensors: dict[str, Tensor]) -> tuple[str, Comm
 def _spandrel(path: Path) -> Any:
     """The package spandrel; ModelError that tells what is in its way."""
     try:
-        import spandrel
+        import spandrel  # type: ignore[import-not-found]
     except ImportError as error:
         raise ModelError(
             f"expected a weight file written by imagesmith, got '{path}' without imagesmith's metadata\n"
