@@ -14,7 +14,11 @@ from imagesmith.tensors import from_float, to_float
 if TYPE_CHECKING:
     from imagesmith.infer.restore import Restorer
 
-CALIBRATION: dict[str, tuple[float, float]] = {}
+CALIBRATION: dict[str, tuple[float, float]] = {
+    "sr-x2": (6.676, 0.691),
+    "sr-x3": (6.493, 0.667),
+    "sr-x4": (7.009, 0.661),
+}
 """Expected absolute error = factor * disagreement ** exponent, both in grey levels, by the name of a model.
 
 Fitted by `benchmarks/uncertainty.py` on photographs of the training set that no model was chosen by."""
