@@ -54,49 +54,53 @@ def sr_x4_large(data: str, out: str, minutes: float = 240) -> RestorerConfig:
 
 def _mending(
     task: Literal["denoise", "jpeg", "deblur", "inpaint"],
+    net: Part,
     data: DataConfig,
-    out: str,
-    minutes: float,
+    run: RunConfig,
     *degradations: Part,
-    **options: Any,
 ) -> RestorerConfig:
-    """A restorer that leaves the size as it is; `options` are the network's."""
+    """A restorer that leaves the size as it is."""
     return RestorerConfig(
         preset=task,
         task=task,
-        net=Part(name="unet", options=options),
+        net=net,
         degradations=degradations,
         losses={"l1": 1.0},
         data=data,
         optim=OptimConfig(learning_rate=1.5e-3),
-        run=RunConfig(out=out, minutes=minutes),
+        run=run,
     )
 
 
 def denoise(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Blind denoising of colour and gray pictures, Gaussian noise of 0 to 55 grey levels; 1.06M parameters."""
     photos = DataConfig(folder=data, patch_px=64, shrink=(1.0, 0.75), gray=0.2)
-    return _mending("denoise", photos, out, minutes, Part(name="gaussian_noise"))
+    noise = Part(name="gaussian_noise")
+    return _mending("denoise", Part(name="unet"), photos, RunConfig(out=out, minutes=minutes), noise)
 
 
 def jpeg(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """JPEG repair for any quality, with or without the file's quantisation tables; 1.06M parameters."""
     photos = DataConfig(folder=data, patch_px=64, shrink=(0.75, 0.55), gray=0.4)
-    return _mending("jpeg", photos, out, minutes, Part(name="jpeg", options={"table_plane": True}), planes=1)
+    net = Part(name="unet", options={"planes": 1})
+    codec = Part(name="jpeg", options={"table_plane": True})
+    return _mending("jpeg", net, photos, RunConfig(out=out, minutes=minutes), codec)
 
 
 def deblur(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Blind deblurring: camera shake of up to 15 pixels and some noise; 1.4M parameters."""
     photos = DataConfig(folder=data, patch_px=96, shrink=(1.0, 0.75), gray=0.1)
+    net = Part(name="unet", options={"blocks": [2, 2, 4]})
     blur = Part(name="motion_blur", options={"length": [1, 17]})
     noise = Part(name="gaussian_noise", options={"sigma": [0, 4]})
-    return _mending("deblur", photos, out, minutes, blur, noise, blocks=[2, 2, 4])
+    return _mending("deblur", net, photos, RunConfig(out=out, minutes=minutes), blur, noise)
 
 
 def inpaint(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Filling holes that a mask tells: strokes, boxes, scratches; 1.4M parameters."""
     photos = DataConfig(folder=data, patch_px=96, shrink=(1.0, 0.75, 0.55), gray=0.1)
-    return _mending("inpaint", photos, out, minutes, Part(name="holes"), blocks=[2, 2, 4], planes=1)
+    holes = Part(name="holes")
+    return _mending("inpaint", Part(name="filling-unet"), photos, RunConfig(out=out, minutes=minutes), holes)
 
 
 def sr_x4_gan(data: str, out: str, minutes: float = 60) -> RestorerConfig:

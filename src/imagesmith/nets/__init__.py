@@ -22,6 +22,7 @@ from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.nets.classifier import Cnn
 from imagesmith.nets.compact import Compact
 from imagesmith.nets.dcgan import DcganDiscriminator, DcganGenerator
+from imagesmith.nets.filling import FillingUNet
 from imagesmith.nets.patch import PatchDiscriminator, UNetDiscriminator
 from imagesmith.nets.rpgan import RpganDiscriminator, RpganGenerator
 from imagesmith.nets.unet import UNet
@@ -29,6 +30,7 @@ from imagesmith.nets.unet import UNet
 RESTORERS: dict[str, type[nn.Module]] = {
     "compact": Compact,
     "unet": UNet,
+    "filling-unet": FillingUNet,
 }
 GENERATORS: dict[str, type[nn.Module]] = {
     "dcgan-generator": DcganGenerator,
