@@ -1,7 +1,8 @@
 """The networks: pure `nn.Module`s, one file per family, named in one table per role.
 
-* Restorers have `scale`, `halo` (how many input pixels a cell of `multiple_of` pixels sees beyond itself), `channels`, `planes` (further channels of the input
-  that only tell something, such as where holes are), `multiple_of`, and `fused()`: their inference form.
+* Restorers have `scale`, `halo` (how many input pixels a cell of `multiple_of` pixels sees beyond itself), `channels`,
+  `planes` (further channels of the input that only tell something, such as where holes are), `multiple_of`, and
+  `fused()`: their inference form.
 * Generators have `latent_size`, `classes` (0: unconditional), `channels`, `size` (height, width):
   `generator(latent (N, latent_size), label (N,) | None)` -> (N, C, H, W) float32, nominally in [-1, 1].
 * Discriminators have `classes`, `channels`, `size`: `discriminator(image in [-1, 1], label | None)` -> logits (N,), a

@@ -1,7 +1,7 @@
 """FillingUNet: a U-Net for holes, which starts from what surrounds them and leaves everything else alone.
 
-Sources: pull-push interpolation (Gortler et al. 1996, The Lumigraph, sec. 3.4.2) as the first guess, `nets/unet.py` for what
-is better than smooth. Licence: Apache-2.0.
+Sources: pull-push interpolation (Gortler et al. 1996, The Lumigraph, sec. 3.4.2) as the first guess, `nets/unet.py`
+for what is better than smooth. Licence: Apache-2.0.
 """
 
 import math

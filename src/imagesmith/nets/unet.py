@@ -1,7 +1,8 @@
 """UNet: residual pairs of convolutions at several resolutions, for damages that leave the size as it is.
 
-Sources: U-Net (Ronneberger et al. 2015) with additive skips and without normalisation, as in DRUNet (Zhang et al. 2021);
-computing at half the resolution and below by pixel shuffling, as in FFDNet (Zhang et al. 2018). Licence: Apache-2.0.
+Sources: U-Net (Ronneberger et al. 2015) with additive skips and without normalisation, as in DRUNet (Zhang et al.
+2021); computing at half the resolution and below by pixel shuffling, as in FFDNet (Zhang et al. 2018). Licence:
+Apache-2.0.
 """
 
 import itertools
@@ -9,7 +10,6 @@ import math
 from collections.abc import Sequence
 from typing import Self
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,9 +19,9 @@ from imagesmith.nets.compact import Pair
 class UNet(nn.Module):
     """(N, C + planes, H, W) in [0, 1] -> (N, C, H, W), unclamped; H and W multiples of `multiple_of`.
 
-    Level k has `widths[k]` feature maps at 1 / 2**(k + 1) of the size and `blocks[k]` residual pairs on the way down and
-    on the way up; the last level has its pairs once. The first `channels` channels of the input are what is mended, the
-    `planes` after them tell the network more: where holes are, how strongly a file was compressed.
+    Level k has `widths[k]` feature maps at 1 / 2**(k + 1) of the size and `blocks[k]` residual pairs on the way down
+    and on the way up; the last level has its pairs once. The first `channels` channels of the input are what is mended,
+    the `planes` after them tell the network more: how strongly a file was compressed, for example.
     """
 
     scale = 1
