@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from imagesmith.errors import ConfigError
 from imagesmith.nets import RESTORERS, NetSpec, build_net
 
-SPECS = {
+SPECS: dict[str, list[dict[str, object]]] = {
     "compact": [{"scale": 2}, {"scale": 3}, {"scale": 4}, {"scale": 2, "channels": 1}],
     "unet": [
         {"widths": [8], "blocks": [2]},
@@ -23,7 +23,7 @@ SPECS = {
 CASES = [
     pytest.param(NetSpec(name, options), id=f"{name}-{k}")
     for name in RESTORERS
-    for k, options in enumerate(SPECS[name])
+    for k, options in enumerate(SPECS.get(name, [{}]))
 ]
 
 
