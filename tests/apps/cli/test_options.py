@@ -1,9 +1,9 @@
-"""What the command line does by itself: counts, tiles and the way errors leave."""
+"""Counts, as the command line reads them."""
 
 import pytest
 import typer
 
-from imagesmith.apps.cli import parse_count, parse_tile
+from imagesmith.apps.cli.options import parse_count
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,3 @@ def test_other_counts_are_refused(text: str) -> None:
     """The accident: a length of nonsense, and a run that ends at once or never."""
     with pytest.raises(typer.BadParameter):
         parse_count(text)
-
-
-def test_tiles_are_words_or_pixels() -> None:
-    """The accident: --tile 0, and a division by it an hour later."""
-    assert [parse_tile(text) for text in ("auto", "off", "256")] == ["auto", "off", "256"]
-    for text in ("0", "-1", "big", "1.5", ""):
-        with pytest.raises(typer.BadParameter):
-            parse_tile(text)

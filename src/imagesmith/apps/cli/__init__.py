@@ -1,0 +1,100 @@
+"""The command `imagesmith`: flags in, one call to the library, words out. No arithmetic lives here.
+
+Every heavy import stands inside its command, so that `imagesmith --help` answers at once.
+Human text goes to standard error; standard output carries results only: JSON lines, tables, or a picture for `-o -`.
+"""
+
+import io
+import os
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from imagesmith import __version__
+from imagesmith.apps.cli import data, demo, doctor, evaluate, generate, models, restore, train
+from imagesmith.apps.cli.options import CANCELLED, GROUP
+from imagesmith.errors import ImagesmithError, OutputError
+
+BUG = 1
+"""Exit code of an error that is not the user's."""
+
+app = typer.Typer(
+    name="imagesmith",
+    help="Mend pictures with neural networks, and make new ones: restore, generate, train, measure.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    **GROUP,
+)
+app.command("demo")(demo.demo)
+app.command("restore", no_args_is_help=True)(restore.restore)
+app.command("generate", no_args_is_help=True)(generate.generate)
+app.command("interpolate", no_args_is_help=True)(generate.interpolate)
+app.command("variations", no_args_is_help=True)(generate.variations)
+app.command("doctor")(doctor.doctor)
+app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(data.app, name="data")
+app.add_typer(models.app, name="models")
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code: 0 good, 2 usage, 3 some failed, 4 nothing usable, 130 stop."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text, as on standard error
+    try:
+        code = app(standalone_mode=False)
+    except ImagesmithError as error:
+        _fail(error.exit_code, f"imagesmith: {error}")
+    except KeyboardInterrupt:
+        code = CANCELLED
+    except Exception as error:
+        if hasattr(error, "format_message"):  # typer's own errors; their class has moved from one version to the next
+            _refuse(error)
+        _fail(BUG, f"imagesmith: a bug, please report it: {type(error).__name__}: {error}\n--debug shows where")
+    _leave(code)
+
+
+def _leave(code: int | None) -> NoReturn:
+    """Exit, unless standard output did not take everything: a closed pipe or a full disk is told here.
+
+    Python by itself would find out later, complain about an ignored exception and leave with code 120.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"imagesmith: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or OutputError.exit_code
+    sys.exit(code)
+
+
+def _refuse(error: Any) -> NoReturn:
+    """Leave with what typer says about the command line, in two lines; or with the help that it says instead."""
+    text, context = error.format_message(), getattr(error, "ctx", None)
+    hint = f"\n{context.command_path} -h shows what it takes" if context else ""
+    print(text if text.startswith("Usage:") else f"imagesmith: {text}{hint}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _fail(code: int, text: str) -> NoReturn:
+    if "--debug" in sys.argv:
+        raise  # noqa: PLE0704 - called from the handlers of `main` only
+    print(text, file=sys.stderr, flush=True)
+    _leave(code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"imagesmith {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _imagesmith(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,39 @@
+"""The configuration of a run, from a preset or a file and the values given on the command line."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imagesmith.errors import UsageError
+
+PresetOption = Annotated[str | None, typer.Option(help="Named configuration to start from.")]
+ConfigOption = Annotated[Path | None, typer.Option(help="JSON configuration to start from, such as another run's.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be repeated.")
+]
+
+
+def configuration(
+    kind: type[Any],
+    presets: tuple[Mapping[str, Any], Callable[[str], Callable[..., Any]]],
+    *,
+    preset: str | None,
+    config: Path | None,
+    given: dict[str, Any],
+    changes: list[str] | None,
+    adapt: Callable[[Any], Any] | None = None,
+) -> Any:
+    """The configuration that a preset or a file describes, with the values given on the command line."""
+    from imagesmith.configs import load_config, override
+
+    known, preset_called = presets
+    if (preset is None) == (config is None):
+        raise UsageError(f"expected either --preset or --config; presets are {', '.join(known)}")
+    data, out = given["data.folder"], given["run.out"]
+    start = load_config(config, kind) if config else preset_called(preset or "")(data=data, out=out)
+    start = adapt(start) if adapt else start
+    assignments = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    return override(start, [*assignments, *(changes or [])])

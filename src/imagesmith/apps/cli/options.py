@@ -1,0 +1,52 @@
+"""What the commands share: options that mean the same everywhere, and how a cancelled command ends."""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+CANCELLED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+GROUP: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
+"""How groups of commands are shown: plain help starts faster and reads the same in a pipe."""
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class Dtype(StrEnum):
+    """Arithmetic of the network."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+def parse_count(text: str) -> int:
+    """A whole number with an optional k, M, G (thousands) or Ki, Mi, Gi (1024s): '2Mi' is 2097152."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([kKMG])(i?))?", text)
+    count = match and int(float(match[1]) * (1024 if match[3] else 1000) ** " KMG".index((match[2] or " ").upper()))
+    if not count:
+        raise typer.BadParameter(f"expected a count such as 200000, 500k or 2Mi, got '{text}'")
+    return count
+
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Shipped name, run folder or .safetensors file.", show_default=False)
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute.")]
+DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Arithmetic of the network; auto measures.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
+PhotosArgument = Annotated[str, typer.Argument(metavar="DATA", help="Folder of clean photographs.", show_default=False)]
+OverwriteFlag = Annotated[bool, typer.Option("-y", "--overwrite", help="Replace files that exist.")]
+RecursiveFlag = Annotated[bool, typer.Option("-r", "--recursive", help="Also subfolders.")]
+QuietFlag = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

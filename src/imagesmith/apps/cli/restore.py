@@ -1,0 +1,136 @@
+"""`imagesmith restore`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imagesmith.apps.cli.options import (
+    DebugFlag,
+    Device,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    JsonFlag,
+    OverwriteFlag,
+    QuietFlag,
+    parse_count,
+)
+
+
+class Task(StrEnum):
+    """What to mend."""
+
+    AUTO = "auto"
+    SR = "sr"
+    DENOISE = "denoise"
+    JPEG = "jpeg"
+    DEBLUR = "deblur"
+    INPAINT = "inpaint"
+    PHOTO = "photo"
+
+
+class Format(StrEnum):
+    """Format of the results."""
+
+    KEEP = "keep"
+    PNG = "png"
+    JPG = "jpg"
+    WEBP = "webp"
+    TIF = "tif"
+
+
+def parse_tile(text: str) -> str:
+    """'auto', 'off' or a side in pixels."""
+    if text not in ("auto", "off") and not (text.isdecimal() and int(text) > 0):
+        raise typer.BadParameter(f"expected auto, off or a side in pixels, got '{text}'")
+    return text
+
+
+def restore(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="IN...", help="Files, folders, globs, zips; - reads standard input.")
+    ],
+    *,
+    out: Annotated[
+        str | None,
+        typer.Option("-o", "--out", help="File or folder; - writes standard output. [default: beside the input]"),
+    ] = None,
+    task: Annotated[Task, typer.Option("--task", help="What to mend; auto looks at each picture.")] = Task.AUTO,
+    scale: Annotated[
+        int | None, typer.Option("-s", "--scale", min=1, max=4, help="Enlarge by 2, 3 or 4; 1 keeps the size.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("-n", "--model", help="Shipped name, run folder or .safetensors file.")
+    ] = None,
+    tile: Annotated[
+        str, typer.Option("-t", "--tile", metavar="auto|off|PX", parser=parse_tile, help="Side of a tile.")
+    ] = "auto",
+    device: DeviceOption = Device.AUTO,
+    dtype: DtypeOption = Dtype.AUTO,
+    format: Annotated[Format, typer.Option("-f", "--format", help="Format of the results.")] = Format.KEEP,
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Also subfolders, mirrored.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip what an earlier run finished.")] = False,
+    overwrite: OverwriteFlag = False,
+    suffix: Annotated[
+        str | None, typer.Option("--suffix", help="Put before the ending of results. [default: .srx4 and so on]")
+    ] = None,
+    as_json: JsonFlag = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")] = False,
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Average over 8 flips and turns: 8x the time, a little better.")
+    ] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Accept cut or damaged files and invent what they lost.")
+    ] = False,
+    mask: Annotated[
+        str | None,
+        typer.Option("--mask", metavar="FILE|auto", help="White is invented, all else stays; auto finds scratches."),
+    ] = None,
+    strength: Annotated[
+        float, typer.Option("--strength", help="0 to 1: from faithful to sharp, or from the input to the result.")
+    ] = 1.0,
+    consistency: Annotated[
+        bool, typer.Option("--consistency", help="Make the result agree with the measured pixels (sr, jpeg).")
+    ] = False,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option("--uncertainty", metavar="PATH", help="Heat map of the expected error: file, or folder of them."),
+    ] = None,
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", parser=parse_count, metavar="N", help="Largest declared input.")
+    ] = "200M",  # type: ignore[assignment]
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Mend or enlarge photographs: files, folders, globs, zips or a pipe."""
+    from imagesmith.apps.restore import run_restore
+
+    code = run_restore(
+        inputs,
+        out,
+        task=task,
+        model=model,
+        scale=scale,
+        device=device,
+        dtype=dtype,
+        tile=tile,
+        as_json=as_json,
+        quiet=quiet,
+        debug=debug,
+        format=format,
+        recursive=recursive,
+        resume=resume,
+        overwrite=overwrite,
+        suffix=suffix,
+        partial=partial,
+        max_pixels=max_pixels,
+        self_ensemble=self_ensemble,
+        mask=mask,
+        strength=strength,
+        consistency=consistency,
+        uncertainty=uncertainty,
+        dry_run=dry_run,
+    )
+    raise typer.Exit(code)

@@ -1,0 +1,157 @@
+"""`imagesmith train`: restorers, GANs, classifiers."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imagesmith.apps.cli.configuration import ConfigOption, PresetOption, SetOption, configuration
+from imagesmith.apps.cli.options import CANCELLED, GROUP, DebugFlag, PhotosArgument, QuietFlag, parse_count
+from imagesmith.errors import UsageError
+
+app = typer.Typer(help="Train a network.", **GROUP)
+
+RunOption = Annotated[
+    str, typer.Option("-o", "--out", help="Run folder; the same command again resumes it.", show_default=False)
+]
+MinutesOption = Annotated[float | None, typer.Option(help="Length in minutes.")]
+ImagesOption = Annotated[
+    int | None, typer.Option(metavar="N", parser=parse_count, help="Length in images seen: 500k, 2Mi.")
+]
+
+
+@app.command("restorer", no_args_is_help=True)
+def restorer(
+    data: PhotosArgument,
+    *,
+    out: RunOption,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    degraded: Annotated[
+        Path | None,
+        typer.Option("--degraded", metavar="DIR", help="Their damaged versions, in place of a recipe that makes them."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="What damages them: .json of data estimate, or name:option=value,... + ..."),
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option("--start-from", metavar="MODEL", help="Go on from this model, until it no longer improves."),
+    ] = None,
+    minutes: MinutesOption = None,
+    images: ImagesOption = None,
+    changes: SetOption = None,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Train a restorer on a folder of photographs, or on pairs in two folders."""
+    from imagesmith.configs import Part, RestorerConfig
+    from imagesmith.configs import recipe as read_recipe
+    from imagesmith.presets import RESTORER_PRESETS, fine_tuned, restorer_preset
+    from imagesmith.train.restore import train_restorer as train
+    from imagesmith.zoo.cards import read_header
+    from imagesmith.zoo.weights import find_weights
+
+    given = _given(data, out, minutes, images)
+    if degraded and recipe:
+        raise UsageError("expected either --degraded or --recipe, got both; leave one of them out")
+    if recipe:
+        given |= {"degradations": [part.model_dump() for part in read_recipe(recipe)]}
+    if degraded:
+        given |= {"data.degraded": str(degraded), "data.shrink": [1], "degradations": []}
+    adapt = None
+    if start_from:
+        card = read_header(find_weights(start_from)).card
+        if preset is None and config is None:
+            preset = card.training.get("config", {}).get("preset")
+        net = Part(name=card.net, options=card.options)
+        adapt = partial(fine_tuned, start_from=start_from, task=card.task, net=net)
+    presets = RESTORER_PRESETS, restorer_preset
+    resolved = configuration(
+        RestorerConfig, presets, preset=preset, config=config, given=given, changes=changes, adapt=adapt
+    )
+    _train(train, resolved, quiet=quiet)
+
+
+@app.command("gan", no_args_is_help=True)
+def gan(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Pictures: a folder, class folders, zip, tar, npz; `archive.zip::part` for a part of it.",
+            show_default=False,
+        ),
+    ],
+    *,
+    out: RunOption,
+    preset: PresetOption = "auto",
+    config: ConfigOption = None,
+    minutes: MinutesOption = None,
+    images: ImagesOption = None,
+    changes: SetOption = None,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Train a GAN on pictures: what is not given is chosen from data, machine and time, and told with its reason."""
+    from imagesmith.configs import GanConfig
+    from imagesmith.presets import GAN_PRESETS, gan_preset
+    from imagesmith.train.gan import train_gan as train
+
+    given = _given(data, out, minutes, images)
+    presets = GAN_PRESETS, gan_preset
+    resolved = configuration(
+        GanConfig, presets, preset=None if config else preset, config=config, given=given, changes=changes
+    )
+    _train(train, resolved, quiet=quiet)
+
+
+@app.command("classifier", no_args_is_help=True)
+def classifier(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Labelled pictures: class folders, zip, tar, npz; `archive.zip::part` for a part of it.",
+            show_default=False,
+        ),
+    ],
+    *,
+    out: RunOption,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    minutes: MinutesOption = None,
+    images: ImagesOption = None,
+    changes: SetOption = None,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Train a classifier on labelled pictures, such as measures generators by its features."""
+    from imagesmith.configs import ClassifierConfig
+    from imagesmith.presets import CLASSIFIER_PRESETS, classifier_preset
+    from imagesmith.train.classifier import train_classifier as train
+
+    given = _given(data, out, minutes, images)
+    presets = CLASSIFIER_PRESETS, classifier_preset
+    resolved = configuration(ClassifierConfig, presets, preset=preset, config=config, given=given, changes=changes)
+    _train(train, resolved, quiet=quiet)
+
+
+def _given(data: str, out: str, minutes: float | None, images: int | None) -> dict[str, Any]:
+    """What every training takes from the command line, by its place in the configuration."""
+    if minutes is not None and images is not None:
+        raise UsageError("expected one of --minutes and --images, got both")
+    return {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
+
+
+def _train(train: Callable[..., Any], resolved: Any, *, quiet: bool) -> None:
+    """Train as the configuration says; after Ctrl-C tell how it goes on."""
+    try:
+        train(resolved, quiet=quiet)
+    except KeyboardInterrupt:
+        print("imagesmith: cancelled; the same command goes on where it stopped", file=sys.stderr)
+        raise typer.Exit(CANCELLED) from None
