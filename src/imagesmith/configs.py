@@ -259,7 +259,9 @@ def recipe(text: str) -> tuple[Part, ...]:
     if text.endswith(".json"):
         try:
             values = json.loads(Path(text).read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise ConfigError(f"the recipe {text} cannot be read: {error.strerror}") from None
+        except ValueError as error:
             raise ConfigError(f"expected a JSON recipe in {text}, got: {error}") from None
         values = values.get("degradations") if isinstance(values, dict) else values
     else:

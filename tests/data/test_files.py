@@ -155,6 +155,22 @@ def test_other_formats_are_refused_by_name_of_the_list(magic: bytes) -> None:
         read_image(magic)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\0\0\0\x1cftypisom" + bytes(16), "a video\nwrite its frames"),
+        (b"\x1a\x45\xdf\xa3" + bytes(16), "a video"),
+        (b"RIFF\0\0\0\0AVI LIST", "a video"),
+        (b"\0\0\0\x18ftypheic" + bytes(16), "HEIC\nconvert it"),
+        (b"%PDF-1.7", "PDF\nconvert it"),
+    ],
+)
+def test_what_people_bring_besides_pictures_is_called_by_its_name(content: bytes, words: str) -> None:
+    """`restore film.mp4` said that its content begins with b'\\x00\\x00\\x00\\x1cftyp'."""
+    with pytest.raises(FormatError, match=words):
+        read_image(content)
+
+
 def test_what_is_no_picture_is_not_read_to_its_end() -> None:
     """`restore film.mp4` took gigabytes into memory to find out, and `yes | restore -` all there was."""
 

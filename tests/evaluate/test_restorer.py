@@ -289,7 +289,7 @@ class TestRecipes:
             ("none", {"degrade": "jpg"}, "did you mean 'jpeg'"),
             ("none", {"degrade": "jpeg:quality"}, "name:option=value"),
             ("bicubic", {"degrade": "bicubic:scale=2", "scale": 3}, "shrinks by 2"),
-            ("none", {"degrade": "absent.json"}, "expected a JSON recipe"),
+            ("none", {"degrade": "absent.json"}, "absent.json cannot be read"),
         ],
     )
     def test_impossible_recipes_say_what_to_do(self, model: str, arguments: dict, words: str, targets: Path):

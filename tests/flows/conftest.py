@@ -49,6 +49,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Untrained networks for tasks that keep the size."""
+    folder = tmp_path_factory.mktemp("models")
+    for task, planes in (("denoise", 0), ("jpeg", 1), ("inpaint", 1)):
+        torch.manual_seed(1)
+        spec = NetSpec("unet", {"widths": (8, 12), "blocks": (1, 1), "planes": planes})
+        net = build_net(spec).eval()
+        net.tail.weight.data.mul_(4)
+        save_model(folder / f"{task}.safetensors", net, describe(net, spec, task, task=task))
+    return lambda task: folder / f"{task}.safetensors"
+
+
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder `photos` of the folder the test works in: two photographs, one in a subfolder, and a text file."""

@@ -36,6 +36,17 @@ def test_enlarge_photo(photos: Path, monkeypatch, capsys) -> None:
     assert "148 x 116" in capsys.readouterr().out
 
 
+@pytest.mark.skipif("denoise" not in CARDS, reason="needs the shipped model denoise")
+def test_mend_photo(photos: Path, models, monkeypatch, capsys) -> None:
+    """The accident: a scratched photo has been shown to nobody's program before the first user's."""
+    with Image.open(Path(skimage.__file__).parent / "data" / "astronaut.png") as image:
+        scratched = image.crop((100, 40, 200, 140)).convert("RGB")
+    scratched.paste((255, 255, 255), (50, 0, 52, 100))
+    scratched.save("old.png")
+    run(monkeypatch, "mend_photo.py", "old.png", "mended.png", models("inpaint"))
+    assert "100 x 100" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_train_and_measure(photos: Path, monkeypatch, capsys) -> None:
     """The accident: the first training run of a newcomer ends in an error."""

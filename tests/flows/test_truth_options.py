@@ -1,31 +1,14 @@
 """`imagesmith restore` with --mask, --strength, --consistency and --uncertainty, from the outside."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from imagesmith.data.files import read_image
-from imagesmith.nets import NetSpec, build_net
 from imagesmith.tensors import imresize, to_float
-from imagesmith.zoo import describe, save_model
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Untrained networks for tasks that keep the size."""
-    folder = tmp_path_factory.mktemp("models")
-    for task, planes in (("denoise", 0), ("jpeg", 1), ("inpaint", 1)):
-        torch.manual_seed(1)
-        spec = NetSpec("unet", {"widths": (8, 12), "blocks": (1, 1), "planes": planes})
-        net = build_net(spec).eval()
-        net.tail.weight.data.mul_(4)
-        save_model(folder / f"{task}.safetensors", net, describe(net, spec, task, task=task))
-    return lambda task: folder / f"{task}.safetensors"
 
 
 @pytest.fixture

@@ -80,7 +80,15 @@ def test_the_reason_is_told_in_words() -> None:
     said = str(Decision(noisy, plan_chain(noisy, ALL)))
     assert "denoise for noise of 15 grey levels" in said
     assert str(Decision(CLEAN, ())).endswith("nothing to mend")
-    assert str(Decision(noisy, ())).endswith("no shipped model mends that")
+    assert str(Decision(noisy, ())).endswith("no shipped model mends noise of 15 grey levels")
+
+
+def test_the_noise_that_is_told_is_the_noise_that_decides() -> None:
+    """The accident: 'found noise 4.6' and nothing is done, where noise of 3.2 is mended: another estimate decided."""
+    fine = replace(CLEAN, noise_sigma=2.0, noise_before_jpeg=4.6, jpeg_quality=95, jpeg_from="grid")
+    assert "found noise 2.0" in str(Decision(fine, ()))
+    coarse = replace(fine, jpeg_quality=30)
+    assert "found noise 4.6" in str(Decision(coarse, ()))
 
 
 def frame(array: np.ndarray) -> Frame:

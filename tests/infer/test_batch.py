@@ -316,8 +316,10 @@ def test_a_result_too_large_for_memory_is_refused_in_words(
 
 def test_dry_run_says_all_and_writes_nothing(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
     """What --dry-run promises is what the run does."""
-    planned = restorer.path(photos, tmp_path / "out", dry_run=True)
+    told: list[Progress] = []
+    planned = restorer.path(photos, tmp_path / "out", dry_run=True, on_progress=told.append)
     assert not (tmp_path / "out").exists()
+    assert [event.result for event in told] == planned.results, "a thousand pictures would be examined in silence"
     assert set(statuses(planned).values()) == {"planned", "failed"}
     done = restorer.path(photos, tmp_path / "out")
     for one, other in zip(planned.results, done.results, strict=True):

@@ -13,7 +13,7 @@ from imagesmith.data.files import read_image
 from imagesmith.data.sources import list_items
 from imagesmith.errors import ImagesmithError, NothingUsableError
 from imagesmith.estimate.noise import NoiseCurve, noise_curve
-from imagesmith.infer.auto import BLUR_PX, JPEG_QUALITY, NOISE_BEFORE_JPEG, NOISE_SIGMA, Findings, colours_of, examine
+from imagesmith.infer.auto import BLUR_PX, NOISE_BEFORE_JPEG, NOISE_SIGMA, Findings, colours_of, examine
 
 _FEW = 0.1
 """Share of the pictures below which a damage is an exception that the recipe leaves out."""
@@ -59,7 +59,7 @@ def summary(pictures: Sequence[Examined]) -> dict[str, dict[str, float]]:
     """10th percentile, median, 90th percentile of each measure, and the share of the pictures that have it."""
     found = [picture.findings for picture in pictures]
     measures = {
-        "noise": [_noise(each) for each in found],
+        "noise": [each.noise for each in found],
         "jpeg": [each.jpeg_quality for each in found if each.jpeg_quality is not None],
         "blur": [each.blur_px for each in found if each.blur_px is not None],
     }
@@ -80,14 +80,14 @@ def recipe_of(pictures: Sequence[Examined]) -> list[Part]:
         parts.append((part, len(blurred)))
     noisy = [each for each in pictures if _is_noisy(each.findings)]
     if noisy:
-        compressed = [each.findings for each in noisy if _is_compressed(each.findings)]
+        compressed = [each.findings for each in noisy if each.findings.is_compressed]
         if len(compressed) > len(noisy) / 2:  # what blocks leave of the noise shows its strength alone
             part = _part("gaussian_noise", sigma=_range([each.noise_before_jpeg for each in compressed]), rounded=1.0)
         else:
             shot, read = _range([each.curve.gain for each in noisy]), _range([255 * each.curve.floor for each in noisy])
             part = _part("poisson_gaussian_noise", shot=shot, read=read, rounded=1.0)
         parts.append((part, len(noisy)))
-    qualities = [each.findings.jpeg_quality or 0 for each in pictures if _is_compressed(each.findings)]
+    qualities = [each.findings.jpeg_quality or 0 for each in pictures if each.findings.is_compressed]
     if qualities:
         parts.append((_part("jpeg", quality=_range(qualities)), len(qualities)))
     return [_as_often(part, count / len(pictures)) for part, count in parts if count >= _FEW * len(pictures)]
@@ -104,16 +104,8 @@ def _examined(source: str, recursive: bool) -> Iterator[Examined]:
         yield Examined(examine(frame), noise_curve(colours_of(frame)))
 
 
-def _is_compressed(findings: Findings) -> bool:
-    return findings.jpeg_quality is not None and findings.jpeg_quality <= JPEG_QUALITY
-
-
-def _noise(findings: Findings) -> float:
-    return findings.noise_before_jpeg if _is_compressed(findings) else findings.noise_sigma
-
-
 def _is_noisy(findings: Findings) -> bool:
-    return _noise(findings) >= (NOISE_BEFORE_JPEG if _is_compressed(findings) else NOISE_SIGMA)
+    return findings.noise >= (NOISE_BEFORE_JPEG if findings.is_compressed else NOISE_SIGMA)
 
 
 def _part(name: str, **options: Any) -> Part:

@@ -51,12 +51,9 @@ def run_restore(
         restorer = Restorer.load(name, strength=strength, **place)
         _check_asked(restorer, name, task, scale)
     started = time.monotonic()
-    with _reporter(quiet, as_json) as report:
-        on_progress = _also_as_json(report) if as_json else report
-        summary = restorer.path(list(inputs), out, on_progress=on_progress, **options)  # type: ignore[arg-type]
-    if options["dry_run"]:
-        for result in summary.results:
-            print(json.dumps(result.to_dict()) if as_json else describe(result))
+    with _reporter(quiet, writes_lines=as_json or bool(options["dry_run"])) as report:
+        listener = _on_standard_output(as_json) if options["dry_run"] else _also_as_json(report) if as_json else report
+        summary = restorer.path(list(inputs), out, on_progress=listener, **options)  # type: ignore[arg-type]
     if not quiet:
         _conclude(summary, restorer, time.monotonic() - started)
     return summary.exit_code
@@ -73,21 +70,30 @@ def _check_asked(restorer: Restorer, name: str, task: str, scale: int | None) ->
         raise UsageError(f"model '{name}' {does}, got --scale {scale}; leave one of them out")
 
 
-def _reporter(quiet: bool, as_json: bool) -> Bars | Lines:
+def _reporter(quiet: bool, writes_lines: bool) -> Bars | Lines:
     if quiet:
         return Lines(every_s=float("inf"))
-    shares_terminal = as_json and sys.stdout.isatty()
+    shares_terminal = writes_lines and sys.stdout.isatty()
     return Bars() if sys.stderr.isatty() and not shares_terminal else Lines()
 
 
 def _also_as_json(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    told = _on_standard_output(as_json=True)
+
     def on_progress(event: Progress) -> None:
         report(event)
+        told(event)
+
+    return on_progress
+
+
+def _on_standard_output(as_json: bool) -> Callable[[Progress], None]:
+    def on_progress(event: Progress) -> None:
         if event.result:
             try:
-                print(json.dumps(event.result.to_dict()), flush=True)
+                print(json.dumps(event.result.to_dict()) if as_json else describe(event.result), flush=True)
             except OSError as error:  # nobody would learn what becomes of the rest
-                raise OutputError(f"stopped after {event.item}: its JSON line cannot be written") from error
+                raise OutputError(f"stopped after {event.item}: its line cannot be written") from error
 
     return on_progress
 

@@ -49,6 +49,8 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\x4f\xff\x51", "jp2"),
     (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jp2"),
 )
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+_MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
 def format_of(data: bytes) -> str:
@@ -62,8 +64,19 @@ def format_of(data: bytes) -> str:
         brands = data[8 : max(16, min(int.from_bytes(data[:4], "big"), 512))]
         if b"avif" in brands or b"avis" in brands:
             return "avif"
-    what = "an empty file" if not data else f"content that begins with {data[:8]!r}"
-    raise FormatError(f"expected {ACCEPTED}, got {what}\nconvert it to one of these first")
+    raise FormatError(f"expected {ACCEPTED}, got {_refused(data)}")
+
+
+def _refused(data: bytes) -> str:
+    """What a file is that is no picture to be read, and what can be done about it."""
+    if not data:
+        return "an empty file"
+    is_heic = data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
+    is_video = not is_heic and (data[4:8] == b"ftyp" or data.startswith(_MATROSKA) or data[8:12] == b"AVI ")
+    if is_video:
+        return "a video\nwrite its frames as pictures first: ffmpeg -i VIDEO FOLDER/%05d.png"
+    what = "HEIC" if is_heic else "PDF" if data.startswith(b"%PDF") else f"content that begins with {data[:8]!r}"
+    return f"{what}\nconvert it to one of these first"
 
 
 def format_named(text: str) -> str:

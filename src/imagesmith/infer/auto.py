@@ -51,11 +51,20 @@ class Findings:
     blur_angle: float | None
     scratches: float
 
+    @property
+    def is_compressed(self) -> bool:
+        """Whether JPEG has left what people see."""
+        return self.jpeg_quality is not None and self.jpeg_quality <= JPEG_QUALITY
+
+    @property
+    def noise(self) -> float:
+        """Grey levels of the noise: that from before the compression, whose blocks say nothing else, where it shows."""
+        return self.noise_before_jpeg if self.is_compressed else self.noise_sigma
+
     def __str__(self) -> str:
-        noise = self.noise_before_jpeg if self.jpeg_from else self.noise_sigma
         jpeg = f"JPEG of quality {self.jpeg_quality} (by its {self.jpeg_from})" if self.jpeg_from else "no JPEG"
         blur = f"blur {self.blur_px:.1f} px" if self.blur_px is not None else "too few edges to tell blur"
-        return f"found noise {noise:.1f}, {jpeg}, {blur}, scratches {self.scratches:.1%}, {self.width} x {self.height}"
+        return f"found noise {self.noise:.1f}, {jpeg}, {blur}, scratches {self.scratches:.1%}"
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,8 @@ class Decision:
         return "+".join(link.model for link in self.chain) or "none"
 
     def __str__(self) -> str:
-        nothing = "no shipped model mends that" if _damages(self.findings) else "nothing to mend"
+        damages = " and ".join(_damages(self.findings).values())
+        nothing = f"no shipped model mends {damages}" if damages else "nothing to mend"
         return f"{self.findings}: {', then '.join(map(str, self.chain)) or nothing}"
 
 
@@ -137,17 +147,15 @@ def plan_chain(findings: Findings, models: Collection[str], scale: int | None = 
 def _damages(findings: Findings) -> dict[str, str]:
     """The models for what there is, with what there is in words, in the order in which it is to be undone."""
     damages = {}
-    quality, blur = findings.jpeg_quality, findings.blur_px
-    is_compressed = quality is not None and quality <= JPEG_QUALITY
+    blur = findings.blur_px
     is_blurred = blur is not None and blur >= BLUR_PX
-    if is_compressed:
-        damages["jpeg"] = f"JPEG of quality {quality}"
-        noise, least = findings.noise_before_jpeg, NOISE_BEFORE_JPEG  # what its blocks leave says nothing else
-    else:
-        noise = findings.noise_sigma
-        least = NOISE_SIGMA_GRAY if findings.channels == 1 else NOISE_BLURRED if is_blurred else NOISE_SIGMA
-    if noise >= least:
-        damages["denoise"] = f"noise of {noise:.0f} grey levels{' before its compression' if is_compressed else ''}"
+    least = NOISE_SIGMA_GRAY if findings.channels == 1 else NOISE_BLURRED if is_blurred else NOISE_SIGMA
+    when = ""
+    if findings.is_compressed:
+        damages["jpeg"] = f"JPEG of quality {findings.jpeg_quality}"
+        least, when = NOISE_BEFORE_JPEG, " before its compression"
+    if findings.noise >= least:
+        damages["denoise"] = f"noise of {findings.noise:.0f} grey levels{when}"
     if is_blurred:
         damages["deblur"] = f"blur of {blur:.1f} px"
     return damages

@@ -78,7 +78,7 @@ def restore_files(
         raise UsageError(f"expected a folder for {len(jobs)} heat maps, got '{options.uncertainty}'; name a folder")
     run = _Run(restorer, options, manifests, jobs)
     if options.dry_run:
-        return Summary([run.planned(job) for job in jobs])
+        return run.rehearse(jobs, on_progress)
     with stop_on_request() as asked:
         return run.process(jobs, asked, on_progress)
 
@@ -162,7 +162,15 @@ class _Run:
         results = [finished[job] for job in jobs if job in finished]
         return Summary(results, cancelled=asked.is_set() and len(results) < len(jobs))
 
-    def planned(self, job: Job) -> ItemResult:
+    def rehearse(self, jobs: Sequence[Job], on_progress: Callable[[Progress], None]) -> Summary:
+        """What would be done with each job, told as soon as it is known: --task auto must read every picture for it."""
+        results = list[ItemResult]()
+        for job in jobs:
+            results.append(self._planned(job))
+            on_progress(Progress(len(results), len(jobs), str(job.item), 1.0, results[-1]))
+        return Summary(results)
+
+    def _planned(self, job: Job) -> ItemResult:
         """What would be done with a job, from its header alone where one model is for all pictures."""
         if self._restorer.card.task == AUTO_TASK:
             loaded = self._load(job)
