@@ -19,7 +19,7 @@ from imagesmith.data.sources import Item, list_items
 from imagesmith.degrade import Chain
 from imagesmith.degrade.edges import mirrored_indices
 from imagesmith.errors import ImageError, NothingUsableError, UsageError
-from imagesmith.tensors import GRAY_WEIGHTS, from_float, generator_for, imresize, to_float
+from imagesmith.tensors import from_float, generator_for, imresize, to_float, to_gray
 
 Pair = tuple[Tensor, Tensor]
 
@@ -226,8 +226,7 @@ def degrade_whole(photo: Tensor, chain: Chain, index: int, multiple: int = 1) ->
 
 def _luma(image: Tensor) -> Tensor:
     """(3, H, W) in [0, 1] -> (1, H, W), rounded to 8 bits as a gray file is."""
-    luma = torch.einsum("chw,c->hw", image, image.new_tensor(GRAY_WEIGHTS))[None]
-    return to_float(from_float(luma, "uint8"), "uint8")
+    return to_float(from_float(to_gray(image), "uint8"), "uint8")
 
 
 def _as_colour(image: Tensor, planes: int = 0) -> Tensor:

@@ -16,22 +16,10 @@ from torch.nn import functional as F
 from imagesmith.degrade.draw import Range, chance, uniform
 from imagesmith.degrade.edges import mirrored
 from imagesmith.degrade.pillow import from_pillow, to_pillow
-from imagesmith.tensors import GRAY_WEIGHTS
+from imagesmith.tensors.blocks import BLOCK, dct, from_blocks, inverse_dct, to_blocks, to_rgb, to_ycc
 
 _MCU_PX = 16
 """Side of what 4:2:0 codes together: two by two blocks of 8 pixels and one block of each chroma channel."""
-_BLOCK_PX = 8
-_BLUE, _RED = 2 - 2 * GRAY_WEIGHTS[2], 2 - 2 * GRAY_WEIGHTS[0]
-_YCC = torch.tensor(
-    [
-        GRAY_WEIGHTS,
-        (-GRAY_WEIGHTS[0] / _BLUE, -GRAY_WEIGHTS[1] / _BLUE, 0.5),
-        (0.5, -GRAY_WEIGHTS[1] / _RED, -GRAY_WEIGHTS[2] / _RED),
-    ],
-    dtype=torch.float64,
-)
-"""RGB to Y, Cb, Cr (JFIF), Cb and Cr around zero."""
-_RGB = torch.linalg.inv(_YCC)
 
 
 @dataclass(frozen=True)
@@ -100,28 +88,14 @@ def differentiable_jpeg(images: Tensor, quality: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     channels = images.shape[1]
     middle = images.new_tensor([128, 0, 0])[:channels, None, None]
-    padded = F.pad(images, (0, -width % _BLOCK_PX, 0, -height % _BLOCK_PX), mode="replicate")
-    planes = _rounded(_mixed(_rounded(padded * 255), _YCC)) - middle  # the codec rounds colours as well
-    blocks = planes.unflatten(3, (-1, _BLOCK_PX)).unflatten(2, (-1, _BLOCK_PX)).transpose(3, 4)
+    padded = F.pad(images, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
+    planes = _rounded(to_ycc(_rounded(padded * 255))) - middle  # the codec rounds colours as well
     tables = torch.stack([_tables(round(float(each)))[:channels] for each in quality])
-    steps, basis = tables[:, :, None, None].to(images), dct_basis().to(images)
-    kept = _rounded(basis @ blocks @ basis.T / steps) * steps
-    decoded = _rounded((basis.T @ kept @ basis).transpose(3, 4).flatten(4, 5).flatten(2, 3)) + middle
+    steps = tables[:, :, None, None].to(images)
+    kept = _rounded(dct(to_blocks(planes)) / steps) * steps
+    decoded = _rounded(from_blocks(inverse_dct(kept))) + middle
     decoded = decoded.clamp(middle - 128, middle + 127)
-    return (_rounded(_mixed(decoded, _RGB)).clamp(0, 255) / 255)[..., :height, :width]
-
-
-def dct_basis() -> Tensor:
-    """The orthonormal DCT-II of 8 samples, (8, 8) float64, one frequency a row."""
-    frequency, place = torch.meshgrid(*[torch.arange(_BLOCK_PX, dtype=torch.float64)] * 2, indexing="ij")
-    basis = torch.cos((2 * place + 1) * frequency * math.pi / (2 * _BLOCK_PX)) * math.sqrt(2 / _BLOCK_PX)
-    basis[0] /= math.sqrt(2)
-    return basis
-
-
-def _mixed(images: Tensor, matrix: Tensor) -> Tensor:
-    """The channels of (N, 3, H, W) multiplied by a (3, 3) matrix; one channel is passed on."""
-    return images if images.shape[1] == 1 else torch.einsum("nchw,dc->ndhw", images, matrix.to(images))
+    return (_rounded(to_rgb(decoded)).clamp(0, 255) / 255)[..., :height, :width]
 
 
 def _rounded(x: Tensor) -> Tensor:
@@ -133,5 +107,5 @@ def _rounded(x: Tensor) -> Tensor:
 @functools.lru_cache(maxsize=100)
 def _tables(quality: int) -> Tensor:
     """libjpeg's steps for Y, Cb and Cr, (3, 8, 8): read from a file that it writes."""
-    tables = _coded(Image.new("RGB", (_BLOCK_PX, _BLOCK_PX)), quality, "4:4:4").quantization
-    return torch.tensor([tables[0], tables[1], tables[1]], dtype=torch.float64).view(3, _BLOCK_PX, _BLOCK_PX)
+    tables = _coded(Image.new("RGB", (BLOCK, BLOCK)), quality, "4:4:4").quantization
+    return torch.tensor([tables[0], tables[1], tables[1]], dtype=torch.float64).view(3, BLOCK, BLOCK)

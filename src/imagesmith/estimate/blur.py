@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from imagesmith.estimate.patches import centre, gradients, gray, smoothed
+from imagesmith.estimate.patches import centre, gradients, smoothed
+from imagesmith.tensors import to_gray
 
 _SIDE = 768
 _DIRECTIONS = 8
@@ -38,7 +39,7 @@ def edge_blur(image: Tensor) -> Blur | None:
 
     Blurring an edge once more lowers its slope the less the wider it is already (Zhuo and Sim 2011).
     """
-    plane = gray(centre(image, _SIDE).float())
+    plane = to_gray(centre(image, _SIDE).float())[0]
     if min(plane.shape) < 32:
         return None
     dx, dy = gradients(smoothed(plane, _FINE))

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from imagesmith.estimate.patches import BLOCK, centre, gray
+from imagesmith.estimate.patches import centre
+from imagesmith.tensors import to_gray
+from imagesmith.tensors.blocks import BLOCK, dct, to_blocks
 
 STANDARD_LUMA = (
     16, 11, 10, 16, 24, 40, 51, 61,
@@ -61,7 +63,7 @@ def find_grid(image: Tensor) -> Grid | None:
     Inside the blocks of the right grid the coefficients lie near multiples of their steps. Whatever changed the pixels
     afterwards - noise, scaling - wipes that out; what is found is therefore the last thing that happened.
     """
-    plane = 255 * gray(centre(image, _SIDE).float())
+    plane = 255 * to_gray(centre(image, _SIDE).float())[0]
     if min(plane.shape) < 4 * BLOCK:
         return None
     found = [_judged(plane, top, left) for top, left in _likely_offsets(plane)]
@@ -75,7 +77,7 @@ def noise_before(image: Tensor, grid: Grid) -> float:
     Of the calmest blocks: noise gives all coefficients the same variance, of which steps leave what is far from zero.
     0 where the steps are so coarse that nothing of it shows.
     """
-    blocks = _coefficients(255 * gray(centre(image, _SIDE).float()), grid.top, grid.left)
+    blocks = _coefficients(255 * to_gray(centre(image, _SIDE).float())[0], grid.top, grid.left)
     steps = luma_table(grid.quality)
     use = torch.tensor([u * BLOCK + v for u in range(BLOCK) for v in range(BLOCK) if 3 <= u + v <= 6])
     energy = blocks[:, use].square().mean(dim=1)
@@ -120,10 +122,4 @@ def _judged(plane: Tensor, top: int, left: int) -> Grid:
 
 def _coefficients(plane: Tensor, top: int, left: int) -> Tensor:
     """(N, 64) orthonormal DCT coefficients of the whole blocks of a grid."""
-    height, width = ((side - start) // BLOCK * BLOCK for side, start in zip(plane.shape, (top, left), strict=True))
-    inside = plane[top : top + height, left : left + width] - 128
-    blocks = inside.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK).permute(0, 2, 1, 3)
-    at = torch.arange(BLOCK, dtype=torch.float32)
-    basis = torch.cos(math.pi / BLOCK * at[:, None] * (at + 0.5)) * math.sqrt(2 / BLOCK)
-    basis[0] /= math.sqrt(2)
-    return (basis @ blocks @ basis.T).reshape(-1, BLOCK * BLOCK)
+    return dct(to_blocks(plane[top:, left:] - 128)).reshape(-1, BLOCK * BLOCK)

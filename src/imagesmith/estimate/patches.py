@@ -4,25 +4,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagesmith.tensors import GRAY_WEIGHTS
-
-BLOCK = 8
-"""Side of a JPEG block; every crop begins at a multiple of it, so that grids stay where they are."""
+from imagesmith.tensors.blocks import BLOCK
 
 
 def centre(image: Tensor, side: int) -> Tensor:
-    """The middle of `image` (C, H, W), at most `side` x `side`, beginning at multiples of BLOCK."""
+    """The middle of `image` (C, H, W), at most `side` x `side`, beginning at multiples of BLOCK.
+
+    So block grids stay where they are.
+    """
     height, width = image.shape[-2:]
     top = max(0, height - side) // 2 // BLOCK * BLOCK
     left = max(0, width - side) // 2 // BLOCK * BLOCK
     return image[..., top : top + side, left : left + side]
-
-
-def gray(image: Tensor) -> Tensor:
-    """(H, W) full-range luma of (C, H, W), C = 1 or 3."""
-    if image.shape[0] == 1:
-        return image[0]
-    return torch.einsum("chw,c->hw", image, image.new_tensor(GRAY_WEIGHTS))
 
 
 def gradients(plane: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagesmith.estimate.patches import gray, smoothed
+from imagesmith.estimate.patches import smoothed
+from imagesmith.tensors import to_gray
 
 _SIDE = 1024
 """Larger pictures are looked at as small as this; all lengths below are pixels of that size."""
@@ -40,7 +41,7 @@ def find_scratches(image: Tensor) -> Tensor:
     For twelve directions: a line's contrast to the nearer one of its sides, averaged along it; what is strong, with all
     that is weak and connected, counts where it goes on for long and is thin. All False where there is none.
     """
-    plane = gray(image.float())
+    plane = to_gray(image.float())[0]
     height, width = plane.shape
     small = plane
     if max(height, width) > _SIDE:
@@ -62,9 +63,9 @@ def _is_colourful(image: Tensor) -> bool:
     """Whether the colours of (C, H, W) vary otherwise than with brightness, as those of a toned print do."""
     if image.shape[0] == 1:
         return False
-    light = gray(image).flatten()
+    light = to_gray(image).flatten()
     curve = torch.stack((torch.ones_like(light), light, light.square()), dim=1)
-    colours = (image[[0, 2]] - gray(image)).flatten(1).T
+    colours = (image[[0, 2]] - to_gray(image)).flatten(1).T
     tint = torch.linalg.lstsq((curve.T @ curve).double() + 1e-6 * torch.eye(3), (curve.T @ colours).double()).solution
     return (colours - curve @ tint.float()).std().item() > _COLOURFUL
 

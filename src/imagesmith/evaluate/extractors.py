@@ -13,7 +13,7 @@ from imagesmith.errors import ModelError
 from imagesmith.nets import CLASSIFIERS
 from imagesmith.nets.inception import Inception2015
 from imagesmith.runtime.device import pick_device
-from imagesmith.tensors import to_float
+from imagesmith.tensors import to_float, to_gray
 from imagesmith.zoo import load_model
 from imagesmith.zoo.cards import read_header
 from imagesmith.zoo.pytorch_files import CHECKPOINT_SUFFIXES, read_state_dict
@@ -28,7 +28,6 @@ UNVERIFIED = "inception_unverified"
 
 _BATCH = 64
 _LAYOUT = torch.channels_last  # several times faster on a processor
-_GRAY = (0.299, 0.587, 0.114)  # BT.601, as image libraries turn colour into gray
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def _with_channels(images: Tensor, channels: int) -> Tensor:
         return colours
     if channels == 3:
         return colours.expand(-1, 3, -1, -1)
-    return torch.einsum("nchw,c->nhw", colours.float(), torch.tensor(_GRAY, device=images.device)).unsqueeze(1)
+    return to_gray(colours.float())
 
 
 def load_extractor(name_or_path: str | Path, *, device: str = "auto") -> Extractor:

@@ -17,7 +17,7 @@ from imagesmith.evaluate.report import Report, software
 from imagesmith.infer.restore import Restorer
 from imagesmith.metrics import METRICS, MetricCard
 from imagesmith.runtime.tiling import run_tiled
-from imagesmith.tensors import GRAY_WEIGHTS, from_float, imresize, to_float
+from imagesmith.tensors import from_float, imresize, to_float, to_gray
 from imagesmith.zoo.cards import read_header
 from imagesmith.zoo.weights import find_weights
 
@@ -181,7 +181,7 @@ def _restored(restorer: Restorer, given: Frame | Made) -> Tensor:
     x = torch.cat([picture.expand(-1, net.channels, -1, -1), told], dim=1)
     restored = run_tiled(net, x.to(restorer.runtime.device))
     if picture.shape[1] == 1:
-        return torch.einsum("nchw,c->nhw", restored, restored.new_tensor(GRAY_WEIGHTS)).unsqueeze(1)
+        return to_gray(restored)
     return restored
 
 

@@ -1,15 +1,13 @@
 """What a JPEG file says about its picture: an interval for each 8x8 coefficient of luma and chroma (ITU-T T.81)."""
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.data.frame import JpegTables
-from imagesmith.tensors import GRAY_WEIGHTS
+from imagesmith.tensors.blocks import BLOCK, dct, from_blocks, inverse_dct, to_blocks, to_rgb, to_ycc
 
-BLOCK = 8
+_MIDDLE = 128  # what the codec takes from its samples first
 _DEBLEND_ROUNDS = 24  # each halves what the slowest component still lacks
 _UNCLIP_ROUNDS = 6
 
@@ -37,34 +35,34 @@ class Intervals:
 
         Coefficients outside their interval are moved in, `margin` grey levels deeper than its end where it is so wide.
         """
-        planes = _to_ycc(seen.double() * 255)
+        planes = to_ycc(seen.double() * 255 - _MIDDLE)
         change, farthest = torch.zeros_like(planes), 0.0
         for index, plane in enumerate(planes):
             steps, factors, centres = self._steps(index), self._factors(index), self._centres[index]
-            offsets = _dct(_whole_blocks(_shrunk(plane, factors))) - centres
+            offsets = dct(to_blocks(_shrunk(plane, factors))) - centres
             outside = offsets.abs() - steps / 2
             if not outside.numel():
                 continue
             farthest = max(farthest, outside.max().item())
             inner = (steps / 2 - margin).clamp(min=0).expand_as(offsets)
             moved = torch.where(outside > 0, offsets.clamp(-inner, inner) - offsets, 0.0)
-            native = _inverse_dct(moved)
+            native = from_blocks(inverse_dct(moved))
             grown = native.repeat_interleave(factors[1], 0).repeat_interleave(factors[0], 1)
             grown = grown[: plane.shape[0], : plane.shape[1]]  # a block of chroma may end half a pixel beyond
             change[index, : grown.shape[0], : grown.shape[1]] = grown
-        return (_to_rgb(change) / 255).to(seen.dtype), farthest
+        return (to_rgb(change) / 255).to(seen.dtype), farthest
 
     def _quantised(self, levels: Tensor) -> tuple[list[Tensor], Tensor]:
         """The coefficients of each plane in whole steps, and what they decode to, before it is clipped."""
         centres, decoded = [], []
-        for index, plane in enumerate(_to_ycc(levels)):
+        for index, plane in enumerate(to_ycc(levels - _MIDDLE)):
             steps, factors = self._steps(index), self._factors(index)
             samples = _without_triangle(_shrunk(plane, factors), factors)
-            centres.append(torch.round(_dct(_whole_blocks(samples)) / steps) * steps)
-            known = _inverse_dct(centres[-1])
+            centres.append(torch.round(dct(to_blocks(samples)) / steps) * steps)
+            known = from_blocks(inverse_dct(centres[-1]))
             samples[: known.shape[0], : known.shape[1]] = known
             decoded.append(_grown(samples, factors)[: plane.shape[0], : plane.shape[1]])
-        return centres, _to_rgb(torch.stack(decoded)) + 128
+        return centres, to_rgb(torch.stack(decoded)) + _MIDDLE
 
     def _steps(self, plane: int) -> Tensor:
         steps = self._tables.luma if plane == 0 else self._tables.chroma
@@ -72,26 +70,6 @@ class Intervals:
 
     def _factors(self, plane: int) -> tuple[int, int]:
         return (1, 1) if plane == 0 else self._tables.subsampling
-
-
-def _to_ycc(rgb: Tensor) -> Tensor:
-    """Luma less 128, Cb and Cr around 0 (JFIF), of (3, H, W) or luma alone of (1, H, W), all in grey levels."""
-    if rgb.shape[0] == 1:
-        return rgb - 128
-    red, green, blue = rgb
-    y = GRAY_WEIGHTS[0] * red + GRAY_WEIGHTS[1] * green + GRAY_WEIGHTS[2] * blue
-    return torch.stack((y - 128, (blue - y) / (2 - 2 * GRAY_WEIGHTS[2]), (red - y) / (2 - 2 * GRAY_WEIGHTS[0])))
-
-
-def _to_rgb(ycc: Tensor) -> Tensor:
-    """A change of RGB or gray from a change of luma, Cb and Cr."""
-    if ycc.shape[0] == 1:
-        return ycc
-    y, cb, cr = ycc
-    red = y + cr * (2 - 2 * GRAY_WEIGHTS[0])
-    blue = y + cb * (2 - 2 * GRAY_WEIGHTS[2])
-    green = (y - GRAY_WEIGHTS[0] * red - GRAY_WEIGHTS[2] * blue) / GRAY_WEIGHTS[1]
-    return torch.stack((red, green, blue))
 
 
 def _shrunk(plane: Tensor, factors: tuple[int, int]) -> Tensor:
@@ -130,30 +108,3 @@ def _without_triangle(shrunk: Tensor, factors: tuple[int, int]) -> Tensor:
             blend = 0.75 * blend + 0.125 * (wide.narrow(axis, 0, count) + wide.narrow(axis, 2, count))
         samples = samples + (shrunk - blend)
     return samples
-
-
-def _whole_blocks(plane: Tensor) -> Tensor:
-    """The blocks (rows, columns, 8, 8) that lie within a plane (H, W)."""
-    rows, columns = plane.shape[0] // BLOCK, plane.shape[1] // BLOCK
-    cut = plane[: rows * BLOCK, : columns * BLOCK]
-    return cut.reshape(rows, BLOCK, columns, BLOCK).transpose(1, 2)
-
-
-def _basis() -> Tensor:
-    """The orthonormal DCT-II of 8 samples, one frequency a row."""
-    k, n = torch.meshgrid(*[torch.arange(BLOCK, dtype=torch.float64)] * 2, indexing="ij")
-    rows = torch.cos((2 * n + 1) * k * math.pi / (2 * BLOCK)) * math.sqrt(2 / BLOCK)
-    rows[0] /= math.sqrt(2)
-    return rows
-
-
-def _dct(blocks: Tensor) -> Tensor:
-    basis = _basis()
-    return basis @ blocks @ basis.T
-
-
-def _inverse_dct(coefficients: Tensor) -> Tensor:
-    """The plane (H, W) that has these blocks."""
-    basis = _basis()
-    blocks = basis.T @ coefficients @ basis
-    return blocks.transpose(1, 2).reshape(blocks.shape[0] * BLOCK, blocks.shape[1] * BLOCK)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.runtime.tiling import Subpixels
-from imagesmith.tensors import GRAY_WEIGHTS, Depth, to_float
+from imagesmith.tensors import Depth, to_float, to_gray
 
 LOCK_PX = 7
 """How much farther than its network a colour lock sees."""
@@ -91,7 +91,7 @@ def for_colours(subpixels: Subpixels, net_channels: int, colours: int) -> Subpix
 
     def gray(x: Tensor) -> Tensor:
         y = subpixels(x.expand(-1, 3, -1, -1)).unflatten(1, (3, -1))
-        return torch.einsum("ncshw,c->nshw", y, y.new_tensor(GRAY_WEIGHTS))
+        return to_gray(y.transpose(1, 2)).squeeze(2)
 
     return gray
 

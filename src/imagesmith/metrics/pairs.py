@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.errors import ImageError
-from imagesmith.tensors import GRAY_WEIGHTS, from_float, luma
+from imagesmith.tensors import from_float, luma, to_gray
+from imagesmith.tensors.blocks import BLOCK
 
 _SSIM_WINDOW = 11
-_BLOCK = 8  # side of a block of JPEG
 
 
 def psnr_y(restored: Tensor, target: Tensor, crop: int) -> Tensor:
@@ -35,7 +35,7 @@ def psnr_gray(restored: Tensor, target: Tensor, crop: int) -> Tensor:
     The JPEG papers score the luma of their test images, stored as gray files. Colours are weighed to full-range luma.
     """
     restored, target = prepared(restored, target, crop)
-    return _psnr(_gray(restored), _gray(target))
+    return _psnr(to_gray(restored), to_gray(target))
 
 
 def psnr_b(restored: Tensor, target: Tensor, crop: int) -> Tensor:
@@ -44,12 +44,12 @@ def psnr_b(restored: Tensor, target: Tensor, crop: int) -> Tensor:
     Yim and Bovik 2011 for blocks of 8x8 that begin at the corner of the uncropped image. Needs more than 8x8 pixels.
     """
     restored, target = prepared(restored, target, crop)
-    if min(restored.shape[-2:]) <= _BLOCK:
+    if min(restored.shape[-2:]) <= BLOCK:
         raise ImageError(
-            f"psnr_b needs more than {_BLOCK}x{_BLOCK} pixels after cropping {crop} at each edge, "
+            f"psnr_b needs more than {BLOCK}x{BLOCK} pixels after cropping {crop} at each edge, "
             f"got {restored.shape[-1]}x{restored.shape[-2]}; leave psnr_b out for this image"
         )
-    restored, target = _gray(restored), _gray(target)
+    restored, target = to_gray(restored), to_gray(target)
     error = (restored - target).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(255**2 / (error + _blocking(restored, crop)))
 
@@ -103,23 +103,16 @@ def _cropped(image: Tensor, crop: int) -> Tensor:
     return image[..., crop : image.shape[-2] - crop, crop : image.shape[-1] - crop]
 
 
-def _gray(grey_levels: Tensor) -> Tensor:
-    """(N, 1, H, W): one channel as it is, or the full-range luma of three."""
-    if grey_levels.shape[1] == 1:
-        return grey_levels
-    return torch.einsum("nchw,c->nhw", grey_levels, grey_levels.new_tensor(GRAY_WEIGHTS)).unsqueeze(1)
-
-
 def _blocking(gray: Tensor, crop: int) -> Tensor:
     """By how much the mean squared step across edges of blocks exceeds that elsewhere, weighed as Yim and Bovik do."""
     edges, others = [], []
     for axis in (-2, -1):
         steps = gray.diff(dim=axis).square().movedim(axis, 0)
-        is_edge = (torch.arange(len(steps), device=gray.device) + crop + 1) % _BLOCK == 0
+        is_edge = (torch.arange(len(steps), device=gray.device) + crop + 1) % BLOCK == 0
         edges.append(steps[is_edge].movedim(1, 0).flatten(1))
         others.append(steps[~is_edge].movedim(1, 0).flatten(1))
     excess = torch.cat(edges, dim=1).mean(dim=1) - torch.cat(others, dim=1).mean(dim=1)
-    return excess.clamp(min=0) * math.log(_BLOCK, min(gray.shape[-2:]))
+    return excess.clamp(min=0) * math.log(BLOCK, min(gray.shape[-2:]))
 
 
 def luma_levels(grey_levels: Tensor) -> Tensor:

@@ -39,6 +39,13 @@ def from_float(x: Tensor, depth: Depth) -> Tensor:
     return y.to(_DTYPES[depth])  # truncates
 
 
+def to_gray(x: Tensor) -> Tensor:
+    """BT.601 full-range luma (..., 1, H, W) of RGB (..., 3, H, W) in any unit; one channel is passed on."""
+    if x.shape[-3] == 1:
+        return x
+    return torch.einsum("...chw,c->...hw", x, x.new_tensor(GRAY_WEIGHTS)).unsqueeze(-3)
+
+
 def luma(x: Tensor) -> Tensor:
     """BT.601 studio-range luma (N, 1, H, W) float64 in [16/255, 235/255] of RGB (N, 3, H, W) in [0, 1].
 
