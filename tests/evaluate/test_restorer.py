@@ -1,6 +1,8 @@
 """Evaluation of restorers: the published row of bicubic, pairs that fit and pairs that do not, reports."""
 
+import hashlib
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from imagesmith.metrics import METRICS
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.tensors import imresize
 from imagesmith.zoo import describe, save_model
+from imagesmith.zoo.community import PlainStack
 
 PHOTOS = {"cat": data.chelsea()[60:161, 100:222], "cup": data.coffee()[100:190, 200:281]}
 
@@ -83,6 +86,18 @@ def test_a_weight_file_is_measured_through_the_path_of_users(targets: Path, degr
     assert found.rows == evaluate_restorer(str(nearest_model), targets, metrics=names).rows
     assert len(found.provenance["weights_sha256"]) == 64
     assert "fp32" in found.provenance["runtime"]
+
+
+def test_weights_of_other_projects_are_measured_too(targets: Path, tmp_path: Path):
+    """The accident: `restore` takes a DnCNN's .pth, and `evaluate` looks in it for a card that only our files have."""
+    net = PlainStack(3, width=4, depth=3)
+    torch.nn.init.zeros_(net.model[-1].weight)
+    torch.nn.init.zeros_(net.model[-1].bias)
+    torch.save(net.state_dict(), tmp_path / "dncnn.pth")
+    report = evaluate_restorer(tmp_path / "dncnn.pth", targets, degrade="gaussian_noise:sigma=[15,15],rounded=0")
+    assert report.summary["psnr_rgb"] == pytest.approx(20 * math.log10(255 / 15), abs=0.5)  # it takes nothing away
+    expected = hashlib.sha256((tmp_path / "dncnn.pth").read_bytes()).hexdigest()
+    assert report.provenance["weights_sha256"] == expected
 
 
 def test_the_precision_can_be_chosen(targets: Path, nearest_model: Path):

@@ -14,11 +14,12 @@ from imagesmith.degrade import Chain, build_degradation
 from imagesmith.errors import ImageError, UsageError, not_one_of
 from imagesmith.evaluate.cases import Case, Made, colour, file_cases, made_cases, scale_of, target_files
 from imagesmith.evaluate.report import Report, software
+from imagesmith.infer.manifest import sha256_of
 from imagesmith.infer.restore import Restorer
 from imagesmith.metrics import METRICS, MetricCard
 from imagesmith.runtime.tiling import run_tiled
 from imagesmith.tensors import from_float, imresize, to_float, to_gray
-from imagesmith.zoo.cards import read_header
+from imagesmith.zoo.cards import is_foreign, read_header
 from imagesmith.zoo.weights import find_weights
 
 PROTOCOL = "both images rounded to 8 bits, {crop} pixels cropped at each edge, averaged over images"
@@ -147,7 +148,8 @@ def _subject(restorer: Restorer | str | Path, scale: int | None, device: str, dt
         return _Subject(restorer, scale, lambda given, factor: _baseline(given, factor, enlarge), {})
     facts = {}
     if not isinstance(restorer, Restorer):
-        facts["weights_sha256"] = read_header(find_weights(restorer)).sha256
+        weights = find_weights(restorer)
+        facts["weights_sha256"] = sha256_of(weights) if is_foreign(weights) else read_header(weights).sha256
         restorer = Restorer.load(restorer, device=device, dtype=dtype)
     if scale not in (None, restorer.scale):
         raise UsageError(f"'{restorer.card.name}' enlarges by {restorer.scale}, got scale={scale}; leave the scale out")

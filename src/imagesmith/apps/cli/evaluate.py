@@ -27,7 +27,7 @@ ReportOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", hel
 def restorer(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="Shipped name, run folder, .safetensors file; or none, bicubic, nearest."),
+        typer.Argument(metavar="MODEL", help="Shipped name, run folder, weight file; or none, bicubic, nearest."),
     ],
     *,
     targets: Annotated[Path, typer.Option("--targets", metavar="DIR", help="Folder of undamaged pictures.")],
