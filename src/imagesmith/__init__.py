@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Restorer": "imagesmith.infer.restore",
-    "restore": "imagesmith.infer.restore",
+    "restore": "imagesmith.infer.once",
     "Generator": "imagesmith.infer.generate",
     "generate": "imagesmith.infer.generate",
     "interpolate": "imagesmith.infer.generate",

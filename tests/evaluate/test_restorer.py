@@ -305,6 +305,7 @@ class TestRecipes:
             ("none", {"degrade": "jpeg:quality"}, "name:option=value"),
             ("bicubic", {"degrade": "bicubic:scale=2", "scale": 3}, "shrinks by 2"),
             ("none", {"degrade": "absent.json"}, "absent.json cannot be read"),
+            ("none", {"scale": 1}, "got the targets alone"),
         ],
     )
     def test_impossible_recipes_say_what_to_do(self, model: str, arguments: dict, words: str, targets: Path):

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from imagesmith.data.files import read_image
+from imagesmith.nets import NetSpec, build_net
 from imagesmith.tensors import imresize, to_float
+from imagesmith.zoo import describe, save_model
 
 
 @pytest.fixture
@@ -98,7 +101,9 @@ def test_uncertainty_is_drawn_and_told(photos: Path, tiny: Path, call) -> None:
     told = json.loads(done.out)["uncertainty"]
     assert told["output"] == "heat.png"
     assert 0 < told["mean"] < told["p95"] < 64
-    assert "expected error" in done.err
+    assert told["is_calibrated"] is False
+    assert "not calibrated" in done.err, "the disagreement of any network is sold as an error in grey levels"
+    assert "heat.png, lightest at 32" in done.err
     assert pixels("heat.png").shape == (58, 74, 3)
     again = call("restore", photos / "face.png", "-n", tiny, "--uncertainty", "heat.png", "-o", "other.png")
     again.was_refused(3, "heat.png exists")
@@ -114,8 +119,34 @@ def test_a_task_names_its_model_and_keeps_or_changes_the_size(photos: Path, mode
     """The accident: `--task denoise -s 4` does one of the two and says nothing."""
     face = photos / "face.png"
     call("restore", face, "--task", "denoise", "-s", "4").was_refused(2, "keeps the size")
-    call("restore", face, "-n", models("denoise"), "-s", "2").was_refused(2, "keeps the size", "--scale 2")
+    call("restore", face, "-n", models("denoise"), "-s", "2").was_refused(2, "keeps the size", "scale of 2")
     call("restore", face, "--task", "sr", "-s", "1").was_refused(2, "--task")
-    call("restore", face, "-n", models("denoise"), "--task", "deblur").was_refused(2, "task denoise", "--task deblur")
+    call("restore", face, "-n", models("denoise"), "--task", "deblur").was_refused(2, "task denoise", "task deblur")
     assert call("restore", face, "-n", models("denoise"), "-s", "1").code == 0
     assert pixels(photos / "face.denoise.png").shape == (29, 37, 3)
+
+
+def test_gray_stays_gray_and_colour_colour(photos: Path, models, mask: Path, call) -> None:
+    """The accident: a scan of black and white comes back tinted, or a gray network refuses a colour photo."""
+    with Image.open(photos / "face.png") as image:
+        image.convert("L").save("gray.png")
+    torch.manual_seed(2)
+    spec = NetSpec("unet", {"widths": (8, 12), "blocks": (1, 1), "channels": 1})
+    net = build_net(spec).eval()
+    save_model(Path("gray.safetensors"), net, describe(net, spec, "gray", task="denoise"))
+    assert call("restore", "gray.png", "-n", models("denoise"), "-o", "gray-mended.png").code == 0
+    assert call("restore", "gray.png", "-n", models("inpaint"), "--mask", mask, "-o", "gray-filled.png").code == 0
+    assert call("restore", photos / "face.png", "-n", "gray.safetensors", "-o", "colour.png").code == 0
+    assert [pixels(f"{name}.png").shape for name in ("gray-mended", "gray-filled")] == [(29, 37)] * 2
+    assert pixels("colour.png").shape == (29, 37, 3)
+    outside = pixels(mask) == 0
+    assert np.array_equal(pixels("gray-filled.png")[outside], pixels("gray.png")[outside])
+
+
+def test_a_task_and_a_model_for_another_are_refused(photos: Path, models, call) -> None:
+    """The accident: `--task jpeg -n denoise` runs one of the two, and which one nobody knows."""
+    face = photos / "face.png"
+    call("restore", face, "--task", "jpeg", "-n", models("denoise")).was_refused(2, "task denoise", "task jpeg")
+    call("restore", face, "--task", "sr", "-n", models("inpaint")).was_refused(2, "task inpaint", "task sr")
+    call("restore", face, "--task", "colour").was_refused(2, "--task", "denoise")
+    assert sorted(path.name for path in photos.iterdir()) == ["face.png", "more", "notes.txt"]

@@ -11,7 +11,8 @@ from imagesmith.errors import UsageError
 from imagesmith.infer import named
 from imagesmith.infer import restore as restoring
 from imagesmith.infer.modes import colour_locked
-from imagesmith.infer.restore import Restorer, model_for
+from imagesmith.infer.named import model_for
+from imagesmith.infer.restore import Restorer
 from imagesmith.runtime.device import Runtime
 from imagesmith.tensors import imresize
 from imagesmith.zoo import Model, save_model

@@ -8,13 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-import imagesmith
 from imagesmith.data.files import Frame, ImageMeta, read_image
-from imagesmith.errors import ModelError, UsageError
-from imagesmith.infer.modes import GRAY_WEIGHTS
+from imagesmith.errors import UsageError
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime.device import Runtime
-from imagesmith.tensors import from_float, to_float
+from imagesmith.tensors import GRAY_WEIGHTS, from_float, to_float
 
 Make = Callable[..., Restorer]
 
@@ -239,13 +237,6 @@ def test_float_pictures_with_holes_are_mended_and_told(restorer: Restorer, photo
     frame = restorer.frame(Frame(torch.from_numpy(holed), "float32", ImageMeta("tif", "float RGB")))
     assert torch.isfinite(frame.pixels).all()
     assert any("not finite" in note for note in frame.meta.notes)
-
-
-def test_the_public_function_takes_a_model_file(model_file: Path, photo: np.ndarray) -> None:
-    """`imagesmith.restore` was once the module of that name instead of the function."""
-    assert imagesmith.restore(photo, model=model_file).shape == (122, 166, 3)
-    with pytest.raises(ModelError):
-        imagesmith.restore(photo, scale=17)
 
 
 @pytest.mark.parametrize("tile", ["auto", "off", "32", 32])

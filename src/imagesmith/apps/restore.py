@@ -11,8 +11,9 @@ from imagesmith.apps.progress import Bars, Lines, describe
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.batch import Progress, Summary
 from imagesmith.infer.chained import Auto
+from imagesmith.infer.named import check_asked, model_for
 from imagesmith.infer.plan import STANDARD_STREAM
-from imagesmith.infer.restore import Restorer, model_for
+from imagesmith.infer.restore import Restorer
 
 
 def run_restore(
@@ -47,9 +48,8 @@ def run_restore(
         restorer = Auto(scale, **place)
     else:
         asked = task if task != "auto" else "inpaint" if options["mask"] is not None else "sr"
-        name = model or model_for(asked, scale)
-        restorer = Restorer.load(name, strength=strength, **place)
-        _check_asked(restorer, name, task, scale)
+        restorer = Restorer.load(model or model_for(asked, scale), strength=strength, **place)
+        check_asked(restorer.card, task, scale)
     started = time.monotonic()
     with _reporter(quiet, writes_lines=as_json or bool(options["dry_run"])) as report:
         listener = _on_standard_output(as_json) if options["dry_run"] else _also_as_json(report) if as_json else report
@@ -57,17 +57,6 @@ def run_restore(
     if not quiet:
         _conclude(summary, restorer, time.monotonic() - started)
     return summary.exit_code
-
-
-def _check_asked(restorer: Restorer, name: str, task: str, scale: int | None) -> None:
-    """UsageError where the flags and the model contradict each other."""
-    if task not in ("auto", restorer.card.task):
-        raise UsageError(
-            f"model '{name}' is made for the task {restorer.card.task}, got --task {task}; leave one of them out"
-        )
-    if scale not in (None, restorer.scale):
-        does = f"enlarges by {restorer.scale}" if restorer.scale > 1 else "keeps the size"
-        raise UsageError(f"model '{name}' {does}, got --scale {scale}; leave one of them out")
 
 
 def _reporter(quiet: bool, writes_lines: bool) -> Bars | Lines:

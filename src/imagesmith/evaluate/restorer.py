@@ -55,9 +55,9 @@ def evaluate_restorer(
     degraded image itself), 'bicubic' or 'nearest'. The inputs are the files in the folder `degraded`; or what the
     recipe `degrade` (parts, or a text for `imagesmith.configs.recipe`) makes of the targets, drawn by their number and
     given to the network as it is, unclipped noise and planes included; without either what MATLAB's bicubic makes of
-    them at `scale`, which otherwise only baselines need. `gray` measures a recipe on the luma of the targets, as the
-    JPEG papers do. Without `metrics` the input tells which are usual; for super-resolution `scale` pixels are cropped.
-    Raises UsageError where files lack their counterpart, ImageError naming the pair where sizes do not fit.
+    them at a `scale` above 1, which otherwise only baselines need. `gray` measures a recipe on the luma of the targets,
+    as the JPEG papers do. Without `metrics` the input tells which are usual; for super-resolution `scale` pixels are
+    cropped. Raises UsageError where files lack their counterpart, ImageError naming the pair where sizes do not fit.
     """
     if scale is not None and scale < 1:
         raise UsageError(f"expected a scale of at least 1, got {scale}")
@@ -75,6 +75,11 @@ def evaluate_restorer(
         cases = made_cases([path for path, _ in files], chain, gray=gray, holes=holes)
     else:
         scale, holes = subject.scale or scale_of(*files[0]), False
+        if scale == 1 and degraded is None:
+            raise UsageError(
+                f"expected damaged pictures for '{subject.name}', which keeps the size, got the targets alone\n"
+                "name what damages them (--degrade gaussian_noise:sigma=[25,25]) or their folder (--degraded DIR)"
+            )
         cases = file_cases(files, scale)
     if subject.name == "none" and scale > 1:
         raise UsageError(f"expected degraded images of the targets' size for the baseline none, got a scale of {scale}")

@@ -13,6 +13,8 @@ from imagesmith.estimate.noise import noise_sigma
 from imagesmith.estimate.scratches import find_scratches
 from imagesmith.tensors import to_float
 
+AUTO_TASK = "auto"
+"""Task of what chooses its models for each picture."""
 NOISE_SIGMA, NOISE_SIGMA_GRAY = 3.2, 7.0
 """Noise in grey levels from which on it is worth mending; in gray, texture looks like up to 7."""
 NOISE_BLURRED = 5.5

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from imagesmith.data.files import Frame
 from imagesmith.errors import UsageError
-from imagesmith.infer.auto import Decision, examine, plan_chain
-from imagesmith.infer.batch import AUTO_TASK, restore_files
+from imagesmith.infer import images
+from imagesmith.infer.auto import AUTO_TASK, Decision, examine, plan_chain
+from imagesmith.infer.batch import restore_files
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime.tiling import Tile
@@ -82,6 +83,18 @@ class Auto:
         findings = examine(frame)
         decision = Decision(findings, plan_chain(findings, self._models, self._scale))
         return Chained([self._load(link.model) for link in decision.chain]), decision
+
+    def __call__(self, image: Any, *, self_ensemble: bool = False) -> Any:
+        """The mended picture, of the same kind; see `Restorer`. A Frame's notes say what was found and done."""
+        return images.through(functools.partial(self.frame, self_ensemble=self_ensemble), image)
+
+    def frame(self, frame: Frame, *, self_ensemble: bool = False) -> Frame:
+        """The mended frame; its notes say what was found and done."""
+        chain, decision = self.choose(frame)
+        notes = [str(decision)]
+        strips = chain.strips(frame, self_ensemble=self_ensemble, report=notes.append)
+        pixels = images.stacked((rows for _, rows in strips), frame, chain.scale)
+        return Frame(pixels, frame.depth, images.result_meta(frame, chain.scale, notes))
 
     def uncertainty(self, frame: Frame, *, mask: Any = None) -> Tensor:
         raise AssertionError("refused by `path`")

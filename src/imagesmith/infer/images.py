@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from imagesmith.data.files import DEPTHS, Frame, ImageMeta
+from imagesmith.data.files import DEPTHS, Frame, ImageMeta, read_image
 from imagesmith.data.metadata import resized_exif
 from imagesmith.errors import UsageError
 from imagesmith.tensors import from_float, to_float
@@ -18,6 +19,16 @@ Rebuild = Callable[[list[Frame]], Any]
 
 _KEPT_INFO = ("icc_profile", "exif", "xmp", "dpi")
 _READY_MODES = ("L", "LA", "RGB", "RGBA", "F", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def through(restored: Callable[[Frame], Frame], image: Any) -> Any:
+    """What `restored` makes of a Frame, PIL image, array or tensor, as the same kind; a path gives a PIL image."""
+    if isinstance(image, str | Path):
+        return to_pil(restored(read_image(image)))
+    if isinstance(image, Frame):
+        return restored(image)
+    frames, rebuild = unwrap(image)
+    return rebuild([restored(frame) for frame in frames])
 
 
 def unwrap(image: Any) -> tuple[list[Frame], Rebuild]:
@@ -106,6 +117,11 @@ def _unwrap_tensor(image: Tensor) -> tuple[list[Frame], Rebuild]:
     batch = image.detach().to("cpu", torch.float32).reshape(-1, *image.shape[-3:])
 
     def rebuild(frames: list[Frame]) -> Tensor:
+        sizes = {frame.pixels.shape for frame in frames}
+        if len(sizes) > 1:
+            raise UsageError(
+                f"these {len(frames)} pictures become {len(sizes)} sizes; name a scale, or pass them singly"
+            )
         restored = torch.stack([frame.pixels.permute(2, 0, 1) for frame in frames])
         restored = restored.to(image.device, image.dtype)
         return restored if image.ndim == 4 else restored[0]

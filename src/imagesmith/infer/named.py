@@ -1,7 +1,7 @@
 """Which model is meant: by a task and a scale, and at which strength."""
 
 from imagesmith.errors import UsageError
-from imagesmith.zoo import Model, load_model
+from imagesmith.zoo import Model, ModelCard, load_model
 from imagesmith.zoo.blend import blend
 
 DEFAULT_SCALE = 4
@@ -20,6 +20,15 @@ def model_for(task: str, scale: int | None = None) -> str:
     if scale not in (None, 1):
         raise UsageError(f"the task {task} keeps the size, got a scale of {scale}; leave it out, or enlarge afterwards")
     return task
+
+
+def check_asked(card: ModelCard, task: str | None, scale: int | None) -> None:
+    """UsageError where a task or a scale that was asked for is not that of the model; None asks for nothing."""
+    if task not in (None, "auto", card.task):
+        raise UsageError(f"model '{card.name}' is made for the task {card.task}, got the task {task}; leave one out")
+    if scale not in (None, card.scale):
+        does = f"enlarges by {card.scale}" if card.scale > 1 else "keeps the size"
+        raise UsageError(f"model '{card.name}' {does}, got a scale of {scale}; leave one of them out")
 
 
 def of_strength(model: Model, strength: float) -> tuple[Model, float]:

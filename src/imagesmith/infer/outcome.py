@@ -10,6 +10,7 @@ from torch import Tensor
 
 from imagesmith.errors import FormatError, ImageError, ImagesmithError, TooLargeError, TruncatedError
 from imagesmith.infer.auto import Decision
+from imagesmith.infer.heat import WHITE_LEVELS
 
 CANCELLED = 130
 _UNUSABLE = {error.__name__ for error in (ImageError, FormatError, TruncatedError, TooLargeError)}
@@ -38,14 +39,20 @@ class FileOptions:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Expected absolute errors of a result in grey levels, their mean and 95th percentile, and their heat map."""
+    """Expected absolute errors of a result in grey levels, their mean and 95th percentile, and their heat map.
+
+    They are errors only of a model that `is_calibrated`, else how far its turns disagree, which goes with errors.
+    """
 
     mean: float
     p95: float
     output: str
+    is_calibrated: bool
 
     def __str__(self) -> str:
-        return f"expected error {self.mean:.1f} grey levels, 95% of pixels below {self.p95:.1f} ({self.output})"
+        what = "expected error" if self.is_calibrated else "disagreement, not calibrated as an error for this model,"
+        scale = f"{self.output}, lightest at {WHITE_LEVELS:g}"
+        return f"{what} {self.mean:.1f} grey levels, 95% of pixels below {self.p95:.1f} ({scale})"
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
-from imagesmith.data.files import MAX_PIXELS, Frame, read_image
+from imagesmith.data.files import MAX_PIXELS, Frame
 from imagesmith.errors import ModelError, UsageError
 from imagesmith.infer import images
 from imagesmith.infer.batch import restore_files
 from imagesmith.infer.heat import expected_error
 from imagesmith.infer.holes import AUTO, as_mask, blended, check_size, guessed, scratch_mask
 from imagesmith.infer.modes import turned
-from imagesmith.infer.named import model_for, of_strength
+from imagesmith.infer.named import of_strength
 from imagesmith.infer.network import Around, Network, Report
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
 from imagesmith.infer.truth import agreeing_with_jpeg, agreeing_with_size
@@ -120,12 +120,7 @@ class Restorer:
         picture within half a grey level, and every coefficient of a repaired JPEG stays in the interval of its file.
         """
         restored = functools.partial(self.frame, mask=mask, self_ensemble=self_ensemble, consistency=consistency)
-        if isinstance(image, str | Path):
-            return images.to_pil(restored(read_image(image)))
-        if isinstance(image, Frame):
-            return restored(image)
-        frames, rebuild = images.unwrap(image)
-        return rebuild([restored(frame) for frame in frames])
+        return images.through(restored, image)
 
     def frame(self, frame: Frame, *, mask: Any = None, self_ensemble: bool = False, consistency: bool = False) -> Frame:
         """The restored frame, `scale` times as large; what was done besides is added to its notes."""
@@ -276,34 +271,6 @@ class Restorer:
             what = "down-scaled, the result is the picture within half a grey level"
         report(what if lacking == 0 else f"{what}, but for up to {lacking:.2g} grey levels more in places")
         yield 0, agreed.permute(1, 2, 0)
-
-
-def restore(
-    image: Image,
-    scale: int | None = None,
-    *,
-    task: str | None = None,
-    model: str | Path | None = None,
-    mask: Any = None,
-    strength: float = 1.0,
-    consistency: bool = False,
-    device: str = "auto",
-    dtype: str = "auto",
-    tile: Tile | str = "auto",
-    self_ensemble: bool = False,
-) -> Image | Any:
-    """`image` restored by the shipped model for `task`, or by `model`; kinds and options as for `Restorer`.
-
-    Without both it is enlarged `scale` times (4) by `sr-x<scale>`; with a `mask` its holes are filled.
-    """
-    name = str(model or model_for(task or ("inpaint" if mask is not None else "sr"), scale))
-    restorer = _loaded(name, device, dtype, tile, strength)
-    return restorer(image, mask=mask, self_ensemble=self_ensemble, consistency=consistency)
-
-
-@functools.lru_cache(maxsize=4)
-def _loaded(name: str, device: str, dtype: str, tile: Tile | str, strength: float) -> Restorer:
-    return Restorer.load(name, device=device, dtype=dtype, tile=tile, strength=strength)
 
 
 def _as_it_is(run: Subpixels) -> Subpixels:

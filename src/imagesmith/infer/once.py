@@ -1,0 +1,54 @@
+"""One picture in one call, for those who need no Restorer to keep."""
+
+import functools
+from pathlib import Path
+from typing import Any, TypeVar
+
+from imagesmith.errors import UsageError
+from imagesmith.infer.chained import Auto
+from imagesmith.infer.named import check_asked, model_for
+from imagesmith.infer.restore import Restorer
+from imagesmith.runtime.tiling import Tile
+
+Image = TypeVar("Image")
+
+
+def restore(
+    image: Image,
+    scale: int | None = None,
+    *,
+    task: str | None = None,
+    model: str | Path | None = None,
+    mask: Any = None,
+    strength: float = 1.0,
+    consistency: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
+    tile: Tile | str = "auto",
+    self_ensemble: bool = False,
+) -> Image | Any:
+    """`image` restored by the shipped model for `task`, or by `model`; kinds and options as for `Restorer`.
+
+    Without both it is enlarged `scale` times (4) by `sr-x<scale>`; with a `mask` its holes are filled. The task 'auto'
+    looks at the picture and takes the models that mend it, or none; without a `scale` it enlarges only small pictures.
+    """
+    if task == "auto" and model is None:
+        if mask is not None or consistency or strength != 1:
+            raise UsageError(
+                "mask, strength and consistency belong to one model; name another task than auto, or a model"
+            )
+        return _chooser(scale, device, dtype, tile)(image, self_ensemble=self_ensemble)
+    name = str(model or model_for(task or ("inpaint" if mask is not None else "sr"), scale))
+    restorer = _loaded(name, device, dtype, tile, strength)
+    check_asked(restorer.card, task, scale)
+    return restorer(image, mask=mask, self_ensemble=self_ensemble, consistency=consistency)
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(name: str, device: str, dtype: str, tile: Tile | str, strength: float) -> Restorer:
+    return Restorer.load(name, device=device, dtype=dtype, tile=tile, strength=strength)
+
+
+@functools.lru_cache(maxsize=1)
+def _chooser(scale: int | None, device: str, dtype: str, tile: Tile | str) -> Auto:
+    return Auto(scale, device=device, dtype=dtype, tile=tile)

@@ -1,0 +1,66 @@
+"""One picture in one call."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+import imagesmith
+from imagesmith.data.files import Frame
+from imagesmith.data.frame import ImageMeta
+from imagesmith.errors import ModelError, UsageError
+from imagesmith.infer import chained
+from imagesmith.infer.chained import Auto
+
+SMALL = data.coffee()[100:180, 100:200]
+CLEAN = data.coffee()[:300, :420]
+
+
+def test_a_model_file_is_taken(model_file: Path, photo: np.ndarray) -> None:
+    """`imagesmith.restore` was once the module of that name instead of the function."""
+    assert imagesmith.restore(photo, model=model_file).shape == (122, 166, 3)
+    with pytest.raises(ModelError):
+        imagesmith.restore(photo, scale=17)
+
+
+@pytest.mark.parametrize(("asked", "words"), [({"task": "denoise"}, "the task sr"), ({"scale": 4}, "enlarges by 2")])
+def test_a_model_for_something_else_is_refused(model_file: Path, photo: np.ndarray, asked: dict, words: str) -> None:
+    """The accident: `restore(photo, task="denoise", model=...)` enlarges, and the task was never looked at."""
+    with pytest.raises(UsageError, match=words):
+        imagesmith.restore(photo, model=model_file, **asked)
+
+
+@pytest.fixture
+def auto(make_restorer, monkeypatch: pytest.MonkeyPatch) -> Auto:
+    """What decides, with a toy in place of every shipped model."""
+    monkeypatch.setattr(chained.Restorer, "load", lambda name, **_: make_restorer(scale=int(name[-1])))
+    return Auto()
+
+
+def test_auto_gives_back_the_kind_that_it_was_given(auto: Auto, tmp_path: Path) -> None:
+    """The accident: what the command line does by itself cannot be had from Python."""
+    assert np.array_equal(auto(CLEAN), CLEAN)
+    assert auto(SMALL).shape == (320, 400, 3)
+    Image.fromarray(SMALL).save(tmp_path / "small.png")
+    assert auto(tmp_path / "small.png").size == (400, 320)
+    told = auto(Frame(torch.from_numpy(CLEAN.copy()), "uint8", ImageMeta(format="png", mode="RGB"))).meta.notes
+    assert told[0].endswith("nothing to mend")
+
+
+def test_a_batch_that_would_become_several_sizes_is_refused(auto: Auto, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: torch complains about stack() where one picture of a batch is enlarged and the other is not."""
+    frames = {0.0: (8, 8, 3), 1.0: (4, 4, 3)}
+    shrink = lambda frame, **_: Frame(torch.zeros(frames[frame.pixels.mean().item()]), "float32", frame.meta)  # noqa: E731
+    monkeypatch.setattr(auto, "frame", shrink)
+    with pytest.raises(UsageError, match="several"):
+        auto(torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)]))
+
+
+@pytest.mark.parametrize("option", [{"mask": "auto"}, {"strength": 0.5}, {"consistency": True}])
+def test_auto_takes_nothing_that_belongs_to_one_model(option: dict) -> None:
+    """The accident: a mask is given, and what decides never looks at it."""
+    with pytest.raises(UsageError, match="one model"):
+        imagesmith.restore(CLEAN, task="auto", **option)
