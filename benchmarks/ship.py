@@ -44,14 +44,16 @@ def _scores(model: Model, options: argparse.Namespace) -> dict[str, dict[str, fl
 
 
 def _golden_input(model: Model) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Four latents and labels for a generator; else part of a face, uint8 (H, W, C + planes), of 48 pixels or as due.
+    """Four latents and labels for a generator; else part of a face, uint8 (H, W, C + planes), of 48 or more pixels.
 
     What planes there are tell of a square in the middle.
     """
     if model.card.task == "generate":
         labels = torch.arange(4) % model.card.classes if model.card.classes else None
         return latents(range(4), model.card.latent_size or 0), labels
-    height, width = model.card.size or (48, 48)
+    unit: int = getattr(model.net, "multiple_of", 1)
+    side = -(-48 // unit) * unit
+    height, width = model.card.size or (side, side)
     image = skimage.data.astronaut()[90 : 90 + height, 200 : 200 + width, : model.card.channels]
     planes = np.zeros((height, width, getattr(model.net, "planes", 0)), np.uint8)
     planes[height // 3 : height // 2, width // 3 : width // 2] = 255
