@@ -15,7 +15,7 @@ from PIL import Image
 
 from imagesmith.data.files import read_header, read_image
 from imagesmith.errors import NothingUsableError, OutputError, UsageError
-from imagesmith.infer import batch
+from imagesmith.infer import places, stages
 from imagesmith.infer.manifest import FILE_NAME
 from imagesmith.infer.outcome import Progress
 from imagesmith.infer.restore import Restorer
@@ -297,7 +297,7 @@ def test_a_full_disk_is_that_items_error(
 
         def abandon(self) -> None: ...
 
-    monkeypatch.setattr(batch, "PngWriter", Full)
+    monkeypatch.setattr(stages, "PngWriter", Full)
     summary = make_restorer(tile=8).path(photos, tmp_path / "out")
     assert statuses(summary) == {"a.png": "failed", "b.jpg": "done", "c.png": "failed", "e.png": "failed"}
     assert "disk is full" in summary.results[0].error
@@ -308,7 +308,7 @@ def test_a_result_too_large_for_memory_is_refused_in_words(
     restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel's OOM killer explains nothing; PNG needs a few rows only and goes on."""
-    monkeypatch.setattr(batch, "available_memory", lambda: 50_000)
+    monkeypatch.setattr(places, "available_memory", lambda: 50_000)
     summary = restorer.path(photos, tmp_path / "out")
     assert statuses(summary) == {"a.png": "done", "b.jpg": "failed", "c.png": "done", "e.png": "failed"}
     assert "-f png" in summary.results[1].error

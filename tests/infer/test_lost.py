@@ -78,7 +78,7 @@ def test_the_asked_model_sees_no_hole(
     """Enlarged first and filled afterwards, the network would draw the rim of the hole into the photograph."""
     enlarger = make_restorer()
     frame = read_image(cut_jpeg, partial=True)
-    monkeypatch.setattr("imagesmith.infer.batch.CARDS", {"inpaint": inpainter.card})
+    monkeypatch.setattr("imagesmith.infer.stages.CARDS", {"inpaint": inpainter.card})
     monkeypatch.setattr(Restorer, "load", lambda *name, **options: inpainter)
     result = only(enlarger, cut_jpeg, tmp_path / "out.png", partial=True)
     expected = enlarger.frame(fill(frame, inpainter)).pixels
@@ -91,7 +91,7 @@ def test_without_a_model_it_is_left_and_said(
     make_restorer: Callable[..., Restorer], cut_jpeg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gray bar must not look like a success without a word."""
-    monkeypatch.setattr("imagesmith.infer.batch.CARDS", {})
+    monkeypatch.setattr("imagesmith.infer.stages.CARDS", {})
     result = only(make_restorer(), cut_jpeg, tmp_path / "out.png", partial=True)
     assert result.lost is not None
     assert result.lost.invented_by is None

@@ -1,0 +1,112 @@
+"""Where the results of a run go: which places are free, which hold what an earlier run made, and what fits memory."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from imagesmith.atomic import check_free
+from imagesmith.data.files import Header
+from imagesmith.data.formats import check_side
+from imagesmith.errors import OutputError
+from imagesmith.infer.manifest import Manifest, sha256_of
+from imagesmith.infer.outcome import FileOptions, Size
+from imagesmith.infer.plan import Job, output_key
+from imagesmith.runtime.device import available_memory
+
+_WHOLE_COPIES = 3  # of the result, at the worst moment of an encoder that cannot take strips
+
+
+class Places:
+    """The outputs of the jobs of one run; `manifests` tell by folder what is finished, `settings` how it was made."""
+
+    def __init__(
+        self, jobs: Sequence[Job], options: FileOptions, manifests: Mapping[Path, Manifest], settings: str
+    ) -> None:
+        self._options, self._manifests, self._settings = options, manifests, settings
+        self._inputs = {job.item.path.resolve() for job in jobs if job.item.path is not None}
+        self._makers = {output_key(job.output): job.item for job in jobs if job.output is not None}
+
+    def digest(self, job: Job, source: Path | bytes | BinaryIO) -> str:
+        """The sha256 of an input, where a manifest wants it and it can be read twice."""
+        if self._manifest(job) is None:
+            return ""
+        if isinstance(source, bytes):
+            return hashlib.sha256(source).hexdigest()
+        return sha256_of(source) if isinstance(source, Path) and os.path.isfile(source) else ""
+
+    def finished_before(self, job: Job, digest: str) -> Path | None:
+        """The result that an earlier run made of the same input with the same settings."""
+        manifest = self._manifest(job)
+        if not self._options.resume or manifest is None or not digest:
+            return None
+        return manifest.finished(job.name, digest, self._settings)
+
+    def settle(self, job: Job, header: Header, scale: int) -> tuple[Job, dict[str, Size]]:
+        """The job as the picture's content decides it, and the sizes; OutputError where the result has no place."""
+        in_size = header.width, header.height
+        out_size = header.width * scale, header.height * scale
+        job = job.for_content(header.format, header.depth, header.channels, max(out_size))
+        check_side(job.format, *out_size)
+        self.check(job)
+        return job, {"in_size": in_size, "out_size": out_size}
+
+    def check(self, job: Job) -> None:
+        """OutputError before anything is computed if the result could not be put where it belongs."""
+        if job.output is None:
+            return
+        if job.output.resolve() in self._inputs:
+            raise OutputError(f"{job.output} is itself an input\nname another folder with -o, or a --suffix")
+        maker = self._makers.setdefault(output_key(job.output), job.item)
+        if maker != job.item:
+            raise OutputError(f"{job.output} is what '{maker}' becomes\nrename one of them, or restore them apart")
+        check_free(job.output, overwrite=self.may_replace(job))
+
+    def may_replace(self, job: Job) -> bool:
+        """Whether a file that lies at the job's place may go: the user said so, or an earlier run made it."""
+        if self._options.overwrite:
+            return True
+        manifest = self._manifest(job)
+        return self._options.resume and manifest is not None and manifest.owns(job.output)
+
+    def remember(self, job: Job, digest: str, output: Path) -> tuple[str, ...]:
+        """Note a finished result for `--resume`; a result is good even where this fails, which is then told."""
+        try:
+            if manifest := self._manifest(job):
+                manifest.record(job.name, digest, self._settings, output)
+        except OutputError as error:
+            return (str(error),)
+        return ()
+
+    def _manifest(self, job: Job) -> Manifest | None:
+        return self._manifests.get(job.root) if job.root is not None else None
+
+
+def is_whole(format: str, depth: str) -> bool:
+    """Whether results of this format are held as a whole, because nothing writes it row by row."""
+    return format != "png" or depth == "float32"
+
+
+def bytes_needed(header: Header, scale: int) -> int:
+    """Memory for a result that is held as a whole while it is encoded."""
+    item_bytes = {"uint8": 1, "uint16": 2, "float32": 4}[header.depth]
+    return header.height * header.width * scale**2 * header.channels * item_bytes * _WHOLE_COPIES
+
+
+def check_memory(header: Header, format: str, scale: int) -> None:
+    """OutputError where a result that is held as a whole would not fit."""
+    needed, free = bytes_needed(header, scale), available_memory()
+    if free is not None and needed > free:
+        raise OutputError(
+            f"the result needs {needed / 1e9:.1f} GB of memory as {format}, {free / 1e9:.1f} GB are free\n"
+            "write it as png (-f png), which needs only a few rows at a time"
+        )
+
+
+def make_folder(folder: Path) -> None:
+    """The folder with its parents; OutputError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error

@@ -1,0 +1,222 @@
+"""One picture of a run: read in one thread, computed in another, written in a third."""
+
+import functools
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
+
+from torch import Tensor
+
+from imagesmith.atomic import replacing
+from imagesmith.data.files import Frame, Header, read_header, read_image, write_image
+from imagesmith.data.png import PngWriter
+from imagesmith.errors import OutputError
+from imagesmith.infer.auto import AUTO_TASK
+from imagesmith.infer.heat import CALIBRATION, heat_map
+from imagesmith.infer.images import result_meta, stacked
+from imagesmith.infer.lost import fill, lost_pixels
+from imagesmith.infer.outcome import FileOptions, ItemResult, Uncertainty, failed
+from imagesmith.infer.places import Places, bytes_needed, check_memory, is_whole, make_folder
+from imagesmith.infer.plan import Job, names_a_file
+from imagesmith.infer.rows import Cancelled, Rows
+from imagesmith.zoo import CARDS
+
+if TYPE_CHECKING:
+    from imagesmith.infer.chained import Auto, Chained
+    from imagesmith.infer.restore import Restorer
+
+_INPAINT = "inpaint"  # the shipped model that invents what did not survive
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A picture that was read and is to be computed; `whole` if its format cannot be written strip by strip."""
+
+    job: Job
+    frame: Frame
+    restorer: "Restorer | Chained"
+    sha256: str
+    seconds: float
+    result: ItemResult
+    whole: bool
+
+
+class Stages:
+    """What reading, computing and writing of a run's pictures share: the model, the wishes and the places."""
+
+    def __init__(self, restorer: "Restorer | Auto", options: FileOptions, places: Places) -> None:
+        self._restorer, self._options, self._places = restorer, options, places
+        is_inpainter = restorer.card.task == "inpaint"
+        self._inventor = restorer.card.name if is_inpainter else _INPAINT if _INPAINT in CARDS else None
+
+    def planned(self, job: Job) -> ItemResult:
+        """What would be done with a job, from its header alone where one model is for all pictures."""
+        if self._restorer.card.task == AUTO_TASK:
+            loaded = self.load(job)
+            return replace(loaded.result, status="planned") if isinstance(loaded, Loaded) else loaded
+        blank = self._blank(job, "planned")
+        try:
+            source = job.item.read()
+            if output := self._places.finished_before(job, self._places.digest(job, source)):
+                return replace(blank, status="skipped", output=str(output))
+            header = read_header(source, max_pixels=self._options.max_pixels)
+            job, sizes = self._places.settle(job, header, self._restorer.scale)
+            notes: tuple[str, ...] = ()
+            if is_whole(job.format, header.depth):
+                needed = bytes_needed(header, self._restorer.scale)
+                notes = (f"{job.format} is held as a whole: {needed / 1e9:.2f} GB",)
+            return replace(blank, output=_name(job), notes=notes, **sizes)
+        except Exception as error:
+            return failed(blank, error)
+
+    def load(self, job: Job) -> Loaded | ItemResult:
+        """In the reading thread: the picture, or the result that needs no computing."""
+        start = time.perf_counter()
+        result = self._blank(job, "done")
+        try:
+            source = job.item.read()
+            digest = self._places.digest(job, source)
+            if output := self._places.finished_before(job, digest):
+                return replace(result, status="skipped", output=str(output))
+            if not job.keeps:
+                self._places.check(job)
+            frame = read_image(source, max_pixels=self._options.max_pixels, partial=self._options.partial)
+            height, width, channels = frame.pixels.shape
+            result = replace(result, notes=frame.meta.notes)
+            if frame.lost is not None:
+                lost = lost_pixels(frame.lost, self._inventor)
+                result = replace(result, notes=(*result.notes, str(lost)), lost=lost)
+            restorer, decision = self._restorer.choose(frame)
+            if decision is not None:
+                notes = (*result.notes, str(decision))
+                result = replace(result, model=decision.name, scale=restorer.scale, notes=notes, decision=decision)
+                if not decision.chain and job.keeps and job.output is not None:
+                    return replace(result, status="skipped", output=None, in_size=(width, height))
+            header = Header(frame.meta.format, width, height, channels, frame.depth, frames=1)
+            job, sizes = self._places.settle(job, header, restorer.scale)
+            result = replace(result, output=_name(job), **sizes)
+            whole = is_whole(job.format, frame.depth)
+            if whole:
+                check_memory(header, job.format, restorer.scale)
+            return Loaded(job, frame, restorer, digest, time.perf_counter() - start, result, whole)
+        except Exception as error:
+            return failed(result, error)
+
+    def compute(self, loaded: Loaded, rows: Rows, asked: threading.Event) -> Generator[float, None, None]:
+        """In the calling thread: strip by strip into `rows`, yielding the fraction done."""
+        height = loaded.frame.pixels.shape[0] * loaded.restorer.scale
+        try:
+            frame = self._whole(loaded.frame)
+            if self._options.uncertainty is not None:
+                rows.uncertainty = self._doubted(loaded.job, frame, self._options.uncertainty)
+            for top, strip in self._strips(loaded.restorer, frame, rows.notes.append):
+                if asked.is_set():
+                    raise Cancelled
+                if not rows.put(strip):
+                    return
+                yield (top + strip.shape[0]) / height
+            rows.end(None)
+        except Exception as error:
+            rows.end(error)
+        except BaseException:
+            rows.end(Cancelled())
+            raise
+
+    def write(self, loaded: Loaded, rows: Rows) -> ItemResult | None:
+        """In the writing thread: the file under its final name, then its line in the manifest; None if cancelled."""
+        start = time.perf_counter()
+        job, result = loaded.job, loaded.result
+        try:
+            if job.output is None:
+                notes = self._to_standard_output(loaded, rows)
+            else:
+                make_folder(job.output.parent)
+                with replacing(job.output, overwrite=self._places.may_replace(job)) as stream:
+                    notes = self._encode(loaded, rows, stream)
+                notes += self._places.remember(job, loaded.sha256, job.output)
+        except Cancelled:
+            return None
+        except Exception as error:
+            return failed(result, error)
+        finally:
+            rows.close()
+        seconds = loaded.seconds + time.perf_counter() - start
+        all_notes = dict.fromkeys((*result.notes, *rows.notes, *notes))
+        return replace(result, seconds=round(seconds, 3), notes=tuple(all_notes), uncertainty=rows.uncertainty)
+
+    def _whole(self, frame: Frame) -> Frame:
+        """The picture, in which what did not survive in the file is invented before anything else."""
+        return fill(frame, self._inpainter) if frame.lost is not None and self._inventor is not None else frame
+
+    def _strips(
+        self, restorer: "Restorer | Chained", frame: Frame, report: Callable[[str], None]
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The result from top to bottom."""
+        options = self._options
+        if options.partial and options.mask is None and restorer.card.task == "inpaint":
+            return iter([(0, frame.pixels)])  # there was nothing else to invent
+        return restorer.strips(
+            frame,
+            mask=options.mask,
+            self_ensemble=options.self_ensemble,
+            consistency=options.consistency,
+            report=report,
+        )
+
+    def _doubted(self, job: Job, frame: Frame, place: Path) -> Uncertainty:
+        """Write the heat map of a result at `place`, or into this folder under the input's name."""
+        if not names_a_file(place):
+            place = place / job.item.name.with_name(f"{job.item.name.name}.heat.png")
+            make_folder(place.parent)
+        error = self._restorer.uncertainty(frame, mask=self._options.mask)
+        write_image(heat_map(error), place, overwrite=self._options.overwrite)
+        ordered = error.flatten().sort().values
+        return Uncertainty(
+            mean=round(error.mean().item(), 3),
+            p95=round(ordered[int(0.95 * len(ordered))].item(), 3),
+            output=str(place),
+            is_calibrated=self._restorer.card.name in CALIBRATION,
+        )
+
+    @functools.cached_property
+    def _inpainter(self) -> "Restorer":
+        """The model called `_inventor`, loaded for the first picture that needs it."""
+        if self._restorer.card.task == "inpaint":
+            return cast("Restorer", self._restorer)  # `Auto` has a task of its own
+        assert self._inventor is not None, "there is no model to load"
+        return self._restorer.load(self._inventor, device=self._restorer.runtime.device.type)
+
+    def _to_standard_output(self, loaded: Loaded, rows: Rows) -> tuple[str, ...]:
+        try:
+            notes = self._encode(loaded, rows, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            raise OutputError(f"standard output cannot be written: {error.strerror}") from error
+        return notes
+
+    def _encode(self, loaded: Loaded, rows: Rows, stream: BinaryIO) -> tuple[str, ...]:
+        frame, scale = loaded.frame, loaded.restorer.scale
+        meta = result_meta(frame, scale)
+        if loaded.whole:
+            result = Frame(stacked(rows, frame, scale), frame.depth, meta)
+            return write_image(result, stream, format=loaded.job.format)
+        height, width, channels = frame.pixels.shape
+        writer = PngWriter(stream, width * scale, height * scale, channels, depth=frame.depth, meta=meta)
+        try:
+            for strip in rows:
+                writer.write_rows(strip)
+            writer.close()
+        finally:
+            writer.abandon()
+        return ()
+
+    def _blank(self, job: Job, status: Literal["done", "planned"]) -> ItemResult:
+        return ItemResult(str(job.item), _name(job), status, self._restorer.card.name, self._restorer.scale)
+
+
+def _name(job: Job) -> str:
+    return "-" if job.output is None else str(job.output)
