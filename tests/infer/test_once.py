@@ -42,12 +42,12 @@ def auto(make_restorer, monkeypatch: pytest.MonkeyPatch) -> Auto:
 
 def test_auto_gives_back_the_kind_that_it_was_given(auto: Auto, tmp_path: Path) -> None:
     """The accident: what the command line does by itself cannot be had from Python."""
-    assert np.array_equal(auto(CLEAN), CLEAN)
     assert auto(SMALL).shape == (320, 400, 3)
     Image.fromarray(SMALL).save(tmp_path / "small.png")
     assert auto(tmp_path / "small.png").size == (400, 320)
-    told = auto(Frame(torch.from_numpy(CLEAN.copy()), "uint8", ImageMeta(format="png", mode="RGB"))).meta.notes
-    assert told[0].endswith("nothing to mend")
+    kept = auto(Frame(torch.from_numpy(CLEAN.copy()), "uint8", ImageMeta(format="png", mode="RGB")))
+    assert kept.meta.notes[0].endswith("nothing to mend")
+    assert np.array_equal(kept.pixels.numpy(), CLEAN)
 
 
 def test_a_batch_that_would_become_several_sizes_is_refused(auto: Auto, monkeypatch: pytest.MonkeyPatch) -> None:

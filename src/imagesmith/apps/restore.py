@@ -96,5 +96,7 @@ def _conclude(summary: Summary, restorer: Restorer | Auto, seconds: float) -> No
     if summary.cancelled:
         print(f"cancelled; the same command with --resume goes on ({done or 'nothing done'})", file=sys.stderr)
     elif len(summary.results) > 1 or not counts["failed"]:
-        how = f"{restorer.card.name} (task {restorer.card.task}) on {restorer.runtime}"
-        print(f"{done} in {seconds:.1f} s with {how}", file=sys.stderr)
+        how = f"with {restorer.card.name} (task {restorer.card.task}) on {restorer.runtime}"
+        if isinstance(restorer, Auto):
+            how = f"on {restorer.runtime.device.type}, each picture with the models that its line names"
+        print(f"{done} in {seconds:.1f} s {how}", file=sys.stderr)
