@@ -161,6 +161,13 @@ def test_the_level_of_a_jpeg_is_told_to_its_network(make_unet: Make, photos, pho
     assert seen[1] == [0.0]
 
 
+def test_what_is_half_taken_is_half_in_doubt(make_unet, photo: np.ndarray) -> None:
+    """The accident: at half the strength the heat map showed half of the picture itself, 60 grey levels of doubt."""
+    frames, _ = restoring.images.unwrap(photo)
+    whole, half = (make_unet("denoise", strength=strength).uncertainty(frames[0]) for strength in (1.0, 0.5))
+    assert torch.allclose(half, whole / 2, atol=1e-3)
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_uncertainty_is_the_spread_of_the_turns(make_restorer: Make, photo: np.ndarray, channels: int) -> None:
     """A map of another size, of alpha, or of one turn alone says nothing about the result."""

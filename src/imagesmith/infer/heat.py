@@ -39,8 +39,8 @@ def disagreement(restorer: "Restorer", frame: Frame, mask: Tensor | None) -> Ten
         if not mask.any():
             return torch.zeros(mask.shape)
         frame, mask = guessed(frame, mask, lambda small, left: restorer.frame(small, mask=left))
-    strips = restorer.network.strips(frame, mask, lambda run: spread(run, restorer.scale), lambda _: None)
-    found = torch.cat([rows.mean(dim=2) for _, rows in strips])
+    strips = restorer.network.strips(frame, mask, lambda run: spread(run, restorer.scale), lambda _: None, strength=1.0)
+    found = restorer.strength * torch.cat([rows.mean(dim=2) for _, rows in strips])
     if restorer.partner is not None:
         sharp, faithful = (one.frame(frame).pixels for one in (restorer, restorer.partner))
         found = found + (sharp - faithful).abs().mean(dim=2)

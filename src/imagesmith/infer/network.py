@@ -47,15 +47,22 @@ class Network:
         return prepare(self._model_net, replace(self._runtime, dtype=torch.float32))
 
     def strips(
-        self, frame: Frame, mask: Tensor | None, around: Around, report: Report, depth: Depth | None = None
+        self,
+        frame: Frame,
+        mask: Tensor | None,
+        around: Around,
+        report: Report,
+        *,
+        depth: Depth | None = None,
+        strength: float | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
-        """What the network makes of the picture, in values of `depth` if that is not to be the frame's own."""
+        """What the network makes of the picture, in values of `depth` and at a `strength` if not the usual ones."""
         net = self.net
         pixels = frame.pixels
         if net.planes:
             pixels = torch.cat((pixels, planes_for(self._card, frame, mask)), dim=2)
         x = pixels.permute(2, 0, 1).unsqueeze(0)
-        subpixels = self._subpixels(frame, around, report)
+        subpixels = self._subpixels(frame, around, report, self._strength if strength is None else strength)
         plan = plan_for(net, x.shape[2], x.shape[3], self._tile)
         if len(plan) > 1 and not getattr(net, "halo_is_exact", True):
             report(
@@ -65,7 +72,7 @@ class Network:
             plan = replace(plan, halo=plan.halo + math.ceil(LOCK_PX / net.multiple_of) * net.multiple_of)
         return run_strips(subpixels, x, plan, scale=net.scale, depth=depth or frame.depth, multiple_of=net.multiple_of)
 
-    def _subpixels(self, frame: Frame, around: Around, report: Report) -> Subpixels:
+    def _subpixels(self, frame: Frame, around: Around, report: Report, strength: float) -> Subpixels:
         """The network and all that surrounds it for this picture, as one function of a piece of its pixels."""
         runtime, net = self._runtime, self.net
         if self._deep_exactly and frame.depth != "uint8":
@@ -86,8 +93,8 @@ class Network:
                 # what only mends colours leaves alpha alone: noise, JPEG and scratches are not in it
                 alpha = gray if net.scale > 1 else lambda x: x
                 run = with_alpha(run, alpha, min(FLAT_PX, net.halo))
-            if self._strength < 1:
-                run = mixed(run, self._strength)
+            if strength < 1:
+                run = mixed(run, strength)
             return for_file(run, frame.depth, runtime.device, colours=colours, low=low, high=high)
 
         return informed(run, mend, self._card, frame, net.planes) if net.planes else mend(run)
