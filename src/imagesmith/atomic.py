@@ -41,12 +41,17 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file whole or not at all, in place of what was there; missing folders are made. Text is UTF-8."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {path.parent}: {error.strerror}; choose another one") from error
+    make_folder(path.parent)
     with replacing(path, overwrite=True) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
+
+
+def make_folder(folder: Path) -> None:
+    """The folder with those it lies in, if it is not there yet; OutputError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
 
 
 def _reason(error: OSError, path: Path) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from imagesmith.apps import progress
 from imagesmith.apps.progress import Bars, Lines, describe
-from imagesmith.infer.batch import ItemResult, Progress
+from imagesmith.infer.outcome import ItemResult, Progress
 
 DONE = ItemResult("a.png", "b.png", "done", "m", 2, (3, 4), (6, 8), 1.25, ())
 NOTED = ItemResult("a.gif", "b.png", "done", "m", 2, (3, 4), (6, 8), 1.25, ("first of 3 frames",))

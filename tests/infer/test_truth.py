@@ -10,7 +10,7 @@ from skimage import data
 
 from imagesmith.data.files import Frame, ImageMeta, read_image
 from imagesmith.errors import ImageError
-from imagesmith.infer.jpeg_blocks import Intervals
+from imagesmith.infer.intervals import Intervals
 from imagesmith.infer.truth import HALF_LEVEL, agreeing_with_jpeg, agreeing_with_size
 from imagesmith.tensors import from_float, imresize, to_float
 

@@ -14,7 +14,8 @@ from imagesmith.apps.demo_enlarge import enlarge_photographs
 from imagesmith.apps.demo_generate import shipped_generators, show_generator, vary_photograph
 from imagesmith.apps.demo_train import train_on_faces
 from imagesmith.apps.report import Chapter, write_report
-from imagesmith.errors import ImagesmithError, OutputError
+from imagesmith.atomic import make_folder
+from imagesmith.errors import ImagesmithError
 
 SOME_FAILED = 3
 """Exit code where a part of the demo could not be shown."""
@@ -34,10 +35,7 @@ def run_demo(
 
     `generators` are those that are shipped, unless given.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {out}: {error.strerror}; name another one with -o") from None
+    make_folder(out)
     models = shipped_generators() if generators is None else generators
     parts: dict[str, Part] = {"Enlarging photographs": partial(enlarge_photographs, device=device, dtype=dtype)}
     parts |= {f"Making images: {model}": partial(show_generator, model=model, device=device) for model in models}

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from imagesmith.apps.progress import PLAIN_EVERY_S
-from imagesmith.atomic import check_free, write_whole
+from imagesmith.atomic import check_free, make_folder, write_whole
 from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, ImageMeta, read_image, write_image
 from imagesmith.data.formats import SUFFIXES, format_named
 from imagesmith.data.grid import enlargement, image_grid
 from imagesmith.data.video_writer import check_video, video_writer
-from imagesmith.errors import FormatError, OutputError, UsageError
+from imagesmith.errors import FormatError, UsageError
 from imagesmith.infer.edit import project, variations
 from imagesmith.infer.generate import Generator, Sample, generate, interpolate
 from imagesmith.infer.latents import Seeds
@@ -122,7 +122,7 @@ def run_interpolate(
     if as_folder:
         digits = max(_LEAST_DIGITS, len(str(total - 1)))
         _check_names(out, (f"frame{k:0{digits}}.png" for k in range(total)), overwrite=overwrite)
-        _make_folder(out)
+        make_folder(out)
         for k, image in enumerate(images):
             _write(image, out / f"frame{k:0{digits}}.png", overwrite=overwrite)
     else:
@@ -156,7 +156,7 @@ def run_variations(
     generator = Generator.load(model, device=device)
     _check_sheet(2 + len(wanted), generator.size, "take fewer seeds")
     frame = read_image(photo)
-    _make_folder(out)
+    make_folder(out)
     tell = _Pace("of the search", say)
     found = project(generator, frame, label=label, steps=steps, tuning_steps=steps, on_progress=tell)
     for note in found.notes:
@@ -202,7 +202,7 @@ def _write_samples(
     as_json: bool,
 ) -> None:
     """Each sample as a file of its own; with `dataset`, what `imagesmith train` reads: class folders and labels.csv."""
-    _make_folder(out)
+    make_folder(out)
     table = io.StringIO(newline="")
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(("file", "label", "seed"))
@@ -210,7 +210,7 @@ def _write_samples(
         name = file_name(sample.seed, sample.label)
         label = None if sample.label is None else class_names[sample.label]
         if dataset:
-            _make_folder((out / name).parent)
+            make_folder((out / name).parent)
             rows.writerow((name, label, sample.seed))
         _write(sample.image, out / name, overwrite=overwrite)
         if as_json:
@@ -226,13 +226,6 @@ def _write_sheet(images: Sequence[Tensor], out: Path, columns: int | None, *, ov
 
 def _write(image: Tensor, path: Path, *, overwrite: bool) -> None:
     write_image(Frame(image, "uint8", ImageMeta("png", _MODES[image.shape[2]])), path, overwrite=overwrite)
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {path}: {error.strerror}; choose another one") from None
 
 
 def _is_picture(path: Path) -> bool:

@@ -12,8 +12,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from imagesmith.infer.batch import ItemResult
-from imagesmith.infer.batch import Progress as Event
+from imagesmith.infer.outcome import ItemResult
+from imagesmith.infer.outcome import Progress as Event
 
 PLAIN_EVERY_S = 10.0
 _NAME_COLUMNS = 32

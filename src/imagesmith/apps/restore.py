@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 from imagesmith.apps.progress import Bars, Lines, describe
 from imagesmith.errors import OutputError, UsageError
-from imagesmith.infer.batch import Progress, Summary
 from imagesmith.infer.chained import Auto
 from imagesmith.infer.named import check_asked, model_for
+from imagesmith.infer.outcome import Progress, Summary
 from imagesmith.infer.plan import STANDARD_STREAM
 from imagesmith.infer.restore import Restorer
 

@@ -102,11 +102,3 @@ def check_memory(header: Header, format: str, scale: int) -> None:
             f"the result needs {needed / 1e9:.1f} GB of memory as {format}, {free / 1e9:.1f} GB are free\n"
             "write it as png (-f png), which needs only a few rows at a time"
         )
-
-
-def make_folder(folder: Path) -> None:
-    """The folder with its parents; OutputError where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from torch import Tensor
 
-from imagesmith.atomic import replacing
+from imagesmith.atomic import make_folder, replacing
 from imagesmith.data.files import Frame, Header, read_header, read_image, write_image
 from imagesmith.data.png import PngWriter
 from imagesmith.errors import OutputError
@@ -20,7 +20,7 @@ from imagesmith.infer.heat import CALIBRATION, heat_map
 from imagesmith.infer.images import result_meta, stacked
 from imagesmith.infer.lost import fill, lost_pixels
 from imagesmith.infer.outcome import FileOptions, ItemResult, Uncertainty, failed
-from imagesmith.infer.places import Places, bytes_needed, check_memory, is_whole, make_folder
+from imagesmith.infer.places import Places, bytes_needed, check_memory, is_whole
 from imagesmith.infer.plan import Job, names_a_file
 from imagesmith.infer.rows import Cancelled, Rows
 from imagesmith.zoo import CARDS

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from imagesmith.data.files import Frame
 from imagesmith.data.metadata import turn_upright
 from imagesmith.errors import ImageError
-from imagesmith.infer.jpeg_blocks import Intervals
+from imagesmith.infer.intervals import Intervals
 from imagesmith.tensors import Depth, from_float, imresize, to_float
 
 HALF_LEVEL = 0.5 / 255
