@@ -14,6 +14,8 @@ from imagesmith.data.frame import ImageMeta
 from imagesmith.errors import UsageError
 from imagesmith.infer import chained
 from imagesmith.infer.chained import Auto, Chained
+from imagesmith.zoo import CARDS
+
 
 OPTIONS = {
     "recursive": False,
@@ -62,7 +64,8 @@ def test_one_model_is_what_it_is_alone_and_none_changes_nothing(make_restorer, f
 
 @pytest.fixture
 def auto(make_restorer, monkeypatch: pytest.MonkeyPatch) -> Auto:
-    """Auto with a toy in place of every shipped model."""
+    """Auto with a toy in place of every shipped model that enlarges, and no others."""
+    monkeypatch.setattr(chained, "CARDS", {name: card for name, card in CARDS.items() if card.task == "sr"})
     monkeypatch.setattr(chained.Restorer, "load", lambda name, **_: make_restorer(scale=int(name[-1])))
     return Auto()
 

@@ -14,6 +14,7 @@ from imagesmith.data.frame import ImageMeta
 from imagesmith.errors import ModelError, UsageError
 from imagesmith.infer import chained
 from imagesmith.infer.chained import Auto
+from imagesmith.zoo import CARDS
 
 SMALL = data.coffee()[100:180, 100:200]
 CLEAN = data.coffee()[:300, :420]
@@ -35,7 +36,8 @@ def test_a_model_for_something_else_is_refused(model_file: Path, photo: np.ndarr
 
 @pytest.fixture
 def auto(make_restorer, monkeypatch: pytest.MonkeyPatch) -> Auto:
-    """What decides, with a toy in place of every shipped model."""
+    """What decides, with a toy in place of every shipped model that enlarges, and no others."""
+    monkeypatch.setattr(chained, "CARDS", {name: card for name, card in CARDS.items() if card.task == "sr"})
     monkeypatch.setattr(chained.Restorer, "load", lambda name, **_: make_restorer(scale=int(name[-1])))
     return Auto()
 

@@ -117,11 +117,8 @@ def _unwrap_tensor(image: Tensor) -> tuple[list[Frame], Rebuild]:
     batch = image.detach().to("cpu", torch.float32).reshape(-1, *image.shape[-3:])
 
     def rebuild(frames: list[Frame]) -> Tensor:
-        sizes = {frame.pixels.shape for frame in frames}
-        if len(sizes) > 1:
-            raise UsageError(
-                f"these {len(frames)} pictures become {len(sizes)} sizes; name a scale, or pass them singly"
-            )
+        if len({frame.pixels.shape for frame in frames}) > 1:
+            raise UsageError("expected results of one size, got several; name a scale, or pass the pictures singly")
         restored = torch.stack([frame.pixels.permute(2, 0, 1) for frame in frames])
         restored = restored.to(image.device, image.dtype)
         return restored if image.ndim == 4 else restored[0]
