@@ -16,7 +16,6 @@ from imagesmith.infer import chained
 from imagesmith.infer.chained import Auto, Chained
 from imagesmith.zoo import CARDS
 
-
 OPTIONS = {
     "recursive": False,
     "resume": False,
