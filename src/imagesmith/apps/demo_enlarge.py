@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from imagesmith.apps.demo_pictures import as_frame, packaged_data, write_picture
+from imagesmith.apps.demo_pictures import packaged_data, write_picture
 from imagesmith.apps.report import Chapter
 from imagesmith.apps.report_photos import Comparison, Enlargement, Photo, mean_gains
-from imagesmith.data.files import read_image
+from imagesmith.data.files import Frame, read_image
 from imagesmith.infer.restore import Restorer
 from imagesmith.metrics import METRICS
 from imagesmith.tensors import imresize, to_float
@@ -86,7 +86,7 @@ def _enlarge(target: Tensor, restorer: Restorer, stem: Path) -> Enlargement:
     scale = restorer.scale
     small = imresize(target, 1 / scale)
     bicubic = imresize(small, scale)
-    frame = as_frame(small)
+    frame = Frame.of(small)
     start = time.perf_counter()
     restored = restorer.frame(frame).pixels.permute(2, 0, 1)
     seconds = time.perf_counter() - start

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from imagesmith.apps.demo_pictures import as_frame, packaged_data, write_picture
+from imagesmith.apps.demo_pictures import packaged_data, write_picture
 from imagesmith.apps.report import Chapter, Exhibit
-from imagesmith.data.files import read_image
+from imagesmith.data.files import Frame, read_image
 from imagesmith.data.grid import image_grid
 from imagesmith.data.video_writer import video_writer
 from imagesmith.errors import ModelError, NothingUsableError
@@ -104,7 +104,7 @@ def vary_photograph(out: Path, models: Sequence[str | Path], *, device: str = "a
     generators = [Generator.load(model, device=device) for model in models]
     generator = next((each for each in generators if SUBJECT in each.class_names), generators[0])
     label = SUBJECT if SUBJECT in generator.class_names else None
-    found = project(generator, as_frame(crop), label=label, steps=STEPS, tuning_steps=TUNING_STEPS, restarts=RESTARTS)
+    found = project(generator, Frame.of(crop), label=label, steps=STEPS, tuning_steps=TUNING_STEPS, restarts=RESTARTS)
     varied = [[sample.image for sample in variations(found, range(ROWS), strength=each)] for each in STRENGTHS]
     sheet = image_grid(_pictures([image for row in varied for image in row]), ROWS)
     shown = {"photo": found.target, "found": found.found, "tuned": found.reconstruction}

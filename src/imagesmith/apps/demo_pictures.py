@@ -5,10 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from imagesmith.data.files import Frame, ImageMeta, write_image
+from imagesmith.data.files import Frame, write_image
 from imagesmith.errors import UsageError
-
-_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def packaged_data(*files: str) -> Path:
@@ -25,13 +23,8 @@ def packaged_data(*files: str) -> Path:
     return folder
 
 
-def as_frame(image: Tensor) -> Frame:
-    """A picture (C, H, W) uint8 as the frame of a PNG."""
-    return Frame(image.permute(1, 2, 0).contiguous(), "uint8", ImageMeta("png", _MODES[len(image)]))
-
-
 def write_picture(image: Tensor, path: Path) -> Path:
     """Write a picture (C, H, W) uint8 as PNG, in place of an earlier one; its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(as_frame(image), path, overwrite=True)
+    write_image(Frame.of(image), path, overwrite=True)
     return path

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from imagesmith.apps.progress import PLAIN_EVERY_S
 from imagesmith.atomic import check_free, make_folder, write_whole
-from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, ImageMeta, read_image, write_image
+from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, read_image, write_image
 from imagesmith.data.formats import SUFFIXES, format_named
 from imagesmith.data.grid import enlargement, image_grid
 from imagesmith.data.video_writer import check_video, video_writer
@@ -27,7 +27,6 @@ from imagesmith.infer.edit import project, variations
 from imagesmith.infer.generate import Generator, Sample, generate, interpolate
 from imagesmith.infer.latents import Seeds
 
-_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _DEFAULT_SEEDS = 16
 _TABLE = "labels.csv"
 _LEAST_DIGITS = 4  # of a seed in a file name, so that names sort as numbers do
@@ -221,11 +220,11 @@ def _write_samples(
 
 def _write_sheet(images: Sequence[Tensor], out: Path, columns: int | None, *, overwrite: bool) -> None:
     sheet = image_grid(torch.stack(list(images)).permute(0, 3, 1, 2), columns)
-    _write(sheet.permute(1, 2, 0).contiguous(), out, overwrite=overwrite)
+    write_image(Frame.of(sheet), out, overwrite=overwrite)
 
 
 def _write(image: Tensor, path: Path, *, overwrite: bool) -> None:
-    write_image(Frame(image, "uint8", ImageMeta("png", _MODES[image.shape[2]])), path, overwrite=overwrite)
+    write_image(Frame.of(image.permute(2, 0, 1)), path, overwrite=overwrite)
 
 
 def _is_picture(path: Path) -> bool:

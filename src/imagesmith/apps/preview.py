@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from imagesmith.atomic import check_free
 from imagesmith.configs import RestorerConfig
 from imagesmith.data.datasets import Pair
-from imagesmith.data.files import Frame, ImageMeta, write_image
+from imagesmith.data.files import Frame, write_image
 from imagesmith.data.grid import image_grid
 from imagesmith.metrics import METRICS
 from imagesmith.tensors import from_float
@@ -28,7 +28,7 @@ def run_preview(config: RestorerConfig, out: Path, *, count: int, overwrite: boo
     patches = training_patches(config, photos, chain)
     pairs = [patches[k] for k in range(count)]
     sheet = draw_pairs(pairs)
-    write_image(Frame(sheet.permute(1, 2, 0), "uint8", ImageMeta("png", "RGB")), out, format="png", overwrite=overwrite)
+    write_image(Frame.of(sheet), out, format="png", overwrite=overwrite)
     for skipped in photos.skipped:
         print(f"skipped {skipped}")
     print(f"{len(photos.training)} photographs to train on, {len(photos.validation)} kept apart for validation")

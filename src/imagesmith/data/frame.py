@@ -1,6 +1,7 @@
 """What a picture file holds once it is read: pixels, their depth, and everything worth carrying into the result."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor
 
@@ -56,6 +57,18 @@ class Frame:
     depth: Depth
     meta: ImageMeta
     lost: Tensor | None = None
+
+    @classmethod
+    def of(cls, image: Tensor) -> Self:
+        """A picture that comes from no file, uint8 (C, H, W), as a PNG has it."""
+        mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[len(image)]
+        return cls(image.permute(1, 2, 0).contiguous(), "uint8", ImageMeta("png", mode))
+
+    @property
+    def colours(self) -> int:
+        """How many of the channels are colour, 1 or 3; the one after them is alpha."""
+        channels = self.pixels.shape[2]
+        return channels - (channels in (2, 4))
 
 
 @dataclass(frozen=True)

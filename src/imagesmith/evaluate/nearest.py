@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagesmith.data.files import Frame, ImageMeta, write_image
+from imagesmith.data.files import Frame, write_image
 from imagesmith.data.formats import format_named
 from imagesmith.errors import FormatError, OutputError, UsageError
 from imagesmith.metrics.neighbours import nearest
@@ -41,9 +41,7 @@ def check_sheet(path: Path) -> None:
 def write_sheet(path: str | Path, fakes: Tensor, reals: Tensor, found: list[dict[str, Any]]) -> None:
     """Write rows of: fake | its nearest reals, from uint8 (N, C, H, W); an existing file is replaced."""
     rows = [torch.stack([fake, *(reals[k] for k in item["indices"])]) for fake, item in zip(fakes, found, strict=True)]
-    pixels = sheet(torch.stack(rows)).permute(1, 2, 0).contiguous()
-    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[pixels.shape[-1]]
-    write_image(Frame(pixels, "uint8", ImageMeta(format="png", mode=mode)), path, overwrite=True)
+    write_image(Frame.of(sheet(torch.stack(rows))), path, overwrite=True)
 
 
 def sheet(images: Tensor) -> Tensor:

@@ -173,6 +173,4 @@ def _enlargement(findings: Findings) -> int | None:
 
 def colours_of(frame: Frame) -> Tensor:
     """The picture as estimators take it: (C, H, W) float in [0, 1], C = 1 or 3, without alpha."""
-    channels = frame.pixels.shape[2]
-    pixels = frame.pixels[..., : channels - (channels in (2, 4))]
-    return to_float(pixels, frame.depth).nan_to_num().clamp(0, 1).permute(2, 0, 1)
+    return to_float(frame.pixels[..., : frame.colours], frame.depth).nan_to_num().clamp(0, 1).permute(2, 0, 1)

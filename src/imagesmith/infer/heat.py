@@ -33,7 +33,7 @@ _RAMP = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10)
 def disagreement(restorer: "Restorer", frame: Frame, mask: Tensor | None) -> Tensor:
     """(H * scale, W * scale) in grey levels: the spread of the 8 turns, and the distance to a faithful partner."""
     pixels = to_float(frame.pixels, frame.depth)
-    colours = pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels
+    colours = pixels[..., : frame.colours]
     frame = replace(frame, pixels=torch.nan_to_num(colours).clamp(0, 1).contiguous(), depth="float32")
     if mask is not None:
         if not mask.any():

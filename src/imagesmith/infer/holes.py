@@ -55,9 +55,8 @@ def _holes_of(mask: Any, max_pixels: int) -> Tensor:
         if others:
             raise UsageError(f"expected one mask, got {1 + len(others)}; restore the pictures one by one")
     light = to_float(frame.pixels, frame.depth)
-    channels = light.shape[2]
-    alpha = light[..., -1] if channels in (2, 4) else 1.0
-    return light[..., : channels - (channels in (2, 4))].mean(dim=2) * alpha >= 0.5
+    alpha = light[..., -1] if light.shape[2] > frame.colours else 1.0
+    return light[..., : frame.colours].mean(dim=2) * alpha >= 0.5
 
 
 def check_size(mask: Tensor, frame: Frame) -> None:
@@ -73,7 +72,7 @@ def check_size(mask: Tensor, frame: Frame) -> None:
 def scratch_mask(frame: Frame, report: Callable[[str], None]) -> Tensor:
     """Where the picture is scratched, which may be nowhere; `report` is told how much that is."""
     light = torch.nan_to_num(to_float(frame.pixels, frame.depth)).permute(2, 0, 1)
-    mask = find_scratches((light[:-1] if len(light) in (2, 4) else light).clamp(0, 1))
+    mask = find_scratches(light[: frame.colours].clamp(0, 1))
     found = int(mask.sum())
     report(
         f"scratches: {found} pixels ({found / mask.numel():.1%})"
@@ -103,7 +102,7 @@ def guessed(frame: Frame, mask: Tensor, fill: Callable[[Frame, Tensor], Frame]) 
         small = fill(small, small_holes)
     coarse = to_float(small.pixels, frame.depth).permute(2, 0, 1).unsqueeze(0)
     doubled = F.interpolate(coarse, scale_factor=2, mode="bilinear")[0, :, : part.shape[0], : part.shape[1]]
-    colours = part.shape[2] - (part.shape[2] in (2, 4))
+    colours = frame.colours
     pixels = frame.pixels.clone()
     guess = from_float(doubled.permute(1, 2, 0), frame.depth)[..., :colours]
     pixels[rows, columns, :colours] = torch.where(holes.unsqueeze(2), guess, part[..., :colours])

@@ -24,7 +24,7 @@ def lost_pixels(mask: Tensor, inventor: str | None) -> Lost:
 def fill(frame: Frame, inpainter: "Restorer") -> Frame:
     """The frame with its lost pixels invented, opaque where it has alpha; all others stay bit by bit."""
     assert frame.lost is not None, "nothing is lost of this frame"
-    if frame.pixels.shape[2] in (2, 4):
+    if frame.pixels.shape[2] > frame.colours:
         pixels = frame.pixels.clone()
         opaque = 1.0 if frame.depth == "float32" else torch.iinfo(pixels.dtype).max
         pixels[..., -1] = torch.where(frame.lost, torch.full_like(pixels[..., -1], opaque), pixels[..., -1])

@@ -82,8 +82,7 @@ class Network:
         if self._colour_lock:
             run = colour_locked(run, net.scale)
         run = around(run)
-        channels = frame.pixels.shape[2]
-        colours = channels - (channels in (2, 4))
+        channels, colours = frame.pixels.shape[2], frame.colours
         low, high = colour_range(frame.pixels[..., :colours], frame.depth, report)
 
         def mend(run: Subpixels) -> Subpixels:

@@ -36,9 +36,8 @@ def agreeing_with_size(result: Tensor, frame: Frame, scale: int) -> tuple[Tensor
     picture can have, such as a chessboard of pixels, make it positive. Where alpha is not opaque nothing is asked.
     """
     given = to_float(frame.pixels, frame.depth).permute(2, 0, 1)
-    channels = len(given)
     opaque = torch.ones(given.shape[1:], dtype=torch.bool)
-    if channels in (2, 4):
+    if len(given) > frame.colours:
         opaque = -F.max_pool2d(-given[-1:][None], 7, stride=1, padding=3)[0, 0] == 1
         given = given[:-1]
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from imagesmith.atomic import write_whole
 from imagesmith.configs import AdversarialConfig, RestorerConfig
 from imagesmith.data.datasets import Pair, PhotoFolder, degrade_whole, middle, middle_pair, whole_pair
-from imagesmith.data.files import Frame, ImageMeta, write_image
+from imagesmith.data.files import Frame, write_image
 from imagesmith.data.pairs import Given, PairFolder
 from imagesmith.degrade import Chain
 from imagesmith.metrics import METRICS
@@ -120,7 +120,7 @@ class Validation:
         assert self.log is not None, "only the leader draws"
         path = self.folder / "samples" / f"{images_seen:012d}.png"
         path.parent.mkdir(exist_ok=True)
-        write_image(Frame(sheet.permute(1, 2, 0), "uint8", ImageMeta("png", "RGB")), path, overwrite=True)
+        write_image(Frame.of(sheet), path, overwrite=True)
         self.log.picture("samples", sheet, images_seen)
         draw_curve(self.folder, "validation/psnr_y", (images_seen, psnr_y), "validation psnr_y in dB")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.configs import GanConfig
-from imagesmith.data.files import Frame, ImageMeta, write_image
+from imagesmith.data.files import Frame, write_image
 from imagesmith.data.grid import Panel, draw_curves, image_grid
 from imagesmith.evaluate.extractors import Extractor, load_extractor
 from imagesmith.metrics.sets import FeatureStatistics, frechet_distance
@@ -135,9 +135,7 @@ class GanValidation:
     def _write(self, name: str, image: Tensor) -> None:
         path = self.session.folder / name
         path.parent.mkdir(exist_ok=True)
-        modes = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-        meta = ImageMeta("png", modes[len(image)])
-        write_image(Frame(image.permute(1, 2, 0), "uint8", meta), path, overwrite=True)
+        write_image(Frame.of(image), path, overwrite=True)
 
     def _draw(self, images_seen: int, scores: dict[str, float]) -> None:
         """`curves.png`: distance, diversity, losses and pair signs over the images seen."""
