@@ -223,7 +223,7 @@ def test_ctrl_c_leaves_with_130_and_resume_goes_on(photos: Path, tiny: Path, cal
 def test_the_task_is_checked_against_the_model(photos: Path, tiny: Path, call) -> None:
     """The accident: a flag that is accepted and ignored."""
     assert call("restore", photos / "face.png", "-n", tiny, "--task", "sr").code == 0
-    call("restore", photos / "face.png", "-n", tiny, "--task", "denoise").was_refused(2, "--task")
+    call("restore", photos / "face.png", "-n", tiny, "--task", "denoise").was_refused(2, "task sr", "task denoise")
 
 
 def test_a_closed_pipe_and_a_full_one_are_told(photos: Path, tiny: Path) -> None:
