@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from imagesmith.apps import demo, demo_enlarge, demo_generate
+from imagesmith.errors import OutputError
 from imagesmith.zoo import save_model
 
 
@@ -39,5 +40,5 @@ def test_without_a_generator_the_rest_is_done(tmp_path, monkeypatch, capsys) -> 
 def test_a_folder_that_cannot_be_made_is_a_message(tmp_path: Path) -> None:
     """The accident: a traceback where -o names a file."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(demo.OutputError, match="name another one with -o"):
+    with pytest.raises(OutputError, match="name another one with -o"):
         demo.run_demo(tmp_path / "file" / "out")

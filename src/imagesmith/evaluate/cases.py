@@ -64,18 +64,23 @@ def file_cases(files: list[tuple[Path, Path | None]], scale: int) -> Iterator[Ca
 
 
 def made_cases(targets: list[Path], chain: Chain, *, gray: bool, holes: bool) -> Iterator[Case]:
-    """What `chain` makes of each target at 8 bits, drawn by its place in the list.
+    """What `chain` makes of each target at 8 bits, drawn by its place in the list; gray files have one channel's noise.
 
     `gray` replaces the target by its studio-range luma, rounded, as the JPEG papers do; `holes` says that the plane
     which the chain appends is a mask.
     """
     for index, path in enumerate(targets):
-        target = from_float(colour(_cut(read_image(path), chain.scale, path)), "uint8")
+        frame = _cut(read_image(path), chain.scale, path)
+        target = from_float(colour(frame), "uint8")
         if gray:
             target = from_float(luma(to_float(target, "uint8")), "uint8")
+        elif frame.colours == 1:
+            target = target[:, :1]
         degraded, clean = degrade_whole(target[0], chain, index)
-        made = Made(*degraded.tensor_split([degraded.shape[1] - chain.planes], dim=1))
-        yield Case(path.stem, made, clean, made.planes > 0.5 if holes else None)
+        picture, planes = degraded.tensor_split([degraded.shape[1] - chain.planes], dim=1)
+        if not gray:
+            picture, clean = (x.expand(-1, 3, -1, -1) for x in (picture, clean))
+        yield Case(path.stem, Made(picture, planes), clean, planes > 0.5 if holes else None)
 
 
 def colour(frame: Frame) -> Tensor:
