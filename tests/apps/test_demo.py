@@ -40,5 +40,5 @@ def test_without_a_generator_the_rest_is_done(tmp_path, monkeypatch, capsys) -> 
 def test_a_folder_that_cannot_be_made_is_a_message(tmp_path: Path) -> None:
     """The accident: a traceback where -o names a file."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="name another one with -o"):
+    with pytest.raises(OutputError, match="choose another one"):
         demo.run_demo(tmp_path / "file" / "out")
