@@ -109,10 +109,10 @@ def timed(cards: Mapping[str, ModelCard]) -> Iterator[Row]:
         yield Row(what, name, "seconds", spread(times)["median"], 3.0, most=True)
 
 
-def measure_all(names: list[str], data: Path, *, speed: bool) -> Iterator[Row]:
+def measure_all(names: list[str], data: Path, *, quality: bool, speed: bool) -> Iterator[Row]:
     """Every row of the named models."""
     cards = {name: CARDS[name] for name in names}
-    for name, card in cards.items():
+    for name, card in cards.items() if quality else ():
         if card.task != "sr":
             yield from mended(name, card, data)
         elif card.faithful:
@@ -128,11 +128,12 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of numbers.md")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file")
     parser.add_argument("--no-speed", action="store_true", help="do not time the networks")
+    parser.add_argument("--no-quality", action="store_true", help="only time the networks")
     options = parser.parse_args()
     shipped = [name for name, card in CARDS.items() if card.net in RESTORERS]
     names = [name for name in shipped if not options.only or name in options.only]
     rows = []
-    for row in measure_all(names, options.data, speed=not options.no_speed):
+    for row in measure_all(names, options.data, quality=not options.no_quality, speed=not options.no_speed):
         rows.append(asdict(row))
         print(f"{row.what}: {row.network} {row.metric} {row.measured:.3f} ({row.beside})", flush=True)
     measured = {(row["network"], row["metric"] == "seconds") for row in rows}

@@ -2,7 +2,8 @@
 
 * Restorers have `scale`, `halo` (how many input pixels a cell of `multiple_of` pixels sees beyond itself), `channels`,
   `planes` (further channels of the input that only tell something, such as where holes are), `multiple_of`, and
-  `fused()`: their inference form.
+  `fused()`: their inference form. Those that compute at lower resolutions have `features_per_px`: the feature maps of
+  their largest tensor, counted for each input pixel.
 * Generators have `latent_size`, `classes` (0: unconditional), `channels`, `size` (height, width):
   `generator(latent (N, latent_size), label (N,) | None)` -> (N, C, H, W) float32, nominally in [-1, 1].
 * Discriminators have `classes`, `channels`, `size`: `discriminator(image in [-1, 1], label | None)` -> logits (N,), a

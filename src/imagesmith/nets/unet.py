@@ -39,6 +39,7 @@ class UNet(nn.Module):
         self.channels, self.planes = channels, planes
         self.multiple_of = 2 ** len(widths)
         self.halo = _halo(blocks)
+        self.features_per_px = max(width / 4 ** (level + 1) for level, width in enumerate(widths))
         self.head = nn.Conv2d(4 * (channels + planes), widths[0], 3, padding=1)
         self.down = nn.ModuleList(_pairs(width, count) for width, count in zip(widths, blocks, strict=True))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(widths))

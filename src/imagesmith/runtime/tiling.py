@@ -102,11 +102,15 @@ def plan_tiles(
 
 
 def plan_for(net: Net, height: int, width: int, tile: Tile = "auto") -> TilePlan:
-    """`plan_tiles` for a prepared net: its halo, and tiles whose largest tensor takes `TILE_BYTES` of its device."""
+    """`plan_tiles` for a prepared net: its halo, and tiles whose largest tensor takes `TILE_BYTES` of its device.
+
+    A net that computes at lower resolutions says how many `features_per_px` of its input its largest tensor has.
+    """
     weights = next(net.parameters())
     widest = max((parameter.shape[0] for parameter in net.parameters() if parameter.ndim == 4), default=1)
+    widest = getattr(net, "features_per_px", widest)
     bytes_per_px = max(widest * weights.element_size(), net.channels * net.scale**2 * 4)
-    area_px = TILE_BYTES[weights.device.type] // bytes_per_px
+    area_px = int(TILE_BYTES[weights.device.type] / bytes_per_px)
     return plan_tiles(height, width, net.halo, tile, area_px=area_px, multiple_of=net.multiple_of)
 
 
