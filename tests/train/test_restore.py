@@ -340,8 +340,9 @@ def test_start_from_takes_over_what_fits(photos, tmp_path):
     first = train_restorer(small(photos, tmp_path / "a"), quiet=True)
     x3 = ["net.options.scale=3", 'degradations=[{"name": "bicubic", "options": {"scale": 3}}]', "run.images=4"]
     second = small(photos, tmp_path / "b", *x3, f"start_from={first.model}", "optim.learning_rate=1e-9")
-    weights = load_model(train_restorer(second, quiet=True).model).net.state_dict()
-    before = load_model(first.model).net.state_dict()
+    trained = load_model(train_restorer(second, quiet=True).model)
+    assert str(tmp_path) not in trained.card.to_json(), "a card tells no folder of the machine that trained"
+    weights, before = trained.net.state_dict(), load_model(first.model).net.state_dict()
     torch.testing.assert_close(weights["body.0.first.weight"], before["body.0.first.weight"], rtol=0, atol=1e-4)
     assert weights["tail.weight"].shape != before["tail.weight"].shape
 

@@ -96,6 +96,8 @@ class Validation:
     def _card(self, state: TrainState) -> ModelCard:
         config = self.config
         told = config.model_dump(mode="json", exclude={"run": {"out"}, "data": {"folder", "degraded"}})
+        if config.start_from:  # a card travels: it tells no folder of the machine that trained
+            told["start_from"] = Path(config.start_from).name
         if config.adversarial:
             told["adversarial"]["features"] = Path(config.adversarial.features).name
         return describe(
