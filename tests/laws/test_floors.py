@@ -25,7 +25,7 @@ FLOORS = {
 PACKAGES = {
     "errors": set(), "configs": {"pydantic"},
     "tensors": {"torch"}, "presets": set(), "atomic": set(),
-    "nets": {"torch"}, "losses": {"torch"}, "metrics": {"torch"}, "degrade": {"torch", "numpy", "PIL"},
+    "nets": {"torch"}, "losses": {"torch"}, "metrics": {"torch"}, "degrade": {"torch", "numpy", "PIL", "av"},
     "estimate": {"torch"},
     "runtime": {"torch", "safetensors", "tensorboard"}, "data": {"torch", "numpy", "PIL", "av", "tifffile"},
     "zoo": {"torch", "safetensors", "spandrel"},

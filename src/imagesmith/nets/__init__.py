@@ -4,6 +4,8 @@
   `planes` (further channels of the input that only tell something, such as where holes are), `multiple_of`, and
   `fused()`: their inference form. Those that compute at lower resolutions have `features_per_px`: the feature maps of
   their largest tensor, counted for each input pixel.
+* Video restorers have the restorers' attributes and `look_ahead`: `net(frame, state, ahead)` -> (result, state), see
+  `imagesmith.nets.recurrent`. Flow networks: `flow(now, before)` -> (N, 2, H, W) in pixels.
 * Generators have `latent_size`, `classes` (0: unconditional), `channels`, `size` (height, width):
   `generator(latent (N, latent_size), label (N,) | None)` -> (N, C, H, W) float32, nominally in [-1, 1].
 * Discriminators have `classes`, `channels`, `size`: `discriminator(image in [-1, 1], label | None)` -> logits (N,), a
@@ -25,7 +27,9 @@ from imagesmith.nets.classifier import Cnn
 from imagesmith.nets.compact import Compact
 from imagesmith.nets.dcgan import DcganDiscriminator, DcganGenerator
 from imagesmith.nets.filling import FillingUNet
+from imagesmith.nets.flow import FlowNet
 from imagesmith.nets.patch import PatchDiscriminator, UNetDiscriminator
+from imagesmith.nets.recurrent import Recurrent
 from imagesmith.nets.rpgan import RpganDiscriminator, RpganGenerator
 from imagesmith.nets.unet import UNet
 
@@ -33,6 +37,12 @@ RESTORERS: dict[str, type[nn.Module]] = {
     "compact": Compact,
     "unet": UNet,
     "filling-unet": FillingUNet,
+}
+VIDEO_RESTORERS: dict[str, type[nn.Module]] = {
+    "recurrent": Recurrent,
+}
+FLOWS: dict[str, type[nn.Module]] = {
+    "flow": FlowNet,
 }
 GENERATORS: dict[str, type[nn.Module]] = {
     "dcgan-generator": DcganGenerator,
@@ -49,7 +59,9 @@ PATCH_DISCRIMINATORS: dict[str, type[nn.Module]] = {
 CLASSIFIERS: dict[str, type[nn.Module]] = {
     "cnn": Cnn,
 }
-NETS: dict[str, type[nn.Module]] = RESTORERS | GENERATORS | DISCRIMINATORS | PATCH_DISCRIMINATORS | CLASSIFIERS
+NETS: dict[str, type[nn.Module]] = (
+    RESTORERS | VIDEO_RESTORERS | FLOWS | GENERATORS | DISCRIMINATORS | PATCH_DISCRIMINATORS | CLASSIFIERS
+)
 
 
 @dataclass(frozen=True)
