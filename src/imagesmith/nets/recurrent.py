@@ -42,7 +42,14 @@ class Recurrent(nn.Module):
     planes = 0
 
     def __init__(
-        self, scale: int = 4, width: int = 48, blocks: int = 7, fold: int = 1, flow_width: int = 32, look_ahead: int = 0
+        self,
+        scale: int = 4,
+        width: int = 48,
+        blocks: int = 7,
+        *,
+        fold: int = 1,
+        flow_width: int = 32,
+        look_ahead: int = 0,
     ) -> None:
         super().__init__()
         if look_ahead not in (0, 1):
@@ -75,7 +82,7 @@ class Recurrent(nn.Module):
         if state is None and ahead is None:
             return None
         small = self._small(x)
-        parts = [self._remembered(small, state, x.shape), *self._foreseen(small, ahead, x.shape)]
+        parts = [self._remembered(small, state), *self._foreseen(small, ahead)]
         return torch.cat([part.to(self.fuse.weight.dtype) for part in parts], dim=1)
 
     def trunk(self, x: Tensor, aligned: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -111,12 +118,11 @@ class Recurrent(nn.Module):
         """The frame at the trunk's size."""
         return F.avg_pool2d(x, self.multiple_of) if self.multiple_of > 1 else x
 
-    def _remembered(self, small: Tensor, state: State | None, shape: torch.Size) -> Tensor:
+    def _remembered(self, small: Tensor, state: State | None) -> Tensor:
         """Features and result of the frame before, moved and weighed; zeros where nothing is remembered."""
-        n, _, height, width = shape
         if state is None:
             channels = self.head.out_channels + 3 * self.factor**2
-            return small.new_zeros(n, channels, *small.shape[-2:])
+            return small.new_zeros(len(small), channels, *small.shape[-2:])
         before = self._small(state.frame)
         flow = self.flow(small, before)
         moved = warp(torch.cat([before, state.hidden.to(before.dtype)], dim=1), flow)
@@ -124,12 +130,12 @@ class Recurrent(nn.Module):
         output = F.pixel_unshuffle(warp(state.output, fine), self.factor)
         return self._trust(small, moved[:, :3], 0) * torch.cat([moved[:, 3:], output - 0.5], dim=1)
 
-    def _foreseen(self, small: Tensor, ahead: Tensor | None, shape: torch.Size) -> Iterator[Tensor]:
+    def _foreseen(self, small: Tensor, ahead: Tensor | None) -> Iterator[Tensor]:
         """The next frame, moved and weighed, for networks that look ahead."""
         if not self.look_ahead:
             return
         if ahead is None:
-            yield small.new_zeros(shape[0], 3 * self.multiple_of**2, *small.shape[-2:])
+            yield small.new_zeros(len(small), 3 * self.multiple_of**2, *small.shape[-2:])
             return
         after = self._small(ahead)
         folded = F.pixel_unshuffle(ahead, self.multiple_of)
