@@ -8,8 +8,10 @@ ImagesmithError                 exit code 3 when it ends one item, its own code 
 │   ├── FormatError         3   not an image, or a format that is not on the list
 │   ├── TruncatedError      3   the file ends before its image does
 │   └── TooLargeError       3   the declared size is over the pixel limit
+├── VideoError              3   one film, animation or folder of frames cannot be used
 ├── ModelError              3   a model name or file cannot be used
 │   └── IntegrityError      3   a file's content does not match its own sha256
+├── WorkerError             3   a process that worked on a picture died, again and again
 ├── OutputError             3   a result cannot be written: exists, no permission, disk full
 └── TrainingError           3   a training run cannot go on
 
@@ -71,12 +73,20 @@ class TooLargeError(ImageError):
     """The declared size is over the pixel limit."""
 
 
+class VideoError(ImagesmithError):
+    """One film, animation or folder of frames cannot be used."""
+
+
 class ModelError(ImagesmithError):
     """A model name or file cannot be used."""
 
 
 class IntegrityError(ModelError):
     """A file's content does not match the sha256 it carries."""
+
+
+class WorkerError(ImagesmithError):
+    """A process that worked on a picture died, again and again."""
 
 
 class OutputError(ImagesmithError):

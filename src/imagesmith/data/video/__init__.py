@@ -1,0 +1,21 @@
+"""Films, folders of numbered frames and animations: read frame by frame, written in parts, joined again."""
+
+from imagesmith.data.video.encoding import Encoding, settle
+from imagesmith.data.video.info import StreamInfo, VideoFrame, VideoInfo
+from imagesmith.data.video.join import join
+from imagesmith.data.video.reader import VideoReader, is_video, open_video, read_info
+from imagesmith.data.video.writer import segment_writer
+
+__all__ = [
+    "Encoding",
+    "StreamInfo",
+    "VideoFrame",
+    "VideoInfo",
+    "VideoReader",
+    "is_video",
+    "join",
+    "open_video",
+    "read_info",
+    "segment_writer",
+    "settle",
+]

@@ -1,0 +1,124 @@
+"""Colour of films: what the tags say, what is assumed where they say nothing, and RGB made from YUV and back by it.
+
+swscale guesses BT.601 and limited range wherever it is not told, whatever the tags say; so it is always told.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from torch import Tensor
+
+UNSPECIFIED = 2  # of matrix, primaries and transfer
+BT709, BT470BG, SMPTE170M, BT2020 = 1, 5, 6, 9
+LIMITED, FULL = 1, 2
+_SD_LINES = 576
+_SWS = {BT709: 1, 4: 4, BT470BG: 5, SMPTE170M: 5, 7: 7, BT2020: 9, 10: 9}  # H.273 -> the numbers of swscale
+_FILTER = (
+    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+)
+_NAMES = {BT709: "BT.709", BT470BG: "BT.601", SMPTE170M: "BT.601", BT2020: "BT.2020"}
+
+
+@dataclass(frozen=True)
+class ColourTags:
+    """Code points of ITU-T H.273; `matrix` and `range` (1 limited, 2 full) are always known, assumed or read.
+
+    `primaries` and `transfer` are 2 where the film does not say; nothing here converts them.
+    """
+
+    matrix: int
+    range: int
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+
+
+UNTAGGED = ColourTags(SMPTE170M, LIMITED)
+"""What pictures that are RGB by nature become in a film."""
+
+
+class Told(NamedTuple):
+    """Colour tags with a sentence for each that was assumed."""
+
+    tags: ColourTags
+    notes: tuple[str, ...]
+
+
+def colour_of(frame: av.VideoFrame) -> Told:
+    """The tags of a decoded frame, completed: untagged films of up to 576 lines are BT.601, others BT.709.
+
+    An RGB frame has no matrix of its own: its tags are those its YUV shall have.
+    """
+    primaries, transfer = frame.color_primaries, frame.color_trc
+    usual = SMPTE170M if frame.height <= _SD_LINES else BT709
+    if frame.format.is_rgb:
+        return Told(ColourTags(usual, LIMITED, primaries, transfer), ())
+    notes = []
+    matrix = frame.colorspace
+    if matrix not in _SWS:
+        matrix = usual
+        notes.append(f"the film does not say its colour matrix; {_NAMES[usual]} is assumed ({frame.height} lines)")
+    full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    return Told(ColourTags(matrix, FULL if full else LIMITED, primaries, transfer), tuple(notes))
+
+
+def is_deep(frame: av.VideoFrame) -> bool:
+    """Whether samples have more than eight bits."""
+    return frame.format.components[0].bits > 8
+
+
+class ToRgb:
+    """Decoded frames as tensors (H, W, 3) of one size, uint8, or with `deep` uint16 over its full range."""
+
+    def __init__(self, tags: ColourTags, size: tuple[int, int], *, deep: bool) -> None:
+        self._tags, (self._width, self._height), self._deep = tags, size, deep
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> Tensor:
+        told = {}
+        if not frame.format.is_rgb:
+            told = {"src_colorspace": _SWS[self._tags.matrix], "src_color_range": self._tags.range}
+        rgb = self._reformatter.reformat(
+            frame,
+            self._width,
+            self._height,
+            "rgb48le" if self._deep else "rgb24",
+            interpolation=_FILTER,
+            dst_color_range=ColorRange.JPEG,
+            threads=1,
+            **told,
+        )
+        return torch.from_numpy(rgb.to_ndarray())
+
+
+class FromRgb:
+    """Tensors (H, W, 3) uint8 or uint16 as frames in `pix_fmt` of `even_size`, the last line doubled if need be."""
+
+    def __init__(self, tags: ColourTags, pix_fmt: str) -> None:
+        self._tags, self._pix_fmt = tags, pix_fmt
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, pixels: Tensor) -> av.VideoFrame:
+        array = np.ascontiguousarray(pixels.numpy())
+        height, width, _ = array.shape
+        across, down = even_size((width, height), self._pix_fmt)
+        if (across, down) != (width, height):
+            array = np.pad(array, ((0, down - height), (0, across - width), (0, 0)), mode="edge")
+        rgb = av.VideoFrame.from_ndarray(array, "rgb24" if array.dtype == np.uint8 else "rgb48le")
+        told = {}
+        if not av.VideoFormat(self._pix_fmt).is_rgb:
+            told = {"dst_colorspace": _SWS[self._tags.matrix], "dst_color_range": self._tags.range}
+        return self._reformatter.reformat(
+            rgb, format=self._pix_fmt, interpolation=_FILTER, src_color_range=ColorRange.JPEG, threads=1, **told
+        )
+
+
+def even_size(size: tuple[int, int], pix_fmt: str) -> tuple[int, int]:
+    """(width, height) enlarged to even numbers where the format has fewer samples of colour than of brightness."""
+    layout = av.VideoFormat(pix_fmt, 16, 16)
+    across, down = 16 // layout.chroma_width(16), 16 // layout.chroma_height(16)
+    return math.ceil(size[0] / across) * across, math.ceil(size[1] / down) * down

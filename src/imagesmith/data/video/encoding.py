@@ -1,0 +1,151 @@
+"""Which codec, quality and pixel format a film is written with: settled before anything is computed."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+
+from imagesmith.data.video.colour import even_size
+from imagesmith.data.video.info import Kind, VideoInfo
+from imagesmith.errors import UsageError, not_one_of
+
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
+FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+_MP4 = (".mp4", ".m4v", ".mov", ".mkv")
+
+
+@dataclass(frozen=True)
+class Codec:
+    """An encoder: the containers for it, its pixel formats for 8 and for more bits, its usual and its largest crf.
+
+    `crf` is None where there is no such choice; `presets` gives its own names for `PRESETS`.
+    """
+
+    suffixes: tuple[str, ...]
+    shallow: str
+    deep: str
+    crf: int | None = None
+    most_crf: int = 51
+    presets: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+_SAME = {name: name for name in PRESETS}
+_AV1 = dict(zip(PRESETS, ("12", "11", "10", "9", "8", "8", "6", "5", "4", "2"), strict=True))
+CODECS = {
+    "libx264": Codec(_MP4, "yuv420p", "yuv420p10le", 18, presets=_SAME),
+    "libx265": Codec(_MP4, "yuv420p", "yuv420p10le", 18, presets=_SAME, options={"x265-params": "log-level=none"}),
+    "libsvtav1": Codec((".mp4", ".m4v", ".mkv", ".webm"), "yuv420p", "yuv420p10le", 26, 63, presets=_AV1),
+    "ffv1": Codec((".mkv",), "bgr0", "gbrp16le"),
+    "prores_ks": Codec((".mov", ".mkv"), "yuv422p10le", "yuv422p10le"),
+}
+PICTURES = {"folder": ("png", "tif", "jpg"), "animation": ("gif", "webp")}
+"""What the frames of an output that is no film become; its parts are lossless films until then."""
+LOSSLESS = "ffv1"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a film is written.
+
+    `codec` is one of `CODECS`, for a folder one of png, tif and jpg; 'auto' is H.264, HEVC for more than eight bits,
+    AV1 in WebM, PNG. `crf` None is the codec's usual one; `preset` is one of `PRESETS`; `pix_fmt` 'auto' is 4:2:0.
+    """
+
+    codec: str = "auto"
+    crf: int | None = None
+    preset: str = "medium"
+    pix_fmt: str = "auto"
+
+    @property
+    def encoder(self) -> str:
+        """The encoder of a part: frames that become pictures wait in a lossless film."""
+        return self.codec if self.codec in CODECS else LOSSLESS
+
+    def options(self) -> dict[str, str]:
+        """What the encoder is told besides size, time and colour."""
+        codec = CODECS[self.encoder]
+        told = dict(codec.options)
+        if codec.crf is not None:
+            told["crf"] = str(codec.crf if self.crf is None else self.crf)
+        if codec.presets:
+            told["preset"] = codec.presets[self.preset]
+        return told
+
+
+def output_kind(output: Path) -> Kind:
+    """What a name asks for: a film, an animation, or without suffix a folder; UsageError for anything else."""
+    suffix = output.suffix.lower()
+    if suffix in FILMS:
+        return "film"
+    if not suffix or output.is_dir():
+        return "folder"
+    if suffix.lstrip(".") in PICTURES["animation"]:
+        return "animation"
+    known = ", ".join((*FILMS, ".gif", ".webp"))
+    raise UsageError(f"expected an output that ends in {known}, or a folder, got '{output.name}'")
+
+
+def settle(encoding: Encoding, info: VideoInfo, output: Path | None = None) -> Encoding:
+    """The encoding without 'auto'; UsageError for a codec, quality or format that is none or does not fit `output`."""
+    kind: Kind = output_kind(output) if output else "film"
+    suffix = output.suffix.lower() if output else ""
+    codec = encoding.codec
+    if kind != "film":
+        assert output
+        known = PICTURES[kind] if kind == "folder" else (suffix.lstrip("."),)
+        codec = known[0] if codec == "auto" else codec
+        if codec not in known:
+            raise UsageError(f"{output.name} is no film: {not_one_of('a codec', codec, known)}")
+        return dataclasses.replace(encoding, codec=codec, pix_fmt=_pix_fmt("auto", LOSSLESS, info))
+    if codec == "auto":
+        codec = "libsvtav1" if suffix == ".webm" else "libx265" if info.depth == "uint16" else "libx264"
+    if codec not in CODECS:
+        raise UsageError(not_one_of("a codec", codec, CODECS))
+    if suffix and suffix not in CODECS[codec].suffixes:
+        fitting = ", ".join(name for name, entry in CODECS.items() if suffix in entry.suffixes)
+        raise UsageError(
+            f"expected a codec that {suffix} holds ({fitting}), got {codec}\n"
+            f"or name the output {' or '.join(CODECS[codec].suffixes)}"
+        )
+    most, crf = CODECS[codec].most_crf, encoding.crf
+    if crf is not None and CODECS[codec].crf is None:
+        raise UsageError(f"{codec} has no crf; leave --crf out")
+    if crf is not None and not 0 <= crf <= most:
+        raise UsageError(f"expected a crf from 0 (best) to {most} for {codec}, got {crf}")
+    if encoding.preset not in PRESETS:
+        raise UsageError(not_one_of("a preset", encoding.preset, PRESETS))
+    return dataclasses.replace(encoding, codec=codec, pix_fmt=_pix_fmt(encoding.pix_fmt, codec, info))
+
+
+def _pix_fmt(asked: str, codec: str, info: VideoInfo) -> str:
+    if asked == "auto":
+        return CODECS[codec].deep if info.depth == "uint16" else CODECS[codec].shallow
+    known = [layout.name for layout in av.Codec(codec, "w").video_formats or ()]
+    if asked not in known:
+        raise UsageError(f"{codec}: {not_one_of('a pixel format', asked, known)}")
+    return asked
+
+
+def kept_notes(encoding: Encoding, info: VideoInfo, size: tuple[int, int]) -> tuple[str, ...]:
+    """Sentences about what a settled encoding cannot hold of frames of `size` (width, height)."""
+    if encoding.codec not in CODECS:
+        return (
+            ("16-bit frames are written with 8 bits",) if info.depth == "uint16" and encoding.codec in _SHALLOW else ()
+        )
+    notes = []
+    layout = av.VideoFormat(encoding.pix_fmt)
+    if info.depth == "uint16" and layout.components[0].bits == 8:
+        notes.append(f"more than 8 bits are written with 8 ({encoding.pix_fmt})")
+    width, height = even_size(size, encoding.pix_fmt)
+    if (width, height) != size:
+        notes.append(
+            f"{encoding.pix_fmt} needs even sides: the last line is doubled, {size[0]}x{size[1]} becomes "
+            f"{width}x{height} (--pix-fmt yuv444p keeps the size)"
+        )
+    return tuple(notes)
+
+
+_SHALLOW = ("jpg", "gif", "webp")

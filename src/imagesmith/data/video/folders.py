@@ -1,0 +1,125 @@
+"""Folders of numbered frames, read and written as if they were films."""
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from imagesmith.atomic import make_folder
+from imagesmith.data.files import read_image, write_image
+from imagesmith.data.formats import SUFFIXES
+from imagesmith.data.frame import Frame, ImageMeta
+from imagesmith.data.video.info import VideoFrame, VideoInfo
+from imagesmith.errors import ImageError, OutputError, VideoError
+from imagesmith.tensors import Depth, from_float, to_float
+
+RATE = Fraction(25)
+"""Frames a second of a folder, which says nothing about time."""
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The pictures of a folder in the order people count: 2 before 10."""
+    try:
+        found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+    except OSError as error:
+        raise VideoError(f"{folder}: cannot be read: {error.strerror}") from error
+    return sorted(
+        found, key=lambda path: [(word.isdigit() and int(word), word) for word in re.split(r"(\d+)", path.name)]
+    )
+
+
+def folder_info(folder: Path) -> VideoInfo:
+    """A folder as a film of `RATE`, with the size and depth of its first frame."""
+    files = frame_files(folder)
+    if not files:
+        raise VideoError(f"{folder}: expected numbered frames (png, jpg, tif, ...), found no picture")
+    first = read_image(files[0])
+    height, width = first.pixels.shape[:2]
+    notes = [f"a folder of frames has no times; {RATE} frames a second are assumed"]
+    if first.pixels.shape[2] in (2, 4):
+        notes.append("transparency is laid on white")
+    return VideoInfo(
+        path=folder,
+        kind="folder",
+        width=width,
+        height=height,
+        frames=len(files),
+        duration_s=float(len(files) / RATE),
+        time_base=1 / RATE,
+        rate=RATE,
+        depth="uint8" if first.depth == "uint8" else "uint16",
+        notes=tuple(notes),
+    )
+
+
+def folder_frames(info: VideoInfo, notes: list[str]) -> Iterator[VideoFrame]:
+    """The frames, all at the first one's size and depth; a damaged one is replaced by the last good one."""
+    last, repeated, resized = None, 0, 0
+    for number, path in enumerate(frame_files(info.path)):
+        try:
+            pixels = _rgb(read_image(path), info.depth)
+        except ImageError:
+            if last is None:
+                raise
+            repeated += 1
+            yield VideoFrame(last, number, True)
+            continue
+        if pixels.shape[:2] != (info.height, info.width):
+            resized += 1
+            pixels = _scaled(pixels, info)
+        last = pixels
+        yield VideoFrame(pixels, number)
+    if repeated:
+        notes.append(f"{repeated} frames could not be read; the last good one is repeated in their place")
+    if resized:
+        notes.append(
+            f"{resized} frames have another size and are scaled to {info.width}x{info.height}, that of the first"
+        )
+
+
+def _rgb(frame: Frame, depth: Depth) -> Tensor:
+    """(H, W, 3) in the dtype of `depth`: gray as three channels, alpha laid on white."""
+    pixels, colours = frame.pixels, frame.colours
+    if frame.depth == depth and pixels.shape[2] == 3:
+        return pixels
+    values = to_float(pixels, frame.depth)
+    colour = values[..., :colours].expand(-1, -1, 3)
+    if pixels.shape[2] > colours:
+        colour = 1 + (colour - 1) * values[..., colours:]
+    return from_float(colour, depth)
+
+
+def _scaled(pixels: Tensor, info: VideoInfo) -> Tensor:
+    x = to_float(pixels, info.depth).permute(2, 0, 1).unsqueeze(0)
+    x = F.interpolate(x, (info.height, info.width), mode="bicubic", antialias=True)
+    return from_float(x[0].permute(1, 2, 0), info.depth).contiguous()
+
+
+def write_folder(frames: Iterable[VideoFrame], output: Path, format: str, *, overwrite: bool) -> None:
+    """One picture a frame, 000001.png and on, in a folder that appears when all are there.
+
+    A folder that has something in it is only written to with `overwrite`, and then keeps its other files.
+    """
+    if output.is_dir() and any(output.iterdir()) and not overwrite:
+        raise OutputError(
+            f"{output} exists and is not empty\nuse -y (overwrite) to write into it, or name another folder"
+        )
+    part = output.with_name(f".{secrets.token_hex(6)}.part")
+    make_folder(part)
+    try:
+        for number, frame in enumerate(frames, start=1):
+            depth: Depth = "uint16" if frame.pixels.dtype == torch.uint16 else "uint8"
+            picture = Frame(frame.pixels, depth, ImageMeta(format, "RGB"))
+            write_image(picture, part / f"{number:06d}.{format}", quality=95)
+        make_folder(output)
+        for path in part.iterdir():
+            os.replace(path, output / path.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

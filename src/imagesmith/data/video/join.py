@@ -1,0 +1,165 @@
+"""The parts of a film joined, with everything else of the source around them: sound, subtitles, chapters, tags."""
+
+import contextlib
+import heapq
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from imagesmith.atomic import replacing
+from imagesmith.data.video.animations import write_animation
+from imagesmith.data.video.colour import ToRgb
+from imagesmith.data.video.encoding import Encoding, kept_notes, output_kind, settle
+from imagesmith.data.video.film import decoded, opened, time_base_of
+from imagesmith.data.video.folders import write_folder
+from imagesmith.data.video.info import VideoFrame, VideoInfo
+from imagesmith.data.video.span import Span
+from imagesmith.data.video.streams import copied_packets, copied_streams
+from imagesmith.data.video.writer import encoding_errors
+from imagesmith.errors import OutputError
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
+_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+_LARGEST_TIMESCALE = 2**31 - 1
+_OF_THE_FILE = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "DURATION"})
+
+
+def join(
+    segments: Sequence[Path],
+    info: VideoInfo,
+    output: Path,
+    encoding: Encoding,
+    *,
+    overwrite: bool = False,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> tuple[str, ...]:
+    """Make `output` of parts in their order, whole or not at all; returns sentences about what could not be kept.
+
+    The span is the one that was read: sound and subtitles are cut to it, and everything moves so that the first frame
+    is at 0. Without a start no time changes.
+    """
+    assert segments, "a film of no parts"
+    encoding, span = settle(encoding, info, output), Span(start_s, end_s)
+    parts = _Parts(segments, info)
+    kind = output_kind(output)
+    if kind == "folder":
+        write_folder(parts.frames(), output, encoding.codec, overwrite=overwrite)
+        return kept_notes(encoding, info, parts.size)
+    if kind == "animation":
+        write_animation(parts.frames(), info, output, encoding.codec, overwrite=overwrite)
+        return kept_notes(encoding, info, parts.size)
+    with replacing(output, overwrite=overwrite) as stream, encoding_errors(output), contextlib.ExitStack() as stack:
+        source = stack.enter_context(opened(info.path)) if info.kind == "film" else None
+        options = _container_options(info, source, output)
+        film = stack.enter_context(
+            av.open(stream.name, "w", format=_FORMATS[output.suffix.lower()], container_options=options)
+        )
+        shift = -parts.first * info.time_base if start_s or parts.first < 0 else Fraction(0)
+        track = _picture_track(film, parts, info, stack)
+        others = iter(())
+        notes: tuple[str, ...] = ()
+        film.metadata.update({key: text for key, text in info.metadata.items() if key not in _OF_THE_FILE})
+        if source:
+            copies, notes = copied_streams(source, film, output)
+            film.set_chapters(list(_moved(info.chapters, shift, parts.end * info.time_base + shift)))
+            others = copied_packets(source, copies, info, span, shift)
+        pictures = parts.packets(track, round(shift / info.time_base))
+        for _, packet in heapq.merge(pictures, others, key=lambda timed: timed[0]):
+            film.mux(packet)
+    return (*kept_notes(encoding, info, parts.size), *notes)
+
+
+class _Parts:
+    """The parts as one run of packets: their PTS as they were written, their DTS counted anew across the joins.
+
+    An encoder that reorders frames starts each part with decoding times before its first picture, which fall behind
+    the end of the part before. So the k-th packet is decoded at the PTS of the picture `delay` places earlier in the
+    order shown: rising, never after its own picture, and the same as one uninterrupted encoder would give.
+    """
+
+    def __init__(self, paths: Sequence[Path], info: VideoInfo) -> None:
+        self.paths, self._info = paths, info
+        self.delay, first_times = 0, []
+        for path in paths:
+            with opened(path) as part:
+                track = part.streams.video[0]
+                self.size = track.width, track.height
+                times = [self._pts(packet) for packet in part.demux(track) if packet.size]
+            if not times:
+                raise OutputError(f"{path}: the part is damaged; remove it and run the command again")
+            ranks = {pts: rank for rank, pts in enumerate(sorted(times))}
+            self.delay = max(self.delay, *(k - ranks[pts] for k, pts in enumerate(times)))
+            self.end = max(times)
+            first_times = first_times or sorted(times)[:2]
+        self.first = first_times[0]
+        self.step = max(1, first_times[-1] - self.first)
+
+    def _pts(self, packet: Packet) -> int:
+        assert packet.pts is not None, "a part whose packets have no times"
+        return round(packet.pts * packet.time_base / self._info.time_base) + self._info.start
+
+    def packets(self, track: VideoStream, shift: int) -> Iterator[tuple[Fraction, Packet]]:
+        """(decoding time in seconds, packet for `track`), all times moved by `shift` ticks."""
+        ordered = deque(self.first - (self.delay - k) * self.step for k in range(self.delay))
+        for path in self.paths:
+            with opened(path) as part:
+                packets = [packet for packet in part.demux(video=0) if packet.size]
+            ordered.extend(sorted(map(self._pts, packets)))
+            for packet in packets:
+                pts, dts = self._pts(packet) + shift, ordered.popleft() + shift
+                packet.time_base, packet.pts, packet.dts = self._info.time_base, pts, dts
+                packet.duration, packet.stream = self.step, track
+                yield dts * self._info.time_base, packet
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """The pictures themselves, for outputs that are no films."""
+        to_rgb = ToRgb(self._info.colour, self.size, deep=self._info.depth == "uint16")
+        for path in self.paths:
+            with opened(path) as part:
+                track = part.streams.video[0]
+                for picture in decoded(part, track, []):
+                    pts = round(picture.pts * time_base_of(track) / self._info.time_base)
+                    yield VideoFrame(to_rgb(picture.frame), pts + self._info.start)
+
+
+def _picture_track(film: OutputContainer, parts: _Parts, info: VideoInfo, stack: contextlib.ExitStack) -> VideoStream:
+    """The stream for the joined pictures, with all that players must know before its first packet."""
+    first = stack.enter_context(opened(parts.paths[0]))
+    track = film.add_stream_from_template(first.streams.video[0])
+    track.time_base = info.time_base
+    if track.codec.canonical_name == "hevc" and film.format.name in ("mp4", "mov"):
+        track.codec_context.codec_tag = "hvc1"  # the name under which Apple's players know it
+    if info.matrix:
+        track.set_display_matrix(info.matrix)
+    return track
+
+
+def _container_options(info: VideoInfo, source: InputContainer | None, output: Path) -> dict[str, str]:
+    """For MP4 an index in front, and a clock that divides every track's: offsets between tracks count in its ticks."""
+    if _FORMATS[output.suffix.lower()] not in ("mp4", "mov"):
+        return {}
+    rates = [stream.rate for stream in source.streams.audio if stream.rate] if source else []
+    timescale = math.lcm(info.time_base.denominator, *rates)
+    if timescale > _LARGEST_TIMESCALE:
+        timescale = info.time_base.denominator
+    return {"movflags": "faststart", "movie_timescale": str(timescale)}
+
+
+def _moved(chapters: Sequence["Chapter"], shift: Fraction, end: Fraction) -> Iterator["Chapter"]:
+    """The chapters within 0 and `end` seconds after moving all by `shift` seconds."""
+    for chapter in chapters:
+        base = chapter["time_base"] or Fraction(1, av.time_base)
+        first, last = (round(chapter[key] + shift / base) for key in ("start", "end"))
+        if last > 0 and first * base <= end:
+            yield {**chapter, "start": max(0, first), "end": last}

@@ -1,0 +1,82 @@
+"""A closed part of a film: pictures only, with the exact time of each, in a file that is whole or absent."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+from torch import Tensor
+
+from imagesmith.atomic import replacing
+from imagesmith.data.video.colour import FromRgb, even_size
+from imagesmith.data.video.encoding import Encoding, settle
+from imagesmith.data.video.info import VideoInfo
+from imagesmith.errors import OutputError
+
+Write = Callable[[Tensor, int], None]
+"""Adds a frame, (H, W, 3) uint8 or uint16, at a PTS in the source's time base."""
+_USUAL_RATE = Fraction(25)
+
+
+@contextlib.contextmanager
+def segment_writer(path: Path, info: VideoInfo, encoding: Encoding, *, size: tuple[int, int]) -> Iterator[Write]:
+    """A function that adds frames of `size` (width, height), at rising times, to the part `path`.
+
+    Parts of one film are made with one `encoding`; `join` makes the film of them. Times count from the film's first
+    frame in the part, because NUT, which keeps any time base exactly, holds no negative ones.
+    """
+    encoding = settle(encoding, info)
+    with (
+        replacing(path, overwrite=True) as stream,
+        encoding_errors(path),
+        av.open(stream.name, "w", format=part_format(encoding)) as film,
+    ):
+        track = _track(film, info, encoding, even_size(size, encoding.pix_fmt))
+        to_yuv = FromRgb(info.colour, encoding.pix_fmt)
+
+        def write(pixels: Tensor, pts: int) -> None:
+            assert pixels.shape == (size[1], size[0], 3), f"a frame of another size: {tuple(pixels.shape)}"
+            frame = to_yuv(pixels)
+            frame.pts, frame.time_base = pts - info.start, info.time_base
+            film.mux(track.encode(frame))
+
+        yield write
+        film.mux(track.encode(None))
+
+
+def part_format(encoding: Encoding) -> str:
+    """The container of a part: NUT, and MOV for ProRes, which NUT does not know."""
+    return "mov" if encoding.encoder == "prores_ks" else "nut"
+
+
+@contextlib.contextmanager
+def encoding_errors(path: Path) -> Iterator[None]:
+    """Failures of an encoder or a container as OutputError; those of the file system pass through as they are."""
+    try:
+        yield
+    except OSError:
+        raise
+    except (av.error.FFmpegError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be encoded: {error}") from error
+
+
+def _track(
+    film: av.container.OutputContainer, info: VideoInfo, encoding: Encoding, size: tuple[int, int]
+) -> VideoStream:
+    if encoding.encoder == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # errors alone; this encoder writes to the terminal past every other log
+    track = film.add_stream(encoding.encoder, rate=info.rate or _USUAL_RATE, options=encoding.options())
+    track.width, track.height = size
+    track.pix_fmt = encoding.pix_fmt
+    track.sample_aspect_ratio = info.sample_aspect
+    context = track.codec_context
+    context.time_base = track.time_base = info.time_base
+    if not av.VideoFormat(encoding.pix_fmt).is_rgb:
+        context.colorspace, context.color_range = info.colour.matrix, info.colour.range
+    context.color_primaries, context.color_trc = info.colour.primaries, info.colour.transfer
+    return track
