@@ -1,7 +1,6 @@
 """Where a network runs: measured, explained, and never something else than what the user asked for."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from torch import nn
 from imagesmith.errors import UsageError
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.runtime import device
-from imagesmith.runtime.device import available_memory, pick_runtime, prepare
+from imagesmith.runtime.device import pick_runtime, prepare
 
 
 @pytest.fixture(autouse=True)
@@ -118,59 +117,3 @@ def test_prepare_makes_an_inference_copy() -> None:
     with torch.inference_mode():
         assert ready(x).dtype == FP32
         assert (ready(x) - module(x)).abs().max() < 0.05
-
-
-def fake_machine(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
-
-
-MEMINFO = {"proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:  8000000 kB\n"}
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({}, 8_192_000_000),
-        (
-            {
-                "proc/self/cgroup": "0::/job\n",
-                "sys/fs/cgroup/job/memory.max": "1000000\n",
-                "sys/fs/cgroup/job/memory.current": "600000\n",
-                "sys/fs/cgroup/job/memory.stat": "anon 1\ninactive_file 100000\n",
-            },
-            500_000,
-        ),
-        (
-            {
-                "proc/self/cgroup": "0::/outer/inner\n",
-                "sys/fs/cgroup/outer/inner/memory.max": "max\n",
-                "sys/fs/cgroup/outer/memory.max": "70000\n",
-                "sys/fs/cgroup/outer/memory.current": "10000\n",
-                "sys/fs/cgroup/outer/memory.stat": "",
-            },
-            60_000,
-        ),
-        (
-            {
-                "proc/self/cgroup": "4:cpu:/x\n5:memory:/docker/abc\n",
-                "sys/fs/cgroup/memory/memory.limit_in_bytes": "5000000",
-                "sys/fs/cgroup/memory/memory.usage_in_bytes": "4000000",
-                "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 7\n",
-            },
-            1_000_007,
-        ),
-        ({"proc/self/cgroup": "0::/job\n", "sys/fs/cgroup/job/memory.max": "nonsense"}, 8_192_000_000),
-    ],
-)
-def test_memory_limits_of_containers_count(tmp_path: Path, files: dict[str, str], expected: int) -> None:
-    """In a container the machine's free memory is a promise that ends in a kill without a word."""
-    assert available_memory(fake_machine(tmp_path, MEMINFO | files)) == expected
-
-
-def test_this_machine_has_memory() -> None:
-    """Reading the real files must work too, not only those of the test."""
-    free = available_memory()
-    assert free is None or free > 1 << 20

@@ -14,7 +14,15 @@ from imagesmith.errors import ImageError, ModelError, UsageError
 from imagesmith.nets import RESTORERS, NetSpec, build_net
 from imagesmith.runtime import tiling
 from imagesmith.runtime.device import Runtime, prepare
-from imagesmith.runtime.tiling import guarded, measure_halo, plan_for, plan_tiles, run_strips, run_tiled
+from imagesmith.runtime.tiling import (
+    guarded,
+    measure_halo,
+    plan_for,
+    plan_tiles,
+    run_rows,
+    run_strips,
+    run_tiled,
+)
 from imagesmith.tensors import from_float
 
 FLOAT32 = Runtime(torch.device("cpu"), torch.float32, channels_last=True, reason="")
@@ -266,6 +274,38 @@ def test_the_plan_follows_net_and_precision() -> None:
     net = build_net(NetSpec("compact", {"scale": 1, "width": 64}))
     tiles = [len(plan_for(prepare(net, runtime), 2000, 2000)) for runtime in (BFLOAT16, FLOAT32)]
     assert tiles[0] < tiles[1]
+
+
+@pytest.mark.parametrize("multiple", [1, 2])
+def test_only_the_rows_of_a_strip_are_read(multiple: int) -> None:
+    """A picture larger than memory is read from top to bottom: one look back, or at the whole, and it does not fit."""
+    net = small_net() if multiple == 1 else lively(EvenSizes())
+    x = picture(75, 31)
+    plan = plan_tiles(75, 31, net.halo, area_px=700, multiple_of=multiple)
+    asked = []
+
+    def read(top: int, bottom: int) -> Tensor:
+        asked.append((top, bottom))
+        return x[:, :, top:bottom].clone()
+
+    options = {"scale": net.scale, "depth": "float32", "multiple_of": multiple}
+    by_rows = [rows for _, rows in run_rows(net.subpixels, read, (75, 31), plan, **options)]
+    in_memory = [rows for _, rows in run_strips(net.subpixels, x, plan, **options)]
+    assert torch.equal(torch.cat(by_rows), torch.cat(in_memory))
+    assert asked == sorted(asked)
+    assert asked[-1][1] == 75, "rows below the picture were asked for"
+    assert max(bottom - top for top, bottom in asked) <= plan.tallest + 2 * plan.halo < 75
+
+
+def test_strips_of_wide_pictures_are_low() -> None:
+    """Four strips are on their way to the file at a time: squares of a picture 40,000 pixels wide are a gigabyte."""
+    net = build_net(NetSpec("compact", {"scale": 4}))
+    plan = plan_for(net, 5000, 40_000, row_bytes=40_000 * 16 * 3)
+    assert plan.tallest * 40_000 * 16 * 3 <= tiling.STRIP_BYTES
+    assert plan.largest_px <= tiling.tile_px(net)
+    assert plan_for(net, 5000, 4000_000, row_bytes=4000_000 * 16 * 3).tallest >= net.halo, "mostly halo is computed"
+    narrow = plan_for(net, 3000, 2000)
+    assert narrow == plan_for(net, 3000, 2000, strip_bytes=1 << 40), "ordinary pictures are cut as before"
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from PIL import features
 
 from imagesmith import __version__
 from imagesmith.nets import NetSpec, build_net
-from imagesmith.runtime.device import available_memory, pick_runtime, prepare
+from imagesmith.runtime.device import pick_runtime, prepare
+from imagesmith.runtime.memory import available_memory
 from imagesmith.zoo import CARDS, load_model
 
 LIBRARIES = ("torch", "numpy", "pillow", "tifffile", "safetensors", "av")

@@ -13,7 +13,7 @@ from imagesmith.errors import OutputError
 from imagesmith.infer.manifest import Manifest, sha256_of
 from imagesmith.infer.outcome import FileOptions, Size
 from imagesmith.infer.plan import Job, output_key
-from imagesmith.runtime.device import available_memory
+from imagesmith.runtime.memory import available_memory
 
 _WHOLE_COPIES = 3  # of the result, at the worst moment of an encoder that cannot take strips
 
@@ -64,17 +64,25 @@ class Places:
         check_free(job.output, overwrite=self.may_replace(job))
 
     def may_replace(self, job: Job) -> bool:
-        """Whether a file that lies at the job's place may go: the user said so, or an earlier run made it."""
+        """Whether a file that lies at the job's place may go.
+
+        The user said so, an earlier run made it, or this one did in a process that was killed before it could tell.
+        """
         if self._options.overwrite:
             return True
         manifest = self._manifest(job)
-        return self._options.resume and manifest is not None and manifest.owns(job.output)
+        if manifest is None or job.output is None or not job.output.exists():
+            return False
+        return (self._options.resume and manifest.owns(job.output)) or manifest.made_since(job.name, job.output)
 
-    def remember(self, job: Job, digest: str, output: Path) -> tuple[str, ...]:
-        """Note a finished result for `--resume`; a result is good even where this fails, which is then told."""
+    def remember(self, job: Job, digest: str, output: Path, content: Path) -> tuple[str, ...]:
+        """Note for `--resume` a result whose bytes lie at `content`, and are about to be called `output`.
+
+        A result is good even where this fails, which is then told.
+        """
         try:
             if manifest := self._manifest(job):
-                manifest.record(job.name, digest, self._settings, output)
+                manifest.record(job.name, digest, self._settings, output, content=content)
         except OutputError as error:
             return (str(error),)
         return ()

@@ -2,13 +2,11 @@
 
 import copy
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,16 +66,6 @@ def prepare(net: Net, runtime: Runtime) -> Net:
     """A copy of `net` for inference: fused, eval, without gradients, cast and moved; `net` itself stays as it is."""
     ready = copy.deepcopy(net).fused().eval().requires_grad_(False)
     return ready.to(device=runtime.device, dtype=runtime.dtype, memory_format=runtime.memory_format)
-
-
-def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes this process can still take before swapping or being killed, container limits included; None if unknown.
-
-    `root` is the folder that holds proc/ and sys/, so that the reading of container limits can be tried out.
-    """
-    limits = [_free_of_machine(root), *_free_of_containers(root)]
-    known = [limit for limit in limits if limit is not None]
-    return max(0, min(known)) if known else None
 
 
 # --- device and precision ---
@@ -196,55 +184,3 @@ def _seconds(run: Callable[[], Tensor], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return clock() - start
-
-
-# --- memory ---
-
-
-def _free_of_machine(root: Path) -> int | None:
-    try:
-        for line in (root / "proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:  # not Linux: all of the memory is the best that the standard library knows
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _free_of_containers(root: Path) -> list[int]:
-    """What the memory limits of this process's control groups (version 2 and 1), inner to outer, leave."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    free = []
-    for line in lines:
-        number, controllers, path = line.split(":", 2)
-        if number == "0" and controllers == "":
-            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            mount = root / "sys/fs/cgroup/memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        inside = Path(path.lstrip("/"))
-        for group in (inside, *inside.parents):  # a container may show its own group as the root
-            limit = _free_of_group(mount / group, *names)
-            if limit is not None:
-                free.append(limit)
-    return free
-
-
-def _free_of_group(folder: Path, limit_name: str, usage_name: str, cache_name: str) -> int | None:
-    try:
-        limit = (folder / limit_name).read_text().strip()
-        if limit == "max":
-            return None
-        used = int((folder / usage_name).read_text())
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return None
-    return int(limit) - used + int(stat.get(cache_name, 0))  # file cache not in use is given back on demand

@@ -24,11 +24,15 @@ from imagesmith.tensors import Depth, from_float, is_out_of_memory
 Tile = int | Literal["auto", "off"]
 Subpixels = Callable[[Tensor], Tensor]
 """(N, C, h, w) of any dtype -> (N, C' * scale**2, h, w) float, unclamped; sees `halo` pixels far."""
+Read = Callable[[int, int], Tensor]
+"""(1, C, bottom - top, W): the rows of a picture from `top` to `bottom`, which never decrease from call to call."""
 
 TILE_BYTES = {"cpu": 24 << 20, "cuda": 512 << 20, "mps": 256 << 20}
 """Size of the largest tensor while a tile is computed. On CPUs: below the 32 MiB from which glibc maps, and the kernel
 clears, fresh memory for each tensor, which costs as much as a quarter of the arithmetic; `tests/runtime/test_tiling.py`
 has the sweep (marked slow) that shows where the best size lies."""
+STRIP_BYTES = 64 << 20
+"""Size of a strip of the result, of which a few are on their way to the file at the same time."""
 
 SANE_RANGE = (-4.0, 5.0)  # a network's result far outside [0, 1] in low precision is an overflow, not a picture
 _SMALLEST_TILE_PX = 16  # out of memory below this is not a matter of the tile
@@ -44,6 +48,25 @@ class TilePlan:
 
     def __len__(self) -> int:
         return (len(self.rows) - 1) * (len(self.columns) - 1)
+
+    @property
+    def tallest(self) -> int:
+        """Rows of the highest strip, without halo."""
+        return max(bottom - top for top, bottom in itertools.pairwise(self.rows))
+
+    @property
+    def largest_px(self) -> int:
+        """Pixels of the largest tile, halo included."""
+        high, wide = (
+            max(min(end + self.halo, cuts[-1]) - max(start - self.halo, 0) for start, end in itertools.pairwise(cuts))
+            for cuts in (self.rows, self.columns)
+        )
+        return high * wide
+
+    @property
+    def tile_size(self) -> str:
+        """Width and height of the largest tile, without halo, for people."""
+        return f"{max(right - left for left, right in itertools.pairwise(self.columns))}x{self.tallest} pixels"
 
 
 @dataclass(frozen=True)
@@ -81,19 +104,27 @@ class _Box:
 
 
 def plan_tiles(
-    height: int, width: int, halo: int, tile: Tile = "auto", *, area_px: int = 1 << 17, multiple_of: int = 1
+    height: int,
+    width: int,
+    halo: int,
+    tile: Tile = "auto",
+    *,
+    area_px: int = 1 << 17,
+    most_rows: int | None = None,
+    multiple_of: int = 1,
 ) -> TilePlan:
     """Cuts into tiles of equal size, to a pixel.
 
-    'auto' takes the cuts that compute the fewest pixels, halos counted, with no tile (halo included) over `area_px`:
-    full-width strips for a narrow image, near squares for a wide one. An integer is the side of a tile in input pixels
-    without its halo, 'off' is one tile. Cuts lie at multiples of `multiple_of`, and so does the halo.
+    'auto' takes the cuts that compute the fewest pixels, halos counted, with no tile (halo included) over `area_px` and
+    none (without halo) over `most_rows`: full-width strips for a narrow image, near squares for a wide one. An integer
+    is the side of a tile in input pixels without its halo, 'off' is one tile. Cuts lie at multiples of `multiple_of`,
+    and so does the halo.
     """
     halo = math.ceil(halo / multiple_of) * multiple_of
     if tile == "off":
         down, across = 1, 1
     elif tile == "auto":
-        down, across = _cheapest_cuts(height, width, halo, area_px)
+        down, across = _cheapest_cuts(height, width, halo, area_px, most_rows or height)
     elif isinstance(tile, int) and tile > 0:
         down, across = math.ceil(height / tile), math.ceil(width / tile)
     else:
@@ -101,8 +132,8 @@ def plan_tiles(
     return TilePlan(_cuts(height, down, multiple_of), _cuts(width, across, multiple_of), halo)
 
 
-def plan_for(net: Net, height: int, width: int, tile: Tile = "auto") -> TilePlan:
-    """`plan_tiles` for a prepared net: its halo, and tiles whose largest tensor takes `TILE_BYTES` of its device.
+def tile_px(net: Net) -> int:
+    """Pixels of a tile of a prepared net whose largest tensor takes `TILE_BYTES` of its device.
 
     A net that computes at lower resolutions says how many `features_per_px` of its input its largest tensor has.
     """
@@ -110,8 +141,27 @@ def plan_for(net: Net, height: int, width: int, tile: Tile = "auto") -> TilePlan
     widest = max((parameter.shape[0] for parameter in net.parameters() if parameter.ndim == 4), default=1)
     widest = getattr(net, "features_per_px", widest)
     bytes_per_px = max(widest * weights.element_size(), net.channels * net.scale**2 * 4)
-    area_px = int(TILE_BYTES[weights.device.type] / bytes_per_px)
-    return plan_tiles(height, width, net.halo, tile, area_px=area_px, multiple_of=net.multiple_of)
+    return int(TILE_BYTES[weights.device.type] / bytes_per_px)
+
+
+def plan_for(
+    net: Net,
+    height: int,
+    width: int,
+    tile: Tile = "auto",
+    *,
+    area_px: int | None = None,
+    row_bytes: int | None = None,
+    strip_bytes: int = STRIP_BYTES,
+) -> TilePlan:
+    """`plan_tiles` for a prepared net: its halo, tiles of `tile_px` if no other area, strips of `strip_bytes` at most.
+
+    `row_bytes` is what a row of the input takes in the result; strips are not made lower than twice the halo for it.
+    """
+    row_bytes = row_bytes or width * net.channels * net.scale**2
+    most_rows = max(strip_bytes // row_bytes, 2 * net.halo, _SMALLEST_TILE_PX)
+    area_px = area_px or tile_px(net)
+    return plan_tiles(height, width, net.halo, tile, area_px=area_px, most_rows=most_rows, multiple_of=net.multiple_of)
 
 
 def guarded(
@@ -142,16 +192,38 @@ def guarded(
 def run_strips(
     subpixels: Subpixels, x: Tensor, plan: TilePlan, *, scale: int, depth: Depth, multiple_of: int = 1
 ) -> Iterator[tuple[int, Tensor]]:
-    """The result for `x` (1, C, H, W) strip by strip from the top: its first row, and (rows, W * scale, C') of `depth`.
-
-    A tile that does not fit into memory is cut in halves and computed again, and later tiles are cut alike; only when
-    the smallest tile does not fit it is an ImageError. Every other error of `subpixels` passes through.
-    """
+    """`run_rows` for a picture that is in memory, `x` (1, C, H, W)."""
     height, width = x.shape[-2:]
-    x = _padded(x, multiple_of)
+
+    def read(top: int, bottom: int) -> Tensor:
+        return x[..., top:bottom, :]
+
+    return run_rows(subpixels, read, (height, width), plan, scale=scale, depth=depth, multiple_of=multiple_of)
+
+
+def run_rows(
+    subpixels: Subpixels,
+    read: Read,
+    size: tuple[int, int],
+    plan: TilePlan,
+    *,
+    scale: int,
+    depth: Depth,
+    multiple_of: int = 1,
+) -> Iterator[tuple[int, Tensor]]:
+    """The result for a picture of `size` (H, W) strip by strip: its first row, and (rows, W * scale, C') of `depth`.
+
+    Of the picture only the rows of one strip and its halo are asked for at a time. A tile that does not fit into memory
+    is cut in halves and computed again, and later tiles are cut alike; only when the smallest tile does not fit it is
+    an ImageError. Every other error of `subpixels` passes through.
+    """
+    height, width = size
     fits_px = math.inf
     for top, bottom in itertools.pairwise(plan.rows):
-        boxes = [_Box(top, left, bottom, right) for left, right in itertools.pairwise(plan.columns)][::-1]
+        first, last = max(0, top - plan.halo), min(plan.rows[-1], bottom + plan.halo)
+        x = _padded(read(first, min(last, height)), last - first, plan.columns[-1])
+        across = itertools.pairwise(plan.columns)
+        boxes = [_Box(top - first, left, bottom - first, right) for left, right in across][::-1]
         strip = None
         while boxes:
             box = boxes.pop()
@@ -167,7 +239,7 @@ def run_strips(
                 continue
             if strip is None:
                 strip = values.new_empty(((bottom - top) * scale, plan.columns[-1] * scale, values.shape[-1]))
-            strip[(box.top - top) * scale :, box.left * scale :][: values.shape[0], : values.shape[1]] = values
+            strip[(first + box.top - top) * scale :, box.left * scale :][: values.shape[0], : values.shape[1]] = values
         assert strip is not None, "a plan has at least one tile in each row"
         yield top * scale, strip[: (height - top) * scale, : width * scale]
 
@@ -221,15 +293,16 @@ def _reach(net: Net, rows: int, columns: int, seed: int) -> int:
     return int(torch.maximum(before, 1 - net.multiple_of - before).max())
 
 
-def _cheapest_cuts(height: int, width: int, halo: int, area_px: int) -> tuple[int, int]:
+def _cheapest_cuts(height: int, width: int, halo: int, area_px: int, most_rows: int) -> tuple[int, int]:
     """(tiles down, tiles across) of least computed pixels: each inner cut costs twice the halo over its length."""
     best = None
     for across in range(1, width + 1):
         tile_width = min(width, math.ceil(width / across) + 2 * halo)
-        room = area_px // tile_width - 2 * halo
-        if room < 1 and area_px // tile_width < height:
+        room = min(area_px // tile_width - 2 * halo, most_rows)
+        is_whole = area_px // tile_width >= height <= most_rows
+        if room < 1 and not is_whole:
             continue
-        down = 1 if area_px // tile_width >= height else math.ceil(height / room)
+        down = 1 if is_whole else math.ceil(height / room)
         cost = (height + 2 * halo * (down - 1)) * (width + 2 * halo * (across - 1))
         if best is not None and width + 2 * halo * (across - 1) > best[0] / height:
             break  # more columns alone cost more than the best found
@@ -237,7 +310,7 @@ def _cheapest_cuts(height: int, width: int, halo: int, area_px: int) -> tuple[in
             best = (cost, down, across)
     if best is None:  # the halo alone is over the area: tiles as large as the halo keep the waste bounded
         side = max(2 * halo, _SMALLEST_TILE_PX)
-        return math.ceil(height / side), math.ceil(width / side)
+        return math.ceil(height / min(side, most_rows)), math.ceil(width / side)
     return best[1:]
 
 
@@ -247,12 +320,10 @@ def _cuts(length: int, pieces: int, multiple_of: int) -> tuple[int, ...]:
     return tuple(i * units // pieces * multiple_of for i in range(pieces + 1))
 
 
-def _padded(x: Tensor, multiple_of: int) -> Tensor:
-    """`x` with its last row and column repeated until both sizes are multiples; itself if they are."""
-    height, width = x.shape[-2:]
-    rows = torch.arange(math.ceil(height / multiple_of) * multiple_of).clamp_(max=height - 1)
-    columns = torch.arange(math.ceil(width / multiple_of) * multiple_of).clamp_(max=width - 1)
-    return x if (len(rows), len(columns)) == (height, width) else x[..., rows[:, None], columns]
+def _padded(x: Tensor, height: int, width: int) -> Tensor:
+    """`x` with its last row and column repeated up to this size; itself if it has it."""
+    rows, columns = torch.arange(height).clamp_(max=x.shape[-2] - 1), torch.arange(width).clamp_(max=x.shape[-1] - 1)
+    return x if x.shape[-2:] == (height, width) else x[..., rows[:, None], columns]
 
 
 @torch.inference_mode()
