@@ -1,4 +1,4 @@
-"""The metrics: pure functions, named in one table together with their direction, range and source."""
+"""The metrics: pure functions, named in one table for pictures and one for clips, with direction, range and source."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from imagesmith.metrics.pairs import psnr_b, psnr_gray, psnr_hole, psnr_rgb, psnr_y, ssim_y
 from imagesmith.metrics.spectrum import spectrum_distance
+from imagesmith.metrics.temporal import flicker, tof, warping_error
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,16 @@ class MetricCard:
 
     name: str
     function: Callable[..., Tensor]
-    """(restored, target, crop) -> float64 (N,); one that needs a hole takes that, bool (N, 1, H, W), as well."""
+    """(restored, target, crop) -> float64 (N,); one that needs a hole takes that, bool (N, 1, H, W), as well.
+
+    One that needs clips, (T, C, H, W) each, takes the target's flow as well, or computes it -> float64 (T - 1,).
+    """
     direction: Literal["higher", "lower"]
     """Which values are better."""
     range: tuple[float, float]
     unit: str
-    needs: Literal["target", "hole"]
-    """What a restored image is compared with: its target, or its target within a hole."""
+    needs: Literal["target", "hole", "clip"]
+    """What is compared: a restored image with its target, or within a hole, or a restored clip with its target."""
     paper: str
 
     @property
@@ -45,3 +49,22 @@ _CARDS = (
     ),
 )
 METRICS: dict[str, MetricCard] = {card.name: card for card in _CARDS}
+
+_FLOW = "by an in-house Lucas-Kanade flow: not comparable with published values"
+_CLIP_CARDS = (
+    MetricCard(
+        "warping_error", warping_error, "lower", (0, float("inf")), "1e-3", "clip", f"after Lai et al. 2018, {_FLOW}"
+    ),
+    MetricCard("tof", tof, "lower", (0, float("inf")), "px", "clip", f"after Chu et al. 2020 (TecoGAN), {_FLOW}"),
+    MetricCard(
+        "flicker",
+        flicker,
+        "lower",
+        (0, 255),
+        "grey levels",
+        "clip",
+        "in-house: changes that a still target does not have",
+    ),
+)
+CLIP_METRICS: dict[str, MetricCard] = {card.name: card for card in _CLIP_CARDS}
+"""Those that look at how frames follow each other; a single frame has none of them."""
