@@ -13,11 +13,11 @@ from imagesmith.errors import OutputError
 
 @contextlib.contextmanager
 def replacing(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """A stream whose content appears under `path` as a whole when the block ends well, and not at all otherwise."""
+    """A stream, also to be read, that appears under `path` as a whole when the block ends well, else not at all."""
     check_free(path, overwrite=overwrite)
     part = path.with_name(f".{secrets.token_hex(6)}.part")
     try:
-        with open(part, "xb") as stream:
+        with open(part, "x+b") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -380,7 +380,7 @@ def test_a_really_full_disk(tmp_path, monkeypatch, name: str) -> None:
     real = open
 
     def full(path, mode="r", *rest, **options):
-        return real("/dev/full", "wb") if mode == "xb" else real(path, mode, *rest, **options)
+        return real("/dev/full", "wb") if mode == "x+b" else real(path, mode, *rest, **options)
 
     monkeypatch.setattr("builtins.open", full)
     with pytest.raises(OutputError, match="disk is full"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from collections.abc import Iterable
 from typing import BinaryIO
 
 import numpy as np
@@ -10,11 +11,13 @@ from PIL import Image
 
 from imagesmith.data import jp2_boxes
 from imagesmith.data.formats import check_side
-from imagesmith.data.frame import Frame
+from imagesmith.data.frame import Frame, ImageMeta
 from imagesmith.data.png import PngWriter
 from imagesmith.data.tiff_writer import write_tiff
 from imagesmith.tensors import Depth, from_float, to_float
 
+BY_ROWS = ("png", "tif")
+"""Formats that are written row by row."""
 _SEGMENT = 65533  # bytes that one segment of a JPEG can carry
 _ROWS_AT_ONCE = 256
 _QUALITY = 95
@@ -26,15 +29,43 @@ def encode(frame: Frame, stream: BinaryIO, name: str, quality: int | None) -> tu
     height, width = frame.pixels.shape[:2]
     check_side(name, width, height)
     frame = _with_channels_of(name, _at_depth_of(name, frame, notes), notes)
-    if name == "png":
-        _write_png(frame, stream)
-    elif name == "tif":
-        write_tiff(frame, stream, notes)
+    if name in BY_ROWS:
+        rows = frame.pixels.split(_ROWS_AT_ONCE)
+        size = (*frame.pixels.shape[:2], frame.pixels.shape[2])
+        notes += encode_rows(rows, stream, name, size=size, depth=frame.depth, meta=frame.meta)
     else:
         if name == "gif":
             notes.append("reduced to 256 colours: gif holds no more (png does)")
         _write_pillow(frame, stream, name, _options(frame, name, quality, notes))
     return tuple(notes)
+
+
+def encode_rows(
+    rows: Iterable[torch.Tensor],
+    stream: BinaryIO,
+    name: str,
+    *,
+    size: tuple[int, int, int],
+    depth: Depth,
+    meta: ImageMeta,
+) -> tuple[str, ...]:
+    """Write the picture of `size` (H, W, C) whose rows (h, W, C) of `depth` come from top to bottom; a few are held.
+
+    `name` is one of BY_ROWS, PNG only for integers; returns what was changed.
+    """
+    height, width, channels = size
+    notes: list[str] = []
+    if name == "tif":
+        write_tiff(rows, stream, notes, size=size, depth=depth, meta=meta)
+        return tuple(notes)
+    writer = PngWriter(stream, width, height, channels, depth=depth, meta=meta)
+    try:
+        for strip in rows:
+            writer.write_rows(strip)
+        writer.close()
+    finally:
+        writer.abandon()
+    return ()
 
 
 def _at_depth_of(name: str, frame: Frame, notes: list[str]) -> Frame:
@@ -74,17 +105,6 @@ def _with_channels_of(name: str, frame: Frame, notes: list[str]) -> Frame:
 def _on_white(colour: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     strips = zip(colour.split(_ROWS_AT_ONCE), alpha.split(_ROWS_AT_ONCE), strict=True)
     return torch.cat([from_float(1 + (to_float(c, "uint8") - 1) * to_float(a, "uint8"), "uint8") for c, a in strips])
-
-
-def _write_png(frame: Frame, stream: BinaryIO) -> None:
-    height, width, channels = frame.pixels.shape
-    writer = PngWriter(stream, width, height, channels, depth=frame.depth, meta=frame.meta)
-    try:
-        for rows in frame.pixels.split(_ROWS_AT_ONCE):
-            writer.write_rows(rows)
-        writer.close()
-    finally:
-        writer.abandon()
 
 
 def _options(frame: Frame, name: str, quality: int | None, notes: list[str]) -> dict[str, object]:
