@@ -1,12 +1,13 @@
 """A network on its device with all that surrounds it, for pictures of every kind, tile by tile."""
 
 import functools
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imagesmith.data.files import Frame
 from imagesmith.infer.modes import (
@@ -23,7 +24,7 @@ from imagesmith.infer.planes import informed, planes_for
 from imagesmith.runtime.device import Net, Runtime, prepare
 from imagesmith.runtime.tiling import Subpixels, Tile, guarded, plan_for, run_strips
 from imagesmith.tensors import Depth
-from imagesmith.zoo import Model
+from imagesmith.zoo import Model, ModelCard
 
 Report = Callable[[str], None]
 Around = Callable[[Subpixels], Subpixels]
@@ -97,3 +98,12 @@ class Network:
             return for_file(run, frame.depth, runtime.device, colours=colours, low=low, high=high)
 
         return informed(run, mend, self._card, frame, net.planes) if net.planes else mend(run)
+
+
+def weights_digest(card: ModelCard, net: nn.Module) -> str:
+    """A sha256 of a model: two that give different pictures have different ones."""
+    digest = hashlib.sha256(card.to_json().encode())
+    for name, value in net.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()

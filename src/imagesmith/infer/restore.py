@@ -1,7 +1,6 @@
 """Restoring pictures with a network: one object for files, PIL images, arrays and tensors."""
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -17,10 +16,10 @@ from imagesmith.infer.heat import expected_error
 from imagesmith.infer.holes import AUTO, as_mask, blended, check_size, guessed, scratch_mask
 from imagesmith.infer.modes import turned
 from imagesmith.infer.named import of_strength
-from imagesmith.infer.network import Around, Network, Report
+from imagesmith.infer.network import Around, Network, Report, weights_digest
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
 from imagesmith.infer.truth import agreeing_with_jpeg, agreeing_with_size
-from imagesmith.nets import RESTORERS
+from imagesmith.nets import RESTORERS, VIDEO_RESTORERS
 from imagesmith.runtime.device import Net, Runtime, pick_runtime
 from imagesmith.runtime.tiling import Subpixels, Tile
 from imagesmith.zoo import Model, ModelCard, load_model
@@ -86,17 +85,34 @@ class Restorer:
         `strength` from 0 to 1 goes from the faithful partner of a model to the model itself where the card names one;
         otherwise from the picture as it was to the whole result.
         """
-        model = load_model(name_or_path)
+        return cls.of(load_model(name_or_path), device=device, dtype=dtype, tile=tile, strength=strength)
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        tile: Tile | str = "auto",
+        strength: float = 1.0,
+    ) -> Self:
+        """`load` for a model that is in memory."""
+        name = model.card.name
+        if model.card.net in VIDEO_RESTORERS:
+            raise ModelError(
+                f"expected a model for pictures, got '{name}'\nit is for films: imagesmith restore clip.mp4 -n {name}"
+            )
         is_own = model.card.net in RESTORERS
         if not is_own and not hasattr(model.net, "halo"):
             raise ModelError(
-                f"expected a restorer, got '{model.card.name}', a network '{model.card.net}' for the task "
+                f"expected a restorer, got '{name}', a network '{model.card.net}' for the task "
                 f"{model.card.task}\n`imagesmith generate` makes images with generators"
             )
         model, strength = of_strength(model, strength)
         # networks of others were never tried in low precision
         runtime = pick_runtime(model.net, device, dtype if is_own or dtype != "auto" else "fp32")
-        return cls(model, runtime, tile=_parse_tile(tile), deep_exactly=dtype == "auto", strength=strength)
+        return cls(model, runtime, tile=parse_tile(tile), deep_exactly=dtype == "auto", strength=strength)
 
     @property
     def scale(self) -> int:
@@ -223,11 +239,7 @@ class Restorer:
     @functools.cached_property
     def fingerprint(self) -> str:
         """A sha256 of the weights: two models that give different pictures have different ones."""
-        digest = hashlib.sha256(self.card.to_json().encode())
-        for name, value in self._model_net.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return weights_digest(self.card, self._model_net)
 
     @functools.cached_property
     def partner(self) -> "Restorer | None":
@@ -277,6 +289,6 @@ def _as_it_is(run: Subpixels) -> Subpixels:
     return run
 
 
-def _parse_tile(tile: Tile | str) -> Tile:
+def parse_tile(tile: Tile | str) -> Tile:
     """Text such as '512' is a number of pixels; what is impossible is told by `plan_tiles`."""
     return int(tile) if isinstance(tile, str) and tile.isdecimal() else tile  # type: ignore[return-value]

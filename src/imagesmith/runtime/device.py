@@ -150,7 +150,10 @@ def _measure(net: Net, device: torch.device, candidates: list[_Candidate]) -> di
         x = torch.full((1, net.channels + net.planes, side, side), 0.5, device=device).to(
             memory_format=runtime.memory_format
         )
-        passes[dtype, channels_last] = partial(prepare(net, runtime).subpixels, x)
+        ready = prepare(net, runtime)
+        passes[dtype, channels_last] = partial(
+            getattr(ready, "subpixels", ready), x
+        )  # nets for films have no sub-pixels
     deadline = time.perf_counter() + _PROBE_SECONDS
     with _one_thread():
         _seconds(passes[candidates[0]], device)  # loads libraries
