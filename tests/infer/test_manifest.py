@@ -1,6 +1,9 @@
 """The memory of `--resume`: it survives kills and believes nothing that it cannot check."""
 
 import json
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +80,41 @@ def test_an_unreadable_manifest_is_told(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).mkdir()
     with pytest.raises(OutputError, match="manifest"):
         Manifest(tmp_path)
+
+
+def test_a_copy_for_another_process_knows_what_was_there_before_the_run(tmp_path: Path, result: Path) -> None:
+    """A process started late in a run must not take what the run itself made for results of an earlier one."""
+    manifest = Manifest(tmp_path)
+    new = result.with_name("b.png")
+    new.write_bytes(b"more pixels")
+    manifest.record("b.png", "b-hash", "settings", new)
+    copy = pickle.loads(pickle.dumps(manifest))
+    assert copy.owns(result)
+    assert not copy.owns(new)
+    assert not copy.finished("b.png", "b-hash", "settings")
+    assert copy.made_since("b.png", new)
+    assert not copy.made_since("a.png", result)
+    assert not copy.made_since("other.png", new), "made of another input, it is not ours to replace"
+    assert not Manifest(tmp_path).made_since("b.png", new)
+
+
+def test_a_result_is_remembered_before_it_has_its_name(tmp_path: Path) -> None:
+    """A kill between name and memory left a result that `--resume` found in its way and called a failure."""
+    part, output = tmp_path / "a.part", tmp_path / "a.png"
+    part.write_bytes(b"pixels")
+    Manifest(tmp_path).record("a.png", "hash", "settings", output, content=part)
+    assert Manifest(tmp_path).finished("a.png", "hash", "settings") is None
+    part.rename(output)
+    assert Manifest(tmp_path).finished("a.png", "hash", "settings") == output
+
+
+def test_lines_of_many_processes_stay_whole(tmp_path: Path, result: Path) -> None:
+    """Processes that append to one file at once must not write into each other's lines."""
+    code = "import sys; from pathlib import Path; from imagesmith.infer.manifest import Manifest\n"
+    code += "m = Manifest(Path(sys.argv[1]))\n"
+    code += "for k in range(50): m.record(sys.argv[3] + str(k) + 'x' * 9000, 'hash', 's', Path(sys.argv[2]))"
+    command = [sys.executable, "-c", code, str(tmp_path), str(result)]
+    processes = [subprocess.Popen([*command, name]) for name in "pq"]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    names = {json.loads(line)["input"] for line in (tmp_path / FILE_NAME).read_text().splitlines()}
+    assert len(names) == 101

@@ -29,7 +29,7 @@ PACKAGES = {
     "estimate": {"torch"},
     "runtime": {"torch", "safetensors", "tensorboard"}, "data": {"torch", "numpy", "PIL", "av", "tifffile"},
     "zoo": {"torch", "safetensors", "spandrel"},
-    "infer": {"torch", "numpy", "PIL"},
+    "infer": {"torch", "numpy", "PIL", "ray"},
     "evaluate": {"torch"},
     "train": {"torch"},
     "apps": {"typer", "rich", "torch", "PIL"},

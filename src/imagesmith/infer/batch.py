@@ -19,6 +19,9 @@ from torch import Tensor
 from imagesmith import __version__
 from imagesmith.data.sources import list_items
 from imagesmith.errors import NothingUsableError, UsageError
+from imagesmith.infer.bulk.plan import workers_for
+from imagesmith.infer.bulk.pool import restore_in_processes
+from imagesmith.infer.bulk.ray_engine import restore_on_ray
 from imagesmith.infer.manifest import Manifest, settings_digest
 from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Summary
 from imagesmith.infer.places import Places
@@ -64,7 +67,12 @@ def restore_files(
     stages = Stages(restorer, options, Places(jobs, options, manifests, _settings(restorer, options)))
     if options.dry_run:
         return _rehearse(stages, jobs, on_progress)
+    if options.engine == "ray":
+        return restore_on_ray(stages, jobs, options.workers, restorer.runtime.device, on_progress)
+    workers = workers_for(jobs, options, restorer.runtime.device)
     with stop_on_request() as asked:
+        if workers > 1:
+            return restore_in_processes(stages, jobs, workers, asked, on_progress)
         return _process(stages, jobs, asked, on_progress)
 
 

@@ -69,8 +69,20 @@ class Auto:
         """`scale` is the enlargement that is wished; None enlarges small pictures, 1 none."""
         self._scale = scale
         self._models = tuple(name for name, card in CARDS.items() if card.task not in ("generate", "classify"))
-        self._load = functools.cache(functools.partial(Restorer.load, device=device, dtype=dtype, tile=tile))
+        self._how = {"device": device, "dtype": dtype, "tile": tile}
+        self._loaded: dict[str, Restorer] = {}
         self.runtime = self._load(_ANY_MODEL).runtime
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: with all models as they are best computed here, so that it finds nothing else best."""
+        for name in self._models:
+            self._load(name)
+        return self.__dict__
+
+    def _load(self, name: str) -> Restorer:
+        if name not in self._loaded:
+            self._loaded[name] = Restorer.load(name, **self._how)
+        return self._loaded[name]
 
     @functools.cached_property
     def fingerprint(self) -> str:

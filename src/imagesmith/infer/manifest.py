@@ -1,17 +1,22 @@
 """What a run has finished, beside its results: the memory of `--resume`.
 
-One JSON object a line, appended after its result has its final name. A line that a killed process left unfinished is
-passed over when reading and ended before writing, so the worst a kill can do is to have one picture made again.
+One JSON object a line, appended just before its result gets its final name, and believed only while the result is there
+byte for byte. A line that a killed process left unfinished is passed over when reading and ended before writing, so the
+worst a kill can do is to have one picture made again.
 """
 
 import hashlib
 import json
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
+from typing import Self
 
 from imagesmith.errors import OutputError
+from imagesmith.runtime.lock import in_turn
 
 FILE_NAME = ".imagesmith-manifest.jsonl"
 
@@ -29,24 +34,32 @@ class Entry:
 
 
 class Manifest:
-    """The entries of one output folder, the newest for each input; appending is safe from several threads."""
+    """The entries of one output folder, the newest for each input.
 
-    def __init__(self, folder: Path) -> None:
+    Appending is safe from several threads, processes and machines. A copy that is pickled for another process reads the
+    file again as it was when this run opened it, whatever the run has added since.
+    """
+
+    def __init__(self, folder: Path, *, until: int | None = None) -> None:
+        """What the first `until` bytes of the file tell; None: all of it."""
         self.path = folder / FILE_NAME
         self._lock = threading.Lock()
         self._torn = False
         self._entries: dict[str, Entry] = {}
         self._outputs: set[str] = set()
         try:
-            text = self.path.read_bytes().decode("ascii", errors="replace")
+            content = self.path.read_bytes()[:until]
         except FileNotFoundError:
-            return
+            content = b""
         except OSError as error:
             raise OutputError(f"cannot read {self.path}: {error.strerror}; check its rights or delete it") from error
-        self._torn = bool(text) and not text.endswith("\n")
-        for line in text.splitlines():
-            if entry := _parse(line):
-                self._remember(entry)
+        self._opened_at = len(content)
+        self._torn = bool(content) and not content.endswith(b"\n")
+        for entry in _entries(content):
+            self._remember(entry)
+
+    def __reduce__(self) -> tuple[partial[Self], tuple[Path]]:
+        return partial(type(self), until=self._opened_at), (self.path.parent,)
 
     def finished(self, name: str, input_sha256: str, settings: str) -> Path | None:
         """The result of an input with this content and these settings, if it is still there byte for byte."""
@@ -64,14 +77,28 @@ class Manifest:
         """Whether an earlier run made this file, so that resuming may replace it."""
         return output is not None and os.path.abspath(output) in self._outputs
 
-    def record(self, name: str, input_sha256: str, settings: str, output: Path) -> None:
-        """Remember a finished result; the line is on its way to the disk when this returns."""
-        relative = os.path.relpath(output, self.path.parent)
-        entry = Entry(name, input_sha256, settings, relative, output.stat().st_size, sha256_of(output))
+    def made_since(self, name: str, output: Path) -> bool:
+        """Whether this run made `output` of the input `name` already, perhaps in a process that was killed then."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self._opened_at)
+                added = file.read()
+        except OSError:
+            return False
+        place = os.path.relpath(output, self.path.parent)
+        return any((entry.input, entry.output) == (name, place) for entry in _entries(added))
+
+    def record(self, name: str, input_sha256: str, settings: str, output: Path, *, content: Path | None = None) -> None:
+        """Remember a finished result; the line is on its way to the disk when this returns.
+
+        `content` is where its bytes lie as long as it has not got its final name.
+        """
+        relative, content = os.path.relpath(output, self.path.parent), content or output
+        entry = Entry(name, input_sha256, settings, relative, content.stat().st_size, sha256_of(content))
         line = json.dumps(asdict(entry)) + "\n"
         with self._lock:
             try:
-                with open(self.path, "ab") as file:
+                with open(self.path, "ab") as file, in_turn(file):
                     file.write((("\n" if self._torn else "") + line).encode("ascii"))
             except OSError as error:
                 raise OutputError(f"cannot write {self.path}: {error.strerror}; --resume will not work") from error
@@ -91,6 +118,12 @@ def sha256_of(path: Path) -> str:
 def settings_digest(settings: dict[str, object]) -> str:
     """One short name for everything that decides what a result looks like."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _entries(content: bytes) -> Iterator[Entry]:
+    for line in content.decode("ascii", errors="replace").splitlines():
+        if entry := _parse(line):
+            yield entry
 
 
 def _parse(line: str) -> Entry | None:

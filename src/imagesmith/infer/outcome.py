@@ -4,16 +4,19 @@ import dataclasses
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from imagesmith.errors import FormatError, ImageError, ImagesmithError, TooLargeError, TruncatedError
+from imagesmith.errors import FormatError, ImageError, ImagesmithError, TooLargeError, TruncatedError, VideoError
 from imagesmith.infer.auto import Decision
 from imagesmith.infer.heat import WHITE_LEVELS
 
+if TYPE_CHECKING:
+    from imagesmith.data.video import Audit
+
 CANCELLED = 130
-_UNUSABLE = {error.__name__ for error in (ImageError, FormatError, TruncatedError, TooLargeError)}
+_UNUSABLE = {error.__name__ for error in (ImageError, FormatError, TruncatedError, TooLargeError, VideoError)}
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
@@ -35,6 +38,8 @@ class FileOptions:
     mask: Tensor | Literal["auto"] | None
     uncertainty: Path | None
     dry_run: bool
+    workers: int | Literal["auto"] = "auto"
+    engine: Literal["local", "ray"] = "local"
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,12 @@ class ItemResult:
     uncertainty: Uncertainty | None = None
     lost: Lost | None = None
     decision: Decision | None = None
+    frames: int | None = None
+    """Of a film: how many there are."""
+    audit: "Audit | None" = None
+    """Of a film: its result compared with it."""
+    estimate: "Estimate | None" = None
+    """Of a film that was only tried out: what it would take."""
     error: str | None = None
     error_kind: str | None = None
 
@@ -100,14 +111,45 @@ class ItemResult:
 
 
 @dataclass(frozen=True)
+class Frames:
+    """How far a film is: `done` of `total` frames, None where that is not known, at so many a second."""
+
+    done: int
+    total: int | None
+    per_second: float
+
+    @property
+    def fraction(self) -> float:
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        return max(0, self.total - self.done) / self.per_second if self.total and self.per_second else None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a film would take: time, size of the result, and what is free on its disk."""
+
+    seconds: float | None
+    bytes: int | None
+    free_bytes: int
+    frames_per_second: float
+
+
+@dataclass(frozen=True)
 class Progress:
-    """`done` of `total` items are finished, `item` is done to `fraction`; `result` is set once that is finished."""
+    """`done` of `total` items are finished, `item` is done to `fraction`; `result` is set once that is finished.
+
+    `frames` tells how far the film at work is.
+    """
 
     done: int
     total: int
     item: str
     fraction: float
     result: ItemResult | None = None
+    frames: Frames | None = None
 
 
 @dataclass(frozen=True)

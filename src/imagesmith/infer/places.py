@@ -41,7 +41,10 @@ class Places:
         manifest = self._manifest(job)
         if not self._options.resume or manifest is None or not digest:
             return None
-        return manifest.finished(job.name, digest, self._settings)
+        output = manifest.finished(job.name, digest, self._settings)
+        if output is not None:
+            self._makers.setdefault(output_key(output), job.item)  # another picture may not become the same
+        return output
 
     def settle(self, job: Job, header: Header, scale: int) -> tuple[Job, dict[str, Size]]:
         """The job as the picture's content decides it, and the sizes; OutputError where the result has no place."""

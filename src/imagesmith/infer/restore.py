@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -204,6 +204,8 @@ class Restorer:
         consistency: bool = False,
         uncertainty: str | Path | None = None,
         dry_run: bool = False,
+        workers: int | Literal["auto"] = "auto",
+        engine: Literal["local", "ray"] = "local",
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> Summary:
         """Restore files, folders, patterns, zip archives or `-` into files; never an exception for a single bad file.
@@ -214,6 +216,8 @@ class Restorer:
         current row of tiles with a summary that says so, the second raises KeyboardInterrupt. `mask` and `consistency`
         are those of a call; a heat map of the expected error goes to the file, or for several inputs the folder,
         `uncertainty`. Raises UsageError before anything is done where the request contradicts itself.
+        `workers` processes share the pictures ('auto': one for each core where they are many and small); the engine
+        'ray' shares them among the machines of a Ray cluster. Results are then those of one thread.
         """
         self._check(mask, consistency)
         if mask is None and self.card.task == "inpaint" and not partial:
@@ -232,6 +236,8 @@ class Restorer:
             mask=as_mask(mask, max_pixels=max_pixels) if is_file_or_picture else mask,  # type: ignore[arg-type]
             uncertainty=None if uncertainty is None else Path(uncertainty),
             dry_run=dry_run,
+            workers=workers,
+            engine=engine,
         )
         sources = [source] if isinstance(source, str | Path) else list(source)
         return restore_files(self, sources, destination, options, on_progress)

@@ -1,8 +1,8 @@
-"""Rows of a picture on their way from the thread that computes them to the one that writes them."""
+"""Rows of a picture on their way from where they are computed to where they are written."""
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ class Cancelled(Exception):
 
 
 class Rows:
-    """Strips on their way from computing to writing, a few at a time."""
+    """Strips on their way from the thread that computes to the one that writes, a few at a time."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -47,3 +47,19 @@ class Rows:
             if isinstance(strip, Exception):
                 raise strip
             yield strip
+
+
+class Drawn:
+    """Strips that the thread which writes computes as well, each when it is its turn."""
+
+    def __init__(self, compute: "Callable[[Drawn], Iterator[Tensor]]") -> None:
+        """`compute` gives the strips, and leaves in these rows what else there is to say."""
+        self.notes: list[str] = []
+        self.uncertainty: Uncertainty | None = None
+        self._compute = compute
+
+    def close(self) -> None:
+        """Nothing waits."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self._compute(self)

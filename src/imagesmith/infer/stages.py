@@ -1,4 +1,4 @@
-"""One picture of a run: read in one thread, computed in another, written in a third."""
+"""One picture of a run: read in one thread, computed in another, written in a third, or all of it in one."""
 
 import functools
 import sys
@@ -22,7 +22,7 @@ from imagesmith.infer.lost import fill, lost_pixels
 from imagesmith.infer.outcome import FileOptions, ItemResult, Uncertainty, failed
 from imagesmith.infer.places import Places, bytes_needed, check_memory, is_whole
 from imagesmith.infer.plan import Job, names_a_file
-from imagesmith.infer.rows import Cancelled, Rows
+from imagesmith.infer.rows import Cancelled, Drawn, Rows
 from imagesmith.zoo import CARDS
 
 if TYPE_CHECKING:
@@ -108,17 +108,13 @@ class Stages:
 
     def compute(self, loaded: Loaded, rows: Rows, asked: threading.Event) -> Generator[float, None, None]:
         """In the calling thread: strip by strip into `rows`, yielding the fraction done."""
-        height = loaded.frame.pixels.shape[0] * loaded.restorer.scale
+        height, done = loaded.frame.pixels.shape[0] * loaded.restorer.scale, 0
         try:
-            frame = self._whole(loaded.frame)
-            if self._options.uncertainty is not None:
-                rows.uncertainty = self._doubted(loaded.job, frame, self._options.uncertainty)
-            for top, strip in self._strips(loaded.restorer, frame, rows.notes.append):
-                if asked.is_set():
-                    raise Cancelled
+            for strip in self._computed(loaded, asked, rows):
                 if not rows.put(strip):
                     return
-                yield (top + strip.shape[0]) / height
+                done += strip.shape[0]
+                yield done / height
             rows.end(None)
         except Exception as error:
             rows.end(error)
@@ -126,8 +122,19 @@ class Stages:
             rows.end(Cancelled())
             raise
 
-    def write(self, loaded: Loaded, rows: Rows) -> ItemResult | None:
-        """In the writing thread: the file under its final name, then its line in the manifest; None if cancelled."""
+    def restore(self, job: Job, asked: threading.Event) -> ItemResult | None:
+        """All of the way in this thread, strip by strip; None if cancelled."""
+        loaded = self.load(job)
+        if isinstance(loaded, ItemResult):
+            return loaded
+        return self.write(loaded, Drawn(functools.partial(self._computed, loaded, asked)))
+
+    def given_up(self, job: Job, error: Exception) -> ItemResult:
+        """The result of a job that `error` ended from outside."""
+        return failed(self._blank(job, "done"), error)
+
+    def write(self, loaded: Loaded, rows: Rows | Drawn) -> ItemResult | None:
+        """In the writing thread: the line in the manifest and the file under its final name; None if cancelled."""
         start = time.perf_counter()
         job, result = loaded.job, loaded.result
         try:
@@ -137,7 +144,9 @@ class Stages:
                 make_folder(job.output.parent)
                 with replacing(job.output, overwrite=self._places.may_replace(job)) as stream:
                     notes = self._encode(loaded, rows, stream)
-                notes += self._places.remember(job, loaded.sha256, job.output)
+                    stream.flush()
+                    # remembered first, so that a kill at any moment leaves no result that nobody owns
+                    notes += self._places.remember(job, loaded.sha256, job.output, content=Path(stream.name))
         except Cancelled:
             return None
         except Exception as error:
@@ -147,6 +156,16 @@ class Stages:
         seconds = loaded.seconds + time.perf_counter() - start
         all_notes = dict.fromkeys((*result.notes, *rows.notes, *notes))
         return replace(result, seconds=round(seconds, 3), notes=tuple(all_notes), uncertainty=rows.uncertainty)
+
+    def _computed(self, loaded: Loaded, asked: threading.Event, rows: Rows | Drawn) -> Iterator[Tensor]:
+        """The strips of the result; what there is to say besides is left in `rows`."""
+        frame = self._whole(loaded.frame)
+        if self._options.uncertainty is not None:
+            rows.uncertainty = self._doubted(loaded.job, frame, self._options.uncertainty)
+        for _, strip in self._strips(loaded.restorer, frame, rows.notes.append):
+            if asked.is_set():
+                raise Cancelled
+            yield strip
 
     def _whole(self, frame: Frame) -> Frame:
         """The picture, in which what did not survive in the file is invented before anything else."""
@@ -190,7 +209,7 @@ class Stages:
         assert self._inventor is not None, "there is no model to load"
         return self._restorer.load(self._inventor, device=self._restorer.runtime.device.type)
 
-    def _to_standard_output(self, loaded: Loaded, rows: Rows) -> tuple[str, ...]:
+    def _to_standard_output(self, loaded: Loaded, rows: Rows | Drawn) -> tuple[str, ...]:
         try:
             notes = self._encode(loaded, rows, sys.stdout.buffer)
             sys.stdout.buffer.flush()
@@ -198,7 +217,7 @@ class Stages:
             raise OutputError(f"standard output cannot be written: {error.strerror}") from error
         return notes
 
-    def _encode(self, loaded: Loaded, rows: Rows, stream: BinaryIO) -> tuple[str, ...]:
+    def _encode(self, loaded: Loaded, rows: Rows | Drawn, stream: BinaryIO) -> tuple[str, ...]:
         frame, scale = loaded.frame, loaded.restorer.scale
         meta = result_meta(frame, scale)
         if loaded.whole:

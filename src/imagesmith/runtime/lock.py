@@ -1,8 +1,10 @@
-"""One writer for one folder."""
+"""One writer for one folder, one at a time for one file."""
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from imagesmith.errors import OutputError, UsageError
 
@@ -35,3 +37,18 @@ def sole_writer(folder: Path) -> Iterator[None]:
             except OSError:
                 pass  # a file system without locks
         yield
+
+
+@contextmanager
+def in_turn(file: BinaryIO) -> Iterator[None]:
+    """Keep every other process from being in such a block for the same open file, on other machines as well."""
+    if fcntl:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.lockf(file, fcntl.LOCK_EX)
+    try:
+        yield
+        file.flush()  # what is written must be there before the next one may write
+    finally:
+        if fcntl:
+            with contextlib.suppress(OSError):
+                fcntl.lockf(file, fcntl.LOCK_UN)

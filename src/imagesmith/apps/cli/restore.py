@@ -31,6 +31,13 @@ class Task(StrEnum):
     PHOTO = "photo"
 
 
+class Engine(StrEnum):
+    """What shares the pictures of a run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class Format(StrEnum):
     """Format of the results."""
 
@@ -46,6 +53,15 @@ def parse_tile(text: str) -> str:
     if text not in ("auto", "off") and not (text.isdecimal() and int(text) > 0):
         raise typer.BadParameter(f"expected auto, off or a side in pixels, got '{text}'")
     return text
+
+
+def parse_workers(text: str | int) -> str | int:
+    """'auto' as it is, or a number of processes."""
+    if str(text) == "auto":
+        return "auto"
+    if str(text).isdecimal() and int(text) > 0:
+        return int(text)
+    raise typer.BadParameter(f"expected auto or a number of processes, got '{text}'")
 
 
 def restore(
@@ -101,6 +117,11 @@ def restore(
     max_pixels: Annotated[
         int, typer.Option("--max-pixels", parser=parse_count, metavar="N", help="Largest declared input.")
     ] = "200M",  # type: ignore[assignment]
+    workers: Annotated[
+        str,
+        typer.Option("--workers", metavar="auto|N", parser=parse_workers, help="Processes for the pictures."),
+    ] = "auto",
+    engine: Annotated[Engine, typer.Option("--engine", help="This machine, or a Ray cluster.")] = Engine.LOCAL,
     quiet: QuietFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -132,5 +153,7 @@ def restore(
         consistency=consistency,
         uncertainty=uncertainty,
         dry_run=dry_run,
+        workers=workers,
+        engine=engine,
     )
     raise typer.Exit(code)

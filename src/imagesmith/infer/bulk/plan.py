@@ -1,0 +1,59 @@
+"""How many processes restore the pictures of a run, and which pictures must go to the same one."""
+
+import statistics
+from collections.abc import Sequence
+
+import torch
+
+from imagesmith.data.files import read_header
+from imagesmith.errors import ImagesmithError, UsageError
+from imagesmith.infer.outcome import FileOptions
+from imagesmith.infer.plan import Job, output_key
+from imagesmith.runtime.memory import available_memory
+
+_MANY = 100  # pictures from which a pool repays the seconds that its processes take to start
+_SMALL_PX = 1 << 20  # pixels up to which one core computes a picture better than all cores together
+_LOOKED_AT = 9  # headers that tell how large the pictures are
+_PROCESS_BYTES = 800 << 20  # torch, a model, its tiles and a small picture
+
+
+def workers_for(jobs: Sequence[Job], options: FileOptions, device: torch.device) -> int:
+    """How many processes shall restore `jobs`; 1 is this one, with all its threads on one picture.
+
+    'auto' takes one process for each core that this run may use where the pictures are many and small. Cores are
+    counted by `torch.get_num_threads`, and thus heed OMP_NUM_THREADS and the affinity of this process.
+    """
+    alone = len(jobs) == 1 or any(job.output is None or job.item.path is None for job in jobs)
+    if options.workers != "auto":
+        if options.workers > 1 and device.type != "cpu":
+            raise UsageError(f"expected one worker on {device.type}, got {options.workers}; it computes no faster")
+        return 1 if alone else min(options.workers, len(jobs))
+    cores = torch.get_num_threads()
+    if alone or device.type != "cpu" or cores == 1 or len(jobs) < _MANY or _usual_pixels(jobs) > _SMALL_PX:
+        return 1
+    memory = available_memory()
+    return cores if memory is None else max(1, min(cores, memory // _PROCESS_BYTES))
+
+
+def _usual_pixels(jobs: Sequence[Job]) -> float:
+    """The median over some of the pictures, taken from all over the run; those without a header do not count."""
+    sizes = list[int]()
+    for job in jobs[:: max(1, len(jobs) // _LOOKED_AT)]:
+        try:
+            header = read_header(job.item.read())
+        except (ImagesmithError, OSError):
+            continue
+        sizes.append(header.width * header.height)
+    return statistics.median(sizes) if sizes else 0
+
+
+def together(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs whose results differ at most by the ending: as contents decide that, two may turn out to be for one file.
+
+    One process has to see both to tell, as it does where a run has one process only.
+    """
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        assert job.output is not None, "standard output takes one picture, which needs no pool"
+        groups.setdefault(output_key(job.output.with_suffix("")), []).append(job)
+    return list(groups.values())

@@ -1,0 +1,146 @@
+"""The same run on the machines of a Ray cluster: actors that hold the model take pictures as Ray Data streams them.
+
+Inputs and outputs have to lie on storage that every machine sees under the same path. Ray starts a lost actor again and
+gives its pictures out once more; a ledger outside of the actors knows at which picture they die.
+"""
+
+import os
+import pickle
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+
+from imagesmith.errors import OutputError, UsageError, WorkerError
+from imagesmith.infer.bulk.plan import together
+from imagesmith.infer.bulk.pool import ATTEMPTS, packed
+from imagesmith.infer.bulk.worker import Post
+from imagesmith.infer.outcome import ItemResult, Progress, Summary
+from imagesmith.infer.plan import Job
+from imagesmith.infer.stages import Stages
+from imagesmith.runtime.interrupt import stop_on_request
+
+_BLOCK = 8  # groups of pictures that one task restores: what a lost actor costs, and how finely results come back
+_STOP = -1
+
+
+def restore_on_ray(
+    stages: Stages,
+    jobs: Sequence[Job],
+    workers: int | Literal["auto"],
+    device: torch.device,
+    on_progress: Callable[[Progress], None],
+) -> Summary:
+    """Restore `jobs` by so many actors; 'auto': one for each core, or GPU, that the cluster has or gets meanwhile."""
+    if any(job.output is None or job.item.path is None for job in jobs):
+        raise UsageError("expected files for --engine ray, got a pipe; use --engine local")
+    ray = _ray()
+    finished: dict[Job, ItemResult] = {}
+    with _connected(ray), stop_on_request() as asked:
+        ledger = ray.remote(_Ledger).options(num_cpus=0).remote()
+        post = ray.put(packed(Post(stages, threads=1)))
+        rows = [{"jobs": pickle.dumps(group)} for group in together(jobs)]
+        dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // _BLOCK))
+        dataset.context.enable_progress_bars = False
+        results = dataset.flat_map(
+            _Actor,
+            fn_constructor_args=(post, ledger, os.getcwd()),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=None if workers == "auto" else workers),
+            **({"num_cpus": 1} if device.type == "cpu" else {"num_gpus": 1}),
+        )
+        for row in results.iter_rows():
+            if asked.is_set():
+                ledger.stop.remote()
+            job, result = pickle.loads(row["result"])
+            if result is not None:
+                finished[job] = result
+                on_progress(Progress(len(finished), len(jobs), str(job.item), 1.0, result))
+        cancelled = asked.is_set()
+    results = [finished[job] for job in jobs if job in finished]
+    return Summary(results, cancelled=cancelled and len(results) < len(jobs))
+
+
+class _Ledger:
+    """Which pictures are being restored, and how often each was begun and never ended."""
+
+    def __init__(self) -> None:
+        self._begun = Counter[str]()
+        self._stopped = False
+
+    def begin(self, item: str) -> int:
+        """The number of this attempt; `_STOP` if nothing is to be begun any more."""
+        if self._stopped:
+            return _STOP
+        self._begun[item] += 1
+        return self._begun[item]
+
+    def end(self, item: str) -> None:
+        del self._begun[item]
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
+class _Actor:
+    """Holds the stages of a run and takes groups of jobs through them."""
+
+    def __init__(self, post: Any, ledger: Any, folder: str) -> None:
+        import ray
+
+        try:
+            os.chdir(folder)  # paths of jobs may be relative
+        except OSError as error:
+            raise OutputError(
+                f"expected the folder {folder} on every machine of the cluster: {error.strerror}"
+            ) from None
+        self._get, self._ledger = ray.get, ledger
+        self._post: Post = pickle.loads(ray.get(post))
+        self._post.take_up()
+        self._asked = threading.Event()
+
+    def __call__(self, row: dict[str, Any]) -> list[dict[str, bytes]]:
+        """The jobs of a group, each with its result."""
+        return [{"result": pickle.dumps((job, self._restored(job)))} for job in pickle.loads(row["jobs"])]
+
+    def _restored(self, job: Job) -> ItemResult | None:
+        if self._asked.is_set():
+            return None
+        attempt = self._get(self._ledger.begin.remote(str(job.item)))
+        if attempt == _STOP:
+            self._asked.set()
+            return None
+        if attempt > ATTEMPTS:
+            error = WorkerError(f"{job.item}: the process that restored it died {ATTEMPTS} times\nrestore it by itself")
+            result = self._post.stages.given_up(job, error)
+        else:
+            result = self._post.stages.restore(job, self._asked)
+        self._ledger.end.remote(str(job.item))
+        return result
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise UsageError(
+            f"expected Ray for --engine ray, but it cannot be imported ({error})\n"
+            "install it on every machine: pip install 'imagesmith[cluster]'"
+        ) from None
+    return ray
+
+
+@contextmanager
+def _connected(ray: Any) -> Iterator[None]:
+    """Within a cluster: the one that is there already (RAY_ADDRESS, `ray start`), or one of this machine alone."""
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="warning")
+    try:
+        yield
+    finally:
+        ray.shutdown()

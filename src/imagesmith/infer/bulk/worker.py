@@ -1,0 +1,59 @@
+"""A process that restores one picture after another for another process.
+
+Standard input brings pickles: what the process is to be, then jobs. Standard output takes READY, then for each job its
+result, None where it was cancelled. The end of the input ends the process, so it never outlives the one it works for.
+"""
+
+import logging
+import os
+import pickle
+import signal
+import sys
+from dataclasses import dataclass, field
+
+import torch
+
+from imagesmith.infer.stages import Stages
+from imagesmith.runtime.interrupt import stop_on_request
+
+READY = "ready"
+
+
+@dataclass(frozen=True)
+class Post:
+    """What a process is to be: the stages of the run, threads for the arithmetic, and how much its log says."""
+
+    stages: Stages
+    threads: int
+    log_level: int = field(default_factory=lambda: logging.getLogger("imagesmith").getEffectiveLevel())
+
+    def take_up(self) -> None:
+        """In the new process."""
+        torch.set_num_threads(self.threads)
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("imagesmith").setLevel(self.log_level)
+
+
+def main() -> None:
+    inbox, outbox = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not get among the results
+
+    def send(message: object) -> None:
+        pickle.dump(message, outbox)
+        outbox.flush()
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    post: Post = pickle.load(inbox)
+    post.take_up()
+    with stop_on_request() as asked:
+        send(READY)
+        while not asked.is_set():
+            try:
+                job = pickle.load(inbox)
+            except EOFError:
+                return
+            send(post.stages.restore(job, asked))
+
+
+if __name__ == "__main__":
+    main()

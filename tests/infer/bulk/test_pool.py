@@ -1,0 +1,141 @@
+"""Many processes, one result: what a pool makes is what one process makes, whatever happens to its processes."""
+
+import signal
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from imagesmith.errors import UsageError, WorkerError
+from imagesmith.infer.manifest import FILE_NAME
+from imagesmith.infer.outcome import ItemResult, Progress, Summary
+from imagesmith.infer.restore import Restorer
+
+DEADLY = """
+    import os, signal
+    from pathlib import Path
+    from imagesmith.infer.restore import Restorer
+
+    class Deadly(Restorer):
+        def strips(self, frame, **options):
+            height, mark = frame.pixels.shape[0], Path(os.environ["DEADLY_MARK"])
+            if height == 40 or (height == 41 and not mark.exists()):
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().strips(frame, **options)
+"""
+
+
+def told(summary: Summary) -> list[ItemResult]:
+    """The results without the time they took."""
+    return [replace(result, seconds=0.0) for result in summary.results]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*") if path.name != FILE_NAME}
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_pool_makes_what_one_process_makes(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """A second way through the same files, and one day their bytes, their notes or their failures differ."""
+    (photos / "b2.jpg").write_bytes((photos / "c.png").read_bytes())  # PNG under another name
+    (photos / "b2.webp").write_bytes((photos / "a.png").read_bytes())  # and another that wants the same result
+    events: list[Progress] = []
+    alone = restorer.path(photos, tmp_path / "out", recursive=True, workers=1)
+    (tmp_path / "out").rename(tmp_path / "alone")
+    pooled = restorer.path(photos, tmp_path / "out", recursive=True, workers=2, on_progress=events.append)
+    assert told(pooled) == told(alone)
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+    assert sorted(result.status for result in pooled.results) == ["done"] * 5 + ["failed"] * 2
+    assert [event.done for event in events] == list(range(1, 8))
+    assert {event.total for event in events} == {7}
+    assert sorted(event.item for event in events) == sorted(result.input for result in pooled.results)
+    lines = [sorted((tmp_path / name / FILE_NAME).read_text().splitlines()) for name in ("out", "alone")]
+    assert lines[0] == lines[1]
+    again = restorer.path(photos, tmp_path / "out", recursive=True, resume=True)
+    assert sorted(result.status for result in again.results) == ["failed"] * 2 + ["skipped"] * 5
+
+
+def test_a_killed_process_costs_at_most_its_picture(
+    make_restorer: Callable[..., Restorer],
+    photo: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel's memory killer takes one of eight processes, and the run waits for its answer for ever."""
+    (tmp_path / "deadly.py").write_text(textwrap.dedent(DEADLY))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("DEADLY_MARK", str(tmp_path / "mark"))
+    from deadly import Deadly  # type: ignore[import-not-found]
+
+    source = tmp_path / "in"
+    source.mkdir()
+    for name, rows in {"a": 30, "always": 40, "b": 31, "once": 41, "z": 32}.items():
+        Image.fromarray(photo[:rows]).save(source / f"{name}.png")
+    plain = make_restorer()
+    deadly = Deadly.__new__(Deadly)
+    deadly.__dict__.update(plain.__dict__)
+    summary = deadly.path(source, tmp_path / "out", workers=2)
+    status = {Path(result.input).stem: result.status for result in summary.results}
+    assert status == {"a": "done", "always": "failed", "b": "done", "once": "done", "z": "done"}
+    failed = summary.results[1]
+    assert failed.error_kind == "WorkerError"
+    assert "SIGKILL" in (failed.error or "")
+    assert len((failed.error or "").splitlines()) <= 3
+    assert summary.exit_code == 3
+    assert not list((tmp_path / "out").glob("always*"))
+
+
+def test_an_interrupt_stops_all_processes_and_can_be_resumed(
+    make_restorer: Callable[..., Restorer], photo: np.ndarray, tmp_path: Path
+) -> None:
+    """Ctrl-C ended the parent, and eight orphans went on writing into the folder."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for k in range(40):
+        Image.fromarray(np.roll(photo, k, axis=0)).save(source / f"{k:02}.png")
+
+    def interrupt(progress: Progress) -> None:
+        if progress.done == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    restorer = make_restorer()
+    summary = restorer.path(source, out, workers=2, on_progress=interrupt)
+    assert summary.cancelled
+    assert 2 <= len(summary.results) < 40
+    written = sorted(path.stem for path in out.glob("*.png"))
+    assert written == sorted(Path(result.input).stem for result in summary.results)
+    assert not list(out.glob(".*.part"))
+    again = restorer.path(source, out, resume=True)
+    assert [result.status for result in again.results].count("skipped") == len(written)
+    assert again.exit_code == 0
+
+
+def test_processes_that_do_not_start_end_the_run_in_words(
+    restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture after the other would be reported as failed, a thousand times, for a fault that none of them has."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(WorkerError, match="exit code 1"):
+        restorer.path(photos, tmp_path / "out", workers=2)
+
+
+def test_a_model_that_cannot_travel_is_told(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """A traceback of pickle tells nobody that one process would do."""
+    restorer.unpicklable = lambda: None  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="--workers 1"):
+        restorer.path(photos, tmp_path / "out", workers=2)
