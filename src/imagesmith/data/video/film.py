@@ -29,7 +29,9 @@ SUFFIXES = frozenset(
 _MOST_THREADS = 4
 _USUAL_RATE = Fraction(25)
 
-av.logging.set_level(av.logging.PANIC)  # what matters is said in our own words, once
+# what matters is said in our own words, once; any other level calls Python from the decoders' own threads, and two
+# films that are opened at a time then wait for each other for ever
+av.logging.set_level(None)
 
 
 class Picture(NamedTuple):
