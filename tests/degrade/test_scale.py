@@ -8,7 +8,7 @@ from skimage import data
 
 from imagesmith.degrade import build_degradation
 from imagesmith.degrade.blur import GaussianBlur
-from imagesmith.degrade.scale import FILTERS, Resize
+from imagesmith.degrade.scale import FILTERS, BicubicDown, GaussianDown, Resize
 from imagesmith.errors import ConfigError
 from imagesmith.tensors import generator_for
 
@@ -61,3 +61,35 @@ def test_what_cannot_be_resized_is_a_config_error(options, message):
     """Mistakes in a recipe are told before training, not by a worker in the middle of it."""
     with pytest.raises(ConfigError, match=message):
         build_degradation("resize", options)
+
+
+class TestGaussianDown:
+    def test_it_is_the_formula_of_the_papers(self):
+        """The accident: half a pixel of phase costs a network two dB, and the table says that the network is bad."""
+        photo = torch.from_numpy(data.astronaut()[:48, :64].copy()).permute(2, 0, 1) / 255
+        x = np.arange(12) - 5.5
+        kernel = np.exp(-(x[:, None] ** 2 + x[None] ** 2) / (2 * 1.6**2))
+        padded = np.pad(photo.double().numpy(), ((0, 0), (5, 6), (5, 6)), mode="edge")
+        # imfilter's middle of an even kernel is its 6th tap: the result at row i weighs rows i - 5 to i + 6
+        blurred = np.array(
+            [
+                [(channel[i : i + 12, j : j + 12] * kernel).sum() for j in range(1, 63, 4)]
+                for channel in padded
+                for i in range(1, 47, 4)
+            ]
+        ).reshape(3, 12, 16)
+        expected = np.floor(255 * blurred / kernel.sum() + 0.5)
+        result = GaussianDown(4)(photo, generator_for(0))
+        assert np.array_equal((result * 255).round().numpy(), expected)
+
+    @pytest.mark.parametrize("scale", [2, 4])
+    def test_nothing_is_displaced(self, scale: int):
+        """A ramp is sampled where bicubic samples it."""
+        ramp = (torch.arange(64) / 64).expand(1, 64, 64)
+        rng = generator_for(0)
+        difference = GaussianDown(scale)(ramp, rng) - BicubicDown(scale)(ramp, rng)
+        assert float(difference[..., 4:-4].abs().max()) <= 1 / 255 + 1e-6
+
+    def test_odd_scales_are_refused(self):
+        with pytest.raises(ConfigError, match="even scale"):
+            build_degradation("gaussian_down", {"scale": 3})
