@@ -33,7 +33,7 @@ class Codec:
 
 
 _SAME = {name: name for name in PRESETS}
-_AV1 = dict(zip(PRESETS, ("12", "11", "10", "9", "8", "8", "6", "5", "4", "2"), strict=True))
+_AV1: dict[str, str] = dict(zip(PRESETS, ("12", "11", "10", "9", "8", "8", "6", "5", "4", "2"), strict=True))
 CODECS = {
     "libx264": Codec(_MP4, "yuv420p", "yuv420p10le", 18, presets=_SAME),
     "libx265": Codec(_MP4, "yuv420p", "yuv420p10le", 18, presets=_SAME, options={"x265-params": "log-level=none"}),

@@ -21,6 +21,7 @@ from imagesmith.errors import OutputError
 Write = Callable[[Tensor, int], None]
 """Adds a frame, (H, W, 3) uint8 or uint16, at a PTS in the source's time base."""
 _USUAL_RATE = Fraction(25)
+_AS_THEY_ARE = {"avoid_negative_ts": "disabled"}  # else all times move where decoding starts before 0, as with B-frames
 
 
 @contextlib.contextmanager
@@ -34,7 +35,7 @@ def segment_writer(path: Path, info: VideoInfo, encoding: Encoding, *, size: tup
     with (
         replacing(path, overwrite=True) as stream,
         encoding_errors(path),
-        av.open(stream.name, "w", format=part_format(encoding)) as film,
+        av.open(stream.name, "w", format=part_format(encoding), container_options=_AS_THEY_ARE) as film,
     ):
         track = _track(film, info, encoding, even_size(size, encoding.pix_fmt))
         to_yuv = FromRgb(info.colour, encoding.pix_fmt)
@@ -65,9 +66,7 @@ def encoding_errors(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be encoded: {error}") from error
 
 
-def _track(
-    film: av.container.OutputContainer, info: VideoInfo, encoding: Encoding, size: tuple[int, int]
-) -> VideoStream:
+def _track(film: OutputContainer, info: VideoInfo, encoding: Encoding, size: tuple[int, int]) -> VideoStream:
     if encoding.encoder == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # errors alone; this encoder writes to the terminal past every other log
     track = film.add_stream(encoding.encoder, rate=info.rate or _USUAL_RATE, options=encoding.options())
