@@ -1,0 +1,52 @@
+"""Small films for the tests of this room, and a small network that remembers."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from skimage import data
+from torch import Tensor
+
+
+@pytest.fixture
+def make_film(tmp_path: Path) -> Callable[..., Path]:
+    """A film of a photograph that moves by a pixel a frame; `pts` gives the times of a film of variable rate."""
+
+    def make(
+        name: str = "clip.mp4",
+        frames: int = 12,
+        rate: int = 10,
+        *,
+        side: int = 32,
+        codec: str = "libx264",
+        noise: float = 0,
+        pts: list[int] | None = None,
+    ) -> Path:
+        photo, rng = data.astronaut()[20:, 120:], np.random.default_rng(0)
+        path = tmp_path / name
+        with av.open(str(path), "w") as film:
+            options = {"crf": "12", "preset": "ultrafast"} if codec == "libx264" else {}
+            track = film.add_stream(codec, rate=rate, options=options)
+            track.width, track.height, track.pix_fmt = side, side, "yuv420p" if codec == "libx264" else "bgr0"
+            track.codec_context.time_base = track.time_base = Fraction(1, 10 * rate)
+            for k in range(frames):
+                pixels = photo[k : k + side, k : k + side].astype(float)
+                pixels = (pixels + rng.normal(0, noise, pixels.shape)).clip(0, 255).astype(np.uint8) if noise else pixels
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels.astype(np.uint8)), "rgb24")
+                frame.pts, frame.time_base = 10 * k if pts is None else pts[k], Fraction(1, 10 * rate)
+                film.mux(track.encode(frame.reformat(format=track.pix_fmt)))
+            film.mux(track.encode(None))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def clip() -> list[Tensor]:
+    """Six frames uint8 (30, 42, 3) of a photograph that moves by 2 pixels down and 3 to the right."""
+    photo = torch.from_numpy(np.ascontiguousarray(data.astronaut()[30:, 190:]))
+    return [photo[2 * i : 2 * i + 30, 3 * i : 3 * i + 42].clone() for i in range(6)]
