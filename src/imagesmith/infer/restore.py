@@ -96,8 +96,9 @@ class Restorer:
         dtype: str = "auto",
         tile: Tile | str = "auto",
         strength: float = 1.0,
+        runtime: Runtime | None = None,
     ) -> Self:
-        """`load` for a model that is in memory."""
+        """`load` for a model that is in memory; `runtime` instead of the one that is found best now."""
         name = model.card.name
         if model.card.net in VIDEO_RESTORERS:
             raise ModelError(
@@ -111,7 +112,7 @@ class Restorer:
             )
         model, strength = of_strength(model, strength)
         # networks of others were never tried in low precision
-        runtime = pick_runtime(model.net, device, dtype if is_own or dtype != "auto" else "fp32")
+        runtime = runtime or pick_runtime(model.net, device, dtype if is_own or dtype != "auto" else "fp32")
         return cls(model, runtime, tile=parse_tile(tile), deep_exactly=dtype == "auto", strength=strength)
 
     @property

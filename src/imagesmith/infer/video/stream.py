@@ -81,14 +81,24 @@ class VideoRestorer:
         temporal: bool = False,
         mask: Any = None,
         strength: float = 1.0,
+        runtime: Runtime | None = None,
     ) -> Self:
         """The VideoRestorer of a shipped name, a run folder or a weight file; the first options are those of Restorer.
 
         `temporal` steadies the results of models for pictures, see `smooth.py`; `mask` and `strength` are theirs, too,
-        one for the whole film.
+        one for the whole film. `runtime` is that of an earlier run, which may not be found best again.
         """
         model = load_model(name_or_path)
-        return cls.of(model, device=device, dtype=dtype, tile=tile, temporal=temporal, mask=mask, strength=strength)
+        return cls.of(
+            model,
+            device=device,
+            dtype=dtype,
+            tile=tile,
+            temporal=temporal,
+            mask=mask,
+            strength=strength,
+            runtime=runtime,
+        )
 
     @classmethod
     def of(
@@ -101,15 +111,16 @@ class VideoRestorer:
         temporal: bool = False,
         mask: Any = None,
         strength: float = 1.0,
+        runtime: Runtime | None = None,
     ) -> Self:
         """`load` for a model that is in memory."""
         card = model.card
         if card.net in VIDEO_RESTORERS:
             _check_unasked(card, temporal=temporal, mask=mask, strength=strength)
-            runtime = pick_runtime(model.net, device, dtype)
+            runtime = runtime or pick_runtime(model.net, device, dtype)
             steps = Remembering(model, runtime, tile=parse_tile(tile), deep_exactly=dtype == "auto")
             return cls(steps, card, runtime, weights_digest(card, model.net))
-        restorer = Restorer.of(model, device=device, dtype=dtype, tile=tile, strength=strength)
+        restorer = Restorer.of(model, device=device, dtype=dtype, tile=tile, strength=strength, runtime=runtime)
         holes = mask if mask is None or (isinstance(mask, str) and mask == AUTO) else as_mask(mask)
         steps = FrameByFrame(restorer, holes)
         digest = hashlib.sha256(f"{restorer.fingerprint} {strength} {temporal}".encode())
