@@ -58,6 +58,10 @@ class Decoded:
     lost: np.ndarray | None = None
 
 
+class WholeOnly(Exception):
+    """A picture that can only be decoded as a whole, and why."""
+
+
 class ImageFormat(Protocol):
     """A file of one format whose header has been read; making one decodes no pixel."""
 

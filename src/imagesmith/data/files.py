@@ -16,7 +16,7 @@ import torch
 
 from imagesmith.atomic import replacing
 from imagesmith.data import metadata
-from imagesmith.data.decoded import failure
+from imagesmith.data.decoded import Decoded, WholeOnly, failure
 from imagesmith.data.encode import encode
 from imagesmith.data.formats import ACCEPTED, FORMATS, format_named, format_of, output_format
 from imagesmith.data.frame import Frame, Header, ImageMeta
@@ -48,9 +48,9 @@ Source = Path | str | bytes | BinaryIO
 
 def read_header(source: Source, *, max_pixels: int = MAX_PIXELS) -> Header:
     """What a picture file declares, without decoding a pixel."""
-    with _named(source):
+    with named(source):
         name, data = _content(source, max_pixels)
-        with _decoding(name):
+        with decoding(name):
             return FORMATS[name].open(data).header
 
 
@@ -62,23 +62,28 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
     JPEG and PNG files whose bytes were changed are then read alike. Anything outside `FORMATS` raises FormatError, a
     damaged file ImageError. Messages begin with the file's name where it has one.
     """
-    with _named(source):
+    with named(source):
         name, data = _content(source, max_pixels)
-        with _decoding(name):
+        with decoding(name):
             opened = FORMATS[name].open(data)
             header = opened.header
-            if header.width * header.height > max_pixels:
-                raise TooLargeError(
-                    f"expected at most {max_pixels / 1e6:g} megapixels, the file declares "
-                    f"{header.width}x{header.height}\nraise --max-pixels if you trust it"
-                )
+            check_pixels(header, max_pixels)
             decoded = opened.decode(partial)
+    meta, turn = meta_of(decoded, decoded.pixels.shape[2])
+    pixels = torch.from_numpy(metadata.turn_upright(decoded.pixels, turn))
+    lost = None
+    if decoded.lost is not None:
+        lost = torch.from_numpy(metadata.turn_upright(decoded.lost[..., None], turn)[..., 0])
+    return Frame(pixels, DEPTHS[pixels.dtype], meta, lost)
+
+
+def meta_of(decoded: Decoded, channels: int) -> tuple[ImageMeta, int]:
+    """What travels with the pixels of a picture, and the EXIF orientation that makes it upright."""
     exif, xmp, notes = metadata.bare_exif(decoded.exif), decoded.xmp, list(decoded.notes)
     turn = metadata.orientation(exif, xmp) if decoded.turn is None else decoded.turn
-    pixels = torch.from_numpy(metadata.turn_upright(decoded.pixels, turn))
     if turn != 1:
         notes.append(f"turned upright (orientation {turn})")
-    icc, dropped = metadata.usable_icc(decoded.icc, pixels.shape[2])
+    icc, dropped = metadata.usable_icc(decoded.icc, channels)
     if dropped:
         notes.append(dropped)
     dpi = metadata.sensible_dpi(decoded.dpi)
@@ -93,10 +98,16 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
         lossless=decoded.lossless,
         jpeg=decoded.jpeg and dataclasses.replace(decoded.jpeg, turn=turn),
     )
-    lost = None
-    if decoded.lost is not None:
-        lost = torch.from_numpy(metadata.turn_upright(decoded.lost[..., None], turn)[..., 0])
-    return Frame(pixels, DEPTHS[pixels.dtype], meta, lost)
+    return meta, turn
+
+
+def check_pixels(header: Header, max_pixels: int) -> None:
+    """TooLargeError for a file that declares more."""
+    if header.width * header.height > max_pixels:
+        raise TooLargeError(
+            f"expected at most {max_pixels / 1e6:g} megapixels, the file declares "
+            f"{header.width}x{header.height}\nraise --max-pixels if you trust it"
+        )
 
 
 def write_image(
@@ -126,6 +137,12 @@ def write_image(
         return encode(frame, stream, name, quality)
 
 
+def format_of_file(path: Path) -> str:
+    """The format of a file that holds a picture; FormatError names those that are read."""
+    with _opened(path) as stream:
+        return format_of(stream.read(_ENOUGH_TO_TELL))
+
+
 def _content(source: Source, max_pixels: int) -> tuple[str, bytes]:
     """The format and all bytes of a source; no picture, or too large for an allowed one, it is refused unread."""
     if isinstance(source, bytes):
@@ -133,16 +150,22 @@ def _content(source: Source, max_pixels: int) -> tuple[str, bytes]:
     most = max_pixels * _MOST_BYTES_PER_PIXEL + (64 << 20)
     if not isinstance(source, str | Path):
         return _from_stream(source, most)
+    with _opened(source) as stream:
+        name, size = format_of(stream.read(_ENOUGH_TO_TELL)), os.fstat(stream.fileno()).st_size
+        if size > most:
+            raise TooLargeError(f"the file has {size >> 20} MiB; raise --max-pixels if you trust it")
+        stream.seek(0)
+        return name, stream.read()
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str) -> Iterator[BinaryIO]:
+    """A regular file to be read; ImageError for anything else."""
     try:
-        with open(source, "rb", opener=_open_without_waiting) as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
+        with open(path, "rb", opener=_open_without_waiting) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise ImageError("expected a picture file, got something that is not a regular file")
-            name = format_of(stream.read(_ENOUGH_TO_TELL))
-            if status.st_size > most:
-                raise TooLargeError(f"the file has {status.st_size >> 20} MiB; raise --max-pixels if you trust it")
-            stream.seek(0)
-            return name, stream.read()
+            yield stream
     except IsADirectoryError:
         raise ImageError("expected a picture file, got a folder") from None
     except OSError as error:
@@ -167,21 +190,21 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 @contextlib.contextmanager
-def _decoding(name: str) -> Iterator[None]:
+def decoding(name: str) -> Iterator[None]:
     """Turn whatever a parser of format `name` raises on hostile bytes into the error of that file.
 
     Pillow and tifffile fail with nearly every class of exception there is, so this seam catches all but our own.
     """
     try:
         yield
-    except (ImagesmithError, AssertionError):
+    except (ImagesmithError, AssertionError, WholeOnly):
         raise
     except Exception as error:
         raise failure(name, error) from error
 
 
 @contextlib.contextmanager
-def _named(source: Source) -> Iterator[None]:
+def named(source: Source) -> Iterator[None]:
     """Put the file's name in front of the message of any error."""
     try:
         yield

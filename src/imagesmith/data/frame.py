@@ -1,5 +1,6 @@
 """What a picture file holds once it is read: pixels, their depth, and everything worth carrying into the result."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -65,10 +66,29 @@ class Frame:
         return cls(image.permute(1, 2, 0).contiguous(), "uint8", ImageMeta("png", mode))
 
     @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def channels(self) -> int:
+        return self.pixels.shape[2]
+
+    @property
     def colours(self) -> int:
         """How many of the channels are colour, 1 or 3; the one after them is alpha."""
-        channels = self.pixels.shape[2]
-        return channels - (channels in (2, 4))
+        return self.channels - (self.channels in (2, 4))
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """(bottom - top, W, C)"""
+        return self.pixels[top:bottom]
+
+    def parts(self) -> Iterator[Tensor]:
+        """All rows, from top to bottom."""
+        yield self.pixels
 
 
 @dataclass(frozen=True)
@@ -81,3 +101,8 @@ class Header:
     channels: int
     depth: Depth
     frames: int
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Of the decoded picture."""
+        return self.height * self.width * self.channels * {"uint8": 1, "uint16": 2, "float32": 4}[self.depth]

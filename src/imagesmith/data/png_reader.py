@@ -61,7 +61,7 @@ def _walk(data: bytes) -> _Chunks:
             found.broken.append((len(found.idat), at, checksum))
             found.idat.append(body)
         elif critical and not intact:
-            raise _mismatch(kind, at)
+            raise mismatch(kind, at)
         elif not intact:
             found.notes.append(f"dropped a damaged {kind.decode('latin1')} chunk")
         elif kind == b"IDAT":
@@ -82,7 +82,8 @@ def _walk(data: bytes) -> _Chunks:
     return found
 
 
-def _mismatch(kind: bytes, at: int, advice: str = "") -> ImageError:
+def mismatch(kind: bytes, at: int, advice: str = "") -> ImageError:
+    """The error of a file whose chunk of this `kind` at byte `at` was changed."""
     return damaged("png", f"the checksum of its {kind.decode()} chunk at byte {at} does not match{advice}")
 
 
@@ -120,6 +121,20 @@ class PngFile:
         depth = "uint16" if self._bits == 16 else "uint8"
         self.header = Header("png", width, height, colours + keyed, depth, max(1, frames))
 
+    @property
+    def bits(self) -> int:
+        """Of a sample."""
+        return self._bits
+
+    @property
+    def is_interlaced(self) -> bool:
+        return bool(self._interlace)
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a filtered row, or of one of the first pass."""
+        return self._passes()[0][0]
+
     def decode(self, partial: bool) -> Decoded:
         """Pixels with transparency applied, and the metadata. A file cut short needs `partial`."""
         notes = list(self._chunks.notes)
@@ -128,10 +143,10 @@ class PngFile:
         if not self._chunks.idat and not self._chunks.ends_early:
             raise damaged("png", "it has no pixels")
         if self._chunks.broken and not partial:
-            raise _mismatch(b"IDAT", self._chunks.broken[0][1], "; --partial keeps what is above the damage")
+            raise mismatch(b"IDAT", self._chunks.broken[0][1], "; --partial keeps what is above the damage")
         if self._chunks.broken:
             notes.append(self._mend_or_end_at_the_damage())
-        raw, missing = self._raw_pixels_or_what_is_missing()
+        raw, missing = self._samples_or_what_is_missing()
         lost = None
         if missing is not None:
             if not partial:
@@ -139,9 +154,9 @@ class PngFile:
             notes.append(missing)
             lost = self._lost()
         if raw is None:
-            raw = self._raw_pixels(partial=True)
+            raw = self.samples(partial=True)
             raw[lost if lost is not None else ()] = 0
-        pixels = self._with_transparency(raw)
+        pixels = self.with_transparency(raw)
         mode = {0: "gray", 2: "RGB", 3: "palette", 4: "gray+alpha", 6: "RGBA"}[self._colour]
         if self._colour == 3:
             notes.append(f"palette expanded to {'RGBA' if pixels.shape[2] == 4 else 'RGB'}")
@@ -172,10 +187,10 @@ class PngFile:
         self._chunks.idat = parts[: first + 1]  # all that there is: up to where it makes no sense
         return f"the data from byte {at} on is damaged, and what is shown of it may be wrong"
 
-    def _raw_pixels_or_what_is_missing(self) -> tuple[np.ndarray | None, str | None]:
+    def _samples_or_what_is_missing(self) -> tuple[np.ndarray | None, str | None]:
         if not self._chunks.ends_early:
             try:
-                return self._raw_pixels(partial=False), None
+                return self.samples(partial=False), None
             except ImageError:
                 missing = self._missing()
                 if missing is None:
@@ -235,7 +250,7 @@ class PngFile:
             have = max(0, have - row_bytes * rows)
         return lost if lost.any() else None
 
-    def _raw_pixels(self, partial: bool) -> np.ndarray:
+    def samples(self, partial: bool) -> np.ndarray:
         """Samples (H, W, channels of the file), uint8 or uint16; gray of less than 8 bits scaled to 8."""
         if self._bits < 16 or self._colour == 0:
             return self._pillow(None, partial)
@@ -268,7 +283,7 @@ class PngFile:
                 image.tile = [image.tile[0]._replace(args=layout[1])]
             return to_array(image, "png", partial)
 
-    def _with_transparency(self, raw: np.ndarray) -> np.ndarray:
+    def with_transparency(self, raw: np.ndarray) -> np.ndarray:
         """Palette and colour key applied; the alpha channel comes last."""
         key = self._chunks.single.get(b"tRNS")
         if self._colour == 3:

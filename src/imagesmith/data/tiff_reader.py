@@ -5,7 +5,7 @@ way: tifffile where its codecs reach (none, deflate, PackBits), else libtiff tol
 """
 
 import io
-import struct
+from typing import BinaryIO
 
 import numpy as np
 import tifffile
@@ -14,6 +14,7 @@ from PIL import Image, TiffImagePlugin
 from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, truncated
 from imagesmith.data.frame import Header
 from imagesmith.data.pillow_formats import open_plugin, to_gray_or_rgb
+from imagesmith.data.tiff_directory import directory, head, longs
 from imagesmith.data.tiff_writer import DIRECTORIES, TEXT_TAGS
 from imagesmith.errors import FormatError, ImageError
 from imagesmith.tensors import Depth
@@ -44,36 +45,10 @@ class TiffFile:
         with quiet():
             tiff = tifffile.TiffFile(io.BytesIO(data))
             self._page = page = tiff.pages.first
-            self._bits, self._kind = int(page.bitspersample), int(page.sampleformat)
-            self._photometric, self._compression = int(page.photometric), int(page.compression)
-            self._extra = int(page.extrasamples[0]) if page.extrasamples else 0
-            try:
-                frames = len(tiff.pages)
-            except Exception:  # a later directory is broken; only the first is wanted
-                frames = 2
-        self._check_layout()
-        colours = 1 if self._photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3
-        alpha = self._extra in (_ASSOCIATED, _UNASSOCIATED) and self._photometric in _GRAY_OR_RGB
-        self.header = Header("tif", page.imagewidth, page.imagelength, colours + alpha, self._depth(), frames)
-
-    def _check_layout(self) -> None:
-        """Refuse directories whose numbers cannot be meant, before any of them sizes a buffer."""
-        page = self._page
-        if not 0 < page.imagewidth < 1 << 31 or not 0 < page.imagelength < 1 << 31 or not page.dataoffsets:
-            raise damaged("tif", f"it declares {page.imagewidth}x{page.imagelength} pixels and no place for them")
-        if page.imagedepth > 1 or not 0 < page.samplesperpixel <= 64 or not 0 < self._bits <= 64:
-            raise FormatError(
-                f"expected a flat TIFF of at most 64 samples, got {page.samplesperpixel} samples of "
-                f"{self._bits} bits, depth {page.imagedepth}; export it as RGB or gray"
-            )
-        area = page.imagewidth * page.imagelength
-        if page.is_tiled and page.tilewidth * page.tilelength > 4 * area + (1 << 22):
-            raise damaged("tif", f"its tiles of {page.tilewidth}x{page.tilelength} are far larger than the picture")
-
-    def _depth(self) -> Depth:
-        if self._kind not in (1, 4) or self._bits > 16:  # floats, signed and wide integers; 1 and 4 are unsigned
-            return "float32"
-        return "uint8" if self._bits <= 8 else "uint16"
+            self.header = header_of(tiff)
+        self._bits, self._kind = int(page.bitspersample), int(page.sampleformat)
+        self._photometric, self._compression = int(page.photometric), int(page.compression)
+        self._extra = _first_extra(page)
 
     def decode(self, partial: bool) -> Decoded:
         """The first picture; deep pixels stay deep, float values are kept as they are."""
@@ -100,7 +75,7 @@ class TiffFile:
             "tif",
             bits + getattr(page.photometric, "name", "unknown"),
             icc=icc,
-            exif=self._exif(notes),
+            exif=tiff_exif(page, io.BytesIO(self._data), notes),
             xmp=bytes(xmp) if isinstance(xmp, bytes | bytearray) else None,
             dpi=self._dpi(),
             notes=notes,
@@ -229,23 +204,6 @@ class TiffFile:
             colour = np.clip(np.rint(colour), 0, top)
         return np.concatenate((colour.astype(pixels.dtype), pixels[..., -1:]), axis=2)
 
-    def _exif(self, notes: list[str]) -> bytes | None:
-        """The descriptive tags with the camera and place directories, without those that lay out the pixels."""
-        source, kept = Image.Exif(), Image.Exif()
-        try:
-            source.bigtiff, source.endian = self._page.parent.is_bigtiff, self._page.parent.byteorder
-            source.load_from_fp(io.BytesIO(self._data), self._page.offset)
-            for tag in TEXT_TAGS:
-                if tag in source:
-                    kept[tag] = source[tag]
-            for directory in DIRECTORIES:
-                if directory in source and (entries := source.get_ifd(directory)):
-                    kept.get_ifd(directory).update(entries)
-            return kept.tobytes() if len(kept) or kept._ifds else None
-        except Exception:  # a broken camera directory must not cost the picture
-            notes.append("dropped EXIF that is damaged")
-            return None
-
     def _dpi(self) -> tuple[float, float] | None:
         tags = self._page.tags
         if not all(tag in tags for tag in (282, 283, 296)) or tags[296].value not in (2, 3):
@@ -258,16 +216,58 @@ class TiffFile:
         return x, y
 
 
+def header_of(tiff: tifffile.TiffFile) -> Header:
+    """What the first directory declares; refuses numbers that cannot be meant, before any of them sizes a buffer."""
+    page = tiff.pages.first
+    bits, photometric = int(page.bitspersample), int(page.photometric)
+    if not 0 < page.imagewidth < 1 << 31 or not 0 < page.imagelength < 1 << 31 or not page.dataoffsets:
+        raise damaged("tif", f"it declares {page.imagewidth}x{page.imagelength} pixels and no place for them")
+    if page.imagedepth > 1 or not 0 < page.samplesperpixel <= 64 or not 0 < bits <= 64:
+        raise FormatError(
+            f"expected a flat TIFF of at most 64 samples, got {page.samplesperpixel} samples of "
+            f"{bits} bits, depth {page.imagedepth}; export it as RGB or gray"
+        )
+    area = page.imagewidth * page.imagelength
+    if page.is_tiled and page.tilewidth * page.tilelength > 4 * area + (1 << 22):
+        raise damaged("tif", f"its tiles of {page.tilewidth}x{page.tilelength} are far larger than the picture")
+    try:
+        frames = len(tiff.pages)
+    except Exception:  # a later directory is broken; only the first is wanted
+        frames = 2
+    colours = 1 if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3
+    alpha = _first_extra(page) in (_ASSOCIATED, _UNASSOCIATED) and photometric in _GRAY_OR_RGB
+    depth: Depth = "uint8" if bits <= 8 else "uint16"
+    if int(page.sampleformat) not in (1, 4) or bits > 16:  # floats, signed and wide integers; 1 and 4 are unsigned
+        depth = "float32"
+    return Header("tif", page.imagewidth, page.imagelength, colours + alpha, depth, frames)
+
+
+def _first_extra(page: tifffile.TiffPage) -> int:
+    """What the first sample after the colours is (TIFF 6.0, ExtraSamples); 0 if there is none or nobody knows."""
+    return int(page.extrasamples[0]) if page.extrasamples else 0
+
+
+def tiff_exif(page: tifffile.TiffPage, file: BinaryIO, notes: list[str]) -> bytes | None:
+    """The descriptive tags with the camera and place directories, without those that lay out the pixels."""
+    source, kept = Image.Exif(), Image.Exif()
+    try:
+        source.bigtiff, source.endian = page.parent.is_bigtiff, page.parent.byteorder
+        source.load_from_fp(file, page.offset)
+        for tag in TEXT_TAGS:
+            if tag in source:
+                kept[tag] = source[tag]
+        for place in DIRECTORIES:
+            if place in source and (entries := source.get_ifd(place)):
+                kept.get_ifd(place).update(entries)
+        return kept.tobytes() if len(kept) or kept._ifds else None
+    except Exception:  # a broken camera directory must not cost the picture
+        notes.append("dropped EXIF that is damaged")
+        return None
+
+
 def _with_directory(data: bytes, entries: dict[int, tuple[int, ...]]) -> bytes:
     """A classic TIFF whose first directory holds `entries`, all as 32-bit integers; the old data keep their places."""
     order = "<" if data[:2] == b"II" else ">"
     start = len(data) + len(data) % 2
-    values_at = start + 2 + 12 * len(entries) + 4
-    directory, values = struct.pack(order + "H", len(entries)), b""
-    for tag, numbers in sorted(entries.items()):
-        packed = struct.pack(f"{order}{len(numbers)}I", *numbers)
-        here = packed if len(numbers) == 1 else struct.pack(order + "I", values_at + len(values))
-        directory += struct.pack(order + "HHI", tag, 4, len(numbers)) + here
-        values += packed if len(numbers) > 1 else b""
-    head = data[:4] + struct.pack(order + "I", start)
-    return b"".join((head, data[8:], b"\0" * (len(data) % 2), directory, b"\0\0\0\0", values))
+    tags = {tag: longs(order, numbers) for tag, numbers in entries.items()}
+    return b"".join((head(order, start), data[8:], b"\0" * (len(data) % 2), directory(order, start, tags)))

@@ -1,0 +1,104 @@
+"""A picture that stays in its file: rows are decoded as they are asked for, from top to bottom."""
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imagesmith.data.decoded import TITLES, Decoded, WholeOnly
+from imagesmith.data.files import check_pixels, decoding, format_of_file, meta_of, named
+from imagesmith.data.frame import Header, ImageMeta
+from imagesmith.data.png_bands import PngBands
+from imagesmith.data.tiff_bands import TiffBands
+from imagesmith.tensors import Depth
+
+_KINDS = {"png": PngBands, "tif": TiffBands}
+
+
+class Bands(Protocol):
+    """A file that is decoded band by band; making one reads its header only."""
+
+    header: Header
+
+    def described(self) -> Decoded:
+        """The first band with the metadata of the whole picture."""
+        ...
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """The pixels (rows, W, C) from top to bottom."""
+        ...
+
+
+class Scanlines:
+    """What a `Frame` is, of which only some rows are in memory at a time."""
+
+    lost = None
+
+    def __init__(self, header: Header, meta: ImageMeta, bands: Callable[[], Iterator[np.ndarray]]) -> None:
+        """`bands` begins to decode, from the first row on, each time that it is called."""
+        self.height, self.width, self.channels = header.height, header.width, header.channels
+        self.depth: Depth = header.depth
+        self.meta = meta
+        self._bands = bands
+        self._decoding = iter(())
+        self._held: deque[Tensor] = deque()
+        self._first = self._end = header.height  # which rows are held; these make the first call begin at the top
+
+    @property
+    def colours(self) -> int:
+        """How many of the channels are colour, 1 or 3; the one after them is alpha."""
+        return self.channels - (self.channels in (2, 4))
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """(bottom - top, W, C); asking for rows above those of the call before begins again at the top of the file."""
+        if top < self._first:
+            self._decoding, self._first, self._end = self._bands(), 0, 0
+            self._held.clear()
+        while self._end < bottom:
+            band = torch.from_numpy(next(self._decoding))
+            self._held.append(band)
+            self._end += len(band)
+            self._forget_above(top)
+        self._forget_above(top)
+        return torch.cat(tuple(self._held))[top - self._first : bottom - self._first]
+
+    def parts(self) -> Iterator[Tensor]:
+        """All rows, a band at a time."""
+        return (torch.from_numpy(band) for band in self._bands())
+
+    def _forget_above(self, top: int) -> None:
+        while self._held and self._first + len(self._held[0]) <= top:
+            self._first += len(self._held.popleft())
+
+
+def read_scanlines(path: Path, *, max_pixels: int, least_bytes: int) -> Scanlines | None:
+    """The (first) picture of a PNG or TIFF, row by row and equal to that of `read_image` in every pixel and in `meta`.
+
+    None where its pixels have less than `least_bytes`. WholeOnly where it can only be decoded as a whole; otherwise
+    raises as `read_image` does, what is damaged further below only when its rows are asked for.
+    """
+    with named(path):
+        name = format_of_file(path)
+        if name not in _KINDS:
+            raise WholeOnly(f"{TITLES[name]} is decoded as a whole")
+        with decoding(name):
+            opened: Bands = _KINDS[name](path)
+            header = opened.header
+            check_pixels(header, max_pixels)
+            if header.pixel_bytes < least_bytes:
+                return None
+            decoded = opened.described()
+        meta, turn = meta_of(decoded, header.channels)
+        if turn != 1:
+            raise WholeOnly(f"it has to be turned upright (orientation {turn})")
+
+    def bands() -> Iterator[np.ndarray]:
+        with named(path), decoding(name):
+            yield from opened
+
+    return Scanlines(dataclasses.replace(header, depth=str(decoded.pixels.dtype)), meta, bands)
