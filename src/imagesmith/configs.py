@@ -167,6 +167,57 @@ class RestorerConfig(Config):
         return self
 
 
+class ClipConfig(Config):
+    """Where photographs and films are, and how training clips are made of them."""
+
+    folder: str
+    """Folder of clean photographs, which are set in motion; searched recursively."""
+    films: str | None = None
+    """Folder of clean films, searched recursively."""
+    real: float = Field(default=0.5, ge=0, le=1)
+    """Share of training clips that are cut from films; without films, none."""
+    patch_px: int = Field(default=48, ge=8)
+    """Side of a training clip's frames, in pixels of the degraded frames."""
+    frames: int = Field(default=7, ge=2)
+    """Length of a training clip."""
+    short_side_px: int = Field(default=360, ge=64)
+    """Films with a longer short side are shrunk to it: fewer traces of their codec."""
+    validation_images: int = Field(default=6, ge=1)
+    """Photographs kept apart for validation, beside the last tenth of each film."""
+    memory_gb: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    """Memory for decoded photographs and films in each process; films that need more are cut short."""
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Processes that prepare clips; 'auto' chooses from the machine."""
+
+
+class VideoConfig(Config):
+    """A complete training run of a restorer of films, or of the flow network in it."""
+
+    preset: str
+    """Name of the preset this configuration came from."""
+    task: Literal["sr", "denoise", "flow"] = "sr"
+    """What the network does; 'flow' trains a flow network by itself, on photographs set in motion."""
+    net: Part
+    """The network."""
+    degradations: tuple[Part, ...] = Field(min_length=1)
+    """Applied in order to clean clips to make the network's input."""
+    losses: dict[str, float] = {"charbonnier": 1.0}
+    """Weight of each loss on frames."""
+    change_loss: float = Field(default=0.1, ge=0)
+    """Weight of the mean error of the change from frame to frame: what flickers costs more."""
+    flow_loss: float = Field(default=0.002, ge=0)
+    """Weight of the mean error of the flow, in its own pixels, where it is known."""
+    adversarial: AdversarialConfig | None = None
+    """Train against a discriminator of frames as well."""
+    start_from: str | None = None
+    """A model name or file whose weights initialise those layers that have the same name and shape."""
+    flow_from: str | None = None
+    """A model name or file of a flow network, or of a restorer of films that has one, to take it from."""
+    data: ClipConfig
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig
+
+
 class ImageSetConfig(Config):
     """The pictures that a generator or a classifier learns from."""
 

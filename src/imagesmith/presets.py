@@ -7,6 +7,7 @@ from imagesmith.configs import (
     AdversarialConfig,
     AugmentConfig,
     ClassifierConfig,
+    ClipConfig,
     DataConfig,
     GanConfig,
     ImageSetConfig,
@@ -14,6 +15,7 @@ from imagesmith.configs import (
     Part,
     RestorerConfig,
     RunConfig,
+    VideoConfig,
 )
 from imagesmith.errors import ConfigError, not_one_of
 
@@ -217,6 +219,81 @@ RESTORER_PRESETS: dict[str, Callable[..., RestorerConfig]] = {
 }
 
 
+def _codec(probability: float) -> Part:
+    """What a film went through before it came to us, now and then."""
+    return Part(
+        name="sometimes",
+        options={"probability": probability, "part": {"name": "h264", "options": {"crf": [15, 32]}}},
+    )
+
+
+def flow(data: str, out: str, minutes: float = 10) -> VideoConfig:
+    """The flow network of the restorers of films by itself, 21k parameters, taught by photographs set in motion."""
+    noise = {"name": "gaussian_noise", "options": {"sigma": [0, 30]}}
+    return VideoConfig(
+        preset="flow",
+        task="flow",
+        net=Part(name="flow"),
+        degradations=(
+            Part(name="bicubic", options={"scale": 4}),
+            Part(name="sometimes", options={"probability": 0.3, "part": noise}),
+        ),
+        data=ClipConfig(folder=data, real=0.0, patch_px=64, frames=3),
+        optim=OptimConfig(learning_rate=2e-3, ema_half_life_images=2048),
+        run=RunConfig(out=out, minutes=minutes),
+    )
+
+
+def _video_super_resolution(scale: int, data: str, out: str, minutes: float) -> VideoConfig:
+    return VideoConfig(
+        preset=f"vsr-x{scale}",
+        net=Part(name="recurrent", options={"scale": scale}),
+        degradations=(Part(name="bicubic", options={"scale": scale}), _codec(0.15)),
+        start_from=f"sr-x{scale}",
+        flow_from="vsr-x4",
+        data=ClipConfig(folder=data),
+        optim=OptimConfig(learning_rate=6e-4, plateau=0.3, ema_half_life_images=512),
+        run=RunConfig(out=out, minutes=minutes, validations=12),
+    )
+
+
+def vsr_x4(data: str, out: str, minutes: float = 120) -> VideoConfig:
+    """Super-resolution of films by 4: sr-x4 that remembers, 376k parameters."""
+    return _video_super_resolution(4, data, out, minutes)
+
+
+def vsr_x2(data: str, out: str, minutes: float = 120) -> VideoConfig:
+    """Super-resolution of films by 2: sr-x2 that remembers, 345k parameters."""
+    return _video_super_resolution(2, data, out, minutes)
+
+
+def video_denoise(data: str, out: str, minutes: float = 120) -> VideoConfig:
+    """Blind denoising of films: Gaussian noise of 0 to 50 grey levels, sensors' noise, codecs; 343k parameters."""
+    noises = [
+        {"name": "gaussian_noise", "options": {"sigma": [0, 50]}},
+        {"name": "gaussian_noise", "options": {"sigma": [0, 50]}},
+        {"name": "poisson_gaussian_noise"},
+    ]
+    return VideoConfig(
+        preset="video-denoise",
+        task="denoise",
+        net=Part(name="recurrent", options={"scale": 1, "fold": 2}),
+        degradations=(Part(name="one_of", options={"parts": noises}), _codec(0.15)),
+        flow_from="vsr-x4",
+        data=ClipConfig(folder=data, patch_px=96),
+        optim=OptimConfig(learning_rate=1.5e-3, plateau=0.3, ema_half_life_images=512),
+        run=RunConfig(out=out, minutes=minutes, validations=12),
+    )
+
+
+VIDEO_PRESETS: dict[str, Callable[..., VideoConfig]] = {
+    "vsr-x4": vsr_x4,
+    "vsr-x2": vsr_x2,
+    "video-denoise": video_denoise,
+    "flow": flow,
+}
+
+
 def cifarcnn(data: str, out: str, minutes: float = 30) -> ClassifierConfig:
     """A classifier of small colour pictures with 612k parameters and 192 features."""
     return ClassifierConfig(
@@ -299,6 +376,13 @@ def restorer_preset(name: str) -> Callable[..., RestorerConfig]:
     if name not in RESTORER_PRESETS:
         raise ConfigError(not_one_of("a preset", name, RESTORER_PRESETS))
     return RESTORER_PRESETS[name]
+
+
+def video_preset(name: str) -> Callable[..., VideoConfig]:
+    """The preset function called `name`; ConfigError names the nearest match."""
+    if name not in VIDEO_PRESETS:
+        raise ConfigError(not_one_of("a preset", name, VIDEO_PRESETS))
+    return VIDEO_PRESETS[name]
 
 
 def classifier_preset(name: str) -> Callable[..., ClassifierConfig]:

@@ -147,7 +147,7 @@ class PairedPatches(Dataset[Pair]):
             scale = image.shape[1] // pair[0].shape[1]
             side = self.patch_px * scale
             patch = image[:, top * scale : top * scale + side, left * scale : left * scale + side]
-            patch = to_float(_flip_and_rotate(patch, which), "uint8")
+            patch = to_float(flip_and_rotate(patch, which), "uint8")
             patches.append(_as_colour(_luma(patch)) if as_gray else patch)
         return _with_planes(patches[0], self.planes).contiguous(), patches[1].contiguous()
 
@@ -193,7 +193,7 @@ class DegradedPatches(Dataset[Pair]):
         pool = int(_uniform(rng) * len(self._pools))
         areas = self._areas[pool]
         photo = self._pools[pool][int(torch.searchsorted(areas, _uniform(rng) * areas[-1]))]
-        clean = to_float(_flip_and_rotate(self._crop(photo, rng), int(_uniform(rng) * 8)), "uint8")
+        clean = to_float(flip_and_rotate(self._crop(photo, rng), int(_uniform(rng) * 8)), "uint8")
         if self.gray and _uniform(rng) < self.gray:
             clean = _luma(clean)
         context, scale = self.chain.context_px, self.chain.scale
@@ -249,10 +249,10 @@ def _trim(image: Tensor, border: int, size: int) -> Tensor:
     return image[:, border : border + size, border : border + size]
 
 
-def _flip_and_rotate(image: Tensor, which: int) -> Tensor:
-    """One of the eight symmetries of the square; 0 is the identity."""
+def flip_and_rotate(image: Tensor, which: int) -> Tensor:
+    """One of the eight symmetries of the square, of pictures (..., H, W); 0 is the identity."""
     if which & 1:
-        image = image.flip(2)
+        image = image.flip(-1)
     if which & 2:
-        image = image.flip(1)
-    return image.transpose(1, 2) if which & 4 else image
+        image = image.flip(-2)
+    return image.transpose(-2, -1) if which & 4 else image

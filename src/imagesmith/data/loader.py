@@ -2,11 +2,11 @@
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-
-from imagesmith.data.datasets import Pair
 
 
 class EndlessBatches(Sampler[list[int]]):
@@ -24,9 +24,9 @@ class EndlessBatches(Sampler[list[int]]):
 
 
 def endless_batches(
-    dataset: Dataset[Pair], start: int, batch: int, *, workers: int, rank: int = 0, world: int = 1, pin: bool = False
-) -> Iterator[Pair]:
-    """(degraded, target) batches for ever; 0 `workers` prepare them in this process, `pin` speeds copies to a GPU."""
+    dataset: Dataset[Any], start: int, batch: int, *, workers: int, rank: int = 0, world: int = 1, pin: bool = False
+) -> Iterator[tuple[Tensor, ...]]:
+    """Batches of the items of `dataset` for ever; without `workers` this process prepares them; `pin` is for GPUs."""
     loader = DataLoader(
         dataset,
         batch_sampler=EndlessBatches(start, batch, rank, world),

@@ -5,17 +5,18 @@ import typing
 from typing import Any
 
 from imagesmith.degrade.blur import DefocusBlur, GaussianBlur, MotionBlur, UnsharpMask
+from imagesmith.degrade.clips import H264, degrade_clip
 from imagesmith.degrade.combine import Chain, Degradation, OneOf, Shuffled, Sometimes
 from imagesmith.degrade.jpeg import Jpeg
 from imagesmith.degrade.masks import Holes
 from imagesmith.degrade.noise import GaussianNoise, PoissonGaussianNoise
 from imagesmith.degrade.old import OldPhoto
 from imagesmith.degrade.options import check_option
-from imagesmith.degrade.scale import BicubicDown, Resize
+from imagesmith.degrade.scale import BicubicDown, GaussianDown, Resize
 from imagesmith.degrade.transmission import CutStream, MissingBlocks
 from imagesmith.errors import ConfigError, not_one_of
 
-__all__ = ["DEGRADATIONS", "Chain", "Degradation", "build_degradation"]
+__all__ = ["DEGRADATIONS", "Chain", "Degradation", "build_degradation", "degrade_clip"]
 
 DEGRADATIONS: dict[str, type[Any]] = {
     "bicubic": BicubicDown,
@@ -23,7 +24,9 @@ DEGRADATIONS: dict[str, type[Any]] = {
     "cut_stream": CutStream,
     "defocus_blur": DefocusBlur,
     "gaussian_blur": GaussianBlur,
+    "gaussian_down": GaussianDown,
     "gaussian_noise": GaussianNoise,
+    "h264": H264,
     "holes": Holes,
     "jpeg": Jpeg,
     "missing_blocks": MissingBlocks,

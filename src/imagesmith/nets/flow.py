@@ -16,6 +16,8 @@ class FlowNet(nn.Module):
     2 ** (levels + 1) pixels. Any size.
     """
 
+    channels = 3
+
     def __init__(self, width: int = 32, levels: int = 4) -> None:
         super().__init__()
         self.levels = levels

@@ -81,7 +81,7 @@ class Recurrent(nn.Module):
         """
         if state is None and ahead is None:
             return None
-        small = self._small(x)
+        small = self.small(x)
         parts = [self._remembered(small, state), *self._foreseen(small, ahead)]
         return torch.cat([part.to(self.fuse.weight.dtype) for part in parts], dim=1)
 
@@ -110,20 +110,20 @@ class Recurrent(nn.Module):
             result, state = self(frames[:, t], state, ahead)
             yield result
 
+    def small(self, x: Tensor) -> Tensor:
+        """The frame at the trunk's size."""
+        return F.avg_pool2d(x, self.multiple_of) if self.multiple_of > 1 else x
+
     def fused(self) -> Self:
         """Itself: there is no branch to merge."""
         return self
-
-    def _small(self, x: Tensor) -> Tensor:
-        """The frame at the trunk's size."""
-        return F.avg_pool2d(x, self.multiple_of) if self.multiple_of > 1 else x
 
     def _remembered(self, small: Tensor, state: State | None) -> Tensor:
         """Features and result of the frame before, moved and weighed; zeros where nothing is remembered."""
         if state is None:
             channels = self.head.out_channels + 3 * self.factor**2
             return small.new_zeros(len(small), channels, *small.shape[-2:])
-        before = self._small(state.frame)
+        before = self.small(state.frame)
         flow = self.flow(small, before)
         moved = warp(torch.cat([before, state.hidden.to(before.dtype)], dim=1), flow)
         fine = self.factor * F.interpolate(flow, scale_factor=float(self.factor), mode="bilinear", align_corners=False)
@@ -137,7 +137,7 @@ class Recurrent(nn.Module):
         if ahead is None:
             yield small.new_zeros(len(small), 3 * self.multiple_of**2, *small.shape[-2:])
             return
-        after = self._small(ahead)
+        after = self.small(ahead)
         folded = F.pixel_unshuffle(ahead, self.multiple_of)
         moved = warp(torch.cat([after, folded], dim=1), self.flow(small, after))
         yield self._trust(small, moved[:, :3], 1) * (moved[:, 3:] - 0.5)

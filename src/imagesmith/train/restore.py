@@ -5,13 +5,15 @@ target).
 """
 
 import math
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from imagesmith.configs import RestorerConfig
+from imagesmith.configs import AdversarialConfig, RestorerConfig
 from imagesmith.data.datasets import DegradedPatches, PairedPatches, PhotoFolder, load_photos
 from imagesmith.data.loader import endless_batches
 from imagesmith.data.pairs import Given, PairFolder, load_pairs
@@ -45,8 +47,12 @@ def train_restorer(config: RestorerConfig, *, quiet: bool = False) -> Run:
 
 def _train(config: RestorerConfig, chain: Chain | Given, net: Net, session: Session) -> Run:
     photos = load_training_photos(config, chain)
-    nets = {"restorer": net} | _discriminator(config, net, chain)
-    step = _step(config, session.device)
+    nets: Nets = {"restorer": net}
+    step: Step = partial(restore_step, losses=config.losses)
+    if config.adversarial:
+        nets["discriminator"] = build_discriminator(config.adversarial, net, config.data.patch_px)
+        terms = sharp_terms(config.adversarial, session.device, config.run.dtype)
+        step = partial(restore_gan_step, losses=config.losses, terms=terms)
     choices, arithmetic = session.choices(partial(_decide, config, chain, nets, step, session))
     # a discriminator's loss leaps, and comes back: for the loop's guard a leap is none of its business
     spike = math.inf if config.adversarial else Guard.spike
@@ -98,31 +104,26 @@ def _train(config: RestorerConfig, chain: Chain | Given, net: Net, session: Sess
     return run
 
 
-def _discriminator(config: RestorerConfig, net: Net, chain: Chain | Given) -> Nets:
-    """The network that judges what `net` makes, if there is to be one."""
-    if config.adversarial is None:
-        return {}
-    part = config.adversarial.discriminator
+def build_discriminator(sharp: AdversarialConfig, net: Net, patch_px: int) -> nn.Module:
+    """The network that judges what `net` makes of patches; ConfigError where it does not fit them."""
+    part = sharp.discriminator
     if part.name not in PATCH_DISCRIMINATORS:
         raise ConfigError(not_one_of("a patch discriminator", part.name, PATCH_DISCRIMINATORS))
     discriminator: Any = build_net(NetSpec(part.name, {"channels": net.channels} | part.options))
-    if config.data.patch_px * chain.scale % discriminator.multiple_of:
+    if patch_px * net.scale % discriminator.multiple_of:
         raise ConfigError(
             f"expected patches that are a multiple of {discriminator.multiple_of} pixels for '{part.name}', got "
-            f"{config.data.patch_px} x {chain.scale}; change data.patch_px"
+            f"{patch_px} x {net.scale}; change data.patch_px"
         )
-    return {"discriminator": discriminator}
+    return discriminator
 
 
-def _step(config: RestorerConfig, device: str) -> Step:
-    """What a batch asks of the networks; the perceptual loss' own network waits on the device."""
-    sharp = config.adversarial
-    if sharp is None:
-        return partial(restore_step, losses=config.losses)
+def sharp_terms(sharp: AdversarialConfig, device: str, dtype: str) -> SharpTerms:
+    """What adversarial training weighs; the perceptual loss' own network waits on the device."""
     features: Any = None
     if sharp.perceptual > 0:
-        features = Arithmetic(device, config.run.dtype, channels_last=True).prepare(load_features(sharp.features))
-    terms = SharpTerms(
+        features = Arithmetic(device, dtype, channels_last=True).prepare(load_features(sharp.features))
+    return SharpTerms(
         objective=OBJECTIVES[sharp.objective],
         weight=sharp.weight,
         penalty_share=sharp.penalty_share,
@@ -131,7 +132,28 @@ def _step(config: RestorerConfig, device: str) -> Step:
         features=features,
         **sharp.penalties,
     )
-    return partial(restore_gan_step, losses=config.losses, terms=terms)
+
+
+def check_losses(losses: Iterable[str]) -> None:
+    """ConfigError for a loss that does not exist."""
+    for name in losses:
+        if name not in LOSSES:
+            raise ConfigError(not_one_of("a loss", name, LOSSES))
+
+
+def taken_over(net: Net, source: str, prefix: str = "") -> Net:
+    """`net` with those layers, below `prefix` in it, that another model has under the same name and shape.
+
+    ConfigError where none fits. A model that has the prefix itself gives what lies below it.
+    """
+    own, given = net.state_dict(), load_model(source).net.state_dict()
+    below = {name: value for name, value in given.items() if name.startswith(prefix)}
+    given = below or {prefix + name: value for name, value in given.items()}
+    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        raise ConfigError(f"no layer of '{source}' fits the network {type(net).__name__.lower()}; choose another")
+    net.load_state_dict(own | fitting)
+    return net
 
 
 def _decide(
@@ -155,9 +177,7 @@ def _decide(
 
 def build_chain(config: RestorerConfig) -> Chain | Given:
     """The degradations of a configuration; ConfigError for names and options that do not exist."""
-    for name in config.losses:
-        if name not in LOSSES:
-            raise ConfigError(not_one_of("a loss", name, LOSSES))
+    check_losses(config.losses)
     if config.data.degraded is None:
         return Chain(tuple(build_degradation(part.name, part.options) for part in config.degradations))
     if config.task == "inpaint":
@@ -230,11 +250,4 @@ def _initial_net(config: RestorerConfig, chain: Chain | Given) -> Net:
             f"expected patches of a multiple of {net.multiple_of} pixels for '{config.net.name}', got "
             f"{config.data.patch_px}; change data.patch_px"
         )
-    if config.start_from is None:
-        return net
-    own, given = net.state_dict(), load_model(config.start_from).net.state_dict()
-    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
-    if not fitting:
-        raise ConfigError(f"no layer of '{config.start_from}' fits the network {config.net.name} {config.net.options}")
-    net.load_state_dict(own | fitting)
-    return net
+    return net if config.start_from is None else taken_over(net, config.start_from)

@@ -66,9 +66,23 @@ def restore_gan_step(
     The restorer comes first, so that its activations are gone before those of the penalties are needed.
     """
     degraded, target = batch
-    discriminator = nets["discriminator"]
     restored = nets["restorer"](degraded)
     loss, scalars = _pixel_losses(restored, target, losses)
+    yield from _against(
+        nets["discriminator"], restored=restored, target=target, terms=terms, loss=loss, scalars=scalars
+    )
+
+
+def _against(
+    discriminator: nn.Module,
+    *,
+    restored: Tensor,
+    target: Tensor,
+    loss: Tensor,
+    scalars: dict[str, Tensor],
+    terms: SharpTerms,
+) -> Iterator[Turn]:
+    """The restorer's turn, with `loss` and what the discriminator thinks of its pictures, and the discriminator's."""
     if terms.features is not None and terms.perceptual > 0:
         some = _first(len(target), terms.perceptual_share)
         distance = perceptual(terms.features, restored[some], target[some])
@@ -89,6 +103,77 @@ def restore_gan_step(
     loss = terms.objective.discriminator(real_logits, fake_logits)
     scalars = _discriminator_scalars(loss, real_logits, fake_logits)
     yield "discriminator", _add_penalties(loss, scalars, {"r1": (terms.r1, r1), "r2": (terms.r2, r2)}), scalars
+
+
+@dataclass(frozen=True)
+class ClipTerms:
+    """What a step on clips weighs."""
+
+    losses: dict[str, float]
+    """Of frames."""
+    change: float = 0.0
+    """Weight of the mean error of the change from frame to frame."""
+    flow: float = 0.0
+    """Weight of the mean error of the flow, where it is known."""
+    sharp: SharpTerms | None = None
+    """Against a discriminator of frames."""
+
+
+def clip_step(nets: Nets, batch: tuple[Tensor, ...], terms: ClipTerms) -> Iterator[Turn]:
+    """A turn of the restorer of films, and one of the discriminator if there is one, on a batch of clips.
+
+    Degraded (N, T, 3, h, w), target (N, T, 3, H, W), flow (N, T - 1, 2, ., .), known (N,), see `imagesmith.data.clips`.
+    """
+    degraded, target, flow, known = batch
+    net: Any = nets["restorer"]
+    restored = net.clip(degraded)
+    loss, scalars = _pixel_losses(restored, target, terms.losses)
+    if terms.change > 0:
+        change = (restored.diff(dim=1) - target.diff(dim=1)).abs().mean()
+        loss = loss + terms.change * change
+        scalars["loss/change"] = change.detach()
+    if terms.flow > 0:
+        error = flow_error(net.flow, net.small(degraded.flatten(0, 1)).unflatten(0, degraded.shape[:2]), flow, known)
+        loss = loss + terms.flow * error
+        scalars["loss/flow"] = error.detach()
+    if terms.sharp is None:
+        yield "restorer", loss, scalars
+    else:
+        yield from _against(
+            nets["discriminator"],
+            restored=restored.flatten(0, 1),
+            target=target.flatten(0, 1),
+            terms=terms.sharp,
+            loss=loss,
+            scalars=scalars,
+        )
+
+
+def flow_step(nets: Nets, batch: tuple[Tensor, ...]) -> Iterator[Turn]:
+    """One turn of a flow network by itself, on the frames of `clip_step`'s batch."""
+    degraded, _, flow, known = batch
+    error = flow_error(nets["flow"], degraded, flow, known)
+    yield "flow", error, {"loss/flow": error.detach()}
+
+
+def flow_error(net: nn.Module, frames: Tensor, flow: Tensor, known: Tensor) -> Tensor:
+    """Mean length of the error of the flow between neighbouring frames, in pixels, over the clips where it is known.
+
+    A place that was out of the frame before has a flow too, but none that could be seen: it does not count.
+    """
+    now, before = frames[:, 1:].flatten(0, 1), frames[:, :-1].flatten(0, 1)
+    wanted = flow.flatten(0, 1).float()
+    error = (net(now, before).float() - wanted).square().sum(dim=1).add(1e-4).sqrt()
+    counts = is_inside(wanted) * known.float().repeat_interleave(flow.shape[1])[:, None, None]
+    return (error * counts).sum() / counts.sum().clamp(min=1)
+
+
+def is_inside(flow: Tensor) -> Tensor:
+    """bool (N, H, W): whether the place that `flow` (N, 2, H, W) points to lies in the frame."""
+    height, width = flow.shape[-2:]
+    columns = flow[:, 0] + torch.arange(width, device=flow.device)
+    rows = flow[:, 1] + torch.arange(height, device=flow.device)[:, None]
+    return (columns >= 0) & (columns <= width - 1) & (rows >= 0) & (rows <= height - 1)
 
 
 def classify_step(nets: Nets, batch: tuple[Tensor, ...], label_smoothing: float) -> Iterator[Turn]:

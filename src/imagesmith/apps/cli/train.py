@@ -1,4 +1,4 @@
-"""`imagesmith train`: restorers, GANs, classifiers."""
+"""`imagesmith train`: restorers of pictures and of films, GANs, classifiers."""
 
 import sys
 from collections.abc import Callable
@@ -74,6 +74,35 @@ def restorer(
     resolved = configuration(
         RestorerConfig, presets, preset=preset, config=config, given=given, changes=changes, adapt=adapt
     )
+    _train(train, resolved, quiet=quiet)
+
+
+@app.command("video", no_args_is_help=True)
+def video(
+    data: PhotosArgument,
+    *,
+    out: RunOption,
+    films: Annotated[
+        Path | None, typer.Option("--films", metavar="DIR", help="Clean films to learn from besides.")
+    ] = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    minutes: MinutesOption = None,
+    images: ImagesOption = None,
+    changes: SetOption = None,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Train a restorer of films on photographs, which are set in motion, and on films."""
+    from imagesmith.configs import VideoConfig
+    from imagesmith.presets import VIDEO_PRESETS, video_preset
+    from imagesmith.train.video import train_video as train
+
+    given = _given(data, out, minutes, images)
+    if films:
+        given |= {"data.films": str(films)}
+    presets = VIDEO_PRESETS, video_preset
+    resolved = configuration(VideoConfig, presets, preset=preset, config=config, given=given, changes=changes)
     _train(train, resolved, quiet=quiet)
 
 

@@ -1,0 +1,59 @@
+"""Degradations of clips: one strength for all frames, chance anew in each."""
+
+import pytest
+import torch
+
+from imagesmith.degrade import Chain, build_degradation, degrade_clip
+from imagesmith.degrade.clips import H264
+
+
+def flat(frames: int = 4, side: int = 32) -> torch.Tensor:
+    return torch.full((frames, 3, side, side), 0.5)
+
+
+def test_noise_has_one_strength_and_is_never_the_same_twice():
+    """The accident: noise that stands still, which a restorer of films learns to keep; or a strength for each frame."""
+    noise = build_degradation("gaussian_noise", {"sigma": [5, 50], "rounded": 0})
+    noisy = degrade_clip(noise, flat(), torch.Generator().manual_seed(0)) - 0.5
+    strengths = noisy.flatten(1).std(dim=1) * 255
+    assert strengths.max() / strengths.min() < 1.1
+    between = torch.corrcoef(noisy.flatten(1))
+    assert (between - torch.eye(4)).abs().max() < 0.1
+
+
+def test_a_blur_is_the_same_in_every_frame():
+    rng = torch.Generator().manual_seed(1)
+    clip = torch.rand(1, 3, 40, 40, generator=rng).expand(3, -1, -1, -1)
+    blurred = degrade_clip(build_degradation("motion_blur", {"length": [3, 9]}), clip, rng)
+    assert torch.equal(blurred[0], blurred[2])
+    assert not torch.allclose(blurred[0], clip[0])
+
+
+def test_a_chain_shrinks_every_frame_as_it_shrinks_a_picture():
+    bicubic = build_degradation("bicubic", {"scale": 4})
+    clip = torch.rand(3, 3, 32, 48, generator=torch.Generator().manual_seed(2))
+    small = degrade_clip(Chain((bicubic,)), clip, torch.Generator())
+    assert torch.equal(small[1], bicubic(clip[1], torch.Generator()))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_h264_keeps_shape_and_worse_quality_is_worse(channels: int):
+    rng = torch.Generator().manual_seed(3)
+    clip = torch.rand(1, channels, 8, 8, generator=rng).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    clip = clip.expand(5, -1, -1, -1)
+    good, bad = (H264(crf=(crf, crf)).clip(clip, rng) for crf in (10, 40))
+    assert good.shape == bad.shape == clip.shape
+    gray = [x.mean(1) for x in (clip, good, bad)]  # its colour has half the resolution
+    assert (gray[1] - gray[0]).abs().mean() < 0.5 * (gray[2] - gray[0]).abs().mean()
+
+
+def test_now_and_then_means_whole_clips():
+    part = build_degradation("sometimes", {"part": {"name": "h264", "options": {"crf": [45, 45]}}, "probability": 0.5})
+    clip = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    untouched = [torch.equal(degrade_clip(part, clip, torch.Generator().manual_seed(k)), clip) for k in range(12)]
+    assert 2 <= sum(untouched) <= 10
+
+
+def test_a_picture_is_a_clip_of_one_frame():
+    picture = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(5))
+    assert H264()(picture, torch.Generator().manual_seed(0)).shape == picture.shape
