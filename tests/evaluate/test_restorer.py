@@ -12,7 +12,7 @@ from PIL import Image
 from skimage import data
 
 from imagesmith.errors import ImageError, ImagesmithError, NothingUsableError, UsageError
-from imagesmith.evaluate import Report, evaluate_restorer, restorer
+from imagesmith.evaluate import Report, evaluate_restorer, subjects
 from imagesmith.metrics import METRICS
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.tensors import imresize
@@ -246,7 +246,7 @@ class TestRecipes:
     def test_networks_see_noise_unclipped(self, targets: Path, plain_model, monkeypatch: pytest.MonkeyPatch):
         """Scaled into [0, 1], as unusual float files are, every noise level is another than the one that is reported."""
         seen = []
-        monkeypatch.setattr(restorer, "run_tiled", lambda net, x: seen.append(x) or x)
+        monkeypatch.setattr(subjects, "run_tiled", lambda net, x: seen.append(x) or x)
         evaluate_restorer(plain_model(), targets, degrade="gaussian_noise:sigma=[50,50],rounded=0")
         assert min(x.min() for x in seen) < -0.1
         assert max(x.max() for x in seen) > 1.1
@@ -254,7 +254,7 @@ class TestRecipes:
     def test_planes_are_told_or_zero(self, targets: Path, plain_model, monkeypatch: pytest.MonkeyPatch):
         """A table level in the place of a mask, or a plane too many, is a crash at best."""
         seen = []
-        monkeypatch.setattr(restorer, "run_tiled", lambda net, x: seen.append(x) or x[:, :3])
+        monkeypatch.setattr(subjects, "run_tiled", lambda net, x: seen.append(x) or x[:, :3])
         jpeg = plain_model("jpeg", planes=1)
         evaluate_restorer(jpeg, targets, degrade="jpeg:quality=[10,10],table_plane=true,blind=0")
         evaluate_restorer(jpeg, targets, degrade="jpeg:quality=[10,10]")

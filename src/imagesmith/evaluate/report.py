@@ -15,26 +15,26 @@ from imagesmith.atomic import write_whole
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured: one row for each image, metric or class, the scores in short, and where they come from."""
+    """What was measured: a row for each image, clip, metric or class, the scores in short, and their origin."""
 
     rows: list[dict[str, Any]]
     """{"name": "baby", "psnr_y": 33.9, ...}; an infinite value (equal images) is float("inf")."""
     summary: dict[str, float]
-    """One number for each metric: the mean of the images, or the metric of the whole set."""
+    """One number for each metric: the mean of the images or clips, or the metric of the whole set."""
     provenance: dict[str, Any]
     caption: str = ""
     """The protocol in a few lines, printed below the table."""
-    rows_are: Literal["image", "metric", "class"] = "image"
+    rows_are: Literal["image", "clip", "metric", "class"] = "image"
 
     def save(self, path: str | Path) -> None:
         """Write strict JSON, whole or not at all; an infinite value becomes the string "inf"."""
         write_whole(Path(path), json.dumps(_strict(asdict(self)), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def table(self) -> str:
-        """The rows (and the mean of images) as aligned text, with the protocol below."""
+        """The rows (and the mean of images or clips) as aligned text, with the protocol below."""
         names = [name for name in self.rows[0] if name != "name"] if self.rows else list(self.summary)
         lines = [[self.rows_are, *names], *([row["name"], *(_cell(row[name]) for name in names)] for row in self.rows)]
-        if self.rows_are == "image":
+        if self.rows_are in ("image", "clip"):
             lines.append(["mean", *(_cell(self.summary[name]) for name in names)])
         widths = [max(len(line[column]) for line in lines) for column in range(len(names) + 1)]
         text = [

@@ -19,14 +19,15 @@ class MetricCard:
     function: Callable[..., Tensor]
     """(restored, target, crop) -> float64 (N,); one that needs a hole takes that, bool (N, 1, H, W), as well.
 
-    One that needs clips, (T, C, H, W) each, takes the target's flow as well, or computes it -> float64 (T - 1,).
+    One that needs clips, (T, C, H, W) each, -> float64 (T - 1,); one that needs their motion takes the `target_flow`
+    as well, or computes it.
     """
     direction: Literal["higher", "lower"]
     """Which values are better."""
     range: tuple[float, float]
     unit: str
-    needs: Literal["target", "hole", "clip"]
-    """What is compared: a restored image with its target, or within a hole, or a restored clip with its target."""
+    needs: Literal["target", "hole", "clip", "motion"]
+    """What is compared: a restored image with its target, or within a hole; a restored clip, or how it moves."""
     paper: str
 
     @property
@@ -53,9 +54,9 @@ METRICS: dict[str, MetricCard] = {card.name: card for card in _CARDS}
 _FLOW = "by an in-house Lucas-Kanade flow: not comparable with published values"
 _CLIP_CARDS = (
     MetricCard(
-        "warping_error", warping_error, "lower", (0, float("inf")), "1e-3", "clip", f"after Lai et al. 2018, {_FLOW}"
+        "warping_error", warping_error, "lower", (0, float("inf")), "1e-3", "motion", f"after Lai et al. 2018, {_FLOW}"
     ),
-    MetricCard("tof", tof, "lower", (0, float("inf")), "px", "clip", f"after Chu et al. 2020 (TecoGAN), {_FLOW}"),
+    MetricCard("tof", tof, "lower", (0, float("inf")), "px", "motion", f"after Chu et al. 2020 (TecoGAN), {_FLOW}"),
     MetricCard(
         "flicker",
         flicker,

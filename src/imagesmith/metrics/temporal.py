@@ -1,8 +1,8 @@
 """Metrics of a restored clip against its target: does it move as the target does, and does it flicker?
 
 All take (T, C, H, W) in [0, 1], frames in order, and return float64 (T - 1,): a value for each pair of frames, so that
-a clip can be scored pair by pair. `crop` pixels are cut off every edge, `flow` is the `target_flow` of the target cut
-likewise, for those who have computed it. Both clips are rounded to 8 bits first, as files are.
+a clip can be scored pair by pair. `crop` pixels are cut off every edge; `flow` is the `target_flow` with that crop, for
+those who have computed it. Both clips are rounded to 8 bits first, as files are.
 """
 
 from torch import Tensor
@@ -48,12 +48,11 @@ def tof(restored: Tensor, target: Tensor, crop: int, flow: Tensor | None = None)
     return (target_flow(restored, crop) - flow).double().norm(dim=1).mean(dim=(1, 2))
 
 
-def flicker(restored: Tensor, target: Tensor, crop: int, flow: Tensor | None = None) -> Tensor:
+def flicker(restored: Tensor, target: Tensor, crop: int) -> Tensor:
     """By how many grey levels of luma more than the target's the restored pixels change where the target stands still.
 
     Of each pixel whose 3x3 neighbourhood in the target changes by `STILL_LEVELS` at most, the excess of the restored
     change over the target's, 0 where it changes less; the mean of them. NaN for frames in which nothing stands still.
-    No flow is needed.
     """
     restored, target = (luma_levels(x) for x in prepared(restored, target, crop))
     change, natural = (x.diff(dim=0).abs() for x in (restored, target))

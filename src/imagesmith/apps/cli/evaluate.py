@@ -1,6 +1,7 @@
 """`imagesmith evaluate`: restorers, generators, classifiers."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,14 @@ from imagesmith.apps.cli.options import (
 
 app = typer.Typer(help="Measure a model by a stated protocol.", **GROUP)
 
+
+class Switch(StrEnum):
+    """Something that is done, or not."""
+
+    ON = "on"
+    OFF = "off"
+
+
 ReportOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole report here.")]
 
 
@@ -30,30 +39,56 @@ def restorer(
         typer.Argument(metavar="MODEL", help="Shipped name, run folder, weight file; or none, bicubic, nearest."),
     ],
     *,
-    targets: Annotated[Path, typer.Option("--targets", metavar="DIR", help="Folder of undamaged pictures.")],
+    targets: Annotated[
+        Path, typer.Option("--targets", metavar="DIR", help="Folder of undamaged pictures; a film, a folder of clips.")
+    ],
     degraded: Annotated[
         Path | None,
         typer.Option("--degraded", metavar="DIR", help="Their damaged versions. [default: made by bicubic]"),
     ] = None,
     degrade: Annotated[
         str | None,
-        typer.Option("--degrade", metavar="RECIPE", help="Damage the targets: name:option=value,... + ..., or .json."),
+        typer.Option(
+            "--degrade",
+            metavar="RECIPE",
+            help="Damage the targets: name:option=value,... + ..., or .json; for clips also bi, bd.",
+        ),
     ] = None,
     gray: Annotated[bool, typer.Option("--gray", help="Measure a recipe on the luma of the targets alone.")] = False,
     metrics: Annotated[
         str | None, typer.Option("--metrics", help="Protocol names, separated by commas. [default: what is usual]")
     ] = None,
     scale: Annotated[int | None, typer.Option("-s", "--scale", help="Scale of bicubic and nearest.")] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", metavar="N", help="Targets are clips: measure the first N frames of each.")
+    ] = None,
+    state: Annotated[
+        Switch, typer.Option("--state", help="off: a recurrent model forgets each frame before the next.")
+    ] = Switch.ON,
+    temporal: Annotated[
+        bool, typer.Option("--temporal", help="Targets are clips: smooth a model for pictures in time.")
+    ] = False,
     report: ReportOption = None,
     device: DeviceOption = Device.AUTO,
     dtype: DtypeOption = Dtype.FP32,
     debug: DebugFlag = False,
 ) -> None:
-    """Measure a restorer against undamaged pictures."""
+    """Measure a restorer against undamaged pictures or clips."""
     from imagesmith.evaluate import evaluate_restorer as evaluate
 
     measured = evaluate(
-        model, targets, degraded, _names(metrics), degrade=degrade, gray=gray, scale=scale, device=device, dtype=dtype
+        model,
+        targets,
+        degraded,
+        _names(metrics),
+        degrade=degrade,
+        gray=gray,
+        scale=scale,
+        frames=frames,
+        state=state == Switch.ON,
+        temporal=temporal,
+        device=device,
+        dtype=dtype,
     )
     _tell(measured, report)
 
