@@ -1,5 +1,6 @@
 """Films, folders of numbered frames and animations: read frame by frame, written in parts, joined again."""
 
+from imagesmith.data.video.audit import Audit, audit
 from imagesmith.data.video.encoding import Encoding, settle
 from imagesmith.data.video.info import StreamInfo, VideoFrame, VideoInfo
 from imagesmith.data.video.join import join
@@ -7,11 +8,13 @@ from imagesmith.data.video.reader import VideoReader, is_video, open_video, read
 from imagesmith.data.video.writer import segment_writer
 
 __all__ = [
+    "Audit",
     "Encoding",
     "StreamInfo",
     "VideoFrame",
     "VideoInfo",
     "VideoReader",
+    "audit",
     "is_video",
     "join",
     "open_video",

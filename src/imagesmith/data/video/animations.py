@@ -80,11 +80,12 @@ def write_animation(
 ) -> None:
     """Write frames of the source `info` as GIF or WebP with its durations; Pillow wants them all at once."""
     pictures, times = [], []
+    unit = 10 if format == "gif" else 1  # milliseconds; each time is rounded, so that errors do not add up
     for frame in frames:
         pixels = frame.pixels if frame.pixels.dtype == torch.uint8 else (frame.pixels.int() >> 8).byte()
         picture = Image.fromarray(pixels.numpy())
         pictures.append(picture.quantize(256) if format == "gif" else picture)
-        times.append(round((frame.pts - info.start) * info.time_base * 1000))
+        times.append(round((frame.pts - info.start) * info.time_base * 1000 / unit) * unit)
     last_ms = round(1000 / (info.rate or 10))
     ends = [*times[1:], max(times[-1] + last_ms, round(info.duration_s * 1000))]
     durations = [end - time for time, end in zip(times, ends, strict=True)]

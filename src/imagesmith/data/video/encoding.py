@@ -60,6 +60,11 @@ class Encoding:
     pix_fmt: str = "auto"
 
     @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to the film."""
+        return "auto" not in (self.codec, self.pix_fmt)
+
+    @property
     def encoder(self) -> str:
         """The encoder of a part: frames that become pictures wait in a lossless film."""
         return self.codec if self.codec in CODECS else LOSSLESS
@@ -93,6 +98,8 @@ def settle(encoding: Encoding, info: VideoInfo, output: Path | None = None) -> E
     kind: Kind = output_kind(output) if output else "film"
     suffix = output.suffix.lower() if output else ""
     codec = encoding.codec
+    if output is None and codec in (*PICTURES["folder"], *PICTURES["animation"]):  # settled before, for such an output
+        return dataclasses.replace(encoding, pix_fmt=_pix_fmt("auto", LOSSLESS, info))
     if kind != "film":
         assert output
         known = PICTURES[kind] if kind == "folder" else (suffix.lstrip("."),)

@@ -65,13 +65,12 @@ def _why_not_opened(path: Path, error: Exception) -> str:
 
 
 def shown_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The stream that a player shows: the best video stream that is no cover picture."""
+    """The stream that a player shows: the largest video stream, the first of equal ones, that is no cover picture."""
     films = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not films:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no streams"
         raise VideoError(f"{path}: expected a film, found {kinds} and no moving picture")
-    best = container.streams.best("video")
-    return next((stream for stream in films if stream is best), films[0])
+    return max(films, key=lambda stream: stream.width * stream.height)
 
 
 def time_base_of(stream: VideoStream) -> Fraction:
@@ -130,7 +129,8 @@ def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
 
 def _described(stream: Stream) -> StreamInfo:
     context = stream.codec_context
-    return StreamInfo(stream.index, stream.type, context.name if context else "unknown", stream.language or "")
+    codec = context.codec.canonical_name if context else "unknown"
+    return StreamInfo(stream.index, stream.type, codec, stream.language or "")
 
 
 def decoded(container: InputContainer, stream: VideoStream, notes: list[str]) -> Iterator[Picture]:

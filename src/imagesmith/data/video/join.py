@@ -18,11 +18,11 @@ from imagesmith.atomic import replacing
 from imagesmith.data.video.animations import write_animation
 from imagesmith.data.video.colour import ToRgb
 from imagesmith.data.video.encoding import Encoding, kept_notes, output_kind, settle
-from imagesmith.data.video.film import decoded, opened, time_base_of
+from imagesmith.data.video.film import decoded, opened, shown_stream, time_base_of
 from imagesmith.data.video.folders import write_folder
 from imagesmith.data.video.info import VideoFrame, VideoInfo
 from imagesmith.data.video.span import Span
-from imagesmith.data.video.streams import copied_packets, copied_streams
+from imagesmith.data.video.streams import copied_packets, copied_streams, labelled
 from imagesmith.data.video.writer import encoding_errors
 from imagesmith.errors import OutputError
 
@@ -66,7 +66,7 @@ def join(
             av.open(stream.name, "w", format=_FORMATS[output.suffix.lower()], container_options=options)
         )
         shift = -parts.first * info.time_base if start_s or parts.first < 0 else Fraction(0)
-        track = _picture_track(film, parts, info, stack)
+        track = _picture_track(film, parts, info, source, stack)
         others = iter(())
         notes: tuple[str, ...] = ()
         film.metadata.update({key: text for key, text in info.metadata.items() if key not in _OF_THE_FILE})
@@ -133,13 +133,17 @@ class _Parts:
                     yield VideoFrame(to_rgb(picture.frame), pts + self._info.start)
 
 
-def _picture_track(film: OutputContainer, parts: _Parts, info: VideoInfo, stack: contextlib.ExitStack) -> VideoStream:
+def _picture_track(
+    film: OutputContainer, parts: _Parts, info: VideoInfo, source: InputContainer | None, stack: contextlib.ExitStack
+) -> VideoStream:
     """The stream for the joined pictures, with all that players must know before its first packet."""
     first = stack.enter_context(opened(parts.paths[0]))
-    track = film.add_stream_from_template(first.streams.video[0])
+    track = film.add_stream_from_template(first.streams.video[0], opaque=True)
     track.time_base = info.time_base
     if track.codec.canonical_name == "hevc" and film.format.name in ("mp4", "mov"):
         track.codec_context.codec_tag = "hvc1"  # the name under which Apple's players know it
+    if source:
+        labelled(track, shown_stream(source, info.path))
     if info.matrix:
         track.set_display_matrix(info.matrix)
     return track

@@ -31,6 +31,12 @@ class Span:
         """The least PTS beyond the end, infinite where there is none."""
         return math.inf if self.end_s is None else info.start + _ticks(self.end_s, info)
 
+    def holds(self, seconds: Fraction, info: VideoInfo) -> bool:
+        """Whether a packet of sound or text at that time belongs to it; without a start, what comes before does too."""
+        return (not self.start_s or seconds >= self.first(info) * info.time_base) and seconds < (
+            self.stop(info) * info.time_base
+        )
+
     def check(self, info: VideoInfo) -> None:
         """UsageError where the film ends before the part begins."""
         if self.start_s and info.duration_s and self.start_s >= info.duration_s:

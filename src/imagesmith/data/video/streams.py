@@ -2,75 +2,140 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import av.error
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Disposition, Stream
+from av.subtitles.stream import SubtitleStream
+from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
 from imagesmith.data.video.film import shown_stream
 from imagesmith.data.video.info import VideoInfo
 from imagesmith.data.video.span import Span
 
-Copies = dict[int, Stream]
-"""The output's stream for the index of each of the source's that is kept."""
+_OF_THE_FILE = frozenset({"DURATION", "ENCODER", "encoder", "vendor_id"})
+_TEXT = frozenset({"mov_text", "subrip", "ass", "ssa", "webvtt", "text"})
+_TEXT_OF = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The output's stream for one of the source's; `is_rewritten` where its text is encoded anew."""
+
+    track: Stream
+    is_rewritten: bool = False
+
+
+Copies = dict[int, Copy]
+"""By the index of the source's stream."""
 
 
 def copied_streams(source: InputContainer, film: OutputContainer, path: Path) -> tuple[Copies, tuple[str, ...]]:
-    """Streams added to `film` for all of the source's that it can hold, and a sentence for each that it cannot."""
+    """Streams added to `film` for all of the source's that it can hold, and sentences about what changes.
+
+    Text subtitles change their form where they must: their words, breaks and plain styles stay.
+    """
     copies: Copies = {}
     notes = []
+    container = film.format.name
     shown = shown_stream(source, path)
     for stream in source.streams:
-        if stream.index == shown.index:
+        is_chapter_track = stream.type == "data" and source.chapters()  # the output makes its own
+        if stream.index == shown.index or is_chapter_track:
             continue
-        if not _holds(film.format.name, stream):
-            notes.append(f"{_named(stream)} is left out: {film.format.name} cannot hold it")
-            continue
-        copies[stream.index] = _added(film, stream)
+        if _holds(container, stream):
+            copies[stream.index] = Copy(_added(film, stream))
+            if stream.type == "video" and not stream.disposition & Disposition.attached_pic:
+                notes.append(f"{_named(stream)} is kept as it is: one picture of a film is worked on")
+        elif stream.type == "subtitle" and _codec(stream) in _TEXT:
+            copies[stream.index] = Copy(_rewritten(film, cast(SubtitleStream, stream)), is_rewritten=True)
+            notes.append(f"{_named(stream)} becomes {_TEXT_OF[container]}, the text that {container} holds")
+        else:
+            notes.append(f"{_named(stream)} is left out: {container} cannot hold it")
     return copies, tuple(notes)
 
 
 def _holds(container: str, stream: Stream) -> bool:
     """Whether a container takes a stream's codec, by starting such a file in memory."""
+    if stream.type == "data":
+        return False
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
             _added(trial, stream)
             trial.start_encoding()
-    except (av.error.FFmpegError, ValueError, AttributeError):
+    except (av.error.FFmpegError, ValueError):
         return False
     return True
 
 
 def _added(film: OutputContainer, stream: Stream) -> Stream:
-    copy = film.add_stream_from_template(stream)
-    copy.metadata.update(stream.metadata)
+    copy = film.add_stream_from_template(stream, opaque=True)
+    return labelled(copy, stream)
+
+
+def _rewritten(film: OutputContainer, stream: SubtitleStream) -> Stream:
+    copy = film.add_stream(_TEXT_OF[film.format.name])
+    assert isinstance(copy, SubtitleStream)
+    stream.codec_context.open(strict=False)  # whose header holds the styles
+    copy.codec_context.subtitle_header = stream.codec_context.subtitle_header
+    return labelled(copy, stream)
+
+
+def labelled(copy: Stream, stream: Stream) -> Stream:
+    """`copy` with the language, the title and the roles of `stream`."""
+    copy.metadata.update({key: text for key, text in stream.metadata.items() if key not in _OF_THE_FILE})
     copy.disposition = stream.disposition
     return copy
 
 
+def _codec(stream: Stream) -> str:
+    return stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
+
+
 def _named(stream: Stream) -> str:
-    codec = stream.codec_context.name if stream.codec_context else "unknown"
-    language = f", {stream.language}" if stream.language else ""
-    return f"{stream.type} stream {stream.index} ({codec}{language})"
+    language = f", {stream.language}" if stream.language not in (None, "und") else ""
+    return f"{stream.type} stream {stream.index} ({_codec(stream)}{language})"
 
 
 def copied_packets(
     source: InputContainer, copies: Copies, info: VideoInfo, span: Span, shift: Fraction
 ) -> Iterator[tuple[Fraction, Packet]]:
-    """(time in seconds, packet) of all copied streams within the span, all moved by `shift` seconds."""
-    first, stop = span.first(info) * info.time_base, span.stop(info) * info.time_base
-    for packet in source.demux([source.streams[index] for index in copies]):
-        if packet.pts is None or not packet.size:
+    """(decoding time in seconds, packet) of all copied streams, those of the span, all moved by `shift` seconds."""
+    streams = [source.streams[index] for index in copies if source.streams[index].type != "attachment"]
+    for packet in source.demux(streams) if streams else ():
+        if not packet.size:
             continue
-        time = packet.pts * packet.time_base
-        if (span.start_s and time < first) or time >= stop:
+        copy, base = copies[packet.stream.index], packet.time_base
+        if packet.stream.disposition & Disposition.attached_pic:
+            packet.pts = packet.dts = 0
+        elif packet.pts is None or not span.holds(packet.pts * base, info):
             continue
-        moved = round(shift / packet.time_base)
-        packet.stream = copies[packet.stream.index]
-        packet.pts += moved
-        packet.dts = packet.pts if packet.dts is None else packet.dts + moved
-        yield packet.dts * packet.time_base, packet
+        else:
+            moved = round(shift / base)
+            packet.pts += moved
+            packet.dts = packet.pts if packet.dts is None else packet.dts + moved
+        carried = _as_text(packet, copy) if copy.is_rewritten else packet
+        if carried is not None:
+            carried.stream = copy.track
+            yield packet.dts * base, carried
+
+
+def _as_text(packet: Packet, copy: Copy) -> Packet | None:
+    """A subtitle encoded for its new stream; None for the silence that MP4 writes between two."""
+    stream, track = packet.stream, copy.track
+    assert isinstance(stream, SubtitleStream)
+    assert isinstance(track, SubtitleStream)
+    found = stream.decode2(packet)
+    lines = [rect.ass for rect in found.rects if isinstance(rect, AssSubtitle)] if found else []
+    if not lines:
+        return None
+    encoded = track.codec_context.encode_subtitle(SubtitleSet.create(b"\n".join(lines), 0, 0))
+    encoded.time_base, encoded.pts, encoded.dts = packet.time_base, packet.pts, packet.dts
+    encoded.duration = packet.duration
+    return encoded

@@ -21,7 +21,6 @@ from imagesmith.errors import OutputError
 Write = Callable[[Tensor, int], None]
 """Adds a frame, (H, W, 3) uint8 or uint16, at a PTS in the source's time base."""
 _USUAL_RATE = Fraction(25)
-_AS_THEY_ARE = {"avoid_negative_ts": "disabled"}  # else all times move where decoding starts before 0, as with B-frames
 
 
 @contextlib.contextmanager
@@ -31,11 +30,11 @@ def segment_writer(path: Path, info: VideoInfo, encoding: Encoding, *, size: tup
     Parts of one film are made with one `encoding`; `join` makes the film of them. Times count from the film's first
     frame in the part, because NUT, which keeps any time base exactly, holds no negative ones.
     """
-    encoding = settle(encoding, info)
+    encoding = encoding if encoding.is_settled else settle(encoding, info)
     with (
         replacing(path, overwrite=True) as stream,
         encoding_errors(path),
-        av.open(stream.name, "w", format=part_format(encoding), container_options=_AS_THEY_ARE) as film,
+        av.open(stream.name, "w", format=part_format(encoding), container_options=_as_they_are(info)) as film,
     ):
         track = _track(film, info, encoding, even_size(size, encoding.pix_fmt))
         to_yuv = FromRgb(info.colour, encoding.pix_fmt)
@@ -53,6 +52,11 @@ def segment_writer(path: Path, info: VideoInfo, encoding: Encoding, *, size: tup
 def part_format(encoding: Encoding) -> str:
     """The container of a part: NUT, and MOV for ProRes, which NUT does not know."""
     return "mov" if encoding.encoder == "prores_ks" else "nut"
+
+
+def _as_they_are(info: VideoInfo) -> dict[str, str]:
+    """Options without which times move where decoding starts before 0 (B-frames) and a late start in MOV is rounded."""
+    return {"avoid_negative_ts": "disabled", "movie_timescale": str(info.time_base.denominator)}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,166 @@
+"""The closing look at a finished film: nothing of the source is missing, late, silent or black."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch.nn import functional as F
+
+from imagesmith.data.video.colour import ToRgb
+from imagesmith.data.video.film import decoded, opened, shown_stream
+from imagesmith.data.video.info import VideoInfo
+from imagesmith.data.video.reader import open_video, read_info
+from imagesmith.data.video.span import Span
+
+_THUMB = (32, 18)
+_BLACK, _NOT_BLACK, _OTHER_COLOUR = 3, 10, 60  # mean of 0 to 255, and mean distance from the source
+_ANIMATION_TICK = Fraction(1, 100)
+_INAUDIBLE = Fraction(1, 1000)  # and what Matroska rounds to
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the closing look found; times in seconds, None where a folder of frames has none.
+
+    `timestamp_error_s` is the largest distance of a frame's time from the source's, after the constant by which a
+    container may move all streams together; `sound_offset_error_s` how much sound moved against the pictures.
+    `black_frames` are black, or far from the source's colours, where the source is not.
+    """
+
+    frames_in: int
+    frames_out: int
+    timestamp_error_s: float | None
+    sound_offset_error_s: float
+    audio_packets_equal: bool
+    tags_kept: bool
+    black_frames: int
+    sentences: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.sentences
+
+
+def audit(source_info: VideoInfo, output: Path, *, start_s: float | None = None, end_s: float | None = None) -> Audit:
+    """Compare a finished output with the part of its source that it was made of; the pictures of both are decoded."""
+    info, span = read_info(output), Span(start_s, end_s)
+    seen = _Seen()
+    for before, after in itertools.zip_longest(_moments(source_info, span), _moments(info, Span())):
+        seen.add(before, after)
+    timed = source_info.kind != "folder" and info.kind != "folder"
+    error = max(seen.latest - seen.shift, seen.shift - seen.earliest) if timed else None
+    sounds, kept = _sounds(source_info, span), _sounds(info, Span())
+    offsets = [abs(kept[digest] - first - seen.shift) for digest, first in sounds.items() if digest in kept]
+    offset = max(offsets, default=Fraction(0))
+    equal = set(kept) <= set(sounds)
+    changed = _changed_tags(source_info, info)
+    sentences = list(seen.sentences())
+    if error is not None and error > _allowed(source_info, info):
+        sentences.append(f"a frame is {float(error) * 1000:.3g} ms off its time")
+    if offset > _INAUDIBLE:
+        sentences.append(f"sound moved by {float(offset) * 1000:.3g} ms against the pictures")
+    if not equal:
+        sentences.append("packets of sound are not those of the source")
+    sentences += changed
+    return Audit(
+        seen.frames_in,
+        seen.frames_out,
+        None if error is None else float(error),
+        float(offset),
+        equal,
+        not changed,
+        seen.black,
+        tuple(sentences),
+    )
+
+
+class _Moment(NamedTuple):
+    """A frame's time in seconds and its colours, (18, 32, 3) uint8."""
+
+    time: Fraction
+    thumb: np.ndarray
+
+
+class _Seen:
+    """What a walk through both films in step brings to light."""
+
+    def __init__(self) -> None:
+        self.frames_in = self.frames_out = self.black = 0
+        self.earliest = self.latest = self.shift = Fraction(0)
+
+    def add(self, before: _Moment | None, after: _Moment | None) -> None:
+        self.frames_in += before is not None
+        self.frames_out += after is not None
+        if before is None or after is None:
+            return
+        late = after.time - before.time
+        if self.frames_out == 1:
+            self.earliest = self.latest = self.shift = late
+        self.earliest, self.latest = min(self.earliest, late), max(self.latest, late)
+        is_black = after.thumb.mean() < _BLACK and before.thumb.mean() > _NOT_BLACK
+        self.black += bool(is_black or np.abs(after.thumb - before.thumb.astype(float)).mean() > _OTHER_COLOUR)
+
+    def sentences(self) -> Iterator[str]:
+        if self.frames_in != self.frames_out:
+            yield f"{self.frames_in} frames went in, {self.frames_out} came out"
+        if self.black:
+            yield f"{self.black} frames are black, or of other colours than the source's"
+
+
+def _moments(info: VideoInfo, span: Span) -> Iterator[_Moment]:
+    if info.kind != "film":
+        with open_video(info.path, span.start_s, span.end_s) as reader:
+            for frame in reader:
+                pixels = (frame.pixels if info.depth == "uint8" else frame.pixels.int() >> 8).permute(2, 0, 1).float()
+                small = F.interpolate(pixels[None], _THUMB[::-1], mode="area")[0]
+                yield _Moment(frame.pts * info.time_base, small.permute(1, 2, 0).byte().numpy())
+        return
+    to_rgb = ToRgb(info.colour, _THUMB, deep=False)
+    first, stop = span.first(info), span.stop(info)
+    with opened(info.path) as container:
+        stream = shown_stream(container, info.path)
+        for picture in decoded(container, stream, []):
+            if picture.pts >= stop:
+                return
+            if picture.pts >= first:
+                yield _Moment(picture.pts * info.time_base, to_rgb(picture.frame).numpy())
+
+
+def _sounds(info: VideoInfo, span: Span) -> dict[str, Fraction]:
+    """The time of the first packet by the digest of all packets' content, for each audio stream."""
+    if info.kind != "film":
+        return {}
+    digests, firsts = {}, {}
+    with opened(info.path) as container:
+        streams = [stream for stream in container.streams if stream.type == "audio"]
+        for packet in container.demux(streams) if streams else ():
+            if packet.size and packet.pts is not None and span.holds(packet.pts * packet.time_base, info):
+                index = packet.stream.index
+                digests.setdefault(index, hashlib.sha256()).update(bytes(packet))
+                firsts.setdefault(index, packet.pts * packet.time_base)
+    return {digest.hexdigest(): firsts[index] for index, digest in digests.items()}
+
+
+def _changed_tags(before: VideoInfo, after: VideoInfo) -> list[str]:
+    """A sentence for each tag of a film that another film does not have."""
+    if (before.kind, after.kind) != ("film", "film"):
+        return []
+    pairs = {
+        "colour": (before.colour, after.colour),
+        "the turn": (before.matrix, after.matrix),
+        "the shape of pixels": (before.sample_aspect, after.sample_aspect),
+    }
+    return [f"{name} is {now}, was {was}" for name, (was, now) in pairs.items() if was != now]
+
+
+def _allowed(before: VideoInfo, after: VideoInfo) -> Fraction:
+    """How far times may be off: not at all where the output counts in ticks that divide the source's, else one tick."""
+    if after.kind == "animation":
+        return _ANIMATION_TICK
+    return Fraction(0) if before.time_base % after.time_base == 0 else after.time_base
