@@ -9,6 +9,7 @@ seconds of a photograph are given with and without it.
 import argparse
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,15 +24,15 @@ SIDE = 500
 COMMAND = Path(sys.executable).with_name("imagesmith")
 
 
-def draw_photos(folder: Path, count: int) -> None:
-    """`count` different PNG crops of SIDE x SIDE from real colour photographs, enlarged where they are smaller."""
+def draw_photos(folder: Path, count: int, side: int = SIDE) -> None:
+    """`count` different PNG crops of `side` x `side` from real colour photographs, enlarged where they are smaller."""
     rng = np.random.default_rng(0)
     for k in range(count):
         photo = Image.open(photo_folder() / PHOTOS[k % len(PHOTOS)]).convert("RGB")
-        enlarge = max(1.0, SIDE / min(photo.size)) * rng.uniform(1, 1.2)
-        photo = photo.resize([round(side * enlarge) for side in photo.size], Image.Resampling.LANCZOS)
-        left, top = (int(rng.integers(0, side - SIDE + 1)) for side in photo.size)
-        photo.crop((left, top, left + SIDE, top + SIDE)).save(folder / f"{k:02d}.png")
+        enlarge = max(1.0, side / min(photo.size)) * rng.uniform(1, 1.2)
+        photo = photo.resize([round(length * enlarge) for length in photo.size], Image.Resampling.LANCZOS)
+        left, top = (int(rng.integers(0, length - side + 1)) for length in photo.size)
+        photo.crop((left, top, left + side, top + side)).save(folder / f"{k:02d}.png")
 
 
 def runner(command: list[str], source: Path, destination: Path, threads: int) -> Callable[[], None]:
@@ -52,11 +53,13 @@ def runner(command: list[str], source: Path, destination: Path, threads: int) ->
 
 def difference(first: Path, second: Path) -> dict[str, float]:
     """How far the two results are apart, in grey levels: both have to have done the same work."""
-    pairs = [
-        (np.array(Image.open(path)), np.array(Image.open(second / path.name))) for path in sorted(first.glob("*.png"))
-    ]
-    apart = [np.abs(a.astype(int) - b.astype(int)) for a, b in pairs]
-    return {"pictures": len(pairs), "max": int(max(d.max() for d in apart)), "mean": round(float(np.mean(apart)), 4)}
+    largest, means = [], []
+    for path in sorted(first.glob("*.png")):
+        ours, theirs = (np.array(Image.open(folder / path.name), dtype=np.int16) for folder in (first, second))
+        apart = np.abs(ours - theirs)
+        largest.append(int(apart.max()))
+        means.append(float(apart.mean()))
+    return {"pictures": len(means), "max": max(largest), "mean": round(statistics.mean(means), 4)}
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from imagesmith import __version__
 from imagesmith.data.sources import list_items
 from imagesmith.errors import NothingUsableError, UsageError
+from imagesmith.infer.bulk.parcel import travels
 from imagesmith.infer.bulk.plan import workers_for
 from imagesmith.infer.bulk.pool import restore_in_processes
 from imagesmith.infer.bulk.ray_engine import restore_on_ray
@@ -70,6 +71,8 @@ def restore_files(
     if options.engine == "ray":
         return restore_on_ray(stages, jobs, options.workers, restorer.runtime.device, on_progress)
     workers = workers_for(jobs, options, restorer.runtime.device)
+    if workers > 1 and options.workers == "auto" and not travels(stages):
+        workers = 1  # nobody asked for more
     with stop_on_request() as asked:
         if workers > 1:
             return restore_in_processes(stages, jobs, workers, asked, on_progress)

@@ -2,34 +2,18 @@
 
 import signal
 import sys
-import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from imagesmith.errors import UsageError, WorkerError
 from imagesmith.infer.manifest import FILE_NAME
 from imagesmith.infer.outcome import ItemResult, Progress, Summary
 from imagesmith.infer.restore import Restorer
-
-DEADLY = """
-    import os, signal
-    from pathlib import Path
-    from imagesmith.infer.restore import Restorer
-
-    class Deadly(Restorer):
-        def strips(self, frame, **options):
-            height, mark = frame.pixels.shape[0], Path(os.environ["DEADLY_MARK"])
-            if height == 40 or (height == 41 and not mark.exists()):
-                mark.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().strips(frame, **options)
-"""
 
 
 def told(summary: Summary) -> list[ItemResult]:
@@ -39,14 +23,6 @@ def told(summary: Summary) -> list[ItemResult]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*") if path.name != FILE_NAME}
-
-
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -70,26 +46,9 @@ def test_a_pool_makes_what_one_process_makes(restorer: Restorer, photos: Path, t
     assert sorted(result.status for result in again.results) == ["failed"] * 2 + ["skipped"] * 5
 
 
-def test_a_killed_process_costs_at_most_its_picture(
-    make_restorer: Callable[..., Restorer],
-    photo: np.ndarray,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_killed_process_costs_at_most_its_picture(deadly: Restorer, deadly_photos: Path, tmp_path: Path) -> None:
     """The kernel's memory killer takes one of eight processes, and the run waits for its answer for ever."""
-    (tmp_path / "deadly.py").write_text(textwrap.dedent(DEADLY))
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("DEADLY_MARK", str(tmp_path / "mark"))
-    from deadly import Deadly  # type: ignore[import-not-found]
-
-    source = tmp_path / "in"
-    source.mkdir()
-    for name, rows in {"a": 30, "always": 40, "b": 31, "once": 41, "z": 32}.items():
-        Image.fromarray(photo[:rows]).save(source / f"{name}.png")
-    plain = make_restorer()
-    deadly = Deadly.__new__(Deadly)
-    deadly.__dict__.update(plain.__dict__)
-    summary = deadly.path(source, tmp_path / "out", workers=2)
+    summary = deadly.path(deadly_photos, tmp_path / "out", workers=2)
     status = {Path(result.input).stem: result.status for result in summary.results}
     assert status == {"a": "done", "always": "failed", "b": "done", "once": "done", "z": "done"}
     failed = summary.results[1]
@@ -97,7 +56,7 @@ def test_a_killed_process_costs_at_most_its_picture(
     assert "SIGKILL" in (failed.error or "")
     assert len((failed.error or "").splitlines()) <= 3
     assert summary.exit_code == 3
-    assert not list((tmp_path / "out").glob("always*"))
+    assert {path.stem for path in (tmp_path / "out").glob("*.png")} == {"a", "b", "once", "z"}
 
 
 def test_an_interrupt_stops_all_processes_and_can_be_resumed(

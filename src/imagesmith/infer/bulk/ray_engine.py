@@ -4,6 +4,7 @@ Inputs and outputs have to lie on storage that every machine sees under the same
 gives its pictures out once more; a ledger outside of the actors knows at which picture they die.
 """
 
+import logging
 import os
 import pickle
 import threading
@@ -15,8 +16,9 @@ from typing import Any, Literal
 import torch
 
 from imagesmith.errors import OutputError, UsageError, WorkerError
+from imagesmith.infer.bulk.parcel import pack_whole
 from imagesmith.infer.bulk.plan import together
-from imagesmith.infer.bulk.pool import ATTEMPTS, packed
+from imagesmith.infer.bulk.pool import ATTEMPTS
 from imagesmith.infer.bulk.worker import Post
 from imagesmith.infer.outcome import ItemResult, Progress, Summary
 from imagesmith.infer.plan import Job
@@ -40,14 +42,13 @@ def restore_on_ray(
     ray = _ray()
     finished: dict[Job, ItemResult] = {}
     with _connected(ray), stop_on_request() as asked:
-        ledger = ray.remote(_Ledger).options(num_cpus=0).remote()
-        post = ray.put(packed(Post(stages, threads=1)))
+        ledger = ray.remote(_Ledger).options(num_cpus=0).remote(pack_whole(Post(stages, threads=1)))
         rows = [{"jobs": pickle.dumps(group)} for group in together(jobs)]
         dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // _BLOCK))
         dataset.context.enable_progress_bars = False
         results = dataset.flat_map(
             _Actor,
-            fn_constructor_args=(post, ledger, os.getcwd()),
+            fn_constructor_args=(ledger, os.getcwd()),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=None if workers == "auto" else workers),
             **({"num_cpus": 1} if device.type == "cpu" else {"num_gpus": 1}),
         )
@@ -64,11 +65,15 @@ def restore_on_ray(
 
 
 class _Ledger:
-    """Which pictures are being restored, and how often each was begun and never ended."""
+    """What all actors share: what they are to be, and how often each picture was begun and never ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, post: bytes) -> None:
+        self._post = post
         self._begun = Counter[str]()
         self._stopped = False
+
+    def post(self) -> bytes:
+        return self._post
 
     def begin(self, item: str) -> int:
         """The number of this attempt; `_STOP` if nothing is to be begun any more."""
@@ -87,7 +92,7 @@ class _Ledger:
 class _Actor:
     """Holds the stages of a run and takes groups of jobs through them."""
 
-    def __init__(self, post: Any, ledger: Any, folder: str) -> None:
+    def __init__(self, ledger: Any, folder: str) -> None:
         import ray
 
         try:
@@ -97,7 +102,7 @@ class _Actor:
                 f"expected the folder {folder} on every machine of the cluster: {error.strerror}"
             ) from None
         self._get, self._ledger = ray.get, ledger
-        self._post: Post = pickle.loads(ray.get(post))
+        self._post: Post = pickle.loads(ray.get(ledger.post.remote()))
         self._post.take_up()
         self._asked = threading.Event()
 
@@ -139,7 +144,9 @@ def _connected(ray: Any) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="warning")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it calls the actors that Ray Data makes errors
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # which tells of each step of its plan
     try:
         yield
     finally:

@@ -1,7 +1,8 @@
 """A process that restores one picture after another for another process.
 
-Standard input brings pickles: what the process is to be, then jobs. Standard output takes READY, then for each job its
-result, None where it was cancelled. The end of the input ends the process, so it never outlives the one it works for.
+Standard input brings pickles: a parcel (see `parcel.py`) of what the process is to be, with the file of its tensors,
+then jobs. Standard output takes READY, then for each job its result, None where it was cancelled. The end of the input
+ends the process, so it never outlives the one it works for.
 """
 
 import logging
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from imagesmith.infer.bulk.parcel import unpack
 from imagesmith.infer.stages import Stages
 from imagesmith.runtime.interrupt import stop_on_request
 
@@ -43,7 +45,7 @@ def main() -> None:
         outbox.flush()
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    post: Post = pickle.load(inbox)
+    post: Post = unpack(*pickle.load(inbox))
     post.take_up()
     with stop_on_request() as asked:
         send(READY)

@@ -1,0 +1,177 @@
+"""100 million pictures on many machines, computed from what `bulk.py` measured: stages, limits, failures, cost.
+
+    python benchmarks/scale_plan.py [--model sr-x4] [--gpu-rate PICTURES_PER_SECOND] [--write docs/scale.md]
+
+Nothing here ran at that size. Rates of a core are measured (results/bulk.json); rates of storage, network and services,
+prices and failures are the constants below, each with its source or marked as an assumption to be replaced by yours.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numbers_page import table
+from timing import RESULTS
+
+PICTURES = 100_000_000
+FLEETS = (64, 512, 4096)
+"""Cores for which the time is told."""
+
+SERVER_BYTES = 10e9 / 8
+"""Bytes a second of one file server: the line rate of 10 Gbit/s Ethernet (IEEE 802.3ae)."""
+METADATA_RATE = 10_000
+"""Opens, creations and renames a second of one metadata server. Assumption: measure yours, for example with mdtest."""
+METADATA_PER_PICTURE = 6
+"""Opening the input twice (digest, picture), creating, renaming, reading back for its digest, and the manifest."""
+LOCK_TRIPS, TRIP_SECONDS = 4, 0.5e-3
+"""A line of a manifest on a network file system: lock, look, write, unlock. Assumption: half a millisecond each."""
+LEDGER_RATE = 5_000
+"""Calls a second that one Ray actor answers. Assumption, by the order of Ray's own microbenchmarks."""
+LEDGER_CALLS = 2
+"""Calls for a picture: begin and end."""
+DRIVER_BYTES = 2_050
+"""Memory of the commanding process for one picture, measured: 1.23 kB for the job, 0.81 kB for its manifest entry."""
+DRIVER_MEMORY = 16e9
+"""Bytes that this process may take. Assumption."""
+
+MACHINE_CORES = 32
+FAILURES_PER_MACHINE_HOUR = 8 * 419 / (54 * 24 * 16_384)
+"""419 unexpected interruptions in 54 days on 16,384 GPUs, eight in a machine (Dubey et al. 2024, arXiv 2407.21783)."""
+REDONE = 8
+"""Pictures that a lost process had in hand: a task of `infer/bulk/ray_engine.py`."""
+BROKEN_SHARE = 1e-4
+"""Input files that no program opens. Assumption."""
+DOLLARS_PER_CORE_HOUR, DOLLARS_PER_GPU_HOUR = 0.045, 2.5
+"""Assumption: the order of list prices on demand; reserved or interruptible machines cost a third of it."""
+DOLLARS_PER_GIGABYTE_MONTH = 0.08
+"""Of a network file system on solid state. Assumption."""
+
+BEGIN, END = "<!-- scale_plan.py begins -->", "<!-- scale_plan.py ends -->"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Something that all cores share: the pictures a second that it bears, and what helps when it is reached."""
+
+    name: str
+    rate: float
+    helps: str
+
+
+def limits(stages: dict[str, Any]) -> list[Limit]:
+    """What breaks, in the order in which it does as cores are added."""
+    shards = "split the pictures into folders, one command each: every folder has a manifest, every command a ledger"
+    every = [
+        Limit("file server, reading", SERVER_BYTES / stages["bytes_in"], "more servers, or a striped file system"),
+        Limit("file server, writing", SERVER_BYTES / stages["bytes_out"], "more servers, or `-f webp`, `-f jpg`"),
+        Limit("metadata server", METADATA_RATE / METADATA_PER_PICTURE, "several, or archives (zip) as inputs"),
+        Limit("one manifest", 1 / (LOCK_TRIPS * TRIP_SECONDS), shards),
+        Limit("ledger of one command", LEDGER_RATE / LEDGER_CALLS, shards),
+    ]
+    return sorted(every, key=lambda limit: limit.rate)
+
+
+def core_rate(bulk: dict[str, Any], model: str) -> float:
+    """Pictures a second of one core, all stages together, in the pool."""
+    whole = bulk["results"]["small"][model]["pool"]
+    cores = bulk["environment"]["threads"]
+    rate = whole["pictures_per_second_after_start"]
+    return (rate or 1 / sum(bulk["results"]["stages"][model]["seconds"].values())) / (cores if rate else 1)
+
+
+def plan(bulk: dict[str, Any], model: str, gpu_rate: float | None) -> list[str]:
+    """The page's part in Markdown."""
+    stages, rate = bulk["results"]["stages"][model], core_rate(bulk, model)
+    hours = PICTURES / rate / 3600
+    text = [
+        f"{PICTURES / 1e6:.0f} million pictures of {stages['pixels_in'] / 1e6:.3f} megapixels with `{model}` on "
+        f"{bulk['environment']['processor']}: {rate:.2f} pictures a second and core, **{hours:,.0f} core hours**.",
+        "",
+        *table(_stage_rows(stages, rate), ("stage", "one core, pictures/s", "core hours", "share")),
+        "",
+        *table(_limit_rows(limits(stages), rate), ("shared by all", "bears, pictures/s", "full at", "then")),
+        "",
+        _first(limits(stages), rate),
+        "",
+        *table(_fleet_rows(hours, limits(stages), rate), ("cores", "days", "machines lost", "redone", "cost")),
+        "",
+        f"Kept for a month, {PICTURES * stages['bytes_out'] / 1e12:.1f} TB of results cost "
+        f"${PICTURES * stages['bytes_out'] / 1e9 * DOLLARS_PER_GIGABYTE_MONTH:,.0f}. About "
+        f"{PICTURES * BROKEN_SHARE:,.0f} files will not open; each is a line with its reason, and stops no run. "
+        f"The commanding process takes {DRIVER_BYTES / 1e3:.1f} kB for a picture: at most "
+        f"{DRIVER_MEMORY / DRIVER_BYTES / 1e6:.0f} million pictures for one command in {DRIVER_MEMORY / 1e9:.0f} GB.",
+    ]
+    if gpu_rate:
+        gpu_hours = PICTURES / gpu_rate / 3600
+        text += [
+            "",
+            f"A GPU that makes {gpu_rate:,.0f} pictures a second does the same in {gpu_hours:,.0f} GPU hours, "
+            f"${gpu_hours * DOLLARS_PER_GPU_HOUR:,.0f}, and needs {gpu_rate / _feeding(stages):.1f} cores that decode "
+            "and encode for it.",
+        ]
+    return text
+
+
+def _feeding(stages: dict[str, Any]) -> float:
+    """Pictures a second of a core that does all but the network."""
+    return 1 / sum(seconds for stage, seconds in stages["seconds"].items() if stage != "network")
+
+
+def _stage_rows(stages: dict[str, Any], rate: float) -> list[tuple[str, ...]]:
+    whole = sum(stages["seconds"].values())
+    return [
+        (stage, f"{1 / seconds:,.1f}", f"{PICTURES / rate / 3600 * seconds / whole:,.0f}", f"{seconds / whole:.1%}")
+        for stage, seconds in stages["seconds"].items()
+    ]
+
+
+def _limit_rows(limits: list[Limit], rate: float) -> list[tuple[str, ...]]:
+    return [(one.name, f"{one.rate:,.0f}", f"{one.rate / rate:,.0f} cores", one.helps) for one in limits]
+
+
+def _first(limits: list[Limit], rate: float) -> str:
+    first, second = limits[:2]
+    return (
+        f"**First to break: {first.name}**, at {first.rate / rate:,.0f} cores; after that {second.name}, at "
+        f"{second.rate / rate:,.0f}."
+    )
+
+
+def _fleet_rows(hours: float, limits: list[Limit], rate: float) -> list[tuple[str, ...]]:
+    """Fleets with as many manifests, servers and commands as they need."""
+    rows = []
+    for cores in FLEETS:
+        wall = hours / cores
+        lost = wall * cores / MACHINE_CORES * FAILURES_PER_MACHINE_HOUR
+        parts = max(1, -(-cores * rate // limits[0].rate))
+        rows.append(
+            (
+                f"{cores:,}" + (f" ({parts:.0f} times the first to break)" if parts > 1 else ""),
+                f"{wall / 24:,.1f}",
+                f"{lost:.2g}",
+                f"{lost * MACHINE_CORES * REDONE:,.0f} pictures",
+                f"${hours * DOLLARS_PER_CORE_HOUR:,.0f}",
+            )
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="sr-x4", help="a model that bulk.py measured")
+    parser.add_argument("--gpu-rate", type=float, help="pictures a second of one GPU, network alone, where measured")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder with bulk.json")
+    parser.add_argument("--write", type=Path, help=f"put it into this page, between {BEGIN} and {END}")
+    options = parser.parse_args()
+    text = "\n".join(plan(json.loads((options.results / "bulk.json").read_text()), options.model, options.gpu_rate))
+    if options.write is None:
+        print(text)
+        return
+    before, rest = options.write.read_text().split(BEGIN)
+    options.write.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""An object on its way to other processes of this machine: its tensors lie in one file, which all of them map.
+
+However many processes hold a model, its weights are in memory once.
+"""
+
+import io
+import math
+import mmap
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from imagesmith.errors import UsageError
+
+_ALIGNED = 64  # bytes at which a tensor begins, for the widest vector loads
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor lies in the file, in a memory of this `shape`, whose `order` makes the tensor's dimensions."""
+
+    offset: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    order: tuple[int, ...]
+    is_parameter: bool
+
+
+def pack(thing: object, file: Path) -> bytes:
+    """A pickle of `thing` without its tensors, which are written to `file`; UsageError where it cannot travel."""
+    buffer = io.BytesIO()
+    with open(file, "wb") as stream, _travelling():
+        _Packer(buffer, stream).dump(thing)
+    return buffer.getvalue()
+
+
+def pack_whole(thing: object) -> bytes:
+    """A pickle of `thing` with its tensors, for another machine; UsageError where it cannot travel."""
+    with _travelling():
+        return pickle.dumps(thing)
+
+
+def travels(thing: object) -> bool:
+    """Whether `thing` can be packed."""
+    try:
+        pack_whole(thing)
+    except UsageError:
+        return False
+    return True
+
+
+def unpack(parcel: bytes, file: Path) -> Any:
+    """What was packed; its tensors are parts of `file`, shared until somebody writes into them."""
+    with open(file, "rb") as stream:
+        # an empty file cannot be mapped
+        memory = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY) if file.stat().st_size else bytearray()
+    return _Unpacker(io.BytesIO(parcel), memory).load()
+
+
+@contextmanager
+def _travelling() -> Iterator[None]:
+    try:
+        yield
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(f"this model cannot be handed to other processes ({error}); use --workers 1") from error
+
+
+class _Packer(pickle.Pickler):
+    def __init__(self, buffer: io.BytesIO, stream: BinaryIO) -> None:
+        super().__init__(buffer)
+        self._stream = stream
+
+    def persistent_id(self, obj: Any) -> _Place | None:
+        if type(obj) not in (Tensor, nn.Parameter) or obj.device.type != "cpu" or obj.numel() == 0:
+            return None
+        order = sorted(range(obj.ndim), key=obj.stride, reverse=True)  # as channels_last has it, and so on
+        memory = obj.detach().permute(order).contiguous()
+        self._stream.write(b"\0" * (-self._stream.tell() % _ALIGNED))
+        offset = self._stream.tell()
+        self._stream.write(memory.flatten().view(torch.uint8).numpy())
+        back = tuple(order.index(k) for k in range(obj.ndim))
+        return _Place(offset, obj.dtype, tuple(memory.shape), back, isinstance(obj, nn.Parameter))
+
+
+class _Unpacker(pickle.Unpickler):
+    def __init__(self, buffer: io.BytesIO, memory: mmap.mmap | bytearray) -> None:
+        super().__init__(buffer)
+        self._memory = memory
+
+    def persistent_load(self, pid: _Place) -> Tensor:
+        count = math.prod(pid.shape)
+        flat = torch.frombuffer(self._memory, dtype=pid.dtype, count=count, offset=pid.offset)
+        tensor = flat.view(pid.shape).permute(pid.order)
+        return nn.Parameter(tensor, requires_grad=False) if pid.is_parameter else tensor

@@ -1,0 +1,75 @@
+"""A worker process as the one that starts it sees it; see `worker.py` for what the two say to each other."""
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from imagesmith.infer.bulk.worker import READY
+from imagesmith.infer.outcome import ItemResult
+from imagesmith.infer.plan import Job
+
+
+class Died(Exception):
+    """A process ended before it had answered; the text says how."""
+
+
+class WorkerProcess:
+    """A worker that is ready for jobs. Starting and asking it raise `Died`."""
+
+    def __init__(self, orders: bytes) -> None:
+        """`orders` is the pickle with which a worker begins."""
+        # it computes as many threads as its orders say, and imports what this process can import
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "imagesmith.infer.bulk.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the one who started it, who tells the others
+        )
+        if self._exchanged(orders) != READY:
+            raise Died("it did not say that it is ready")
+
+    def restore(self, job: Job) -> ItemResult | None:
+        """The result of a job, None if the worker was stopped meanwhile."""
+        return self._exchanged(pickle.dumps(job))
+
+    def finish(self) -> None:
+        """Let it end by itself, as nothing is left to do."""
+        assert self._popen.stdin is not None
+        with contextlib.suppress(OSError):  # what was not sent to a process that is dead
+            self._popen.stdin.close()
+
+    def stop(self) -> None:
+        """Ask it to leave its picture after the current row of tiles."""
+        self._popen.terminate()
+
+    def end(self) -> None:
+        """Wait a second for its end, then kill it."""
+        try:
+            self._popen.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+        self._close()
+
+    def _exchanged(self, message: bytes) -> Any:
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        try:
+            self._popen.stdin.write(message)
+            self._popen.stdin.flush()
+            return pickle.load(self._popen.stdout)
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError):
+            code = self._popen.wait()
+            self._close()
+            raise Died(f"exit code {code}" if code >= 0 else signal.Signals(-code).name) from None
+
+    def _close(self) -> None:
+        self.finish()
+        assert self._popen.stdout is not None
+        self._popen.stdout.close()

@@ -1,0 +1,50 @@
+"""What the tests of several processes need."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from imagesmith.infer.restore import Restorer
+
+
+@pytest.fixture
+def one_thread():
+    """What one thread computes, a pool computes bit by bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="package")
+def importable_elsewhere():
+    """Other processes import from this folder as well."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    yield
+    sys.path.remove(str(Path(__file__).parent))
+
+
+@pytest.fixture
+def deadly(make_restorer: Callable[..., Restorer], importable_elsewhere: None, tmp_path: Path) -> Restorer:
+    """A Restorer that kills its process at some pictures, see `deadly.py`."""
+    from deadly import Deadly  # type: ignore[import-not-found]
+
+    plain = make_restorer()
+    restorer = Deadly.__new__(Deadly)
+    restorer.__dict__ |= plain.__dict__ | {"mark": tmp_path / "mark"}
+    return restorer
+
+
+@pytest.fixture
+def deadly_photos(photo: np.ndarray, tmp_path: Path) -> Path:
+    """Five pictures, of which `always` and `once` are deadly."""
+    source = tmp_path / "deadly_in"
+    source.mkdir()
+    for name, rows in {"a": 30, "always": 40, "b": 31, "once": 41, "z": 32}.items():
+        Image.fromarray(photo[:rows]).save(source / f"{name}.png")
+    return source

@@ -1,0 +1,89 @@
+"""The same run on Ray: the same results, and a lost actor loses nothing. Needs the extra `cluster`."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagesmith.errors import UsageError
+from imagesmith.infer.manifest import FILE_NAME
+from imagesmith.infer.outcome import Progress
+from imagesmith.infer.restore import Restorer
+
+needs_ray = [
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra 'cluster'"),
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),  # Ray's own
+]
+
+
+@pytest.fixture(scope="module")
+def cluster(importable_elsewhere: None):
+    """A cluster of two cores and little memory on this machine."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != FILE_NAME}
+
+
+def lines(folder: Path) -> list[str]:
+    return sorted((folder / FILE_NAME).read_text().splitlines())
+
+
+@pytest.mark.usefixtures("cluster", "one_thread")
+class TestOnACluster:
+    pytestmark = needs_ray
+
+    def test_ray_makes_what_one_process_makes(self, restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+        """Another engine, and one day its bytes, its manifest or its failures differ."""
+        events: list[Progress] = []
+        alone = restorer.path(photos, tmp_path / "out", workers=1)
+        (tmp_path / "out").rename(tmp_path / "alone")
+        shared = restorer.path(photos, tmp_path / "out", engine="ray", on_progress=events.append)
+        assert [(r.input, r.output, r.status, r.error) for r in shared.results] == [
+            (r.input, r.output, r.status, r.error) for r in alone.results
+        ]
+        assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+        assert lines(tmp_path / "out") == lines(tmp_path / "alone")
+        assert [event.done for event in events] == [1, 2, 3, 4]
+        again = restorer.path(photos, tmp_path / "out", resume=True, engine="ray")
+        assert [result.status for result in again.results] == ["skipped", "skipped", "skipped", "failed"]
+
+    def test_lost_actors_lose_nothing(
+        self, deadly: Restorer, deadly_photos: Path, photo: np.ndarray, tmp_path: Path
+    ) -> None:
+        """Ray tries a task again for ever: a picture that kills its process would keep the run from ending."""
+        for k in range(20):
+            Image.fromarray(np.roll(photo, k, axis=0)).save(deadly_photos / f"{k:02}.png")
+        summary = deadly.path(deadly_photos, tmp_path / "out", engine="ray")
+        status = {Path(result.input).stem: result.status for result in summary.results}
+        assert [name for name, word in status.items() if word != "done"] == ["always"]
+        assert summary.results[-4].error_kind == "WorkerError"
+        assert len(contents(tmp_path / "out")) == 24
+        assert len(status) == 25
+
+    def test_relative_paths_mean_the_same_everywhere(
+        self, restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Actors start in a folder of their own, where `photos/` does not exist."""
+        monkeypatch.chdir(tmp_path)
+        summary = restorer.path("in", "out", engine="ray", workers=1)
+        assert [result.status for result in summary.results] == ["done", "done", "done", "failed"]
+        assert summary.results[0].input == "in/a.png"
+
+
+def test_without_ray_the_way_to_it_is_told(
+    restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ImportError with a traceback is no answer to `--engine ray`."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"pip install 'imagesmith\[cluster\]'"):
+        restorer.path(photos, tmp_path / "out", engine="ray")
