@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Restorer": "imagesmith.infer.restore",
     "restore": "imagesmith.infer.once",
+    "restore_video": "imagesmith.infer.video.once",
     "Generator": "imagesmith.infer.generate",
     "generate": "imagesmith.infer.generate",
     "interpolate": "imagesmith.infer.generate",

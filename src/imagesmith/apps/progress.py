@@ -1,4 +1,4 @@
-"""What a person sees while pictures are restored: bars on a terminal, elsewhere a plain line every ten seconds.
+"""What a person sees while pictures or films are restored: bars on a terminal, elsewhere a line every ten seconds.
 
 All of it goes to standard error, since standard output may carry JSON lines or a picture. Each class is a context whose
 object is an `on_progress` for `Restorer.path`.
@@ -12,7 +12,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from imagesmith.infer.outcome import ItemResult
+from imagesmith.infer.outcome import Frames, ItemResult
 from imagesmith.infer.outcome import Progress as Event
 
 PLAIN_EVERY_S = 10.0
@@ -26,16 +26,18 @@ def describe(result: ItemResult) -> str:
         return error if error.startswith(result.input) else f"{result.input}: {error}"
     sizes = " -> ".join(f"{width} x {height}" for width, height in filter(None, (result.in_size, result.out_size)))
     time_taken = f"{result.seconds:.1f} s" if result.status == "done" else result.status
-    facts = ", ".join(filter(None, (sizes, time_taken)))
-    doubt = [str(result.uncertainty)] if result.uncertainty else []
+    frames = f"{result.frames} frames" if result.frames is not None else None
+    facts = ", ".join(filter(None, (sizes, frames, time_taken)))
+    doubt = [str(told) for told in (result.uncertainty, result.audit) if told]
     where = f"{result.input} -> {result.output}" if result.output else result.input
     return "; ".join([f"{where} ({facts})", *result.notes, *doubt])
 
 
 class Bars:
-    """A bar for all pictures and one for the picture at work; what is finished scrolls by above them."""
+    """A bar for all pictures, or `what` they are, and one for that at work; what is finished scrolls by above them."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "pictures") -> None:
+        self._what = what
         self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
@@ -47,7 +49,7 @@ class Bars:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._all = self._bars.add_task("pictures", total=None)
+        self._all = self._bars.add_task(what, total=None)
         self._one = self._bars.add_task("", total=1.0)
 
     def __enter__(self) -> Self:
@@ -58,10 +60,11 @@ class Bars:
         self._bars.stop()
 
     def __call__(self, event: Event) -> None:
-        finished = f"{event.done}/{event.total} pictures"
+        finished = f"{event.done}/{event.total} {self._what}"
         self._bars.update(self._all, description=finished, total=event.total, completed=_completed(event))
         name = event.item if len(event.item) <= _NAME_COLUMNS else f"…{event.item[1 - _NAME_COLUMNS :]}"
-        self._bars.update(self._one, description=name, completed=event.fraction)
+        said = f"{name}, {_said(event.frames)}" if event.frames else name
+        self._bars.update(self._one, description=said, completed=event.fraction)
         if event.result:
             self._console.print(describe(event.result), style="red" if event.result.status == "failed" else None)
 
@@ -69,8 +72,8 @@ class Bars:
 class Lines:
     """Failures and notes at once, otherwise a line every ten seconds; `every_s` = infinity leaves only failures."""
 
-    def __init__(self, every_s: float = PLAIN_EVERY_S) -> None:
-        self._every_s = every_s
+    def __init__(self, what: str = "pictures", every_s: float = PLAIN_EVERY_S) -> None:
+        self._what, self._every_s = what, every_s
         self._started = self._said = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -86,9 +89,18 @@ class Lines:
             print(describe(result), file=sys.stderr, flush=True)
         elif now - self._said >= self._every_s:
             self._said = now
-            progress = _completed(event) / event.total
-            left = timedelta(seconds=round((now - self._started) * (1 / progress - 1))) if progress else "unknown time"
-            print(f"{event.done}/{event.total} pictures, {event.item}, {left} left", file=sys.stderr, flush=True)
+            place = f"{event.done}/{event.total} {self._what}, {event.item}"
+            if event.frames:
+                place += f", {_said(event.frames)}"
+            print(f"{place}, {self._left(event, now)} left", file=sys.stderr, flush=True)
+
+    def _left(self, event: Event, now: float) -> timedelta | str:
+        """Of the film at work where there is only one, which may have begun in an earlier run; else of all."""
+        if event.frames and event.total == 1:
+            seconds = event.frames.seconds_left
+            return "unknown time" if seconds is None else timedelta(seconds=round(seconds))
+        progress = _completed(event) / event.total
+        return timedelta(seconds=round((now - self._started) * (1 / progress - 1))) if progress else "unknown time"
 
     def _is_worth_a_line(self, event: Event, result: ItemResult) -> bool:
         return self._every_s != float("inf") and (event.total == 1 or bool(result.notes))
@@ -97,3 +109,8 @@ class Lines:
 def _completed(event: Event) -> float:
     """Pictures finished, with the finished part of the one at work."""
     return event.done if event.result else event.done + event.fraction
+
+
+def _said(frames: Frames) -> str:
+    total = "" if frames.total is None else f"/{frames.total}"
+    return f"frame {frames.done}{total}, {frames.per_second:.2g} a second"

@@ -1,19 +1,25 @@
 """`imagesmith restore`: which model, what is said meanwhile, and how it ends."""
 
+import functools
 import json
 import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from imagesmith.apps.films import Wanted, check_options, film_run
 from imagesmith.apps.progress import Bars, Lines, describe
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.chained import Auto
 from imagesmith.infer.named import check_asked, model_for
-from imagesmith.infer.outcome import Progress, Summary
+from imagesmith.infer.outcome import ItemResult, Progress, Summary
 from imagesmith.infer.plan import STANDARD_STREAM
 from imagesmith.infer.restore import Restorer
+from imagesmith.infer.video.inputs import sort_inputs
+from imagesmith.infer.video.stream import VideoRestorer
 
 
 def run_restore(
@@ -30,9 +36,10 @@ def run_restore(
     as_json: bool,
     quiet: bool,
     debug: bool,
-    **options: object,
+    film: Mapping[str, Any],
+    **options: Any,
 ) -> int:
-    """Restore `inputs`; `options` are those of `Restorer.path`. The exit code, see `Summary`."""
+    """Restore `inputs`; `options` are those of `Restorer.path`, `film` those of `FOR_FILMS`. The exit code."""
     to_stdout = out == STANDARD_STREAM or (out is None and list(inputs) == [STANDARD_STREAM])
     if to_stdout and as_json:
         raise UsageError("expected a picture or JSON on standard output, got both; name a file with -o")
@@ -41,29 +48,49 @@ def run_restore(
     if debug:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("imagesmith").setLevel(logging.DEBUG)
-    place = {"device": device, "dtype": dtype, "tile": tile}
-    if task == "auto" and model is None and scale in (None, 1) and options["mask"] is None:
+    wanted = Wanted(task, model, scale, {"device": device, "dtype": dtype, "tile": tile})
+    pictures, films = sort_inputs(inputs, out, recursive=options["recursive"])
+    every = {**options, **film, "strength": strength}
+    check_options(every, films=bool(films), pictures=bool(pictures))
+    runs = {}  # all is planned before anything is computed
+    if pictures:
+        restorer = _for_pictures(wanted, strength, has_mask=options["mask"] is not None)
+        runs["pictures"] = restorer, functools.partial(restorer.path, pictures, out, **options)
+    if films:
+        is_one = len(inputs) == 1 and films[0].path == Path(inputs[0])
+        runs["films"] = film_run(films, out, wanted, every, alone=is_one)
+    rehearses = options["dry_run"] or film["preview"] is not None
+    results, cancelled = list[ItemResult](), False
+    for what, (restorer, run) in runs.items():
+        started = time.monotonic()
+        with _reporter(what, quiet, writes_lines=as_json or rehearses) as report:
+            listener = _on_standard_output(as_json) if rehearses else _also_as_json(report) if as_json else report
+            summary = run(on_progress=listener)
+        if not quiet:
+            _conclude(summary, restorer, time.monotonic() - started)
+        results, cancelled = [*results, *summary.results], summary.cancelled
+        if cancelled:
+            break
+    return Summary(results, cancelled).exit_code
+
+
+def _for_pictures(wanted: Wanted, strength: float, *, has_mask: bool) -> Restorer | Auto:
+    """The one model that is meant, or what chooses for each picture."""
+    if wanted.is_open and not has_mask:
         if strength != 1:
             raise UsageError("expected one model for --strength, got --task auto; name a task with --task, or -n")
-        restorer = Auto(scale, **place)
-    else:
-        asked = task if task != "auto" else "inpaint" if options["mask"] is not None else "sr"
-        restorer = Restorer.load(model or model_for(asked, scale), strength=strength, **place)
-        check_asked(restorer.card, task, scale)
-    started = time.monotonic()
-    with _reporter(quiet, writes_lines=as_json or bool(options["dry_run"])) as report:
-        listener = _on_standard_output(as_json) if options["dry_run"] else _also_as_json(report) if as_json else report
-        summary = restorer.path(list(inputs), out, on_progress=listener, **options)  # type: ignore[arg-type]
-    if not quiet:
-        _conclude(summary, restorer, time.monotonic() - started)
-    return summary.exit_code
+        return Auto(wanted.scale, **wanted.place)
+    asked = wanted.task if wanted.task != "auto" else "inpaint" if has_mask else "sr"
+    restorer = Restorer.load(wanted.model or model_for(asked, wanted.scale), strength=strength, **wanted.place)
+    check_asked(restorer.card, wanted.task, wanted.scale)
+    return restorer
 
 
-def _reporter(quiet: bool, writes_lines: bool) -> Bars | Lines:
+def _reporter(what: str, quiet: bool, writes_lines: bool) -> Bars | Lines:
     if quiet:
-        return Lines(every_s=float("inf"))
+        return Lines(what, every_s=float("inf"))
     shares_terminal = writes_lines and sys.stdout.isatty()
-    return Bars() if sys.stderr.isatty() and not shares_terminal else Lines()
+    return Bars(what) if sys.stderr.isatty() and not shares_terminal else Lines(what)
 
 
 def _also_as_json(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
@@ -87,7 +114,7 @@ def _on_standard_output(as_json: bool) -> Callable[[Progress], None]:
     return on_progress
 
 
-def _conclude(summary: Summary, restorer: Restorer | Auto, seconds: float) -> None:
+def _conclude(summary: Summary, restorer: Restorer | Auto | VideoRestorer, seconds: float) -> None:
     """The last words: how many, how long, how it was computed; a single failure has said everything already."""
     counts = Counter(result.status for result in summary.results)
     done = ", ".join(

@@ -11,6 +11,11 @@ import torch
 from skimage import data
 from torch import Tensor
 
+from imagesmith.infer.video.stream import VideoRestorer
+from imagesmith.nets import NetSpec, build_net
+from imagesmith.runtime.device import Runtime
+from imagesmith.zoo import Model, describe, save_model
+
 
 @pytest.fixture
 def make_film(tmp_path: Path) -> Callable[..., Path]:
@@ -35,7 +40,9 @@ def make_film(tmp_path: Path) -> Callable[..., Path]:
             track.codec_context.time_base = track.time_base = Fraction(1, 10 * rate)
             for k in range(frames):
                 pixels = photo[k : k + side, k : k + side].astype(float)
-                pixels = (pixels + rng.normal(0, noise, pixels.shape)).clip(0, 255).astype(np.uint8) if noise else pixels
+                pixels = (
+                    (pixels + rng.normal(0, noise, pixels.shape)).clip(0, 255).astype(np.uint8) if noise else pixels
+                )
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels.astype(np.uint8)), "rgb24")
                 frame.pts, frame.time_base = 10 * k if pts is None else pts[k], Fraction(1, 10 * rate)
                 film.mux(track.encode(frame.reformat(format=track.pix_fmt)))
@@ -50,3 +57,26 @@ def clip() -> list[Tensor]:
     """Six frames uint8 (30, 42, 3) of a photograph that moves by 2 pixels down and 3 to the right."""
     photo = torch.from_numpy(np.ascontiguousarray(data.astronaut()[30:, 190:]))
     return [photo[2 * i : 2 * i + 30, 3 * i : 3 * i + 42].clone() for i in range(6)]
+
+
+@pytest.fixture(scope="session")
+def small_model() -> Model:
+    """A network that remembers, away from its initial values, so that what it remembers shows in every pixel."""
+    spec = NetSpec("recurrent", {"scale": 2, "width": 8, "blocks": 1})
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        net = build_net(spec).eval()
+        for conv in (net.fuse, net.tail):
+            conv.weight.data.mul_(5)
+    return Model(net, describe(net, spec, "toy-film"))
+
+
+@pytest.fixture
+def remembering(small_model: Model) -> VideoRestorer:
+    return VideoRestorer.of(small_model, runtime=Runtime(torch.device("cpu"), torch.float32, False, ""))
+
+
+@pytest.fixture
+def model_file(small_model: Model, tmp_path: Path) -> Path:
+    save_model(tmp_path / "toy-film.safetensors", small_model.net, small_model.card)
+    return tmp_path / "toy-film.safetensors"

@@ -1,5 +1,6 @@
 """`imagesmith restore`."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -64,9 +65,16 @@ def parse_workers(text: str | int) -> str | int:
     raise typer.BadParameter(f"expected auto or a number of processes, got '{text}'")
 
 
+def parse_time(text: str | float) -> float:
+    """Seconds, from seconds, m:s or h:m:s."""
+    if re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", str(text)):
+        return sum(float(part) * 60**k for k, part in enumerate(reversed(str(text).split(":"))))
+    raise typer.BadParameter(f"expected a time such as 90, 1:30 or 0:01:30.5, got '{text}'")
+
+
 def restore(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="IN...", help="Files, folders, globs, zips; - reads standard input.")
+        list[str], typer.Argument(metavar="IN...", help="Pictures, films, folders, globs, zips; - reads a picture.")
     ],
     *,
     out: Annotated[
@@ -122,10 +130,37 @@ def restore(
         typer.Option("--workers", metavar="auto|N", parser=parse_workers, help="Processes for the pictures."),
     ] = "auto",
     engine: Annotated[Engine, typer.Option("--engine", help="This machine, or a Ray cluster.")] = Engine.LOCAL,
+    codec: Annotated[
+        str,
+        typer.Option(
+            "--codec", help="Of films: libx264, libx265, libsvtav1, ffv1, prores_ks; of frames: png, tif, jpg."
+        ),
+    ] = "auto",
+    crf: Annotated[
+        int | None, typer.Option("--crf", help="Of films: 0 is best; every 6 more halve the size. [default: 18]")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option("--preset", help="Of films: ultrafast to placebo; slower is smaller.")
+    ] = "medium",
+    pix_fmt: Annotated[str, typer.Option("--pix-fmt", help="Of films: yuv420p, yuv444p, yuv420p10le...")] = "auto",
+    start: Annotated[
+        float | None,
+        typer.Option("--start", metavar="TIME", parser=parse_time, help="Of films: from here on, 1:30 or 90."),
+    ] = None,
+    end: Annotated[
+        float | None, typer.Option("--end", metavar="TIME", parser=parse_time, help="Of films: up to here.")
+    ] = None,
+    temporal: Annotated[
+        bool, typer.Option("--temporal", help="Of films: calm what flickers with a model for pictures.")
+    ] = False,
+    preview: Annotated[
+        Path | None,
+        typer.Option("--preview", metavar="DIR", help="Of films: --dry-run, with pictures of three moments in DIR."),
+    ] = None,
     quiet: QuietFlag = False,
     debug: DebugFlag = False,
 ) -> None:
-    """Mend or enlarge photographs: files, folders, globs, zips or a pipe."""
+    """Mend or enlarge photographs and films: files, folders, globs, zips or a pipe."""
     from imagesmith.apps.restore import run_restore
 
     code = run_restore(
@@ -153,6 +188,16 @@ def restore(
         consistency=consistency,
         uncertainty=uncertainty,
         dry_run=dry_run,
+        film={
+            "codec": codec,
+            "crf": crf,
+            "preset": preset,
+            "pix_fmt": pix_fmt,
+            "start": start,
+            "end": end,
+            "temporal": temporal,
+            "preview": preview,
+        },
         workers=workers,
         engine=engine,
     )

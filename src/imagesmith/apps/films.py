@@ -1,0 +1,87 @@
+"""`imagesmith restore` for films: which model, which options, and what becomes which."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from imagesmith.data.sources import Item
+from imagesmith.data.video import Encoding
+from imagesmith.errors import UsageError
+from imagesmith.infer.outcome import Summary
+from imagesmith.infer.video.films import planned, restore_films
+from imagesmith.infer.video.plan import FilmOptions, film_model
+from imagesmith.infer.video.stream import VideoRestorer
+
+FOR_FILMS = {
+    "codec": "auto",
+    "crf": None,
+    "preset": "medium",
+    "pix_fmt": "auto",
+    "start": None,
+    "end": None,
+    "temporal": False,
+    "preview": None,
+}
+"""Options of films alone, and what they are where nothing is asked for."""
+FOR_PICTURES = {
+    "format": "keep",
+    "consistency": False,
+    "uncertainty": None,
+    "self_ensemble": False,
+    "partial": False,
+}
+"""Options of pictures alone."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a command asks of the model; `place` is where and how it runs."""
+
+    task: str
+    model: str | None
+    scale: int | None
+    place: Mapping[str, str]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what is to be done is left to what is found."""
+        return self.task == "auto" and self.model is None and self.scale in (None, 1)
+
+
+def check_options(options: Mapping[str, Any], *, films: bool, pictures: bool) -> None:
+    """UsageError for an option that nothing of what was named has."""
+    for known, are_there, kind in ((FOR_FILMS, films, "films"), (FOR_PICTURES, pictures, "pictures")):
+        for name, usual in known.items():
+            if options[name] != usual and not are_there:
+                raise UsageError(f"--{name.replace('_', '-')} is for {kind}, of which none was named; leave it out")
+
+
+def film_run(
+    films: Sequence[Item], out: str | None, wanted: Wanted, options: Mapping[str, Any], *, alone: bool
+) -> tuple[VideoRestorer, Callable[..., Summary]]:
+    """What restores these films, and the call that does, given `on_progress`; `alone` see `plan_films`."""
+    is_open = wanted.is_open and options["mask"] is None
+    usual = "denoise" if is_open else "inpaint" if options["mask"] is not None else "sr"
+    scale = None if is_open else wanted.scale
+    restorer, jobs = planned(
+        films,
+        out,
+        wanted.model or film_model(usual if wanted.task == "auto" else wanted.task, scale),
+        task=wanted.task,
+        scale=scale,
+        alone=alone,
+        **{name: options[name] for name in ("suffix", "resume", "temporal", "mask", "strength")},
+        **wanted.place,
+    )
+    asked = FilmOptions(
+        encoding=Encoding(*(options[name] for name in ("codec", "crf", "preset", "pix_fmt"))),
+        start_s=options["start"],
+        end_s=options["end"],
+        resume=options["resume"],
+        overwrite=options["overwrite"],
+        if_damaged=is_open,
+        dry_run=options["dry_run"] or options["preview"] is not None,
+        preview=options["preview"],
+    )
+    return restorer, functools.partial(restore_films, restorer, jobs, asked)

@@ -1,0 +1,148 @@
+"""Which film becomes which, and by which model: decided and checked before anything is computed."""
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from imagesmith.atomic import check_free
+from imagesmith.data.sources import Item
+from imagesmith.data.video import Encoding, VideoInfo, open_video
+from imagesmith.data.video.encoding import FILMS, PICTURES
+from imagesmith.errors import OutputError, UsageError
+from imagesmith.estimate.jpeg import find_grid
+from imagesmith.estimate.noise import noise_sigma
+from imagesmith.infer.auto import JPEG_QUALITY, NOISE_SIGMA
+from imagesmith.infer.named import model_for
+from imagesmith.infer.plan import Job
+from imagesmith.tensors import to_float
+from imagesmith.zoo import CARDS, ModelCard
+
+WRITTEN = (*FILMS, *(f".{name}" for name in PICTURES["animation"]))
+"""Endings of what can be written."""
+_ANY = ".mkv"  # takes whatever a film may hold
+FRAMES = "frames"
+"""The format of a job whose output is a folder."""
+MOMENTS = {"start": 0.0, "middle": 0.5, "end": 0.9}
+"""The moments at which a film is looked at, as shares of its length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmOptions:
+    """How films are restored; see `imagesmith.restore_video`.
+
+    `if_damaged` restores only those in which there is something to mend. `dry_run` tries out three moments, of which
+    pictures go into the folder `preview`.
+    """
+
+    encoding: Encoding = field(default_factory=Encoding)
+    start_s: float | None = None
+    end_s: float | None = None
+    resume: bool = False
+    overwrite: bool = False
+    if_damaged: bool = False
+    dry_run: bool = False
+    preview: Path | None = None
+
+
+@dataclass(frozen=True)
+class FilmJob(Job):
+    """One film to restore, into a film or a folder of frames; `notes` say what of the output was not as asked."""
+
+    output: Path
+    root: Path
+    notes: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> Path:
+        assert self.item.path is not None
+        return self.item.path
+
+
+def film_model(task: str, scale: int | None = None) -> str:
+    """The name of the shipped model for films: one that remembers the frames before, else the one for pictures."""
+    name = model_for(task, scale)
+    remembering = f"v{name}" if task == "sr" else f"video-{name}"
+    return remembering if remembering in CARDS else name
+
+
+def names_a_film(destination: str | Path) -> bool:
+    """Whether an output is a film or an animation, by its name."""
+    return Path(destination).suffix.lower() in WRITTEN and not _is_written_as_folder(destination)
+
+
+def tag_of(card: ModelCard) -> str:
+    """What is put into the names of results that lie beside their inputs."""
+    return f".{card.task}{f'x{card.scale}' if card.scale > 1 else ''}"
+
+
+def plan_films(
+    films: Sequence[Item], destination: str | Path | None, *, tag: str, suffix: str | None = None, alone: bool = True
+) -> list[FilmJob]:
+    """The jobs of `films`; UsageError where `destination` cannot take them.
+
+    `tag` is put into names where results lie beside their inputs, `suffix` replaces it and is then used everywhere.
+    `alone`: nothing else was named, so that a folder as destination takes the frames of the one film.
+    """
+    if destination is None:
+        return [_job(film, None, tag if suffix is None else suffix) for film in films]
+    path = Path(destination)
+    is_folder = not names_a_film(destination) and (_is_written_as_folder(destination) or not path.suffix)
+    if is_folder and not (alone and len(films) == 1):
+        return [_job(film, path, suffix or "") for film in films]
+    if not is_folder and not names_a_film(destination):
+        raise UsageError(f"expected a film that ends in {', '.join(WRITTEN)}, or a folder/, got '{destination}'")
+    if len(films) != 1 or not alone:
+        raise UsageError(f"expected one film for the file '{destination}', got more; name a folder with -o instead")
+    format = FRAMES if is_folder else path.suffix.lower()
+    return [FilmJob(films[0], path, format, path.parent, path.name, keeps=False)]
+
+
+def check_place(job: FilmJob, inputs: Collection[Path], *, overwrite: bool) -> None:
+    """OutputError before anything is computed where the result could not be put where it belongs."""
+    if job.output.resolve() in inputs:
+        raise OutputError(f"{job.output} is itself an input\nname another output with -o, or a --suffix")
+    is_empty_folder = job.format == FRAMES and job.output.is_dir() and not any(job.output.iterdir())
+    check_free(job.output, overwrite=overwrite or is_empty_folder)
+
+
+def expected_frames(info: VideoInfo, start_s: float | None, end_s: float | None) -> int | None:
+    """How many frames there are between two moments, as the container lets expect; None where it does not."""
+    if start_s is None and end_s is None and info.frames is not None:
+        return info.frames
+    if info.rate is None or not info.duration_s:
+        return None
+    end = info.duration_s if end_s is None else min(end_s, info.duration_s)
+    return max(0, round(float(info.rate) * (end - (start_s or 0.0))))
+
+
+def damage(info: VideoInfo) -> tuple[bool, str]:
+    """Whether something in a film is to be mended, and what was found at three of its moments."""
+    noises, qualities = [], []
+    for share in MOMENTS.values():
+        with open_video(info.path, start_s=share * info.duration_s) as reader:
+            for frame in reader:
+                image = to_float(frame.pixels, info.depth).permute(2, 0, 1)
+                noises.append(noise_sigma(image))
+                grid = find_grid(image)
+                qualities.append(100 if grid is None else grid.quality)
+                break
+    noise, quality = median(noises or [0]), median(qualities or [100])
+    blocks = f"blocks of quality {quality:.0f}" if quality < 100 else "no blocks"
+    return noise >= NOISE_SIGMA or quality <= JPEG_QUALITY, f"found noise of {noise:.1f} grey levels and {blocks}"
+
+
+def _is_written_as_folder(destination: str | Path) -> bool:
+    return str(destination).endswith(("/", os.sep)) or Path(destination).is_dir()
+
+
+def _job(film: Item, folder: Path | None, added: str) -> FilmJob:
+    """The result beside its input, or below `folder` in the same place."""
+    assert film.path is not None
+    ending, notes = film.path.suffix, ()
+    if ending.lower() not in WRITTEN:
+        ending, notes = _ANY, (f"{ending} is not written; the result is Matroska ({_ANY})",)
+    name = film.name.with_name(f"{film.name.stem}{added}{ending}")
+    root = film.path.parents[len(film.name.parts) - 1] if folder is None else folder
+    return FilmJob(film, root / name, ending.lower(), root, str(name), keeps=False, notes=notes)

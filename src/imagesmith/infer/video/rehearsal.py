@@ -1,0 +1,125 @@
+"""A film tried out before days are spent on it: three short moments, and the time and room that all would take."""
+
+import itertools
+import shutil
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from imagesmith.atomic import make_folder
+from imagesmith.data.files import Frame, write_image
+from imagesmith.data.frame import ImageMeta
+from imagesmith.data.video import Encoding, VideoInfo, open_video, read_info, segment_writer, settle
+from imagesmith.errors import VideoError
+from imagesmith.infer.outcome import Estimate, ItemResult
+from imagesmith.infer.video.plan import MOMENTS, FilmJob, FilmOptions, expected_frames
+from imagesmith.infer.video.segments import segment_length
+from imagesmith.infer.video.stream import VideoRestorer
+
+_FRAMES = 6  # of a moment: the first is a key frame, the others tell what those between key frames need
+
+
+class _Moment(NamedTuple):
+    """The last frame of a short moment and what became of it; what its frames took, on average but for the first.
+
+    `key_bytes` is the size of the first frame once encoded, `bytes` that of the others on average.
+    """
+
+    before: Tensor
+    after: Tensor
+    seconds: float
+    key_bytes: float
+    bytes: float
+
+
+def rehearse(restorer: VideoRestorer, job: FilmJob, options: FilmOptions) -> ItemResult:
+    """What restoring a film would take, by three of its moments; nothing is written but pictures for `preview`."""
+    started = time.perf_counter()
+    info = read_info(job.source)
+    encoding = settle(options.encoding, info, job.output)
+    moments = [_tried(restorer, info, encoding, start_s) for start_s in _starts(info, options).values()]
+    if options.preview is not None:
+        _show(moments, info, job, options)
+    total = expected_frames(info, options.start_s, options.end_s)
+    estimate = _estimated(moments, total, segment_length(info.rate), job.output)
+    return ItemResult(
+        input=str(job.item),
+        output=str(job.output),
+        status="planned",
+        model=restorer.card.name,
+        scale=restorer.scale,
+        in_size=(info.width, info.height),
+        out_size=(info.width * restorer.scale, info.height * restorer.scale),
+        seconds=round(time.perf_counter() - started, 3),
+        notes=(*job.notes, *info.notes, _told(estimate, total)),
+        frames=total,
+        estimate=estimate,
+    )
+
+
+def _starts(info: VideoInfo, options: FilmOptions) -> dict[str, float]:
+    """When the moments begin, in seconds."""
+    first = options.start_s or 0.0
+    last = info.duration_s if options.end_s is None else min(options.end_s, info.duration_s)
+    return {name: first + share * max(0.0, last - first) for name, share in MOMENTS.items()}
+
+
+def _tried(restorer: VideoRestorer, info: VideoInfo, encoding: Encoding, start_s: float) -> _Moment:
+    """A few frames from `start_s` on, decoded, restored and encoded."""
+    with open_video(info.path, start_s=start_s) as reader:
+        frames = list(itertools.islice(reader, _FRAMES))
+    if not frames:
+        raise VideoError(f"{info.path}: no frame could be decoded at {start_s:.1f} s; copy the file again")
+    restored, times = list[Tensor](), [time.perf_counter()]
+    for after, _ in restorer.frames((frame.pixels for frame in frames), report=lambda _: None):
+        restored.append(after)
+        times.append(time.perf_counter())
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = list[int]()
+        for count in (1, len(frames)):
+            began, path = time.perf_counter(), Path(folder) / str(count)
+            size = restored[0].shape[1], restored[0].shape[0]
+            with segment_writer(path, info, encoding, size=size) as write:
+                for pixels, frame in zip(restored[:count], frames, strict=False):
+                    write(pixels, frame.pts)
+            sizes.append(path.stat().st_size)
+        encoding_s = (time.perf_counter() - began) / len(frames)
+    others = max(1, len(frames) - 1)
+    seconds = (times[-1] - times[len(times) > 2]) / others + encoding_s  # the first pass warms up
+    return _Moment(frames[-1].pixels, restored[-1], seconds, sizes[0], (sizes[1] - sizes[0]) / others)
+
+
+def _estimated(moments: list[_Moment], total: int | None, length: int, output: Path) -> Estimate:
+    key_bytes, between, seconds = (
+        sum(getattr(moment, name) for moment in moments) / len(moments) for name in ("key_bytes", "bytes", "seconds")
+    )
+    near = next(folder for folder in output.absolute().parents if folder.exists())
+    free = shutil.disk_usage(near).free
+    if total is None:
+        return Estimate(None, None, free, 1 / seconds)
+    keys = -(-total // length)
+    return Estimate(total * seconds, round(keys * key_bytes + (total - keys) * between), free, 1 / seconds)
+
+
+def _told(estimate: Estimate, total: int | None) -> str:
+    speed = f"{estimate.frames_per_second:.2g} frames a second"
+    free = f"{estimate.free_bytes / 1e9:.1f} GB are free"
+    if estimate.seconds is None or estimate.bytes is None:
+        return f"the film does not say how many frames it has; {speed}, {free}"
+    took = timedelta(seconds=round(estimate.seconds))
+    return f"{total} frames, {speed}: about {took} and {estimate.bytes / 1e6:.0f} MB besides sound; {free}"
+
+
+def _show(moments: list[_Moment], info: VideoInfo, job: FilmJob, options: FilmOptions) -> None:
+    """Pairs of pictures in the folder `preview`."""
+    assert options.preview is not None
+    make_folder(options.preview)
+    for name, moment in zip(MOMENTS, moments, strict=True):
+        for kind, pixels in (("before", moment.before), ("after", moment.after)):
+            frame = Frame(pixels, info.depth, ImageMeta("png", "RGB"))
+            path = options.preview / f"{job.source.stem}.{name}.{kind}.png"
+            write_image(frame, path, overwrite=options.overwrite)

@@ -1,0 +1,112 @@
+"""Which film becomes which, and by which model."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from imagesmith.data.sources import Item
+from imagesmith.data.video import read_info
+from imagesmith.errors import OutputError, UsageError
+from imagesmith.infer.video import plan
+from imagesmith.infer.video.plan import FRAMES, check_place, damage, expected_frames, film_model, plan_films
+
+CLIP, OLD = (
+    Item(PurePosixPath("clip.MOV"), Path("films/clip.MOV")),
+    Item(PurePosixPath("a/old.wmv"), Path("in/a/old.wmv")),
+)
+
+
+def test_a_result_lies_beside_its_film_in_the_same_container() -> None:
+    """The accident: a film that its owner's player no longer opens, or one written over the original."""
+    [clip] = plan_films([CLIP], None, tag=".srx4")
+    assert (clip.output, clip.root, clip.name, clip.notes) == (
+        Path("films/clip.srx4.MOV"),
+        Path("films"),
+        "clip.srx4.MOV",
+        (),
+    )
+    [clip] = plan_films([CLIP], None, tag=".srx4", suffix="-big")
+    assert clip.output == Path("films/clip-big.MOV")
+    [old] = plan_films([OLD], None, tag=".srx4")
+    assert (old.output, old.root) == (Path("in/a/old.srx4.mkv"), Path("in"))
+    assert old.notes == (".wmv is not written; the result is Matroska (.mkv)",)
+
+
+def test_a_destination_is_a_film_a_folder_of_films_or_a_folder_of_frames(tmp_path: Path) -> None:
+    """The accident: a folder called out.mp4, or ten thousand pictures among somebody's films."""
+    [job] = plan_films([CLIP], "new/b.mkv", tag="")
+    assert (job.output, job.format, job.root) == (Path("new/b.mkv"), ".mkv", Path("new"))
+    for folder in ("frames", "frames.v2/", tmp_path):
+        [job] = plan_films([CLIP], folder, tag="")
+        assert (job.output, job.format) == (Path(folder), FRAMES)
+    jobs = plan_films([CLIP, OLD], "all", tag=".x", alone=False)
+    assert [job.output for job in jobs] == [Path("all/clip.MOV"), Path("all/a/old.mkv")]
+    [job] = plan_films([CLIP], "all", tag=".x", alone=False)
+    assert job.output == Path("all/clip.MOV")
+
+
+def test_a_destination_that_cannot_be_is_told() -> None:
+    """The accident: an hour of computing for a name that nothing can be written under."""
+    with pytest.raises(UsageError, match=r"\.mp4.*or a folder/, got 'out\.avi'"):
+        plan_films([CLIP], "out.avi", tag="")
+    with pytest.raises(UsageError, match=r"one film for the file 'out\.mp4'"):
+        plan_films([CLIP, OLD], "out.mp4", tag="", alone=False)
+
+
+def test_a_place_is_checked_before_anything_is_computed(tmp_path: Path) -> None:
+    """The accident: the original replaced by its own enlargement, or an answer of 'exists already' after a night."""
+    film, full, empty = tmp_path / "a.mp4", tmp_path / "full", tmp_path / "empty"
+    film.write_bytes(b"film")
+    for folder in (full, empty):
+        folder.mkdir()
+    (full / "000001.png").write_bytes(b"frame")
+    item = Item(PurePosixPath("a.mp4"), film)
+
+    def check(output: Path, *, overwrite: bool = False) -> None:
+        [job] = plan_films([item], output, tag="")
+        check_place(job, {film.resolve()}, overwrite=overwrite)
+
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="is itself an input"):
+            check(tmp_path / "full" / ".." / "a.mp4", overwrite=overwrite)
+    with pytest.raises(OutputError, match="exists already"):
+        check(full)
+    check(full, overwrite=True)
+    check(empty)
+    check(tmp_path / "new.mp4")
+
+
+def test_a_film_gets_the_model_that_remembers_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: flicker, although a model without it is shipped; or a model name that does not exist."""
+    monkeypatch.setattr(plan, "CARDS", {"vsr-x4": None, "sr-x3": None, "video-denoise": None})
+    assert film_model("sr") == film_model("sr", 4) == "vsr-x4"
+    assert film_model("sr", 3) == "sr-x3"
+    assert film_model("denoise") == "video-denoise"
+    assert film_model("jpeg") == "jpeg"
+    with pytest.raises(UsageError, match="keeps the size"):
+        film_model("denoise", 2)
+
+
+def test_the_number_of_frames_is_known_guessed_or_not_known(make_film: Callable[..., Path]) -> None:
+    """The accident: '120 %', or a percentage of nothing."""
+    info = read_info(make_film(frames=12, rate=6))
+    assert expected_frames(info, None, None) == 12
+    assert expected_frames(info, 0.5, None) == 9
+    assert expected_frames(info, 0.5, 99) == 9
+    assert expected_frames(replace(info, frames=None), None, 1) == 6
+    assert expected_frames(replace(info, frames=None, rate=None), None, None) is None
+    assert expected_frames(replace(info, frames=None, duration_s=0.0, rate=Fraction(6)), None, None) is None
+
+
+def test_noise_is_found_and_a_clean_film_left_alone(make_film: Callable[..., Path]) -> None:
+    """The accident: a film that needs nothing computed for a day, and one full of noise called clean."""
+    clean = make_film("clean.mkv", frames=6, codec="ffv1", side=96)
+    noisy = make_film("noisy.mkv", frames=6, codec="ffv1", side=96, noise=12)
+    is_damaged, found = damage(read_info(clean))
+    assert not is_damaged, found
+    is_damaged, found = damage(read_info(noisy))
+    assert is_damaged
+    assert float(found.split()[3]) == pytest.approx(12, abs=3), found
