@@ -10,18 +10,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.data.files import DEPTHS
+from imagesmith.estimate.noise import noise_sigma
 from imagesmith.infer.network import Report
 from imagesmith.infer.video.frames import FrameByFrame, Memory
-from imagesmith.tensors import from_float, to_float, to_gray
+from imagesmith.metrics.optical_flow import optical_flow
+from imagesmith.tensors import from_float, to_float
 
 SHARE = 0.6
 """How much of a result is that of the frame before where both agree: leaves a quarter of the variance of flicker."""
-_WINDOW = 5  # pixels over which differences are averaged
-_COARSEST_PX = 12  # shorter side of the smallest level of the search
-_FARTHEST = 6  # halvings: motions of up to 64 pixels of the result
+_WINDOW = 3  # pixels of the frame over which differences are averaged
+_ALONE = 0.4  # a difference counts so much without its neighbours: a thin line is soon lost in an average
 _CLEARLY = 0.8  # a motion must explain so much better than none that noise does not move what stands still
 _LEVEL = 1 / 255  # differences below this are agreement whatever the noise
-_NOISIEST = 12 / 255  # a larger difference over half of the frame is not noise: the motion was not found
+_SIGMAS = 1.3  # two frames of nothing but noise differ by 1.13 of its standard deviations in the mean
 
 
 class Smoothed:
@@ -47,70 +48,33 @@ class Smoothed:
 
 def steadied(now: Tensor, result: Tensor, before: Tensor, last: Tensor) -> Tensor:
     """`result` of the frame `now`, mixed with `last`, the one of the frame `before`; all (1, 3, h, w) in [0, 1]."""
-    size = (result.shape[2], result.shape[3])
-    fine_now, fine_before = (
-        F.interpolate(x, size, mode="bilinear") if x.shape[2:] != size else x for x in (now, before)
-    )
-    motion = find_motion(to_gray(fine_now), to_gray(fine_before))
-    scale = size[0] // now.shape[2]
-    difference = _averaged((moved(fine_before, motion) - fine_now).abs().mean(1, keepdim=True), 2 * scale + 1)
-    usual = difference.median().clamp(_LEVEL, _NOISIEST)  # noise, as most of a film stays or is followed
-    agreement = (2 - difference / usual).clamp(0, 1)
-    return torch.lerp(result, moved(last, motion), SHARE * agreement)
-
-
-def find_motion(now: Tensor, before: Tensor) -> Tensor:
-    """Whole pixels down and right, int64 (2, H, W), at which `before` looks like `now`, both (1, 1, H, W).
-
-    From coarse to fine, on each level a pixel in each direction more; 0 where nothing is clearly better.
-    """
-    levels = [(now, before)]
-    while len(levels) <= _FARTHEST and min(levels[-1][0].shape[2:]) >= 2 * _COARSEST_PX:
-        levels.append((F.avg_pool2d(levels[-1][0], 2), F.avg_pool2d(levels[-1][1], 2)))
-    motion = torch.zeros(2, *levels[-1][0].shape[2:], dtype=torch.int64, device=now.device)
-    for sharp, moving in reversed(levels):
-        motion = _refined(_as_large(motion, sharp), sharp, moving)
+    scale = result.shape[2] // now.shape[2]
+    fine_now, fine_before = (F.interpolate(x, scale_factor=float(scale), mode="bilinear") for x in (now, before))
+    flow = F.interpolate(optical_flow(now, before), scale_factor=float(scale), mode="bilinear")
+    motion = (scale * flow[0]).round().long()
     still = torch.zeros_like(motion)
-    return torch.where(_error(now, before, motion) < _CLEARLY * _error(now, before, still) - _LEVEL, motion, still)
+    change, missed = (_differences(fine_now, moved(fine_before, way), scale) for way in (still, motion))
+    follows = missed < _CLEARLY * change
+    difference = torch.where(follows, missed, change)
+    tolerance = _LEVEL + _SIGMAS * noise_sigma(now[0]) / 255
+    agreement = (3 - 2 * difference / tolerance).clamp(0, 1)
+    return torch.lerp(result, moved(last, torch.where(follows, motion, still)), SHARE * agreement)
 
 
 def moved(image: Tensor, motion: Tensor) -> Tensor:
-    """`image` (N, C, H, W) read at each pixel's place plus `motion` (2, H, W); outside, the nearest edge repeats."""
+    """`image` (N, C, H, W) read at each pixel's place plus `motion` (2, H, W), right and down; edges repeat outside."""
     height, width = image.shape[2:]
-    rows = torch.arange(height, device=image.device)[:, None] + motion[0]
-    columns = torch.arange(width, device=image.device) + motion[1]
+    columns = torch.arange(width, device=image.device) + motion[0]
+    rows = torch.arange(height, device=image.device)[:, None] + motion[1]
     return image[:, :, rows.clamp_(0, height - 1), columns.clamp_(0, width - 1)]
 
 
-def _refined(motion: Tensor, now: Tensor, before: Tensor) -> Tensor:
-    """The best of the motions that differ from `motion` by at most one pixel; itself where none is better."""
-    best, least = motion, _error(now, before, motion)
-    for down in (-1, 0, 1):
-        for right in (-1, 0, 1):
-            tried = motion + motion.new_tensor([down, right]).view(2, 1, 1)
-            error = _error(now, before, tried)
-            best = torch.where(error < least, tried, best)
-            least = torch.minimum(error, least)
-    return best
-
-
-def _as_large(motion: Tensor, image: Tensor) -> Tensor:
-    """The motion of a level of half the size, for `image`; itself if it has that size."""
-    height, width = image.shape[2:]
-    if motion.shape[1:] == (height, width):
-        return motion
-    rows = torch.arange(height, device=motion.device).div_(2, rounding_mode="floor").clamp_(max=motion.shape[1] - 1)
-    columns = torch.arange(width, device=motion.device).div_(2, rounding_mode="floor").clamp_(max=motion.shape[2] - 1)
-    return 2 * motion[:, rows[:, None], columns]
-
-
-def _error(now: Tensor, before: Tensor, motion: Tensor) -> Tensor:
-    """(H, W): how much `before`, moved, differs from `now` around each pixel."""
-    return _averaged((moved(before, motion) - now).abs(), _WINDOW)[0, 0]
-
-
-def _averaged(x: Tensor, window: int) -> Tensor:
-    return F.avg_pool2d(x, window, stride=1, padding=window // 2, count_include_pad=False)
+def _differences(one: Tensor, other: Tensor, scale: int) -> Tensor:
+    """(H, W): how much two enlarged frames differ around each pixel."""
+    difference = (one - other).abs().mean(1, keepdim=True)
+    window = (_WINDOW * scale) | 1
+    around = F.avg_pool2d(difference, window, stride=1, padding=window // 2, count_include_pad=False)
+    return torch.maximum(around, _ALONE * difference)[0, 0]
 
 
 def _planar(pixels: Tensor) -> Tensor:
