@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from imagesmith.infer.outcome import FileOptions
 from imagesmith.infer.restore import Restorer
 
 
@@ -48,3 +49,22 @@ def deadly_photos(photo: np.ndarray, tmp_path: Path) -> Path:
     for name, rows in {"a": 30, "always": 40, "b": 31, "once": 41, "z": 32}.items():
         Image.fromarray(photo[:rows]).save(source / f"{name}.png")
     return source
+
+
+@pytest.fixture
+def file_options() -> FileOptions:
+    """What a run without any option has."""
+    return FileOptions(
+        recursive=False,
+        resume=False,
+        overwrite=False,
+        suffix=None,
+        format="keep",
+        partial=False,
+        max_pixels=10**8,
+        self_ensemble=False,
+        consistency=False,
+        mask=None,
+        uncertainty=None,
+        dry_run=False,
+    )

@@ -17,21 +17,6 @@ from imagesmith.infer.outcome import FileOptions
 from imagesmith.infer.plan import Job
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-OPTIONS = FileOptions(
-    recursive=False,
-    resume=False,
-    overwrite=False,
-    suffix=None,
-    format="keep",
-    partial=False,
-    max_pixels=10**8,
-    self_ensemble=False,
-    consistency=False,
-    mask=None,
-    uncertainty=None,
-    dry_run=False,
-)
-
 MakeJobs = Callable[..., list[Job]]
 
 
@@ -57,48 +42,54 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "available_memory", lambda: 64 << 30)
 
 
-def test_many_small_pictures_get_a_process_for_each_core(make_jobs: MakeJobs) -> None:
+def test_many_small_pictures_get_a_process_for_each_core(make_jobs: MakeJobs, file_options: FileOptions) -> None:
     """A thousand thumbnails through all cores at once leave most of each core waiting for the others."""
-    assert workers_for(make_jobs(200), OPTIONS, CPU) == 4
+    assert workers_for(make_jobs(200), file_options, CPU) == 4
 
 
 @pytest.mark.parametrize(("count", "side", "device"), [(20, 64, CPU), (200, 1100, CPU), (200, 64, GPU), (1, 64, CPU)])
-def test_other_runs_stay_in_one_process(make_jobs: MakeJobs, count: int, side: int, device: torch.device) -> None:
+def test_other_runs_stay_in_one_process(
+    make_jobs: MakeJobs, count: int, side: int, device: torch.device, file_options: FileOptions
+) -> None:
     """Seconds of starting processes for three pictures, or four processes that fight for one GPU."""
-    assert workers_for(make_jobs(count, side), OPTIONS, device) == 1
+    assert workers_for(make_jobs(count, side), file_options, device) == 1
 
 
-def test_one_core_needs_no_pool(make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_core_needs_no_pool(
+    make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch, file_options: FileOptions
+) -> None:
     """OMP_NUM_THREADS=1 is how a user says that one core is to be used."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert workers_for(make_jobs(200), OPTIONS, CPU) == 1
+    assert workers_for(make_jobs(200), file_options, CPU) == 1
 
 
-def test_memory_bounds_the_processes(make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_bounds_the_processes(
+    make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch, file_options: FileOptions
+) -> None:
     """64 cores in a container of 2 GB: the kernel kills one worker after the other."""
     monkeypatch.setattr(plan, "available_memory", lambda: 2 << 30)
-    assert workers_for(make_jobs(200), OPTIONS, CPU) == 2
+    assert workers_for(make_jobs(200), file_options, CPU) == 2
     monkeypatch.setattr(plan, "available_memory", lambda: 1 << 20)
-    assert workers_for(make_jobs(200), OPTIONS, CPU) == 1
+    assert workers_for(make_jobs(200), file_options, CPU) == 1
 
 
-def test_broken_files_do_not_decide(make_jobs: MakeJobs, tmp_path: Path) -> None:
+def test_broken_files_do_not_decide(make_jobs: MakeJobs, tmp_path: Path, file_options: FileOptions) -> None:
     """The headers are read before anything is promised; a broken one must not end the run there."""
     (tmp_path / "bad.png").write_bytes(b"no picture")
     bad = [job_of(f"b{k}.png", tmp_path / "bad.png") for k in range(5)]
-    assert workers_for([*bad, *make_jobs(200)], OPTIONS, CPU) == 4
-    assert workers_for(bad * 30, OPTIONS, CPU) == 4
+    assert workers_for([*bad, *make_jobs(200)], file_options, CPU) == 4
+    assert workers_for(bad * 30, file_options, CPU) == 4
 
 
-def test_the_users_number_counts(make_jobs: MakeJobs) -> None:
+def test_the_users_number_counts(make_jobs: MakeJobs, file_options: FileOptions) -> None:
     """Who says 3 gets 3, but never more processes than pictures, and none for a pipe."""
-    assert workers_for(make_jobs(5), replace(OPTIONS, workers=3), CPU) == 3
-    assert workers_for(make_jobs(2), replace(OPTIONS, workers=3), CPU) == 2
-    assert workers_for(make_jobs(200), replace(OPTIONS, workers=1), CPU) == 1
+    assert workers_for(make_jobs(5), replace(file_options, workers=3), CPU) == 3
+    assert workers_for(make_jobs(2), replace(file_options, workers=3), CPU) == 2
+    assert workers_for(make_jobs(200), replace(file_options, workers=1), CPU) == 1
     to_pipe = replace(make_jobs(1)[0], output=None)
-    assert workers_for([to_pipe], replace(OPTIONS, workers=3), CPU) == 1
+    assert workers_for([to_pipe], replace(file_options, workers=3), CPU) == 1
     with pytest.raises(UsageError, match="one worker on cuda"):
-        workers_for(make_jobs(5), replace(OPTIONS, workers=3), GPU)
+        workers_for(make_jobs(5), replace(file_options, workers=3), GPU)
 
 
 def test_what_may_become_one_file_stays_together() -> None:
