@@ -3,9 +3,11 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.error
 
 from imagesmith.data.video.colour import even_size
 from imagesmith.data.video.info import Kind, VideoInfo
@@ -44,6 +46,7 @@ CODECS = {
 PICTURES = {"folder": ("png", "tif", "jpg"), "animation": ("gif", "webp")}
 """What the frames of an output that is no film become; its parts are lossless films until then."""
 LOSSLESS = "ffv1"
+_SHALLOW = ("jpg", "gif", "webp")
 
 
 @dataclass(frozen=True)
@@ -136,23 +139,33 @@ def _pix_fmt(asked: str, codec: str, info: VideoInfo) -> str:
     return asked
 
 
-def kept_notes(encoding: Encoding, info: VideoInfo, size: tuple[int, int]) -> tuple[str, ...]:
-    """Sentences about what a settled encoding cannot hold of frames of `size` (width, height)."""
+def check_size(encoding: Encoding, size: tuple[int, int]) -> None:
+    """UsageError where a settled encoding's encoder does not take frames of `size` (width, height)."""
+    context = av.CodecContext.create(encoding.encoder, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.width, context.height = even_size(size, encoding.pix_fmt)
+    context.pix_fmt, context.time_base, context.options = encoding.pix_fmt, Fraction(1, 25), encoding.options()
+    try:
+        context.open()
+    except av.error.FFmpegError as error:
+        raise UsageError(
+            f"{encoding.encoder} cannot write {size[0]}x{size[1]} in {encoding.pix_fmt}; choose another codec or size"
+        ) from error
+
+
+def lost_by(encoding: Encoding, info: VideoInfo, scale: int) -> tuple[str, ...]:
+    """Sentences about what a settled encoding cannot hold of the film, `scale` times its size."""
     if encoding.codec not in CODECS:
-        return (
-            ("16-bit frames are written with 8 bits",) if info.depth == "uint16" and encoding.codec in _SHALLOW else ()
-        )
+        is_lost = info.depth == "uint16" and encoding.codec in _SHALLOW
+        return (f"more than 8 bits are written with 8: {encoding.codec} holds no more",) if is_lost else ()
     notes = []
-    layout = av.VideoFormat(encoding.pix_fmt)
-    if info.depth == "uint16" and layout.components[0].bits == 8:
+    if info.depth == "uint16" and av.VideoFormat(encoding.pix_fmt).components[0].bits == 8:
         notes.append(f"more than 8 bits are written with 8 ({encoding.pix_fmt})")
+    size = info.width * scale, info.height * scale
     width, height = even_size(size, encoding.pix_fmt)
     if (width, height) != size:
         notes.append(
             f"{encoding.pix_fmt} needs even sides: the last line is doubled, {size[0]}x{size[1]} becomes "
-            f"{width}x{height} (--pix-fmt yuv444p keeps the size)"
+            f"{width}x{height} (a 4:4:4 --pix-fmt keeps the size)"
         )
     return tuple(notes)
-
-
-_SHALLOW = ("jpg", "gif", "webp")

@@ -2,9 +2,10 @@
 
 import contextlib
 import heapq
+import itertools
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,7 @@ SUFFIXES = frozenset(
 """Names by which films are told; what is inside is found out when they are opened."""
 _MOST_THREADS = 4
 _USUAL_RATE = Fraction(25)
+_MOST_SILENCE_S = 0.5  # sound often goes on a little after the last picture
 
 # what matters is said in our own words, once; any other level calls Python from the decoders' own threads, and two
 # films that are opened at a time then wait for each other for ever
@@ -133,14 +135,15 @@ def _described(stream: Stream) -> StreamInfo:
     return StreamInfo(stream.index, stream.type, codec, stream.language or "")
 
 
-def decoded(container: InputContainer, stream: VideoStream, notes: list[str]) -> Iterator[Picture]:
+def decoded(container: InputContainer, stream: VideoStream, notes: list[str]) -> Generator[Picture]:
     """Every frame of a stream in the order it is shown, at strictly rising times.
 
     Where the decoder gives up on packets, the last good frame stands in at their times. Ends early where the file
     does. What had to be done is added to `notes` at the end.
     """
-    stream.thread_type = "AUTO"
-    stream.thread_count = min(_MOST_THREADS, os.cpu_count() or 1)
+    if not stream.codec_context.is_open:
+        stream.thread_type = "AUTO"
+        stream.thread_count = min(_MOST_THREADS, os.cpu_count() or 1)
     times = _Timeline(Fraction(stream.guessed_rate or stream.average_rate or _USUAL_RATE), time_base_of(stream))
     try:
         for packet in _packets(container, stream, times):
@@ -153,7 +156,7 @@ def decoded(container: InputContainer, stream: VideoStream, notes: list[str]) ->
                 yield from times.place(frame)
         yield from times.rest()
     finally:  # who stops in the middle is told as well
-        notes += times.said(stream.frames)
+        notes += times.said(stream.frames, _duration_s(container, stream))
 
 
 def _packets(container: InputContainer, stream: VideoStream, times: "_Timeline") -> Iterator[Packet | None]:
@@ -169,10 +172,20 @@ def _packets(container: InputContainer, stream: VideoStream, times: "_Timeline")
     yield None
 
 
-def seek(container: InputContainer, stream: VideoStream, pts: int) -> None:
-    """Go to the last key frame not after `pts`; files without an index are read from where they are."""
+def decoded_from(
+    container: InputContainer, stream: VideoStream, pts: int, start: int, notes: list[str]
+) -> Iterator[Picture]:
+    """`decoded` from some frame not after `pts` on: the key frame before it, or the film's `start` without an index."""
+    pictures, said = decoded(container, stream, notes), len(notes)
     with contextlib.suppress(av.error.FFmpegError, OSError):
         container.seek(pts, stream=stream)
+    head = next(pictures, None)
+    if head is not None and head.pts <= pts:
+        return itertools.chain([head], pictures)
+    pictures.close()
+    del notes[said:]
+    container.seek(start, stream=stream)
+    return decoded(container, stream, notes)
 
 
 class _Timeline:
@@ -184,10 +197,10 @@ class _Timeline:
     """
 
     def __init__(self, rate: Fraction, time_base: Fraction) -> None:
-        self._step = max(1, round(1 / (rate * time_base)))
+        self._step, self._time_base = max(1, round(1 / (rate * time_base))), time_base
         self._expected: list[int] = []
         self._last: Picture | None = None
-        self._packets = self._repeated = self._retimed = self._headless = 0
+        self._packets = self._repeated = self._retimed = self._headless = self._silent = self._first = 0
         self.owed = 0
         self.cut_short = self.ended = False
 
@@ -206,6 +219,8 @@ class _Timeline:
         if pts is None or pts < least:
             self._retimed += 1
             pts = least if pts is not None or not self._last else self._last.pts + self._step
+        if self._last is None:
+            self._first = pts
         self._last = Picture(frame, pts, False)
         yield self._last
 
@@ -213,6 +228,7 @@ class _Timeline:
         while self._expected and self._expected[0] < before:
             pts = heapq.heappop(self._expected)
             if not self.owed:
+                self._silent += 1
                 continue
             self.owed -= 1
             if self._last is None:
@@ -226,7 +242,8 @@ class _Timeline:
         """Stand-ins for what is still owed at the end."""
         yield from self._stand_ins(before=float("inf"))
 
-    def said(self, declared: int) -> list[str]:
+    def said(self, declared: int, duration_s: float) -> list[str]:
+        """Sentences about it; `declared` is the number of frames that the container tells, 0 where it does not."""
         notes = []
         if self._repeated:
             notes.append(f"{self._repeated} frames could not be decoded; the last good one is repeated in their place")
@@ -234,7 +251,17 @@ class _Timeline:
             notes.append(f"{self._headless} frames at the beginning could not be decoded and are left out")
         if self._retimed:
             notes.append(f"{self._retimed} frames had no usable time; they follow at the usual rate")
+        if self._silent:
+            notes.append(f"{self._silent} packets gave no picture: damaged, or never meant to be shown")
         if self.cut_short or (self.ended and declared > self._packets):
             of = f" of {declared}" if declared else ""
             notes.append(f"the file is damaged or cut short: {self._packets}{of} frames are there, the rest is lost")
+        elif self.ended and not declared and duration_s - self._shown_s > _MOST_SILENCE_S:
+            notes.append(
+                f"the pictures end after {self._shown_s:.2f} s of {duration_s:.2f} s; the file may be cut short"
+            )
         return notes
+
+    @property
+    def _shown_s(self) -> float:
+        return float((self._last.pts - self._first + self._step) * self._time_base) if self._last else 0.0

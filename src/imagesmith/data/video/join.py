@@ -2,6 +2,7 @@
 
 import contextlib
 import heapq
+import io
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from av.video.stream import VideoStream
 from imagesmith.atomic import replacing
 from imagesmith.data.video.animations import write_animation
 from imagesmith.data.video.colour import ToRgb
-from imagesmith.data.video.encoding import Encoding, kept_notes, output_kind, settle
+from imagesmith.data.video.encoding import Encoding, lost_by, output_kind, settle
 from imagesmith.data.video.film import decoded, opened, shown_stream, time_base_of
 from imagesmith.data.video.folders import write_folder
 from imagesmith.data.video.info import VideoFrame, VideoInfo
@@ -52,13 +53,13 @@ def join(
     assert segments, "a film of no parts"
     encoding, span = settle(encoding, info, output), Span(start_s, end_s)
     parts = _Parts(segments, info)
-    kind = output_kind(output)
+    lost, kind = lost_by(encoding, info, parts.scale), output_kind(output)
     if kind == "folder":
         write_folder(parts.frames(), output, encoding.codec, overwrite=overwrite)
-        return kept_notes(encoding, info, parts.size)
+        return (*lost, *left_out(info, output))
     if kind == "animation":
         write_animation(parts.frames(), info, output, encoding.codec, overwrite=overwrite)
-        return kept_notes(encoding, info, parts.size)
+        return (*lost, *left_out(info, output))
     with replacing(output, overwrite=overwrite) as stream, encoding_errors(output), contextlib.ExitStack() as stack:
         source = stack.enter_context(opened(info.path)) if info.kind == "film" else None
         options = _container_options(info, source, output)
@@ -71,13 +72,28 @@ def join(
         notes: tuple[str, ...] = ()
         film.metadata.update({key: text for key, text in info.metadata.items() if key not in _OF_THE_FILE})
         if source:
-            copies, notes = copied_streams(source, film, output)
+            copies, notes = copied_streams(source, film, info.path)
             film.set_chapters(list(_moved(info.chapters, shift, parts.end * info.time_base + shift)))
             others = copied_packets(source, copies, info, span, shift)
         pictures = parts.packets(track, round(shift / info.time_base))
         for _, packet in heapq.merge(pictures, others, key=lambda timed: timed[0]):
             film.mux(packet)
-    return (*kept_notes(encoding, info, parts.size), *notes)
+    return (*lost, *notes)
+
+
+def left_out(info: VideoInfo, output: Path) -> tuple[str, ...]:
+    """The sentences about other streams that `join` will return, before anything is computed."""
+    if info.kind != "film":
+        return ()
+    with opened(info.path) as source:
+        if output_kind(output) != "film":
+            return tuple(
+                f"{stream.type} stream {stream.index} is left out: {output.name} holds pictures alone"
+                for stream in source.streams
+                if stream.type != "data" and stream is not shown_stream(source, info.path)
+            )
+        with av.open(io.BytesIO(), "w", format=_FORMATS[output.suffix.lower()]) as trial:
+            return copied_streams(source, trial, info.path)[1]
 
 
 class _Parts:
@@ -102,6 +118,7 @@ class _Parts:
             self.delay = max(self.delay, *(k - ranks[pts] for k, pts in enumerate(times)))
             self.end = max(times)
             first_times = first_times or sorted(times)[:2]
+        self.scale = max(1, self.size[1] // info.height)
         self.first = first_times[0]
         self.step = max(1, first_times[-1] - self.first)
 

@@ -67,11 +67,13 @@ def _film_frames(
     """The frames of a film in the span; those of another size are scaled to that of the first."""
     stream = film.shown_stream(container, info.path)
     first, stop = span.first(info), span.stop(info)
-    if span.start_s:
-        film.seek(container, stream, first)
     to_rgb = ToRgb(info.colour, (info.width, info.height), deep=info.depth == "uint16")
     number = resized = 0
-    for frame, pts, repeated in film.decoded(container, stream, notes):
+    if span.start_s:
+        pictures = film.decoded_from(container, stream, first, info.start, notes)
+    else:
+        pictures = film.decoded(container, stream, notes)
+    for frame, pts, repeated in pictures:
         if pts >= stop:
             break
         if pts < first:

@@ -72,8 +72,9 @@ def encoding_errors(path: Path) -> Iterator[None]:
 
 def _track(film: OutputContainer, info: VideoInfo, encoding: Encoding, size: tuple[int, int]) -> VideoStream:
     if encoding.encoder == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "1")  # errors alone; this encoder writes to the terminal past every other log
+        os.environ.setdefault("SVT_LOG", "0")  # this encoder writes to the terminal past every other log
     track = film.add_stream(encoding.encoder, rate=info.rate or _USUAL_RATE, options=encoding.options())
+    assert isinstance(track, VideoStream)
     track.width, track.height = size
     track.pix_fmt = encoding.pix_fmt
     track.sample_aspect_ratio = info.sample_aspect
