@@ -12,6 +12,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from imagesmith.data.video import Audit
 from imagesmith.infer.outcome import Frames, ItemResult
 from imagesmith.infer.outcome import Progress as Event
 
@@ -28,7 +29,8 @@ def describe(result: ItemResult) -> str:
     time_taken = f"{result.seconds:.1f} s" if result.status == "done" else result.status
     frames = f"{result.frames} frames" if result.frames is not None else None
     facts = ", ".join(filter(None, (sizes, frames, time_taken)))
-    doubt = [str(told) for told in (result.uncertainty, result.audit) if told]
+    doubt = [str(result.uncertainty)] if result.uncertainty else []
+    doubt += [_audited(result.audit)] if result.audit else []
     where = f"{result.input} -> {result.output}" if result.output else result.input
     return "; ".join([f"{where} ({facts})", *result.notes, *doubt])
 
@@ -109,6 +111,13 @@ class Lines:
 def _completed(event: Event) -> float:
     """Pictures finished, with the finished part of the one at work."""
     return event.done if event.result else event.done + event.fraction
+
+
+def _audited(audit: Audit) -> str:
+    """What the closing look at a good film found, in a few words."""
+    late = audit.timestamp_error_s
+    times = {None: "", 0: ", each at its time"}.get(late, f", times at most {(late or 0) * 1000:.3g} ms off")
+    return f"checked: {audit.frames_out} of {audit.frames_in} frames{times}, sound as it was, none black"
 
 
 def _said(frames: Frames) -> str:

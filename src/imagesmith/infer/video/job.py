@@ -13,8 +13,8 @@ from dataclasses import asdict, replace
 from torch import Tensor
 
 from imagesmith import __version__
-from imagesmith.data.video import Encoding, VideoFrame, VideoInfo, join, open_video, read_info, settle
-from imagesmith.errors import VideoError
+from imagesmith.data.video import Encoding, VideoFrame, VideoInfo, audit, join, open_video, read_info, settle
+from imagesmith.errors import OutputError, VideoError
 from imagesmith.infer.outcome import Frames, ItemResult, Size
 from imagesmith.infer.rows import Cancelled
 from imagesmith.infer.video.channel import Channel
@@ -32,6 +32,7 @@ from imagesmith.infer.video.stream import Snapshot, VideoRestorer
 from imagesmith.runtime.device import DTYPES, Runtime
 
 _DECODED, _RESTORED = 4, 2  # frames that wait; a restored one may be sixteen times as large
+_LOOK_AT_IT = "the result is kept: compare it with its source, and please report this"
 
 
 def restore_film(
@@ -69,11 +70,12 @@ def restore_film(
             start_s=options.start_s,
             end_s=options.end_s,
         )
+        found = audit(info, job.output, start_s=options.start_s, end_s=options.end_s)
     drop_parts(job.output)
     return ItemResult(
         input=str(job.source),
         output=str(job.output),
-        status="done",
+        status="done" if found.ok else "failed",
         model=restorer.card.name,
         scale=restorer.scale,
         in_size=(info.width, info.height),
@@ -81,6 +83,9 @@ def restore_film(
         seconds=round(time.perf_counter() - started, 3),
         notes=tuple(dict.fromkeys(notes)),
         frames=parts.frames,
+        audit=found,
+        error=None if found.ok else f"{job.output}: {'; '.join(found.sentences)}\n{_LOOK_AT_IT}",
+        error_kind=None if found.ok else OutputError.__name__,
     )
 
 

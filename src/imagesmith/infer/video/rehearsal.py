@@ -13,7 +13,7 @@ from torch import Tensor
 from imagesmith.atomic import make_folder
 from imagesmith.data.files import Frame, write_image
 from imagesmith.data.frame import ImageMeta
-from imagesmith.data.video import Encoding, VideoInfo, open_video, read_info, segment_writer, settle
+from imagesmith.data.video import Encoding, VideoFrame, VideoInfo, open_video, read_info, segment_writer, settle
 from imagesmith.errors import VideoError
 from imagesmith.infer.outcome import Estimate, ItemResult
 from imagesmith.infer.video.plan import MOMENTS, FilmJob, FilmOptions, expected_frames
@@ -70,10 +70,9 @@ def _starts(info: VideoInfo, options: FilmOptions) -> dict[str, float]:
 
 def _tried(restorer: VideoRestorer, info: VideoInfo, encoding: Encoding, start_s: float) -> _Moment:
     """A few frames from `start_s` on, decoded, restored and encoded."""
-    with open_video(info.path, start_s=start_s) as reader:
-        frames = list(itertools.islice(reader, _FRAMES))
+    frames = _some_frames(info, start_s) or _some_frames(info, None)  # the last one may be shown long before the end
     if not frames:
-        raise VideoError(f"{info.path}: no frame could be decoded at {start_s:.1f} s; copy the file again")
+        raise VideoError(f"{info.path}: no frame could be decoded; copy the file again")
     restored, times = list[Tensor](), [time.perf_counter()]
     for after, _ in restorer.frames((frame.pixels for frame in frames), report=lambda _: None):
         restored.append(after)
@@ -91,6 +90,11 @@ def _tried(restorer: VideoRestorer, info: VideoInfo, encoding: Encoding, start_s
     others = max(1, len(frames) - 1)
     seconds = (times[-1] - times[len(times) > 2]) / others + encoding_s  # the first pass warms up
     return _Moment(frames[-1].pixels, restored[-1], seconds, sizes[0], (sizes[1] - sizes[0]) / others)
+
+
+def _some_frames(info: VideoInfo, start_s: float | None) -> list[VideoFrame]:
+    with open_video(info.path, start_s=start_s) as reader:
+        return list(itertools.islice(reader, _FRAMES))
 
 
 def _estimated(moments: list[_Moment], total: int | None, length: int, output: Path) -> Estimate:

@@ -1,0 +1,152 @@
+"""A run over several films."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import pytest
+import torch
+
+from imagesmith.data.sources import Item
+from imagesmith.data.video import Encoding, read_info
+from imagesmith.errors import NothingUsableError, UsageError
+from imagesmith.infer.outcome import Progress, Summary
+from imagesmith.infer.video import job as jobs
+from imagesmith.infer.video import segments
+from imagesmith.infer.video.films import planned, restore_films
+from imagesmith.infer.video.plan import FilmOptions, plan_films
+from imagesmith.infer.video.segments import parts_folder
+from imagesmith.infer.video.stream import VideoRestorer
+from imagesmith.runtime.device import Runtime
+
+QUICK = Encoding(preset="ultrafast")
+Run = Callable[..., Summary]
+
+
+@pytest.fixture
+def run(remembering: VideoRestorer) -> Run:
+    """Restores films beside themselves, or into `out`."""
+
+    def run(*films: Path, out: str | Path | None = None, told: list[Progress] | None = None, **options) -> Summary:
+        items = [Item(PurePosixPath(film.name), film) for film in films]
+        chosen = plan_films(items, out, tag=".x2", alone=len(films) == 1)
+        options = {"encoding": QUICK, **options}
+        return restore_films(remembering, chosen, FilmOptions(**options), (told if told is not None else []).append)
+
+    return run
+
+
+def statuses(summary: Summary) -> list[str]:
+    return [result.status for result in summary.results]
+
+
+def test_one_bad_film_is_only_one_bad_film(run: Run, make_film, tmp_path: Path) -> None:
+    """The accident: a night's run that ended at its second film."""
+    bad = tmp_path / "b.mp4"
+    bad.write_bytes(b"not a film")
+    told = list[Progress]()
+    summary = run(make_film("a.mp4", 3), bad, make_film("c.mkv", 3), told=told)
+    assert statuses(summary) == ["done", "failed", "done"]
+    assert summary.exit_code == 3
+    assert "b.mp4" in (summary.results[1].error or "")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("a.mp4", "b.mp4", "c.mkv", "a.x2.mp4", "c.x2.mkv", ".imagesmith-manifest.jsonl")
+    }
+    assert [event.frames.done for event in told if event.frames] == [1, 2, 3, 1, 2, 3]
+    assert {event.frames.total for event in told if event.frames} == {3}
+    assert run(bad).exit_code == 4
+
+
+def test_resume_skips_what_is_done_and_results_are_no_inputs(run: Run, make_film, tmp_path: Path) -> None:
+    """The accident: the second night enlarges the results of the first, or does all of it once more."""
+    a, b = make_film("a.mp4", 3), make_film("b.mp4", 3)
+    run(a, b)
+    result = tmp_path / "a.x2.mp4"
+    summary = run(a, b, result, resume=True)
+    assert statuses(summary) == ["skipped", "skipped"]
+    assert summary.exit_code == 0
+    a.write_bytes(make_film("other.mp4", 4).read_bytes())
+    assert statuses(run(a, b, resume=True)) == ["done", "skipped"]
+    with pytest.raises(NothingUsableError, match="results of an earlier run"):
+        run(result, resume=True)
+
+
+def test_what_is_asked_wrongly_for_one_film_is_usage(run: Run, make_film, tmp_path: Path) -> None:
+    """The accident: a misspelt codec that ends in exit code 3 and reads like a damaged film."""
+    film = make_film("a.mp4", 3)
+    with pytest.raises(UsageError, match="libx264"):
+        run(film, encoding=Encoding(codec="h264"))
+    with pytest.raises(UsageError, match="start before the end"):
+        run(film, start_s=99.0)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4"}
+
+
+def test_a_film_without_damage_is_left_alone_and_told(run: Run, make_film, tmp_path: Path) -> None:
+    """The accident: `restore clip.mp4` that softens a perfect film."""
+    clean = make_film("clean.mkv", 3, codec="ffv1", side=96)
+    noisy = make_film("noisy.mkv", 3, codec="ffv1", side=96, noise=12)
+    summary = run(clean, noisy, if_damaged=True)
+    assert statuses(summary) == ["skipped", "done"]
+    assert summary.results[0].output is None
+    assert "nothing to mend; -s 2" in summary.results[0].notes[0]
+    assert summary.results[1].notes[0].startswith("found noise of ")
+
+
+def test_ctrl_c_ends_after_the_frame_and_resume_goes_on(run: Run, make_film, tmp_path: Path, monkeypatch) -> None:
+    """The accident: Ctrl-C that leaves a broken film, or a run that cannot be stopped."""
+    monkeypatch.setattr(segments, "MOST_FRAMES", 4)
+    film = make_film("a.mp4", 10)
+    frames = VideoRestorer.frames
+
+    def interrupted(self, *args, **options):
+        for number, pair in enumerate(frames(self, *args, **options)):
+            if number == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield pair
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoRestorer, "frames", interrupted)
+        summary = run(film)
+    assert (summary.cancelled, summary.exit_code, summary.results) == (True, 130, [])
+    output = tmp_path / "a.x2.mp4"
+    assert parts_folder(output).exists()
+    assert not output.exists()
+    assert statuses(run(film)) == ["failed"], "what is there of the film is thrown away without a word"
+    assert statuses(run(film, resume=True)) == ["done"]
+    assert read_info(output).frames == 10
+
+
+def test_a_bad_audit_is_a_failure_with_words(run: Run, make_film, tmp_path: Path, monkeypatch) -> None:
+    """The accident: half of the frames are black, and the exit code is 0."""
+    frames = VideoRestorer.frames
+
+    def black(self, *args, **options):
+        for number, (pixels, snapshot) in enumerate(frames(self, *args, **options)):
+            yield (pixels if number < 2 else torch.zeros_like(pixels)), snapshot
+
+    monkeypatch.setattr(VideoRestorer, "frames", black)
+    summary = run(make_film("a.mp4", 4))
+    assert summary.exit_code == 3
+    [result] = summary.results
+    assert "2 frames are black" in result.error
+    assert result.audit.black_frames == 2
+    assert (tmp_path / "a.x2.mp4").exists(), "what was computed is thrown away"
+
+
+def test_what_is_gone_on_with_runs_in_the_arithmetic_it_began_in(make_film, model_file, tmp_path, monkeypatch) -> None:
+    """The accident: another layout of memory is a little faster today, and a film has other last bits in its half."""
+    monkeypatch.setattr(segments, "MOST_FRAMES", 4)
+    film, cpu = make_film("a.mp4", 10), torch.device("cpu")
+    items = [Item(PurePosixPath("a.mp4"), film)]
+    asked = {"task": None, "scale": None, "alone": True}
+    began = Runtime(cpu, torch.bfloat16, True, "")
+    restorer, chosen = planned(items, tmp_path / "o.mp4", model_file, resume=True, runtime=began, **asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "join", lambda *_, **__: 1 / 0)
+        assert statuses(restore_films(restorer, chosen, FilmOptions(encoding=QUICK), lambda _: None)) == ["failed"]
+    fastest = Runtime(cpu, torch.float32, False, "")
+    monkeypatch.setattr("imagesmith.infer.video.stream.pick_runtime", lambda *_: fastest)
+    for resume, expected in ((False, fastest), (True, began)):
+        restorer, _ = planned(items, tmp_path / "o.mp4", model_file, resume=resume, **asked)
+        assert (restorer.runtime.dtype, restorer.runtime.channels_last) == (expected.dtype, expected.channels_last)

@@ -1,0 +1,48 @@
+"""A film tried out."""
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+from PIL import Image
+
+from imagesmith.data.sources import Item
+from imagesmith.data.video import Encoding
+from imagesmith.infer.video.plan import FilmOptions, plan_films
+from imagesmith.infer.video.rehearsal import rehearse
+
+QUICK = Encoding(preset="ultrafast")
+
+
+def test_time_and_room_are_told_and_nothing_is_written(remembering, make_film, tmp_path: Path) -> None:
+    """The accident: five days of computing for a disk that is full after two."""
+    source = make_film("a.mp4", 30)
+    [job] = plan_films([Item(PurePosixPath("a.mp4"), source)], None, tag=".x2")
+    result = rehearse(remembering, job, FilmOptions(encoding=QUICK))
+    assert (result.status, result.frames, result.out_size) == ("planned", 30, (64, 64))
+    estimate = result.estimate
+    assert estimate.seconds == pytest.approx(30 / estimate.frames_per_second)
+    assert 0 < estimate.bytes < 1e6 < estimate.free_bytes
+    assert "30 frames" in result.notes[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_the_preview_shows_three_moments_before_and_after(remembering, make_film, tmp_path: Path) -> None:
+    """The accident: a preview of black opening titles, three times."""
+    source, folder = make_film("a.mp4", 30), tmp_path / "preview"
+    [job] = plan_films([Item(PurePosixPath("a.mp4"), source)], tmp_path / "frames", tag="")
+    rehearse(remembering, job, FilmOptions(encoding=QUICK, preview=folder))
+    shown = {}
+    for path in sorted(folder.iterdir()):
+        with Image.open(path) as image:
+            shown[path.name] = image.size, image.tobytes()
+    assert sorted(shown) == sorted(
+        f"a.{moment}.{kind}.png" for moment in ("start", "middle", "end") for kind in ("before", "after")
+    )
+    assert {size for size, _ in shown.values()} == {(32, 32), (64, 64)}
+    assert len(set(shown.values())) == 6
+
+
+def test_a_film_of_one_frame_is_tried_out_too(remembering, make_film) -> None:
+    """The accident: a division by the zero frames between the first and the last."""
+    [job] = plan_films([Item(PurePosixPath("a.mp4"), make_film("a.mp4", 1))], None, tag=".x2")
+    assert rehearse(remembering, job, FilmOptions(encoding=QUICK)).estimate.seconds > 0
