@@ -18,6 +18,7 @@ from imagesmith.errors import UsageError
 from imagesmith.estimate.scratches import find_scratches
 from imagesmith.infer import images
 from imagesmith.tensors import from_float, to_float
+from imagesmith.zoo import ModelCard
 
 AUTO = "auto"
 """Stands for the mask of the scratches that are found in a picture; a file of that name is './auto'."""
@@ -57,6 +58,17 @@ def _holes_of(mask: Any, max_pixels: int) -> Tensor:
     light = to_float(frame.pixels, frame.depth)
     alpha = light[..., -1] if light.shape[2] > frame.colours else 1.0
     return light[..., : frame.colours].mean(dim=2) * alpha >= 0.5
+
+
+def check_wanted(card: ModelCard, mask: Any) -> None:
+    """UsageError for a mask that the model does not take, and for none where it fills holes."""
+    if mask is not None and card.task != "inpaint":
+        raise UsageError(f"model '{card.name}' (task {card.task}) takes no mask; 'inpaint' does")
+    if mask is None and card.task == "inpaint":
+        raise UsageError(
+            f"model '{card.name}' fills holes, but no mask tells where they are\n"
+            "name a picture of the same size that is white there (--mask FILE), or --mask auto"
+        )
 
 
 def check_size(mask: Tensor, frame: Frame) -> None:

@@ -13,7 +13,7 @@ from imagesmith.errors import ModelError, UsageError
 from imagesmith.infer import images
 from imagesmith.infer.batch import restore_files
 from imagesmith.infer.heat import expected_error
-from imagesmith.infer.holes import AUTO, as_mask, blended, check_size, guessed, scratch_mask
+from imagesmith.infer.holes import AUTO, as_mask, blended, check_size, check_wanted, guessed, scratch_mask
 from imagesmith.infer.modes import turned
 from imagesmith.infer.named import of_strength
 from imagesmith.infer.network import Around, Network, Report, weights_digest
@@ -26,10 +26,6 @@ from imagesmith.zoo import Model, ModelCard, load_model
 
 Image = TypeVar("Image")
 
-_NO_MASK = (
-    "model '{}' fills holes, but no mask tells where they are\n"
-    "name a picture of the same size that is white there (--mask FILE), or --mask auto"
-)
 _AGREEING_TASKS = ("sr", "jpeg", "inpaint")
 
 
@@ -221,8 +217,8 @@ class Restorer:
         'ray' shares them among the machines of a Ray cluster. Results are then those of one thread.
         """
         self._check(mask, consistency)
-        if mask is None and self.card.task == "inpaint" and not partial:
-            raise UsageError(_NO_MASK.format(self.card.name))
+        if not partial:
+            check_wanted(self.card, mask)
         is_file_or_picture = mask is not None and not (isinstance(mask, str) and mask == AUTO)
         options = FileOptions(
             recursive=recursive,
@@ -258,8 +254,8 @@ class Restorer:
     def _check(self, mask: Any, consistency: bool) -> None:
         """UsageError for a mask that the model does not take, and for a consistency that its task does not have."""
         name, task = self.card.name, self.card.task
-        if mask is not None and task != "inpaint":
-            raise UsageError(f"model '{name}' (task {task}) takes no mask; 'inpaint' does")
+        if mask is not None:
+            check_wanted(self.card, mask)
         if consistency and task not in _AGREEING_TASKS:
             raise UsageError(
                 f"consistency is for the tasks {', '.join(_AGREEING_TASKS)}, model '{name}' has the task {task}\n"
@@ -270,8 +266,7 @@ class Restorer:
         """The checked mask of a model that fills holes, None for others."""
         if self.card.task != "inpaint":
             return None
-        if mask is None:
-            raise UsageError(_NO_MASK.format(self.card.name))
+        check_wanted(self.card, mask)
         if isinstance(mask, str) and mask == AUTO:
             return scratch_mask(frame, report)
         holes = as_mask(mask)

@@ -112,6 +112,18 @@ def test_out_of_memory_makes_smaller_tiles_and_loses_no_frame(
     assert max(areas[10:]) <= 600, "what did not fit once is not tried again for each frame"
 
 
+def test_motion_that_does_not_fit_is_told(clip: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: motion is sought on whole frames, and endlessly smaller tiles never help."""
+    steps = prepared(lively())
+
+    def exhausted(x: Tensor, state: object, ahead: Tensor | None) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(steps.net, "aligned", exhausted)
+    with pytest.raises(ImageError, match="out of memory for the motion of a frame of 42x30"):
+        through(steps, clip)
+
+
 def test_no_memory_at_all_is_told_and_other_errors_pass(clip: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     """The accident: an endless loop of ever smaller tiles, or a broken kernel that is called a lack of memory."""
     steps = prepared(lively())

@@ -8,11 +8,16 @@ import torch
 from torch import Tensor
 
 from imagesmith.errors import ModelError, UsageError
+from imagesmith.infer.network import Report
 from imagesmith.infer.restore import Restorer
+from imagesmith.infer.video.frames import Memory
 from imagesmith.infer.video.stream import Snapshot, VideoRestorer
 from imagesmith.nets import NetSpec, build_net
+from imagesmith.runtime.device import Runtime
 from imagesmith.tensors import from_float, to_float
 from imagesmith.zoo import Model, describe, save_model
+
+FLOAT32 = Runtime(torch.device("cpu"), torch.float32, channels_last=True, reason="")
 
 
 def toy(name: str = "recurrent", **options: object) -> Model:
@@ -184,6 +189,38 @@ def test_what_a_recurrent_model_does_not_have_is_refused() -> None:
     ):
         with pytest.raises(UsageError, match=words):
             ready(toy(), **options)
+
+
+def test_a_mask_is_asked_for_before_the_film_begins() -> None:
+    """The accident: a folder of parts is begun for a film that cannot be restored."""
+    spec = NetSpec("filling-unet", {"widths": (8, 12), "blocks": (1, 1)})
+    net = build_net(spec).eval()
+    filler = Model(net, describe(net, spec, "toy-inpaint", task="inpaint"))
+    with pytest.raises(UsageError, match="no mask tells where they are"):
+        ready(filler)
+    with pytest.raises(UsageError, match="takes no mask"):
+        ready(toy("compact"), mask="auto")
+    assert ready(filler, mask="auto").fingerprint != ready(filler, mask=torch.eye(8, dtype=torch.bool)).fingerprint
+
+
+def test_what_is_said_of_every_frame_is_said_once(clip: list[Tensor]) -> None:
+    """The accident: ten thousand frames leave ten thousand notes, and memory grows with the film."""
+
+    class Talking:
+        scale, looks_ahead = 1, False
+        seen = 0
+
+        def __call__(
+            self, pixels: Tensor, ahead: Tensor | None, memory: Memory, report: Report
+        ) -> tuple[Tensor, Memory]:
+            self.seen += 1
+            report(f"found {self.seen} scratches ({self.seen / 7:.1%})")
+            return pixels, ()
+
+    said, model = list[str](), toy("compact")
+    film = VideoRestorer(Talking(), model.card, FLOAT32, "0").frames(clip, report=said.append)
+    assert alike([frame for frame, _ in film], clip)
+    assert said == ["found 1 scratches (14.3%)"]
 
 
 def test_the_fingerprint_tells_apart_what_gives_other_films() -> None:

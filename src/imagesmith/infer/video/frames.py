@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.data.files import DEPTHS, Frame, ImageMeta
+from imagesmith.infer.holes import check_wanted
 from imagesmith.infer.network import Report
 from imagesmith.infer.restore import Restorer
 
@@ -19,6 +20,7 @@ class FrameByFrame:
     looks_ahead = False
 
     def __init__(self, restorer: Restorer, mask: Any = None) -> None:
+        check_wanted(restorer.card, mask)
         self.scale = restorer.scale
         self._restorer, self._mask = restorer, mask
 

@@ -84,7 +84,12 @@ class Remembering:
     ) -> tuple[Tensor, Tensor]:
         """Result and features of the whole frame; in smaller tiles from here on where memory does not suffice."""
         height, width = x.shape[-2:]
-        aligned = net.aligned(x, state, ahead)
+        try:
+            aligned = net.aligned(x, state, ahead)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise ImageError(f"out of memory for the motion of a frame of {width}x{height}; free some") from error
+            raise
         while True:
             plan = plan_for(net, height, width, self._tile)
             try:

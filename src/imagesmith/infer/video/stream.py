@@ -1,6 +1,7 @@
 """Films through one model, frame after frame: order and number kept, memory bounded, to be resumed at any frame."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.errors import UsageError
-from imagesmith.infer.holes import AUTO, as_mask
+from imagesmith.infer.holes import AUTO, as_mask, check_wanted
 from imagesmith.infer.network import Report, weights_digest
 from imagesmith.infer.restore import Restorer, parse_tile
 from imagesmith.infer.video.cuts import Shot, marked
@@ -116,7 +117,8 @@ class VideoRestorer:
         """`load` for a model that is in memory."""
         card = model.card
         if card.net in VIDEO_RESTORERS:
-            _check_unasked(card, temporal=temporal, mask=mask, strength=strength)
+            check_wanted(card, mask)
+            _check_unasked(card, temporal=temporal, strength=strength)
             runtime = runtime or pick_runtime(model.net, device, dtype)
             steps = Remembering(model, runtime, tile=parse_tile(tile), deep_exactly=dtype == "auto")
             return cls(steps, card, runtime, weights_digest(card, model.net))
@@ -138,8 +140,9 @@ class VideoRestorer:
 
         Frames are (H, W, 3) uint8 or uint16; results (H * scale, W * scale, 3) of the same dtype. At a scene cut, and
         where the size changes, nothing is remembered. `state` is the snapshot of the frame before the first one.
-        `report` is told what the user should know, such as a frame that was redone.
+        `report` is told what the user should know, such as a frame that was redone; each kind of sentence once.
         """
+        report = _once(report)
         shots = marked(map(_checked, frames), None if state is None else state.sketch)
         for shot, following in _with_next(shots):
             height, width = shot.pixels.shape[:2]
@@ -164,17 +167,28 @@ def _with_next(shots: Iterator[Shot]) -> Iterator[tuple[Shot, Shot | None]]:
         shot = following
 
 
+def _once(report: Report) -> Report:
+    """Passes on the first of sentences that differ in numbers alone: a film has as many frames as a day has minutes."""
+    told = set[str]()
+
+    def tell(sentence: str) -> None:
+        kind = re.sub(r"\d+", "", sentence)
+        if kind not in told:
+            told.add(kind)
+            report(sentence)
+
+    return tell
+
+
 def _checked(pixels: Tensor) -> Tensor:
     assert pixels.shape[2:] == (3,), f"a frame is (H, W, 3), got {tuple(pixels.shape)}"
     assert pixels.dtype in (torch.uint8, torch.uint16), f"a frame is uint8 or uint16, got {pixels.dtype}"
     return pixels
 
 
-def _check_unasked(card: ModelCard, *, temporal: bool, mask: Any, strength: float) -> None:
+def _check_unasked(card: ModelCard, *, temporal: bool, strength: float) -> None:
     """UsageError where a recurrent model is asked for what only models for pictures have."""
     if temporal:
         raise UsageError(f"model '{card.name}' remembers by itself; temporal smoothing is for models that do not")
-    if mask is not None:
-        raise UsageError(f"model '{card.name}' (task {card.task}) takes no mask; 'inpaint' does")
     if strength != 1:
         raise UsageError(f"model '{card.name}' has only its full strength, got {strength:g}; leave --strength out")
