@@ -7,7 +7,7 @@ ImagesmithError                 exit code 3 when it ends one item, its own code 
 ├── ImageError              3   one image file cannot be used
 │   ├── FormatError         3   not an image, or a format that is not on the list
 │   ├── TruncatedError      3   the file ends before its image does
-│   └── TooLargeError       3   the declared size is over the pixel limit
+│   └── TooLargeError       3   the declared size is over the pixel limit, or over what memory takes
 ├── VideoError              3   one film, animation or folder of frames cannot be used
 ├── ModelError              3   a model name or file cannot be used
 │   └── IntegrityError      3   a file's content does not match its own sha256
@@ -70,7 +70,7 @@ class TruncatedError(ImageError):
 
 
 class TooLargeError(ImageError):
-    """The declared size is over the pixel limit."""
+    """The declared size is over the pixel limit, or over what memory takes."""
 
 
 class VideoError(ImagesmithError):

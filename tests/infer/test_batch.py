@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imagesmith.data import encode
 from imagesmith.data.files import read_header, read_image
 from imagesmith.errors import NothingUsableError, OutputError, UsageError
-from imagesmith.infer import places, stages
+from imagesmith.infer import batch
 from imagesmith.infer.manifest import FILE_NAME
 from imagesmith.infer.outcome import Progress
 from imagesmith.infer.restore import Restorer
+from imagesmith.runtime import memory
 
 Make = Callable[..., Restorer]
 
@@ -297,7 +299,7 @@ def test_a_full_disk_is_that_items_error(
 
         def abandon(self) -> None: ...
 
-    monkeypatch.setattr(stages, "PngWriter", Full)
+    monkeypatch.setattr(encode, "PngWriter", Full)
     summary = make_restorer(tile=8).path(photos, tmp_path / "out")
     assert statuses(summary) == {"a.png": "failed", "b.jpg": "done", "c.png": "failed", "e.png": "failed"}
     assert "disk is full" in summary.results[0].error
@@ -308,7 +310,7 @@ def test_a_result_too_large_for_memory_is_refused_in_words(
     restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel's OOM killer explains nothing; PNG needs a few rows only and goes on."""
-    monkeypatch.setattr(places, "available_memory", lambda: 50_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 50_000)
     summary = restorer.path(photos, tmp_path / "out")
     assert statuses(summary) == {"a.png": "done", "b.jpg": "failed", "c.png": "done", "e.png": "failed"}
     assert "-f png" in summary.results[1].error
@@ -396,3 +398,23 @@ def test_sixteen_megapixels_in_bounded_memory(make_restorer: Make, tmp_path: Pat
         header = read_header(out, max_pixels=1 << 30)
         assert (header.width, header.height) == (4 * width, 4 * height)
         assert peak < 2.5e9, f"{peak / 1e9:.2f} GB resident in {dtype}"
+
+
+def test_a_model_that_cannot_travel_stays_where_it_is(
+    restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody asked for processes: a model that cannot be handed to them must still do the folder."""
+    monkeypatch.setattr(batch, "workers_for", lambda *run: 2)
+    restorer.stays = lambda: None  # type: ignore[attr-defined]
+    assert statuses(restorer.path(photos, tmp_path / "out"))["a.png"] == "done"
+
+
+def test_what_was_skipped_keeps_its_place(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """Two pictures that become one file: on resume the second took the place of the first, which was skipped."""
+    (photos / "x.jpg").write_bytes((photos / "a.png").read_bytes())
+    (photos / "x.webp").write_bytes((photos / "c.png").read_bytes())
+    sources = [photos / "x.jpg", photos / "x.webp"]
+    assert list(statuses(restorer.path(sources, tmp_path / "out")).values()) == ["done", "failed"]
+    again = restorer.path(sources, tmp_path / "out", resume=True)
+    assert list(statuses(again).values()) == ["skipped", "failed"]
+    assert pixels(tmp_path / "out" / "x.png").shape == (122, 166, 3)

@@ -7,7 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from imagesmith.errors import ImageError
-from imagesmith.runtime.memory import available_memory, first_within, held_per_px, resident_memory, room_within
+from imagesmith.runtime import memory
+from imagesmith.runtime.memory import (
+    Demand,
+    Limits,
+    available_memory,
+    held_per_px,
+    plan_within,
+    resident_memory,
+    room_within,
+)
 from imagesmith.runtime.tiling import TilePlan, plan_tiles
 
 CPU = torch.device("cpu")
@@ -105,15 +114,32 @@ def test_what_a_network_holds_is_counted_at_its_worst_moment(width: int, side: i
     assert 1.5 * tensors <= held <= 1.5 * (tensors + 8), held
 
 
-def test_the_first_plan_that_fits_is_taken() -> None:
-    """Smaller tiles than needed cost time; larger ones than allowed end in a kill."""
-    plans = [plan_tiles(1000, 1000, 8, side) for side in (512, 128, 32)]
+def cut(area_px: int, strip_bytes: int) -> TilePlan:
+    return plan_tiles(1000, 1000, 8, area_px=area_px, most_rows=max(16, strip_bytes // 12_000))
 
-    def cost(plan: TilePlan) -> int:
-        return 100 * plan.largest_px
 
-    assert first_within(plans, cost, 100_000_000, "--max-ram 1 GB") is plans[0]
-    assert first_within(plans, cost, 100 * 144 * 144, "--max-ram 1 GB") is plans[1]
-    with pytest.raises(ImageError, match=r"within --max-ram 1 GB.*\n.*raise the limit") as caught:
-        first_within(plans, cost, 1000, "--max-ram 1 GB")
-    assert "32x32 pixels" in str(caught.value)
+@pytest.mark.parametrize(
+    "demand", [Demand(CPU, 500, 1000, 0), Demand(CPU, 10, 200_000, 0), Demand(CPU, 10, 10, 200_000)]
+)
+def test_tiles_are_as_large_as_a_limit_allows(monkeypatch: pytest.MonkeyPatch, demand: Demand) -> None:
+    """Smaller tiles than needed cost time; larger ones than allowed end in a kill. Each kind of demand counts."""
+    monkeypatch.setattr(memory, "resident_memory", lambda: 300_000_000)
+    told: list[str] = []
+    plans = [
+        plan_within(Limits(ram=ram), cut, 1 << 17, demand, told.append) for ram in (int(1e12), 400_000_000, 370_000_000)
+    ]
+    assert plans[0] == cut(1 << 17, 64 << 20)
+    assert len(plans[0]) < len(plans[1]) < len(plans[2])
+    for plan, ram in zip(plans[1:], (400_000_000, 370_000_000), strict=True):
+        assert demand.ram(plan) <= ram - 300_000_000
+    assert len(told) == 2, "a limit that changed nothing was told, or one that did was not"
+    assert "--max-ram 0.4 GB" in told[0]
+    with pytest.raises(ImageError, match=r"--max-ram 0.3 GB cannot be kept.*\n.*raise the limit"):
+        plan_within(Limits(ram=300_000_000), cut, 1 << 17, demand, told.append)
+
+
+def test_memory_of_an_accelerator_does_not_bound_tiles_of_the_processor() -> None:
+    """--max-vram in a shared script must not slow down the machine without one."""
+    told: list[str] = []
+    assert plan_within(Limits(vram=1), cut, 1 << 17, Demand(CPU, 500, 1000, 0), told.append) == cut(1 << 17, 64 << 20)
+    assert not told

@@ -30,6 +30,8 @@ FOR_PICTURES = {
     "uncertainty": None,
     "self_ensemble": False,
     "partial": False,
+    "max_ram": None,
+    "max_vram": None,
 }
 """Options of pictures alone."""
 
@@ -79,6 +81,7 @@ def film_run(
         start_s=options["start"],
         end_s=options["end"],
         resume=options["resume"],
+        remembers=not alone,
         overwrite=options["overwrite"],
         if_damaged=is_open,
         dry_run=options["dry_run"] or options["preview"] is not None,

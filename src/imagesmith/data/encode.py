@@ -31,7 +31,7 @@ def encode(frame: Frame, stream: BinaryIO, name: str, quality: int | None) -> tu
     frame = _with_channels_of(name, _at_depth_of(name, frame, notes), notes)
     if name in BY_ROWS:
         rows = frame.pixels.split(_ROWS_AT_ONCE)
-        size = (*frame.pixels.shape[:2], frame.pixels.shape[2])
+        size = frame.height, frame.width, frame.channels
         notes += encode_rows(rows, stream, name, size=size, depth=frame.depth, meta=frame.meta)
     else:
         if name == "gif":

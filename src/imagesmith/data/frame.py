@@ -8,6 +8,8 @@ from torch import Tensor
 
 from imagesmith.tensors import Depth
 
+SAMPLE_BYTES: dict[Depth, int] = {"uint8": 1, "uint16": 2, "float32": 4}
+
 
 @dataclass(frozen=True)
 class JpegTables:
@@ -105,4 +107,4 @@ class Header:
     @property
     def pixel_bytes(self) -> int:
         """Of the decoded picture."""
-        return self.height * self.width * self.channels * {"uint8": 1, "uint16": 2, "float32": 4}[self.depth]
+        return self.height * self.width * self.channels * SAMPLE_BYTES[self.depth]

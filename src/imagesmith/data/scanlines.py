@@ -12,7 +12,7 @@ from torch import Tensor
 
 from imagesmith.data.decoded import TITLES, Decoded, WholeOnly
 from imagesmith.data.files import check_pixels, decoding, format_of_file, meta_of, named
-from imagesmith.data.frame import Header, ImageMeta
+from imagesmith.data.frame import Frame, Header, ImageMeta
 from imagesmith.data.png_bands import PngBands
 from imagesmith.data.tiff_bands import TiffBands
 from imagesmith.tensors import Depth
@@ -41,6 +41,7 @@ class Scanlines:
 
     def __init__(self, header: Header, meta: ImageMeta, bands: Callable[[], Iterator[np.ndarray]]) -> None:
         """`bands` begins to decode, from the first row on, each time that it is called."""
+        self.header = header
         self.height, self.width, self.channels = header.height, header.width, header.channels
         self.depth: Depth = header.depth
         self.meta = meta
@@ -74,6 +75,9 @@ class Scanlines:
     def _forget_above(self, top: int) -> None:
         while self._held and self._first + len(self._held[0]) <= top:
             self._first += len(self._held.popleft())
+
+
+Picture = Frame | Scanlines
 
 
 def read_scanlines(path: Path, *, max_pixels: int, least_bytes: int) -> Scanlines | None:

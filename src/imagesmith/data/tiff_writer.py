@@ -126,7 +126,7 @@ def _deflate(strip: np.ndarray, dtype: np.dtype) -> bytes:
     """Deflate, of integers the differences between neighbours (TIFF 6.0, section 14)."""
     if dtype.kind == "u":
         strip = np.diff(strip, axis=1, prepend=strip.dtype.type(0))
-    return zlib.compress(strip.astype(dtype, order="C", copy=False))
+    return zlib.compress(strip.astype(dtype, order="C", copy=False).data)
 
 
 def _exif_parts(

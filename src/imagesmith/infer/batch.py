@@ -70,7 +70,9 @@ def restore_files(
         return _rehearse(stages, jobs, on_progress)
     if options.engine == "ray":
         return restore_on_ray(stages, jobs, options.workers, restorer.runtime.device, on_progress)
-    workers = workers_for(jobs, options, restorer.runtime.device)
+    if options.max_ram is not None and options.workers not in ("auto", 1):
+        raise UsageError("expected --max-ram or --workers, got both: the limit is that of one process")
+    workers = 1 if options.max_ram is not None else workers_for(jobs, options, restorer.runtime.device)
     if workers > 1 and options.workers == "auto" and not travels(stages):
         workers = 1  # nobody asked for more
     with stop_on_request() as asked:

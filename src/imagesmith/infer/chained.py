@@ -11,12 +11,14 @@ from typing import Any
 from torch import Tensor
 
 from imagesmith.data.files import Frame
+from imagesmith.data.scanlines import Picture
 from imagesmith.errors import UsageError
 from imagesmith.infer import images
 from imagesmith.infer.auto import AUTO_TASK, Decision, examine, plan_chain
 from imagesmith.infer.batch import restore_files
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
 from imagesmith.infer.restore import Restorer
+from imagesmith.runtime.memory import UNLIMITED, Limits
 from imagesmith.runtime.tiling import Tile
 from imagesmith.tensors import from_float, to_float
 from imagesmith.zoo import CARDS, ModelCard
@@ -37,21 +39,28 @@ class Chained:
         self.card = Auto.card
 
     def strips(
-        self, frame: Frame, *, self_ensemble: bool = False, report: Report = lambda _: None, **unused: Any
+        self,
+        frame: Picture,
+        *,
+        self_ensemble: bool = False,
+        report: Report = lambda _: None,
+        limits: Limits = UNLIMITED,
+        **unused: Any,
     ) -> Iterator[tuple[int, Tensor]]:
         """The mended picture from top to bottom, in the frame's own depth; the last model works strip by strip."""
         assert not any(unused.values()), f"a chain has none of {', '.join(unused)}"
+        assert isinstance(frame, Frame), "each model but the last takes all of it"
         if not self._restorers:
             return iter([(0, frame.pixels)])
         *before, last = self._restorers
         if not before:
-            return last.strips(frame, mask=_mask_for(last), self_ensemble=self_ensemble, report=report)
+            return last.strips(frame, mask=_mask_for(last), self_ensemble=self_ensemble, report=report, limits=limits)
         between = replace(frame, pixels=to_float(frame.pixels, frame.depth), depth="float32")
         for restorer in before:
-            between = restorer.frame(between, mask=_mask_for(restorer), self_ensemble=self_ensemble)
+            between = restorer.frame(between, mask=_mask_for(restorer), self_ensemble=self_ensemble, limits=limits)
             if frame.depth != "float32":
                 between = replace(between, pixels=between.pixels.clamp(0, 1))  # what no file of this depth can hold
-        strips = last.strips(between, mask=_mask_for(last), self_ensemble=self_ensemble, report=report)
+        strips = last.strips(between, mask=_mask_for(last), self_ensemble=self_ensemble, report=report, limits=limits)
         return ((top, from_float(rows, frame.depth)) for top, rows in strips)
 
 
@@ -90,8 +99,9 @@ class Auto:
         digests = [read_header(shipped_path(name)).sha256 for name in self._models]
         return hashlib.sha256(":".join([*digests, str(self._scale)]).encode()).hexdigest()
 
-    def choose(self, frame: Frame) -> tuple[Chained, Decision]:
+    def choose(self, frame: Picture) -> tuple[Chained, Decision]:
         """The chain for this picture, and why."""
+        assert isinstance(frame, Frame), "all of it is looked at"
         findings = examine(frame)
         decision = Decision(findings, plan_chain(findings, self._models, self._scale))
         return Chained([self._load(link.model) for link in decision.chain]), decision

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from imagesmith.data.files import DEPTHS, Frame, ImageMeta, read_image
 from imagesmith.data.metadata import resized_exif
+from imagesmith.data.scanlines import Picture
 from imagesmith.errors import UsageError
 from imagesmith.tensors import from_float, to_float
 
@@ -42,21 +43,20 @@ def unwrap(image: Any) -> tuple[list[Frame], Rebuild]:
     raise UsageError(f"expected a path, PIL image, array or tensor, got {type(image).__name__}")
 
 
-def stacked(strips: Iterable[Tensor], frame: Frame, scale: int) -> Tensor:
+def stacked(strips: Iterable[Tensor], frame: Picture, scale: int) -> Tensor:
     """The picture (H * scale, W * scale, C) whose strips come from top to bottom, with room for one picture only."""
-    height, width, channels = frame.pixels.shape
-    pixels = frame.pixels.new_empty((height * scale, width * scale, channels))
-    top = 0
+    pixels, top = torch.empty(0), 0
     for strip in strips:
+        if top == 0:
+            pixels = strip.new_empty((frame.height * scale, frame.width * scale, frame.channels))
         pixels[top : top + len(strip)] = strip
         top += len(strip)
     return pixels
 
 
-def result_meta(frame: Frame, scale: int, notes: Iterable[str] = ()) -> ImageMeta:
+def result_meta(frame: Picture, scale: int, notes: Iterable[str] = ()) -> ImageMeta:
     """What the result of `frame` carries: all of it, with the sizes that are now true, and `notes` added once each."""
-    height, width = frame.pixels.shape[:2]
-    exif = resized_exif(frame.meta.exif, width * scale, height * scale)
+    exif = resized_exif(frame.meta.exif, frame.width * scale, frame.height * scale)
     return replace(frame.meta, exif=exif, notes=tuple(dict.fromkeys((*frame.meta.notes, *notes))))
 
 

@@ -5,7 +5,7 @@ so all of it happens tile by tile: sub-pixel k of one channel lies over sub-pixe
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -173,20 +173,25 @@ def for_file(
     return ranged
 
 
-def colour_range(colour: Tensor, depth: Depth, report: Callable[[str], None]) -> tuple[float, float]:
-    """What the network is to see as 0 and 1: these, unless a float picture reaches beyond.
+def colour_range(
+    parts: Iterable[Tensor], colours: int, depth: Depth, report: Callable[[str], None]
+) -> tuple[float, float]:
+    """What the network is to see as 0 and 1: these, unless a float picture, whose rows `parts` are, reaches beyond.
 
     Float files declare no range, so the values tell: [0, 1] is widened just as far as needed, and every brightness
     within keeps its place. Networks are made for [0, 1] and do not know brighter than white.
     """
     if depth != "float32":
         return 0.0, 1.0
-    finite = colour[torch.isfinite(colour)]
-    if finite.numel() < colour.numel():
+    low, high, is_finite = 0.0, 1.0, True
+    for part in parts:
+        colour = part[..., :colours]
+        finite = colour[torch.isfinite(colour)]
+        is_finite = is_finite and finite.numel() == colour.numel()
+        if finite.numel():
+            low, high = min(low, finite.min().item()), max(high, finite.max().item())
+    if not is_finite:
         report("values that are not finite were taken for the darkest")
-    if not finite.numel():
-        return 0.0, 1.0
-    low, high = min(0.0, finite.min().item()), max(1.0, finite.max().item())
     if (low, high) != (0.0, 1.0):
         report(f"float values from {low:.4g} to {high:.4g} were scaled into [0, 1] for the network, and back")
     return low, high

@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from imagesmith.data.files import Frame
+from imagesmith.data.frame import SAMPLE_BYTES
+from imagesmith.data.scanlines import Picture, Scanlines
 from imagesmith.infer.modes import (
     FLAT_PX,
     LOCK_PX,
@@ -22,13 +23,15 @@ from imagesmith.infer.modes import (
 )
 from imagesmith.infer.planes import informed, planes_for
 from imagesmith.runtime.device import Net, Runtime, prepare
-from imagesmith.runtime.tiling import Subpixels, Tile, guarded, plan_for, run_strips
-from imagesmith.tensors import Depth
+from imagesmith.runtime.memory import UNLIMITED, Demand, Limits, held_per_px, plan_within
+from imagesmith.runtime.tiling import Subpixels, Tile, TilePlan, guarded, plan_for, run_rows, tile_px
+from imagesmith.tensors import Depth, from_float
 from imagesmith.zoo import Model, ModelCard
 
 Report = Callable[[str], None]
 Around = Callable[[Subpixels], Subpixels]
 """What a network is put into: the self-ensemble, or nothing."""
+_SAMPLE_PX = 64
 
 
 class Network:
@@ -49,42 +52,65 @@ class Network:
 
     def strips(
         self,
-        frame: Frame,
+        picture: Picture,
         mask: Tensor | None,
         around: Around,
         report: Report,
         *,
         depth: Depth | None = None,
         strength: float | None = None,
+        limits: Limits = UNLIMITED,
     ) -> Iterator[tuple[int, Tensor]]:
-        """What the network makes of the picture, in values of `depth` and at a `strength` if not the usual ones."""
-        net = self.net
-        pixels = frame.pixels
-        if net.planes:
-            pixels = torch.cat((pixels, planes_for(self._card, frame, mask)), dim=2)
-        x = pixels.permute(2, 0, 1).unsqueeze(0)
-        subpixels = self._subpixels(frame, around, report, self._strength if strength is None else strength)
-        plan = plan_for(net, x.shape[2], x.shape[3], self._tile)
+        """What the network makes of the picture, in values of `depth` and at a `strength` if not the usual ones.
+
+        Tiles are cut so that `limits` are kept; ImageError where they cannot be.
+        """
+        net, depth = self.net, depth or picture.depth
+
+        def read(top: int, bottom: int) -> Tensor:
+            rows = picture.rows(top, bottom)
+            if net.planes:
+                rows = torch.cat((rows, planes_for(self._card, picture, mask, top, bottom)), dim=2)
+            return rows.permute(2, 0, 1).unsqueeze(0)
+
+        subpixels = self._subpixels(picture, around, report, self._strength if strength is None else strength)
+        plan = self._plan(picture, subpixels, depth, limits, report)
         if len(plan) > 1 and not getattr(net, "halo_is_exact", True):
             report(
                 f"this network sees farther than tiles overlap ({net.halo} px): seams are possible; --tile off has none"
             )
         if self._colour_lock:
             plan = replace(plan, halo=plan.halo + math.ceil(LOCK_PX / net.multiple_of) * net.multiple_of)
-        return run_strips(subpixels, x, plan, scale=net.scale, depth=depth or frame.depth, multiple_of=net.multiple_of)
+        size = picture.height, picture.width
+        return run_rows(subpixels, read, size, plan, scale=net.scale, depth=depth, multiple_of=net.multiple_of)
 
-    def _subpixels(self, frame: Frame, around: Around, report: Report, strength: float) -> Subpixels:
+    def _plan(self, picture: Picture, subpixels: Subpixels, depth: Depth, limits: Limits, report: Report) -> TilePlan:
+        """The usual tiles, or the largest that keep within `limits`."""
+        net, device = self.net, self._runtime.device
+        row_samples = picture.width * picture.channels
+        row_bytes = row_samples * net.scale**2 * SAMPLE_BYTES[depth]
+        cut = functools.partial(plan_for, net, picture.height, picture.width, self._tile, row_bytes=row_bytes)
+        if limits == UNLIMITED:
+            return cut()
+        side = math.ceil(_SAMPLE_PX / net.multiple_of) * net.multiple_of
+        sample = from_float(torch.rand(1, picture.channels + net.planes, side, side), picture.depth)
+        held = held_per_px(lambda x: from_float(subpixels(x), depth), sample, device)
+        read_bytes = row_samples * SAMPLE_BYTES[picture.depth] if isinstance(picture, Scanlines) else 0
+        demand = Demand(device, held, strip_row=row_bytes, read_row=read_bytes)
+        return plan_within(limits, cut, tile_px(net), demand, report)
+
+    def _subpixels(self, picture: Picture, around: Around, report: Report, strength: float) -> Subpixels:
         """The network and all that surrounds it for this picture, as one function of a piece of its pixels."""
         runtime, net = self._runtime, self.net
-        if self._deep_exactly and frame.depth != "uint8":
+        if self._deep_exactly and picture.depth != "uint8":
             # bf16 has 8 bits of mantissa: its noise would show in the lower bits of a deeper file
             runtime, net = replace(runtime, dtype=torch.float32), self._exact
         run = guarded(net, runtime, lambda: self._exact, report)
         if self._colour_lock:
             run = colour_locked(run, net.scale)
         run = around(run)
-        channels, colours = frame.pixels.shape[2], frame.colours
-        low, high = colour_range(frame.pixels[..., :colours], frame.depth, report)
+        channels, colours = picture.channels, picture.colours
+        low, high = colour_range(picture.parts(), colours, picture.depth, report)
 
         def mend(run: Subpixels) -> Subpixels:
             gray = for_colours(run, net.channels, 1)
@@ -95,9 +121,9 @@ class Network:
                 run = with_alpha(run, alpha, min(FLAT_PX, net.halo))
             if strength < 1:
                 run = mixed(run, strength)
-            return for_file(run, frame.depth, runtime.device, colours=colours, low=low, high=high)
+            return for_file(run, picture.depth, runtime.device, colours=colours, low=low, high=high)
 
-        return informed(run, mend, self._card, frame, net.planes) if net.planes else mend(run)
+        return informed(run, mend, self._card, picture.depth, net.planes) if net.planes else mend(run)
 
 
 def weights_digest(card: ModelCard, net: nn.Module) -> str:

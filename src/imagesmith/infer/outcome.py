@@ -11,6 +11,7 @@ from torch import Tensor
 from imagesmith.errors import FormatError, ImageError, ImagesmithError, TooLargeError, TruncatedError, VideoError
 from imagesmith.infer.auto import Decision
 from imagesmith.infer.heat import WHITE_LEVELS
+from imagesmith.runtime.memory import Limits
 
 if TYPE_CHECKING:
     from imagesmith.data.video import Audit
@@ -40,6 +41,12 @@ class FileOptions:
     dry_run: bool
     workers: int | Literal["auto"] = "auto"
     engine: Literal["local", "ray"] = "local"
+    max_ram: int | None = None
+    max_vram: int | None = None
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.max_ram, self.max_vram)
 
 
 @dataclass(frozen=True)

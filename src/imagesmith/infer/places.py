@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from imagesmith.atomic import check_free
+from imagesmith.data.encode import BY_ROWS
 from imagesmith.data.files import Header
 from imagesmith.data.formats import check_side
 from imagesmith.errors import OutputError
 from imagesmith.infer.manifest import Manifest, sha256_of
 from imagesmith.infer.outcome import FileOptions, Size
 from imagesmith.infer.plan import Job, output_key
-from imagesmith.runtime.memory import available_memory
+from imagesmith.runtime.memory import room_within
 
 _WHOLE_COPIES = 3  # of the result, at the worst moment of an encoder that cannot take strips
 
@@ -96,20 +97,19 @@ class Places:
 
 def is_whole(format: str, depth: str) -> bool:
     """Whether results of this format are held as a whole, because nothing writes it row by row."""
-    return format != "png" or depth == "float32"
+    return format not in BY_ROWS or (format == "png" and depth == "float32")
 
 
 def bytes_needed(header: Header, scale: int) -> int:
     """Memory for a result that is held as a whole while it is encoded."""
-    item_bytes = {"uint8": 1, "uint16": 2, "float32": 4}[header.depth]
-    return header.height * header.width * scale**2 * header.channels * item_bytes * _WHOLE_COPIES
+    return header.pixel_bytes * scale**2 * _WHOLE_COPIES
 
 
-def check_memory(header: Header, format: str, scale: int) -> None:
-    """OutputError where a result that is held as a whole would not fit."""
-    needed, free = bytes_needed(header, scale), available_memory()
+def check_memory(header: Header, format: str, scale: int, limit: int | None) -> None:
+    """OutputError where a result that is held as a whole would not fit, into `limit` resident bytes if there is one."""
+    needed, free = bytes_needed(header, scale), room_within(limit)
     if free is not None and needed > free:
         raise OutputError(
-            f"the result needs {needed / 1e9:.1f} GB of memory as {format}, {free / 1e9:.1f} GB are free\n"
-            "write it as png (-f png), which needs only a few rows at a time"
+            f"the result needs {needed / 1e9:.1f} GB of memory as {format}, {max(0, free) / 1e9:.1f} GB are free\n"
+            "write it as png or tif (-f png), which need only a few rows at a time"
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.data.files import MAX_PIXELS, Frame
+from imagesmith.data.scanlines import Picture
 from imagesmith.errors import ModelError, UsageError
 from imagesmith.infer import images
 from imagesmith.infer.batch import restore_files
@@ -21,6 +22,7 @@ from imagesmith.infer.outcome import FileOptions, Progress, Summary
 from imagesmith.infer.truth import agreeing_with_jpeg, agreeing_with_size
 from imagesmith.nets import RESTORERS, VIDEO_RESTORERS
 from imagesmith.runtime.device import Net, Runtime, pick_runtime
+from imagesmith.runtime.memory import UNLIMITED, Limits
 from imagesmith.runtime.tiling import Subpixels, Tile
 from imagesmith.zoo import Model, ModelCard, load_model
 
@@ -135,42 +137,62 @@ class Restorer:
         restored = functools.partial(self.frame, mask=mask, self_ensemble=self_ensemble, consistency=consistency)
         return images.through(restored, image)
 
-    def frame(self, frame: Frame, *, mask: Any = None, self_ensemble: bool = False, consistency: bool = False) -> Frame:
-        """The restored frame, `scale` times as large; what was done besides is added to its notes."""
-        notes: list[str] = []
-        strips = self.strips(
-            frame, mask=mask, self_ensemble=self_ensemble, consistency=consistency, report=notes.append
-        )
-        pixels = images.stacked((rows for _, rows in strips), frame, self.scale)
-        return Frame(pixels, frame.depth, images.result_meta(frame, self.scale, notes))
-
-    def strips(
+    def frame(
         self,
         frame: Frame,
         *,
         mask: Any = None,
         self_ensemble: bool = False,
         consistency: bool = False,
+        limits: Limits = UNLIMITED,
+    ) -> Frame:
+        """The restored frame, `scale` times as large; what was done besides is added to its notes."""
+        notes: list[str] = []
+        strips = self.strips(
+            frame,
+            mask=mask,
+            self_ensemble=self_ensemble,
+            consistency=consistency,
+            report=notes.append,
+            limits=limits,
+        )
+        pixels = images.stacked((rows for _, rows in strips), frame, self.scale)
+        return Frame(pixels, frame.depth, images.result_meta(frame, self.scale, notes))
+
+    def strips(
+        self,
+        frame: Picture,
+        *,
+        mask: Any = None,
+        self_ensemble: bool = False,
+        consistency: bool = False,
         report: Report = lambda _: None,
+        limits: Limits = UNLIMITED,
     ) -> Iterator[tuple[int, Tensor]]:
         """The restored picture from top to bottom: the first row and the rows (h, W * scale, C) of each strip.
 
         Only one strip is held at a time, unless `consistency` needs the whole. `report` is told what the user should
-        know, such as a tile that was redone.
+        know, such as a tile that was redone. Of `Scanlines`, which only models without holes and without `consistency`
+        take, a few rows are held at a time as well.
         """
         self._check(mask, consistency)
         around = functools.partial(turned, scale=self.scale) if self_ensemble else _as_it_is
+        if not isinstance(frame, Frame):
+            assert not consistency, "the whole has to agree"
+            assert self.card.task != "inpaint", "holes are filled from all around them"
+            return self.network.strips(frame, None, around, report, limits=limits)
         holes = self._holes(frame, mask, report)
         if holes is not None:
             if not holes.any():
                 return iter([(0, frame.pixels)])
             frame, within_reach = guessed(frame, holes, lambda small, left: self.frame(small, mask=left))
-            return blended(self.network.strips(frame, within_reach, around, report), frame, within_reach)
+            strips = self.network.strips(frame, within_reach, around, report, limits=limits)
+            return blended(strips, frame, within_reach)
         if consistency:
-            return self._agreeing(frame, around, report)
-        return self.network.strips(frame, None, around, report)
+            return self._agreeing(frame, around, report, limits)
+        return self.network.strips(frame, None, around, report, limits=limits)
 
-    def choose(self, frame: Frame) -> tuple[Self, None]:
+    def choose(self, frame: Picture) -> tuple[Self, None]:
         """Who restores this picture, and the decision: itself, whatever the picture."""
         return self, None
 
@@ -203,6 +225,8 @@ class Restorer:
         dry_run: bool = False,
         workers: int | Literal["auto"] = "auto",
         engine: Literal["local", "ray"] = "local",
+        max_ram: int | None = None,
+        max_vram: int | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> Summary:
         """Restore files, folders, patterns, zip archives or `-` into files; never an exception for a single bad file.
@@ -215,6 +239,8 @@ class Restorer:
         `uncertainty`. Raises UsageError before anything is done where the request contradicts itself.
         `workers` processes share the pictures ('auto': one for each core where they are many and small); the engine
         'ray' shares them among the machines of a Ray cluster. Results are then those of one thread.
+        PNG and TIFF that are large are read row by row. `max_ram` bytes are the most that this process shall hold,
+        `max_vram` those on the accelerator: tiles are cut for it, and a picture that cannot keep a limit is refused.
         """
         self._check(mask, consistency)
         if not partial:
@@ -235,6 +261,8 @@ class Restorer:
             dry_run=dry_run,
             workers=workers,
             engine=engine,
+            max_ram=max_ram,
+            max_vram=max_vram,
         )
         sources = [source] if isinstance(source, str | Path) else list(source)
         return restore_files(self, sources, destination, options, on_progress)
@@ -273,9 +301,9 @@ class Restorer:
         check_size(holes, frame)
         return holes
 
-    def _agreeing(self, frame: Frame, around: Around, report: Report) -> Iterator[tuple[int, Tensor]]:
+    def _agreeing(self, frame: Frame, around: Around, report: Report, limits: Limits) -> Iterator[tuple[int, Tensor]]:
         """The whole result as one strip, moved until it agrees with the picture."""
-        strips = self.network.strips(frame, None, around, report, depth="float32")
+        strips = self.network.strips(frame, None, around, report, depth="float32", limits=limits)
         result = torch.cat([rows for _, rows in strips]).permute(2, 0, 1)
         if self.card.task == "jpeg":
             agreed, lacking = agreeing_with_jpeg(result, frame)

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from torch import Tensor
 
 from imagesmith.atomic import make_folder, replacing
-from imagesmith.data.files import Frame, Header, read_header, read_image, write_image
-from imagesmith.data.png import PngWriter
+from imagesmith.data.encode import encode_rows
+from imagesmith.data.files import Frame, Header, write_image
+from imagesmith.data.scanlines import Picture
 from imagesmith.errors import OutputError
 from imagesmith.infer.auto import AUTO_TASK
 from imagesmith.infer.heat import CALIBRATION, heat_map
@@ -22,6 +23,7 @@ from imagesmith.infer.lost import fill, lost_pixels
 from imagesmith.infer.outcome import FileOptions, ItemResult, Uncertainty, failed
 from imagesmith.infer.places import Places, bytes_needed, check_memory, is_whole
 from imagesmith.infer.plan import Job, names_a_file
+from imagesmith.infer.reading import picture_header, read_picture
 from imagesmith.infer.rows import Cancelled, Drawn, Rows
 from imagesmith.zoo import CARDS
 
@@ -37,7 +39,7 @@ class Loaded:
     """A picture that was read and is to be computed; `whole` if its format cannot be written strip by strip."""
 
     job: Job
-    frame: Frame
+    picture: Picture
     restorer: "Restorer | Chained"
     sha256: str
     seconds: float
@@ -53,6 +55,12 @@ class Stages:
         is_inpainter = restorer.card.task == "inpaint"
         self._inventor = restorer.card.name if is_inpainter else _INPAINT if _INPAINT in CARDS else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: with every model as it is best computed here, so that it finds nothing else best."""
+        if self._options.partial and self._inventor is not None:
+            self._inpainter  # noqa: B018 - loads it
+        return self.__dict__
+
     def planned(self, job: Job) -> ItemResult:
         """What would be done with a job, from its header alone where one model is for all pictures."""
         if self._restorer.card.task == AUTO_TASK:
@@ -63,7 +71,7 @@ class Stages:
             source = job.item.read()
             if output := self._places.finished_before(job, self._places.digest(job, source)):
                 return replace(blank, status="skipped", output=str(output))
-            header = read_header(source, max_pixels=self._options.max_pixels)
+            header = picture_header(source, self._restorer.card, self._options)
             job, sizes = self._places.settle(job, header, self._restorer.scale)
             notes: tuple[str, ...] = ()
             if is_whole(job.format, header.depth):
@@ -84,31 +92,31 @@ class Stages:
                 return replace(result, status="skipped", output=str(output))
             if not job.keeps:
                 self._places.check(job)
-            frame = read_image(source, max_pixels=self._options.max_pixels, partial=self._options.partial)
-            height, width, channels = frame.pixels.shape
-            result = replace(result, notes=frame.meta.notes)
-            if frame.lost is not None:
-                lost = lost_pixels(frame.lost, self._inventor)
+            picture = read_picture(source, self._restorer.card, self._options)
+            result = replace(result, notes=picture.meta.notes)
+            if picture.lost is not None:
+                lost = lost_pixels(picture.lost, self._inventor)
                 result = replace(result, notes=(*result.notes, str(lost)), lost=lost)
-            restorer, decision = self._restorer.choose(frame)
+            restorer, decision = self._restorer.choose(picture)
             if decision is not None:
                 notes = (*result.notes, str(decision))
                 result = replace(result, model=decision.name, scale=restorer.scale, notes=notes, decision=decision)
                 if not decision.chain and job.keeps and job.output is not None:
-                    return replace(result, status="skipped", output=None, in_size=(width, height))
-            header = Header(frame.meta.format, width, height, channels, frame.depth, frames=1)
+                    return replace(result, status="skipped", output=None, in_size=(picture.width, picture.height))
+            size = picture.width, picture.height, picture.channels
+            header = Header(picture.meta.format, *size, picture.depth, frames=1)
             job, sizes = self._places.settle(job, header, restorer.scale)
             result = replace(result, output=_name(job), **sizes)
-            whole = is_whole(job.format, frame.depth)
+            whole = is_whole(job.format, picture.depth)
             if whole:
-                check_memory(header, job.format, restorer.scale)
-            return Loaded(job, frame, restorer, digest, time.perf_counter() - start, result, whole)
+                check_memory(header, job.format, restorer.scale, self._options.max_ram)
+            return Loaded(job, picture, restorer, digest, time.perf_counter() - start, result, whole)
         except Exception as error:
             return failed(result, error)
 
     def compute(self, loaded: Loaded, rows: Rows, asked: threading.Event) -> Generator[float, None, None]:
         """In the calling thread: strip by strip into `rows`, yielding the fraction done."""
-        height, done = loaded.frame.pixels.shape[0] * loaded.restorer.scale, 0
+        height, done = loaded.picture.height * loaded.restorer.scale, 0
         try:
             for strip in self._computed(loaded, asked, rows):
                 if not rows.put(strip):
@@ -159,39 +167,43 @@ class Stages:
 
     def _computed(self, loaded: Loaded, asked: threading.Event, rows: Rows | Drawn) -> Iterator[Tensor]:
         """The strips of the result; what there is to say besides is left in `rows`."""
-        frame = self._whole(loaded.frame)
+        picture = self._whole(loaded.picture)
         if self._options.uncertainty is not None:
-            rows.uncertainty = self._doubted(loaded.job, frame, self._options.uncertainty)
-        for _, strip in self._strips(loaded.restorer, frame, rows.notes.append):
+            rows.uncertainty = self._doubted(loaded.job, picture, self._options.uncertainty)
+        for _, strip in self._strips(loaded.restorer, picture, rows.notes.append):
             if asked.is_set():
                 raise Cancelled
             yield strip
 
-    def _whole(self, frame: Frame) -> Frame:
+    def _whole(self, picture: Picture) -> Picture:
         """The picture, in which what did not survive in the file is invented before anything else."""
-        return fill(frame, self._inpainter) if frame.lost is not None and self._inventor is not None else frame
+        if isinstance(picture, Frame) and picture.lost is not None and self._inventor is not None:
+            return fill(picture, self._inpainter)
+        return picture
 
     def _strips(
-        self, restorer: "Restorer | Chained", frame: Frame, report: Callable[[str], None]
+        self, restorer: "Restorer | Chained", picture: Picture, report: Callable[[str], None]
     ) -> Iterator[tuple[int, Tensor]]:
         """The result from top to bottom."""
         options = self._options
         if options.partial and options.mask is None and restorer.card.task == "inpaint":
-            return iter([(0, frame.pixels)])  # there was nothing else to invent
+            return iter([(0, picture.rows(0, picture.height))])  # there was nothing else to invent
         return restorer.strips(
-            frame,
+            picture,
             mask=options.mask,
             self_ensemble=options.self_ensemble,
             consistency=options.consistency,
             report=report,
+            limits=options.limits,
         )
 
-    def _doubted(self, job: Job, frame: Frame, place: Path) -> Uncertainty:
+    def _doubted(self, job: Job, picture: Picture, place: Path) -> Uncertainty:
         """Write the heat map of a result at `place`, or into this folder under the input's name."""
         if not names_a_file(place):
             place = place / job.item.name.with_name(f"{job.item.name.name}.heat.png")
             make_folder(place.parent)
-        error = self._restorer.uncertainty(frame, mask=self._options.mask)
+        assert isinstance(picture, Frame), "read as a whole for this"
+        error = self._restorer.uncertainty(picture, mask=self._options.mask)
         write_image(heat_map(error), place, overwrite=self._options.overwrite)
         ordered = error.flatten().sort().values
         return Uncertainty(
@@ -218,20 +230,13 @@ class Stages:
         return notes
 
     def _encode(self, loaded: Loaded, rows: Rows | Drawn, stream: BinaryIO) -> tuple[str, ...]:
-        frame, scale = loaded.frame, loaded.restorer.scale
-        meta = result_meta(frame, scale)
+        picture, scale, format = loaded.picture, loaded.restorer.scale, loaded.job.format
+        meta = result_meta(picture, scale)
         if loaded.whole:
-            result = Frame(stacked(rows, frame, scale), frame.depth, meta)
-            return write_image(result, stream, format=loaded.job.format)
-        height, width, channels = frame.pixels.shape
-        writer = PngWriter(stream, width * scale, height * scale, channels, depth=frame.depth, meta=meta)
-        try:
-            for strip in rows:
-                writer.write_rows(strip)
-            writer.close()
-        finally:
-            writer.abandon()
-        return ()
+            result = Frame(stacked(rows, picture, scale), picture.depth, meta)
+            return write_image(result, stream, format=format)
+        size = picture.height * scale, picture.width * scale, picture.channels
+        return encode_rows(rows, stream, format, size=size, depth=picture.depth, meta=meta)
 
     def _blank(self, job: Job, status: Literal["done", "planned"]) -> ItemResult:
         return ItemResult(str(job.item), _name(job), status, self._restorer.card.name, self._restorer.scale)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from imagesmith.errors import ImageError
-from imagesmith.runtime.tiling import TilePlan
+from imagesmith.runtime.tiling import STRIP_BYTES, TilePlan
 
 _WORKSPACE = 1.5
 """What a CPU convolution takes besides its tensors, as a factor: reordered copies that no tensor shows."""
+_STRIPS_HELD = 5  # one is computed, two wait, one is written, one may be in both hands
+_READ_COPIES = 2  # of the rows that a strip is computed from: as decoded, and put together
+_RESERVE_BYTES = 48 << 20  # encoders, decoders, and what the allocator keeps
+_SMALLEST_TILE_PX = 1 << 10
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,9 @@ class Limits:
 
     ram: int | None = None
     vram: int | None = None
+
+
+UNLIMITED = Limits()
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
@@ -71,20 +78,70 @@ def held_per_px(run: Callable[[Tensor], object], x: Tensor, device: torch.device
     return peak / (x.shape[-2] * x.shape[-1])
 
 
-def first_within(plans: Iterable[TilePlan], cost: Callable[[TilePlan], float], room: int, limit: str) -> TilePlan:
-    """The first of `plans` whose `cost` in bytes is at most `room`; ImageError if even the last one takes more.
+@dataclass(frozen=True)
+class Demand:
+    """What restoring a picture takes, in bytes: `per_px` of a tile on `device`, the rest in the machine's memory.
 
-    `limit` names the option that leaves no more room, with its value.
+    `strip_row` is what a row of the input takes in the result, `read_row` in a picture that is read row by row.
     """
-    plan = None
-    for plan in plans:
-        if cost(plan) <= room:
-            return plan
-    assert plan is not None, "there is at least one plan"
-    lacking = (cost(plan) - room) / 1e9
+
+    device: torch.device
+    per_px: float
+    strip_row: int
+    read_row: int
+
+    def ram(self, plan: TilePlan) -> float:
+        """For tiles of `plan`, strips on their way to the file, and rows on their way from it."""
+        tile = self.per_px * plan.largest_px if self.device.type == "cpu" else 0
+        read = self.read_row * (plan.tallest + 2 * plan.halo)
+        return tile + _STRIPS_HELD * self.strip_row * plan.tallest + _READ_COPIES * read
+
+    def vram(self, plan: TilePlan) -> float:
+        """For the tiles of `plan` on an accelerator."""
+        return self.per_px * plan.largest_px
+
+
+def plan_within(
+    limits: Limits,
+    cut: Callable[..., TilePlan],
+    tile_px: int,
+    demand: Demand,
+    report: Callable[[str], None],
+) -> TilePlan:
+    """The largest tiles that keep `limits`, up to those of `tile_px`; `report` is told where a limit made them smaller.
+
+    `cut(area_px=, strip_bytes=)` makes a plan. ImageError where even the smallest tiles do not keep a limit.
+    """
+    halvings = range(max(1, (tile_px // _SMALLEST_TILE_PX).bit_length()))
+    plans = [cut(area_px=tile_px >> k, strip_bytes=STRIP_BYTES >> k) for k in halvings]
+    usual = plans[0]
+    if limits.ram is not None:
+        room = limits.ram - resident_memory() - _RESERVE_BYTES
+        plans = _from_first_within(plans, demand.ram, room, _named("ram", limits.ram))
+    if limits.vram is not None and demand.device.type == "cuda":
+        room = limits.vram - torch.cuda.memory_allocated(demand.device)
+        plans = _from_first_within(plans, demand.vram, room, _named("vram", limits.vram))
+    if plans[0] != usual:
+        kept = " and ".join(_named(kind, size) for kind, size in vars(limits).items() if size is not None)
+        report(f"tiles of {plans[0].tile_size} instead of {usual.tile_size} keep within {kept}")
+    return plans[0]
+
+
+def _named(kind: str, size: int) -> str:
+    return f"--max-{kind} {size / 1e9:g} GB"
+
+
+def _from_first_within(
+    plans: list[TilePlan], cost: Callable[[TilePlan], float], room: int, limit: str
+) -> list[TilePlan]:
+    """`plans`, ever smaller tiles, without those that cost more than `room`; ImageError if none is left."""
+    fitting = [plan for plan in plans if cost(plan) <= room]
+    if fitting:
+        return plans[plans.index(fitting[0]) :]
+    lacking = (min(map(cost, plans)) - room) / 1e9
     raise ImageError(
-        f"expected a picture that keeps within {limit}, this one needs {lacking:.2f} GB more, even in tiles of "
-        f"{plan.tile_size}\nraise the limit, or choose a smaller --tile if you chose one"
+        f"{limit} cannot be kept: {lacking:.2f} GB more are needed, even in tiles of {plans[-1].tile_size}\n"
+        "raise the limit, or choose a smaller --tile if you chose one"
     )
 
 

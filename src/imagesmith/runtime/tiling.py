@@ -158,7 +158,8 @@ def plan_for(
 
     `row_bytes` is what a row of the input takes in the result; strips are not made lower than twice the halo for it.
     """
-    row_bytes = row_bytes or width * net.channels * net.scale**2
+    if row_bytes is None:
+        row_bytes = width * net.channels * net.scale**2
     most_rows = max(strip_bytes // row_bytes, 2 * net.halo, _SMALLEST_TILE_PX)
     area_px = area_px or tile_px(net)
     return plan_tiles(height, width, net.halo, tile, area_px=area_px, most_rows=most_rows, multiple_of=net.multiple_of)

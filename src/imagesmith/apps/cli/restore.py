@@ -125,6 +125,14 @@ def restore(
     max_pixels: Annotated[
         int, typer.Option("--max-pixels", parser=parse_count, metavar="N", help="Largest declared input.")
     ] = "200M",  # type: ignore[assignment]
+    max_ram: Annotated[
+        int | None,
+        typer.Option("--max-ram", parser=parse_count, metavar="BYTES", help="Most memory to hold: 2G, 900M."),
+    ] = None,
+    max_vram: Annotated[
+        int | None,
+        typer.Option("--max-vram", parser=parse_count, metavar="BYTES", help="The same of an accelerator."),
+    ] = None,
     workers: Annotated[
         str,
         typer.Option("--workers", metavar="auto|N", parser=parse_workers, help="Processes for the pictures."),
@@ -182,6 +190,8 @@ def restore(
         suffix=suffix,
         partial=partial,
         max_pixels=max_pixels,
+        max_ram=max_ram,
+        max_vram=max_vram,
         self_ensemble=self_ensemble,
         mask=mask,
         strength=strength,

@@ -1,0 +1,85 @@
+"""How a picture is read: as a whole, or row by row where it is large and all that is asked of it goes by rows."""
+
+import dataclasses
+from pathlib import Path
+from typing import BinaryIO
+
+from imagesmith.data.decoded import WholeOnly
+from imagesmith.data.files import Header, read_header, read_image
+from imagesmith.data.scanlines import Picture, Scanlines, read_scanlines
+from imagesmith.errors import TooLargeError
+from imagesmith.infer.auto import AUTO_TASK
+from imagesmith.infer.outcome import FileOptions
+from imagesmith.runtime.memory import room_within
+from imagesmith.zoo import ModelCard
+
+LARGE_BYTES = 128 << 20
+"""Decoded size from which on a picture is read row by row."""
+_WHOLE_COPIES = 2  # of a picture, while it is decoded as a whole
+_LEAST_LARGE_BYTES = 1 << 20
+_LARGE_FILE_BYTES = 8 << 20
+
+
+def read_picture(source: Path | bytes | BinaryIO, card: ModelCard, options: FileOptions) -> Picture:
+    """The picture for the model of `card`; its notes tell where a large one had to be read as a whole, and why.
+
+    Raises as `read_image` does; TooLargeError where it does not fit memory, or `max_ram`, as a whole.
+    """
+    scan, why = _by_rows(source, card, options)
+    if scan is not None:
+        return scan
+    if isinstance(source, Path) and source.is_file():
+        _check_room(source, why, options)
+    frame = read_image(source, max_pixels=options.max_pixels, partial=options.partial)
+    if frame.pixels.nbytes < LARGE_BYTES:
+        return frame
+    note = f"held in memory as a whole, {frame.pixels.nbytes / 1e9:.2f} GB: {why}"
+    return dataclasses.replace(frame, meta=dataclasses.replace(frame.meta, notes=(*frame.meta.notes, note)))
+
+
+def picture_header(source: Path | bytes | BinaryIO, card: ModelCard, options: FileOptions) -> Header:
+    """What a picture declares; of a large one only a band is read."""
+    scan, _ = _by_rows(source, card, options)
+    return read_header(source, max_pixels=options.max_pixels) if scan is None else scan.header
+
+
+def _by_rows(source: Path | bytes | BinaryIO, card: ModelCard, options: FileOptions) -> tuple[Scanlines | None, str]:
+    """The picture if it is to be read row by row, else why it is not."""
+    why = _what_needs_all(card, options)
+    if why is not None:
+        return None, why
+    if not isinstance(source, Path):
+        return None, "it comes from a pipe or an archive"
+    least = LARGE_BYTES
+    if options.max_ram is not None and (room := room_within(options.max_ram)) is not None:
+        least = min(least, max(room // 8, _LEAST_LARGE_BYTES))
+    try:
+        return read_scanlines(source, max_pixels=options.max_pixels, least_bytes=least), "it is not large"
+    except WholeOnly as reason:
+        return None, str(reason)
+
+
+def _what_needs_all(card: ModelCard, options: FileOptions) -> str | None:
+    """What is asked of a picture that needs all of it at once; None if nothing is."""
+    needs = {
+        "--task auto looks at all of it": card.task == AUTO_TASK,
+        "--partial mends it as a whole": options.partial,
+        "holes are filled from all around them": card.task == "inpaint" or options.mask is not None,
+        "--consistency needs all of it": options.consistency,
+        "--uncertainty needs all of it": options.uncertainty is not None,
+    }
+    return next((why for why, is_needed in needs.items() if is_needed), None)
+
+
+def _check_room(source: Path, why: str, options: FileOptions) -> None:
+    """TooLargeError for a file whose picture does not fit as a whole; small files are let through unread."""
+    room = room_within(options.max_ram)
+    if room is None or (options.max_ram is None and source.stat().st_size < _LARGE_FILE_BYTES):
+        return
+    needed = read_header(source, max_pixels=options.max_pixels).pixel_bytes * _WHOLE_COPIES
+    if needed > room:
+        limit = "memory" if options.max_ram is None else f"--max-ram {options.max_ram / 1e9:g} GB"
+        raise TooLargeError(
+            f"{source}: expected a picture that fits into {limit} ({max(0, room) / 1e9:.2f} GB are free), "
+            f"this one takes {needed / 1e9:.2f} GB\nit is read as a whole: {why}"
+        )
