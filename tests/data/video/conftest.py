@@ -1,6 +1,7 @@
 """Films that the tests encode themselves."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,14 +12,25 @@ import torch
 from skimage import data
 from torch import Tensor
 
+from imagesmith.data.video import (
+    Encoding,
+    VideoFrame,
+    VideoInfo,
+    join,
+    open_video,
+    read_info,
+    segment_writer,
+    settle,
+)
 
-def moving_photo(count: int, width: int = 64, height: int = 48) -> list[Tensor]:
+
+def _moving_photo(count: int, width: int = 64, height: int = 48) -> list[Tensor]:
     """Crops of a photograph that move to the left, uint8 (H, W, 3), no two alike."""
     photo = data.astronaut()
     return [torch.from_numpy(photo[40 : 40 + height, 60 + 2 * k : 60 + 2 * k + width].copy()) for k in range(count)]
 
 
-def make_film(
+def _make_film(
     path: Path,
     pts: Sequence[int] = range(20),
     time_base: Fraction = Fraction(1, 25),
@@ -35,12 +47,12 @@ def make_film(
     container_options: dict[str, str] | None = None,
     dress: Callable[[av.container.OutputContainer], Callable[[], None]] | None = None,
 ) -> list[Tensor]:
-    """Encode a film of `moving_photo` with sine tones as audio tracks of the given codecs; returns its frames.
+    """Encode a film of `_moving_photo` with sine tones as audio tracks of the given codecs; returns its frames.
 
     `tags` are matrix, range, primaries and transfer. `dress` may add to the container before anything is written, and
     returns what shall be called between pictures and sound.
     """
-    frames = moving_photo(len(pts), *size)
+    frames = _moving_photo(len(pts), *size)
     quick = {"preset": "ultrafast"} if codec.startswith("libx26") else {}
     with av.open(path, "w", container_options=container_options or {}) as film:
         track = film.add_stream(codec, rate=25, options={**quick, **(options or {})})
@@ -82,8 +94,79 @@ def _sine(seconds: float, hertz: float, start_s: float) -> list[av.AudioFrame]:
     return found
 
 
+@pytest.fixture(scope="session")
+def make_film() -> Callable[..., list[Tensor]]:
+    return _make_film
+
+
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
     """An ordinary film of 20 frames with sound."""
-    make_film(tmp_path / "film.mp4", audio=["aac"])
+    _make_film(tmp_path / "film.mp4", audio=["aac"])
     return tmp_path / "film.mp4"
+
+
+@dataclass(frozen=True)
+class Redone:
+    """A film read, written in parts and joined: what went in, and what the join had to say."""
+
+    info: VideoInfo
+    frames: list[VideoFrame]
+    notes: tuple[str, ...]
+
+
+@pytest.fixture
+def redo(tmp_path: Path) -> Callable[..., Redone]:
+    """What restoring does with a film, without a network: `scale` enlarges by doubling pixels."""
+
+    def run(
+        source: Path, output: Path, encoding: Encoding | None = None, *, per: int = 7, scale: int = 1, **span: float
+    ) -> Redone:
+        info = read_info(source)
+        encoding = settle(encoding or Encoding(preset="ultrafast"), info, output)
+        with open_video(source, **span) as reader:
+            frames = list(reader)
+        parts = []
+        for first in range(0, len(frames), per):
+            parts.append(tmp_path / f"part{first}")
+            size = info.width * scale, info.height * scale
+            with segment_writer(parts[-1], info, encoding, size=size) as write:
+                for frame in frames[first : first + per]:
+                    pixels = (
+                        frame.pixels.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+                        if scale > 1
+                        else frame.pixels
+                    )
+                    write(pixels, frame.pts)
+        return Redone(info, frames, join(parts, info, output, encoding, **span))
+
+    return run
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A film as another program would see it: times in seconds, packets by stream kind as (time, bytes)."""
+
+    times: list[Fraction]
+    packets: dict[str, list[list[tuple[Fraction, bytes]]]]
+    codecs: list[str]
+
+
+@pytest.fixture(scope="session")
+def look() -> Callable[[Path], Seen]:
+    def run(path: Path) -> Seen:
+        with av.open(path) as container:
+            track = container.streams.video[0]
+            times = [Fraction(frame.pts) * track.time_base for frame in container.decode(track)]
+        with av.open(path) as container:
+            streams = list(container.streams)
+            found: dict[int, list[tuple[Fraction, bytes]]] = {stream.index: [] for stream in streams}
+            for packet in container.demux():
+                if packet.size and packet.pts is not None:
+                    found[packet.stream.index].append((packet.pts * packet.time_base, bytes(packet)))
+            kinds = {stream.type for stream in streams}
+            packets = {kind: [found[stream.index] for stream in streams if stream.type == kind] for kind in kinds}
+            codecs = [stream.codec_context.codec.canonical_name for stream in streams if stream.codec_context]
+        return Seen(times, packets, codecs)
+
+    return run

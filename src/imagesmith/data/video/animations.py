@@ -76,9 +76,9 @@ def animation_frames(info: VideoInfo) -> Iterator[VideoFrame]:
 
 
 def write_animation(
-    frames: Iterable[VideoFrame], info: VideoInfo, output: Path, format: str, *, overwrite: bool
+    frames: Iterable[VideoFrame], info: VideoInfo, output: Path, format: str, *, end_s: float | None, overwrite: bool
 ) -> None:
-    """Write frames of the source `info` as GIF or WebP with its durations; Pillow wants them all at once."""
+    """Write frames of the source `info` up to `end_s` as GIF or WebP with its durations; Pillow wants all at once."""
     pictures, times = [], []
     unit = 10 if format == "gif" else 1  # milliseconds; each time is rounded, so that errors do not add up
     for frame in frames:
@@ -86,8 +86,8 @@ def write_animation(
         picture = Image.fromarray(pixels.numpy())
         pictures.append(picture.quantize(256) if format == "gif" else picture)
         times.append(round((frame.pts - info.start) * info.time_base * 1000 / unit) * unit)
-    last_ms = round(1000 / (info.rate or 10))
-    ends = [*times[1:], max(times[-1] + last_ms, round(info.duration_s * 1000))]
+    end = round(min(info.duration_s, info.duration_s if end_s is None else end_s) * 1000 / unit) * unit
+    ends = [*times[1:], end if end > times[-1] else times[-1] + round(1000 / (info.rate or 10))]
     durations = [end - time for time, end in zip(times, ends, strict=True)]
     options = {
         "save_all": True,

@@ -108,10 +108,12 @@ class FromRgb:
         across, down = even_size((width, height), self._pix_fmt)
         if (across, down) != (width, height):
             array = np.pad(array, ((0, down - height), (0, across - width), (0, 0)), mode="edge")
-        rgb = av.VideoFrame.from_ndarray(array, "rgb24" if array.dtype == np.uint8 else "rgb48le")
         told = {}
         if not av.VideoFormat(self._pix_fmt).is_rgb:
+            if array.dtype == np.uint16:  # swscale takes 65536 for white here, and made every film 0.4 % brighter
+                array = ((array.astype(np.uint32) * 65280 + 32767) // 65535).astype(np.uint16)
             told = {"dst_colorspace": _SWS[self._tags.matrix], "dst_color_range": self._tags.range}
+        rgb = av.VideoFrame.from_ndarray(array, "rgb24" if array.dtype == np.uint8 else "rgb48le")
         return self._reformatter.reformat(
             rgb, format=self._pix_fmt, interpolation=_FILTER, src_color_range=ColorRange.JPEG, threads=1, **told
         )

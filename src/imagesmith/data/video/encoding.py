@@ -1,6 +1,7 @@
 """Which codec, quality and pixel format a film is written with: settled before anything is computed."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,6 +13,8 @@ import av.error
 from imagesmith.data.video.colour import even_size
 from imagesmith.data.video.info import Kind, VideoInfo
 from imagesmith.errors import UsageError, not_one_of
+
+os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder writes to the terminal past every other log
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
 FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")

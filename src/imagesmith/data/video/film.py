@@ -85,7 +85,8 @@ def film_info(path: Path) -> VideoInfo:
     """What a film declares; only its first frame is decoded, for what containers leave to it."""
     with opened(path) as container:
         stream = shown_stream(container, path)
-        first = next(decoded(container, stream, []), None)
+        with contextlib.closing(decoded(container, stream, [])) as frames:
+            first = next(frames, None)
         if first is None:
             raise VideoError(f"{path}: not one frame could be decoded ({stream.codec_context.name}); get it again")
         frame = first.frame
@@ -144,7 +145,7 @@ def decoded(container: InputContainer, stream: VideoStream, notes: list[str]) ->
     if not stream.codec_context.is_open:
         stream.thread_type = "AUTO"
         stream.thread_count = min(_MOST_THREADS, os.cpu_count() or 1)
-    times = _Timeline(Fraction(stream.guessed_rate or stream.average_rate or _USUAL_RATE), time_base_of(stream))
+    times = _Timeline(stream, _duration_s(container, stream))
     try:
         for packet in _packets(container, stream, times):
             try:
@@ -156,7 +157,7 @@ def decoded(container: InputContainer, stream: VideoStream, notes: list[str]) ->
                 yield from times.place(frame)
         yield from times.rest()
     finally:  # who stops in the middle is told as well
-        notes += times.said(stream.frames, _duration_s(container, stream))
+        notes += times.said()
 
 
 def _packets(container: InputContainer, stream: VideoStream, times: "_Timeline") -> Iterator[Packet | None]:
@@ -196,8 +197,10 @@ class _Timeline:
     (references that are never shown) leave gaps as well, but owe nothing.
     """
 
-    def __init__(self, rate: Fraction, time_base: Fraction) -> None:
-        self._step, self._time_base = max(1, round(1 / (rate * time_base))), time_base
+    def __init__(self, stream: VideoStream, duration_s: float) -> None:
+        self._declared, self._duration_s, self._time_base = stream.frames, duration_s, time_base_of(stream)
+        rate = stream.guessed_rate or stream.average_rate or _USUAL_RATE
+        self._step = max(1, round(1 / (rate * self._time_base)))
         self._expected: list[int] = []
         self._last: Picture | None = None
         self._packets = self._repeated = self._retimed = self._headless = self._silent = self._first = 0
@@ -242,9 +245,9 @@ class _Timeline:
         """Stand-ins for what is still owed at the end."""
         yield from self._stand_ins(before=float("inf"))
 
-    def said(self, declared: int, duration_s: float) -> list[str]:
-        """Sentences about it; `declared` is the number of frames that the container tells, 0 where it does not."""
-        notes = []
+    def said(self) -> list[str]:
+        """Sentences about all that was not as it should be."""
+        notes, declared = [], self._declared
         if self._repeated:
             notes.append(f"{self._repeated} frames could not be decoded; the last good one is repeated in their place")
         if self._headless:
@@ -256,9 +259,9 @@ class _Timeline:
         if self.cut_short or (self.ended and declared > self._packets):
             of = f" of {declared}" if declared else ""
             notes.append(f"the file is damaged or cut short: {self._packets}{of} frames are there, the rest is lost")
-        elif self.ended and not declared and duration_s - self._shown_s > _MOST_SILENCE_S:
+        elif self.ended and not declared and self._duration_s - self._shown_s > _MOST_SILENCE_S:
             notes.append(
-                f"the pictures end after {self._shown_s:.2f} s of {duration_s:.2f} s; the file may be cut short"
+                f"the pictures end after {self._shown_s:.2f} s of {self._duration_s:.2f} s; the file may be cut short"
             )
         return notes
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
+import av.error
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -23,9 +24,9 @@ from imagesmith.data.video.film import decoded, opened, shown_stream, time_base_
 from imagesmith.data.video.folders import write_folder
 from imagesmith.data.video.info import VideoFrame, VideoInfo
 from imagesmith.data.video.span import Span
-from imagesmith.data.video.streams import copied_packets, copied_streams, labelled
+from imagesmith.data.video.streams import copied_packets, copied_streams, labelled, named
 from imagesmith.data.video.writer import encoding_errors
-from imagesmith.errors import OutputError
+from imagesmith.errors import OutputError, VideoError
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -58,7 +59,7 @@ def join(
         write_folder(parts.frames(), output, encoding.codec, overwrite=overwrite)
         return (*lost, *left_out(info, output))
     if kind == "animation":
-        write_animation(parts.frames(), info, output, encoding.codec, overwrite=overwrite)
+        write_animation(parts.frames(), info, output, encoding.codec, end_s=end_s, overwrite=overwrite)
         return (*lost, *left_out(info, output))
     with replacing(output, overwrite=overwrite) as stream, encoding_errors(output), contextlib.ExitStack() as stack:
         source = stack.enter_context(opened(info.path)) if info.kind == "film" else None
@@ -88,7 +89,7 @@ def left_out(info: VideoInfo, output: Path) -> tuple[str, ...]:
     with opened(info.path) as source:
         if output_kind(output) != "film":
             return tuple(
-                f"{stream.type} stream {stream.index} is left out: {output.name} holds pictures alone"
+                f"{named(stream)} is left out: {output.name} holds pictures alone"
                 for stream in source.streams
                 if stream.type != "data" and stream is not shown_stream(source, info.path)
             )
@@ -108,12 +109,11 @@ class _Parts:
         self.paths, self._info = paths, info
         self.delay, first_times = 0, []
         for path in paths:
-            with opened(path) as part:
-                track = part.streams.video[0]
-                self.size = track.width, track.height
-                times = [self._pts(packet) for packet in part.demux(track) if packet.size]
-            if not times:
-                raise OutputError(f"{path}: the part is damaged; remove it and run the command again")
+            times = self._times(path)
+            if not times or (first_times and min(times) <= self.end):
+                raise OutputError(
+                    f"{path}: the part is damaged or not the next one; remove it and run the command again"
+                )
             ranks = {pts: rank for rank, pts in enumerate(sorted(times))}
             self.delay = max(self.delay, *(k - ranks[pts] for k, pts in enumerate(times)))
             self.end = max(times)
@@ -121,6 +121,16 @@ class _Parts:
         self.scale = max(1, self.size[1] // info.height)
         self.first = first_times[0]
         self.step = max(1, first_times[-1] - self.first)
+
+    def _times(self, path: Path) -> list[int]:
+        """The PTS of a part in the order of decoding; none where it cannot be read."""
+        try:
+            with opened(path) as part:
+                track = part.streams.video[0]
+                self.size = track.width, track.height
+                return [self._pts(packet) for packet in part.demux(track) if packet.size]
+        except (VideoError, IndexError, av.error.FFmpegError):
+            return []
 
     def _pts(self, packet: Packet) -> int:
         assert packet.pts is not None, "a part whose packets have no times"

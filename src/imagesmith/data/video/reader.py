@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from av.container import InputContainer
@@ -52,18 +52,21 @@ def open_video(
     info, span, notes = read_info(path), Span(start_s, end_s), []
     span.check(info)
     notes += info.notes
-    if info.kind == "folder":
-        yield VideoReader(info, _picked(folders.folder_frames(info, notes), info, span, skip), notes)
-    elif info.kind == "animation":
-        yield VideoReader(info, _picked(animations.animation_frames(info), info, span, skip), notes)
-    else:
-        with film.opened(info.path) as container:
-            yield VideoReader(info, _film_frames(container, info, span, skip, notes), notes)
+    with contextlib.ExitStack() as stack:
+        if info.kind == "folder":
+            frames = _picked(folders.folder_frames(info, notes), info, span, skip)
+        elif info.kind == "animation":
+            frames = _picked(animations.animation_frames(info), info, span, skip)
+        else:
+            container = stack.enter_context(film.opened(info.path))
+            frames = _film_frames(container, info, span, skip, notes)
+        stack.enter_context(contextlib.closing(frames))  # before the container, and all notes are there then
+        yield VideoReader(info, frames, notes)
 
 
 def _film_frames(
     container: InputContainer, info: VideoInfo, span: Span, skip: int, notes: list[str]
-) -> Iterator[VideoFrame]:
+) -> Generator[VideoFrame]:
     """The frames of a film in the span; those of another size are scaled to that of the first."""
     stream = film.shown_stream(container, info.path)
     first, stop = span.first(info), span.stop(info)
@@ -88,7 +91,7 @@ def _film_frames(
         )
 
 
-def _picked(frames: Iterator[VideoFrame], info: VideoInfo, span: Span, skip: int) -> Iterator[VideoFrame]:
+def _picked(frames: Iterator[VideoFrame], info: VideoInfo, span: Span, skip: int) -> Generator[VideoFrame]:
     first, stop = span.first(info), span.stop(info)
     inside = (frame for frame in frames if first <= frame.pts < stop)
-    return itertools.islice(inside, skip, None)
+    yield from itertools.islice(inside, skip, None)

@@ -52,12 +52,12 @@ def copied_streams(source: InputContainer, film: OutputContainer, path: Path) ->
         if _holds(container, stream):
             copies[stream.index] = Copy(_added(film, stream))
             if stream.type == "video" and not stream.disposition & Disposition.attached_pic:
-                notes.append(f"{_named(stream)} is kept as it is: one picture of a film is worked on")
+                notes.append(f"{named(stream)} is kept as it is: one picture of a film is worked on")
         elif stream.type == "subtitle" and _codec(stream) in _TEXT:
             copies[stream.index] = Copy(_rewritten(film, cast(SubtitleStream, stream)), is_rewritten=True)
-            notes.append(f"{_named(stream)} becomes {_TEXT_OF[container]}, the text that {container} holds")
+            notes.append(f"{named(stream)} becomes {_TEXT_OF[container]}, the text that {container} holds")
         else:
-            notes.append(f"{_named(stream)} is left out: {container} cannot hold it")
+            notes.append(f"{named(stream)} is left out: {container} cannot hold it")
     return copies, tuple(notes)
 
 
@@ -98,7 +98,8 @@ def _codec(stream: Stream) -> str:
     return stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
 
 
-def _named(stream: Stream) -> str:
+def named(stream: Stream) -> str:
+    """ "audio stream 1 (aac, eng)"."""
     language = f", {stream.language}" if stream.language not in (None, "und") else ""
     return f"{stream.type} stream {stream.index} ({_codec(stream)}{language})"
 

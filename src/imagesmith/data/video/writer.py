@@ -1,7 +1,6 @@
 """A closed part of a film: pictures only, with the exact time of each, in a file that is whole or absent."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -71,8 +70,6 @@ def encoding_errors(path: Path) -> Iterator[None]:
 
 
 def _track(film: OutputContainer, info: VideoInfo, encoding: Encoding, size: tuple[int, int]) -> VideoStream:
-    if encoding.encoder == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "0")  # this encoder writes to the terminal past every other log
     track = film.add_stream(encoding.encoder, rate=info.rate or _USUAL_RATE, options=encoding.options())
     assert isinstance(track, VideoStream)
     track.width, track.height = size

@@ -1,0 +1,58 @@
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from imagesmith.data.video import Encoding, audit, join, open_video, read_info, segment_writer
+from imagesmith.data.video.colour import ColourTags
+
+
+def test_a_good_film_passes(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
+    """The accident: an audit that finds fault with what is right, until nobody reads it."""
+    make_film(tmp_path / "in.mp4", [0, 300, 1700, 1900, 4000], Fraction(1, 12800), audio=["aac", "aac"])
+    for name in ("out.mp4", "out.mkv", "out.gif", "frames"):
+        info = redo(tmp_path / "in.mp4", tmp_path / name, scale=2).info
+        found = audit(info, tmp_path / name)
+        assert found.ok, found.sentences
+        assert (found.frames_in, found.frames_out, found.black_frames) == (5, 5, 0)
+        assert found.audio_packets_equal
+        assert found.tags_kept
+    assert audit(info, tmp_path / "out.mp4").timestamp_error_s == 0
+    assert audit(info, tmp_path / "out.mp4").sound_offset_error_s == 0
+    assert audit(info, tmp_path / "frames").timestamp_error_s is None
+
+
+def test_an_excerpt_is_held_against_its_part(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
+    """The accident: every excerpt fails, as the source has more frames."""
+    make_film(tmp_path / "in.mp4", range(40), audio=["aac"])
+    info = redo(tmp_path / "in.mp4", tmp_path / "out.mp4", start_s=0.4, end_s=1.2).info
+    found = audit(info, tmp_path / "out.mp4", start_s=0.4, end_s=1.2)
+    assert found.ok, found.sentences
+    assert found.frames_out == 20
+    assert not audit(info, tmp_path / "out.mp4").ok
+
+
+def test_what_is_wrong_is_found(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
+    """The accident: black frames from a driver, a lost frame, sound of another film - and the audit says 'ok'."""
+    make_film(tmp_path / "in.mp4", range(20), audio=["aac"])
+    info = read_info(tmp_path / "in.mp4")
+    with open_video(tmp_path / "in.mp4") as reader:
+        frames = list(reader)
+    part = tmp_path / "part"
+    with segment_writer(part, info, Encoding(preset="ultrafast"), size=(64, 48)) as write:
+        for k, frame in enumerate(frames[:-1]):
+            pixels = torch.zeros_like(frame.pixels) if k == 3 else frame.pixels
+            green = torch.tensor([0, 135, 0], dtype=torch.uint8).expand(48, 64, 3)
+            write(green if k == 4 else pixels, frame.pts + (k == 7))
+    join([part], info, tmp_path / "out.mp4", Encoding())
+    found = audit(info, tmp_path / "out.mp4")
+    assert (found.frames_in, found.frames_out, found.black_frames) == (20, 19, 2)
+    assert found.timestamp_error_s == float(info.time_base)
+    assert len(found.sentences) == 3
+    make_film(tmp_path / "other.mp4", range(20), audio=["aac"], audio_start_s=0.5, tags=(9, 1, 9, 16))
+    other = audit(info, tmp_path / "other.mp4")
+    assert not other.audio_packets_equal or other.sound_offset_error_s > 0.4
+    assert not other.tags_kept
+    assert read_info(tmp_path / "other.mp4").colour == ColourTags(9, 1, 9, 16)
+    assert any("colour" in sentence for sentence in other.sentences)

@@ -1,0 +1,97 @@
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from imagesmith.data.video import Encoding, VideoInfo, check_size, lost_by, settle
+from imagesmith.data.video.encoding import CODECS, output_kind
+from imagesmith.errors import UsageError
+
+
+def info(depth: str = "uint8") -> VideoInfo:
+    return VideoInfo(Path("in.mp4"), "film", 64, 48, None, 1.0, Fraction(1, 25), Fraction(25), depth=depth)
+
+
+@pytest.mark.parametrize(
+    ("output", "depth", "codec", "pix_fmt"),
+    [
+        ("a.mp4", "uint8", "libx264", "yuv420p"),
+        ("a.MKV", "uint16", "libx265", "yuv420p10le"),
+        ("a.webm", "uint8", "libsvtav1", "yuv420p"),
+        ("frames", "uint16", "png", "gbrp16le"),
+        ("a.gif", "uint8", "gif", "bgr0"),
+    ],
+)
+def test_what_auto_is(output: str, depth: str, codec: str, pix_fmt: str) -> None:
+    """The accident: ten bits written as eight, or a WebM with H.264 that no browser takes."""
+    settled = settle(Encoding(), info(depth), Path(output))
+    assert (settled.codec, settled.pix_fmt, settled.is_settled) == (codec, pix_fmt, True)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "output", "said"),
+    [
+        (Encoding("h265"), "a.mp4", "expected a codec out of libx264, .* got 'h265'"),
+        (
+            Encoding("libx265"),
+            "a.webm",
+            "a codec that .webm holds \\(libsvtav1\\), got libx265\nor name the output .mp4",
+        ),
+        (Encoding("ffv1"), "a.mp4", "got ffv1"),
+        (Encoding("prores_ks", crf=18), "a.mov", "no crf"),
+        (Encoding(crf=52), "a.mp4", "from 0 \\(best\\) to 51 for libx264, got 52"),
+        (Encoding(preset="quick"), "a.mp4", "a preset out of ultrafast"),
+        (Encoding(pix_fmt="yuv421p"), "a.mp4", "a pixel format out of .* \\(did you mean"),
+        (Encoding(), "a.jpg", "ends in .mp4, .* or a folder, got 'a.jpg'"),
+        (Encoding("libx264"), "frames", "frames is no film: expected a codec out of png, tif, jpg"),
+        (Encoding("libx264"), "a.gif", "out of gif"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_computed(encoding: Encoding, output: str, said: str) -> None:
+    """The accident: a night of computing that ends in 'Invalid argument'."""
+    with pytest.raises(UsageError, match=said) as caught:
+        settle(encoding, info(), Path(output))
+    assert str(caught.value).count("\n") < 3
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_every_codec_opens_as_its_table_says(name: str) -> None:
+    """The accident: a pixel format or a preset in the table that the encoder does not know."""
+    for depth in ("uint8", "uint16"):
+        settled = settle(Encoding(name), info(depth))
+        check_size(settled, (66, 66))
+
+
+def test_a_size_that_an_encoder_refuses_is_told(capfd: pytest.CaptureFixture) -> None:
+    """The accident: a film of 1x1 pixels, and the words of avcodec_open2."""
+    check_size(settle(Encoding("libx264"), info()), (1, 1))
+    for name in ("libx265", "libsvtav1"):
+        with pytest.raises(UsageError, match=f"{name} cannot write 1x1 in yuv420p; choose another codec or size"):
+            check_size(settle(Encoding(name), info()), (1, 1))
+    assert capfd.readouterr().err == ""
+
+
+def test_bits_that_get_lost_are_said() -> None:
+    """The accident: a GIF or a JPEG of a film with ten bits, and no word about it."""
+    assert lost_by(settle(Encoding(), info("uint16"), Path("a.gif")), info("uint16"), 1) == (
+        "more than 8 bits are written with 8: gif holds no more",
+    )
+    eight = settle(Encoding("libx264", pix_fmt="yuv420p"), info("uint16"), Path("a.mp4"))
+    assert lost_by(eight, info("uint16"), 2) == ("more than 8 bits are written with 8 (yuv420p)",)
+    assert lost_by(settle(Encoding(), info("uint16"), Path("frames")), info("uint16"), 1) == ()
+
+
+def test_lossless_is_lossless(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
+    """The accident: 'lossless' that goes through YUV, and loses a little of every colour."""
+    make_film(tmp_path / "in.mkv", range(4), codec="ffv1", pix_fmt="bgr0", time_base=Fraction(1, 1000))
+    first = redo(tmp_path / "in.mkv", tmp_path / "out.mkv", Encoding("ffv1"), per=2)
+    again = redo(tmp_path / "out.mkv", tmp_path / "again.mkv", Encoding("ffv1"))
+    for before, after in zip(first.frames, again.frames, strict=True):
+        assert before.pixels.equal(after.pixels)
+
+
+def test_an_existing_folder_is_one_whatever_its_name(tmp_path: Path) -> None:
+    """The accident: a folder called 'scene.1' taken for a film of unknown kind."""
+    (tmp_path / "scene.1").mkdir()
+    assert output_kind(tmp_path / "scene.1") == "folder"

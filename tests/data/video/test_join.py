@@ -1,0 +1,177 @@
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from imagesmith.data.video import Encoding, join, left_out, read_info
+from imagesmith.errors import OutputError
+
+UNEVEN = [0, *np.cumsum(np.random.RandomState(1).randint(200, 1500, 23)).tolist()]
+TIME_BASE = Fraction(1, 12800)
+QUARTER_TURN = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1"])
+def test_times_of_a_film_with_variable_rate_are_exact(
+    tmp_path: Path, make_film: Callable, redo: Callable, look: Callable, codec: str
+) -> None:
+    """The accident: reordered frames clash where parts meet, or every frame moves by up to 11 ms."""
+    make_film(tmp_path / "in.mp4", UNEVEN, TIME_BASE, audio=["aac", "aac"])
+    preset = "medium" if codec == "libx264" else "ultrafast"  # with B-frames, which reorder
+    redo(tmp_path / "in.mp4", tmp_path / "out.mp4", Encoding(codec, preset=preset))
+    source, result = look(tmp_path / "in.mp4"), look(tmp_path / "out.mp4")
+    assert result.times == source.times == [pts * TIME_BASE for pts in UNEVEN]
+    assert result.packets["audio"] == source.packets["audio"]
+
+
+def test_joined_parts_are_one_uninterrupted_film(
+    tmp_path: Path, make_film: Callable, redo: Callable, look: Callable
+) -> None:
+    """The accident: a film that was interrupted has fewer frames, or other times, than one that was not."""
+    make_film(tmp_path / "in.mp4", UNEVEN, TIME_BASE)
+    encoding = Encoding("libx264", preset="medium")
+    redo(tmp_path / "in.mp4", tmp_path / "parts.mp4", encoding, per=5)
+    redo(tmp_path / "in.mp4", tmp_path / "whole.mp4", encoding, per=100)
+    assert look(tmp_path / "parts.mp4").times == look(tmp_path / "whole.mp4").times
+    with av.open(tmp_path / "parts.mp4") as container:
+        decoded_at = [packet.dts for packet in container.demux(video=0) if packet.size]
+        assert decoded_at == sorted(set(decoded_at))
+        assert container.streams.video[0].codec_context.has_b_frames
+
+
+@pytest.mark.parametrize("start", [7, 123457, 12800 * 4000])
+def test_a_late_start_stays(tmp_path: Path, make_film: Callable, redo: Callable, look: Callable, start: int) -> None:
+    """The accident: MP4 counts a late start in thousandths of a second, and sound drifts from the pictures."""
+    late = {"audio": ["aac"], "audio_start_s": start / 12800 + 0.1, "container_options": {"movie_timescale": "192000"}}
+    make_film(tmp_path / "in.mp4", [pts + start for pts in UNEVEN], TIME_BASE, **late)
+    redo(tmp_path / "in.mp4", tmp_path / "out.mp4")
+    source, result = look(tmp_path / "in.mp4"), look(tmp_path / "out.mp4")
+    assert result.times == source.times == [(pts + start) * TIME_BASE for pts in UNEVEN]
+    assert result.packets["audio"] == source.packets["audio"]
+
+
+def test_matroska_keeps_sound_and_pictures_together(
+    tmp_path: Path, make_film: Callable, redo: Callable, look: Callable
+) -> None:
+    """The accident: Matroska begins at 0 and moves the pictures, but not the sound."""
+    make_film(tmp_path / "in.mp4", UNEVEN, TIME_BASE, audio=["aac"])
+    redo(tmp_path / "in.mp4", tmp_path / "out.mkv")
+    source, result = look(tmp_path / "in.mp4"), look(tmp_path / "out.mkv")
+    moved = [after - before for before, after in zip(source.times, result.times, strict=True)]
+    assert max(moved) - min(moved) <= Fraction(1, 1000)
+    sound, kept = source.packets["audio"][0], result.packets["audio"][0]
+    assert [content for _, content in kept] == [content for _, content in sound]
+    assert abs((kept[0][0] - result.times[0]) - (sound[0][0] - source.times[0])) <= Fraction(1, 1000)
+
+
+def test_what_players_need_to_know_stays(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
+    """The accident: a film of a telephone lies on its side, wide pixels become square, colours shift."""
+    source = tmp_path / "in.mp4"
+    make_film(source, matrix=QUARTER_TURN, aspect=Fraction(4, 3), tags=(9, 1, 9, 16))
+    for output in (tmp_path / "out.mp4", tmp_path / "out.mov", tmp_path / "out.mkv"):
+        before = redo(source, output, scale=2).info
+        after = read_info(output)
+        assert before.rotation in (90, -90)
+        assert (after.width, after.height) == (128, 96)
+        assert (after.matrix, after.rotation) == (QUARTER_TURN, before.rotation)
+        assert after.sample_aspect == Fraction(4, 3)
+        assert after.colour == before.colour
+        assert (after.colour.matrix, after.colour.primaries, after.colour.transfer) == (9, 9, 16)
+
+
+def test_hevc_in_mp4_has_the_name_that_players_know(tmp_path: Path, film: Path, redo: Callable) -> None:
+    """The accident: a film that plays everywhere but on the telephone that made it ('hev1')."""
+    redo(film, tmp_path / "out.mp4", Encoding("libx265", preset="ultrafast"))
+    with av.open(tmp_path / "out.mp4") as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
+def test_the_index_comes_first(tmp_path: Path, film: Path, redo: Callable) -> None:
+    """The accident: a film on a web page starts only when all of it has come."""
+    redo(film, tmp_path / "out.mp4")
+    content = (tmp_path / "out.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+def test_a_span_cuts_sound_and_chapters_with_the_pictures(
+    tmp_path: Path, make_film: Callable, redo: Callable, look: Callable
+) -> None:
+    """The accident: an excerpt with the sound of the whole film, or sound that is late by the part cut away."""
+
+    def chapters(container: av.container.OutputContainer) -> None:
+        ends = [(0, 500), (500, 900), (900, 2000)]
+        container.set_chapters(
+            [
+                {"id": k, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": f"part {k}"}}
+                for k, (a, b) in enumerate(ends)
+            ]
+        )
+
+    source, output = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    make_film(source, range(0, 2000, 40), Fraction(1, 1000), audio=["libopus"], dress=chapters)
+    redone = redo(source, output, start_s=0.6, end_s=1.4)
+    before, after = look(source), look(output)
+    assert [frame.pts for frame in redone.frames] == list(range(600, 1400, 40))
+    assert after.times == [Fraction(pts - 600, 1000) for pts in range(600, 1400, 40)]
+    kept = [(time - Fraction(6, 10), content) for time, content in before.packets["audio"][0] if 0.6 <= time < 1.4]
+    assert after.packets["audio"][0] == kept
+    info = read_info(output)
+    assert [chapter["metadata"]["title"] for chapter in info.chapters] == ["part 1", "part 2"]
+    assert info.chapters[0]["start"] == 0
+    redo(source, tmp_path / "whole.mp4")
+    assert len(read_info(tmp_path / "whole.mp4").chapters) == 3
+
+
+def test_parts_that_cannot_be_joined_leave_no_file(tmp_path: Path, film: Path, redo: Callable) -> None:
+    """The accident: half a film under the final name, or an older one destroyed."""
+    info, output = read_info(film), tmp_path / "results" / "out.mp4"
+    output.parent.mkdir()
+    empty = tmp_path / "part"
+    redo(film, output)
+    before = output.read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        redo(film, output)
+    part = tmp_path / "part0"
+    for content in (b"", b"no film", part.read_bytes()):
+        empty.write_bytes(content)
+        with pytest.raises(OutputError, match=r"part: the part is damaged or not the next one; remove it and run"):
+            join([part, empty], info, output, Encoding(), overwrite=True)
+    assert list(output.parent.iterdir()) == [output]
+    assert output.read_bytes() == before
+
+
+def test_a_full_disk_is_said_and_nothing_stays(
+    tmp_path: Path, film: Path, redo: Callable, run_python: Callable
+) -> None:
+    """The accident: a traceback at 99 %, and a broken film beside the good one."""
+    redo(film, tmp_path / "out.mp4")
+    output = tmp_path / "results" / "out.mp4"
+    output.parent.mkdir()
+    said = run_python(
+        "import resource, signal\n"
+        "from pathlib import Path\n"
+        "from imagesmith.data.video import Encoding, join, read_info\n"
+        "from imagesmith.errors import OutputError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+        f"parts = sorted(Path({str(tmp_path)!r}).glob('part*'), key=lambda path: int(path.name[4:]))\n"
+        "try:\n"
+        f"    join(parts, read_info({str(film)!r}), Path({str(output)!r}), Encoding())\n"
+        "except OutputError as error:\n"
+        "    print(error)\n"
+    )
+    assert "cannot be written" in said
+    assert list(output.parent.iterdir()) == []
+
+
+def test_what_a_container_cannot_hold_is_known_before(tmp_path: Path, film: Path, redo: Callable) -> None:
+    """The accident: after a night of computing a film without sound, and a sentence about it too late."""
+    info = read_info(film)
+    assert left_out(info, tmp_path / "a.mp4") == ()
+    early = left_out(info, tmp_path / "a.webm")
+    assert early == ("audio stream 1 (aac) is left out: webm cannot hold it",)
+    assert redo(film, tmp_path / "a.webm").notes == early
+    assert left_out(info, tmp_path / "frames") == ("audio stream 1 (aac) is left out: frames holds pictures alone",)

@@ -1,0 +1,119 @@
+import io
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from av.stream import Disposition
+from av.subtitles.subtitle import SubtitleSet
+from PIL import Image
+
+from imagesmith.data.video import read_info
+
+LINES = [(0.1, b"Hello"), (0.4, b"two\\Nlines")]
+HEADER = b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\n\n[Events]\n"
+
+
+def subtitles(codec: str) -> Callable[[av.container.OutputContainer], Callable[[], None]]:
+    """Two subtitles of 0.2 s in German."""
+
+    def dress(container: av.container.OutputContainer) -> Callable[[], None]:
+        track = container.add_stream(codec)
+        track.codec_context.subtitle_header = HEADER
+        track.metadata["language"] = "ger"
+
+        def then() -> None:
+            for start_s, text in LINES:
+                packet = track.codec_context.encode_subtitle(SubtitleSet.create(b"0,0,Default,,0,0,0,," + text, 0, 0))
+                packet.time_base, packet.pts, packet.duration = Fraction(1, 1000), round(start_s * 1000), 200
+                packet.dts, packet.stream = packet.pts, track
+                container.mux(packet)
+
+        return then
+
+    return dress
+
+
+@pytest.mark.parametrize(
+    ("has", "codec", "output", "becomes"),
+    [("in.mp4", "mov_text", "out.mkv", "subrip"), ("in.mkv", "subrip", "out.mp4", "mov_text"),
+     ("in.mkv", "ass", "out.mov", "mov_text"), ("in.mkv", "subrip", "out.webm", "webvtt")],
+)  # fmt: skip
+def test_text_subtitles_take_the_form_of_the_container(
+    tmp_path: Path, make_film: Callable, redo: Callable, look: Callable, has: str, codec: str, output: str, becomes: str
+) -> None:
+    """The accident: subtitles lost, without a word, because MP4 holds no SRT."""
+    make_film(tmp_path / has, dress=subtitles(codec), pix_fmt="yuv420p")
+    notes = redo(tmp_path / has, tmp_path / output).notes
+    assert notes == (f"subtitle stream 1 ({codec}, ger) becomes {becomes}, the text that {read_name(output)} holds",)
+    result = look(tmp_path / output)
+    assert result.codecs[1] == becomes
+    shown = [(time, text) for time, text in result.packets["subtitle"][0] if len(text) > 2]  # MP4 writes silence too
+    assert [float(time) for time, _ in shown] == [0.1, 0.4]
+    assert b"Hello" in shown[0][1]
+    assert b"two\nlines" in shown[1][1].replace(b"\r\n", b"\n")
+    assert read_info(tmp_path / output).streams[1].language == "ger"
+
+
+def read_name(output: str) -> str:
+    return {"mp4": "mp4", "mov": "mov", "mkv": "matroska", "webm": "webm"}[output.rpartition(".")[2]]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("film.mp4", "mov_text"), ("film.mkv", "ass")])
+def test_subtitles_that_fit_are_copied(
+    tmp_path: Path, make_film: Callable, redo: Callable, look: Callable, name: str, codec: str
+) -> None:
+    """The accident: styles lost in a rewrite that nobody needed."""
+    make_film(tmp_path / name, dress=subtitles(codec))
+    assert redo(tmp_path / name, tmp_path / f"out.{name[-3:]}").notes == ()
+    assert look(tmp_path / f"out.{name[-3:]}").packets["subtitle"] == look(tmp_path / name).packets["subtitle"]
+
+
+def test_fonts_and_titles_go_with_the_film(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
+    """The accident: styled subtitles in the wrong font, and a second language that is called 'und'."""
+
+    def dress(container: av.container.OutputContainer) -> None:
+        container.add_attachment("font.ttf", "font/ttf", b"not really a font")
+        container.metadata["title"] = "A walk"
+        container.streams.audio[1].metadata.update(language="fre", title="Commentary")
+
+    make_film(tmp_path / "in.mkv", audio=["libopus", "libopus"], dress=dress)
+    redo(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    with av.open(tmp_path / "out.mkv") as result:
+        assert result.metadata["title"] == "A walk"
+        assert result.streams.audio[1].metadata["title"] == "Commentary"
+        assert result.streams.audio[1].language == "fre"
+        attached = [stream for stream in result.streams if stream.type == "attachment"]
+        assert [(stream.name, stream.data) for stream in attached] == [("font.ttf", b"not really a font")]
+    notes = redo(tmp_path / "in.mkv", tmp_path / "out.mp4").notes
+    assert any("attachment stream 3" in note and "left out: mp4 cannot hold it" in note for note in notes)
+
+
+def test_a_cover_picture_is_not_taken_for_the_film(
+    tmp_path: Path, make_film: Callable, redo: Callable, look: Callable
+) -> None:
+    """The accident: one frame, the cover, restored in place of the film - or the cover lost."""
+    stream = io.BytesIO()
+    Image.new("RGB", (400, 400), (200, 30, 60)).save(stream, "JPEG")
+
+    def dress(container: av.container.OutputContainer) -> Callable[[], None]:
+        cover = container.add_stream("mjpeg")
+        cover.width, cover.height, cover.pix_fmt = 400, 400, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+
+        def then() -> None:
+            packet = av.Packet(stream.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = cover, 0, 0, Fraction(1, 25)
+            container.mux(packet)
+
+        return then
+
+    make_film(tmp_path / "in.mp4", dress=dress)
+    info = read_info(tmp_path / "in.mp4")
+    assert (info.width, info.height) == (64, 48)
+    assert redo(tmp_path / "in.mp4", tmp_path / "out.mp4").notes == ()
+    with av.open(tmp_path / "out.mp4") as result:
+        covers = [stream for stream in result.streams.video if stream.disposition & Disposition.attached_pic]
+        assert len(covers) == 1
+        assert len(result.streams.video) == 2
