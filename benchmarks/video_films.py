@@ -41,9 +41,9 @@ def draw_film(
             film.mux(picture.encode(frame))
             pts += int(rng.integers(720, 10_800)) if variable else int(1 / (rate * TICK))
         film.mux(picture.encode(None))
-        for frame in _tone(float(pts * TICK)) if tone else ():
-            film.mux(tone.encode(frame))
-        film.mux(tone.encode(None) if tone else [])
+        if tone:
+            for frame in [*_tone(float(pts * TICK)), None]:
+                film.mux(tone.encode(frame))
     return path
 
 
@@ -56,14 +56,20 @@ def frame_digests(path: Path) -> list[str]:
 def frame_times(path: Path) -> list[Fraction]:
     """The time of every decoded picture in seconds, in order."""
     with av.open(str(path)) as film:
-        return [frame.pts * frame.time_base for frame in film.decode(video=0) if frame.pts is not None]
+        return [_time(frame) for frame in film.decode(video=0)]
 
 
 def sound_packets(path: Path) -> list[tuple[Fraction, bytes]]:
     """(time, content) of every audio packet that holds something."""
     with av.open(str(path)) as film:
         packets = film.demux(audio=0) if film.streams.audio else ()
-        return [(packet.pts * packet.time_base, bytes(packet)) for packet in packets if packet.size]
+        return [(_time(packet), bytes(packet)) for packet in packets if packet.size]
+
+
+def _time(timed: av.VideoFrame | av.Packet) -> Fraction:
+    assert timed.pts is not None, "films drawn here have all their times"
+    assert timed.time_base is not None
+    return timed.pts * timed.time_base
 
 
 def _tone(seconds: float) -> Iterator[av.AudioFrame]:
