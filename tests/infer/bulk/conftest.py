@@ -1,6 +1,6 @@
 """What the tests of several processes need."""
 
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,9 +25,10 @@ def one_thread():
 @pytest.fixture(scope="package")
 def importable_elsewhere():
     """Other processes import from this folder as well."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    yield
-    sys.path.remove(str(Path(__file__).parent))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent)
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture

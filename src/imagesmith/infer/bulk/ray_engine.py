@@ -49,10 +49,10 @@ def restore_on_ray(
         results = dataset.flat_map(
             _Actor,
             fn_constructor_args=(ledger, os.getcwd()),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=None if workers == "auto" else workers),
+            compute=_actors(ray, workers, "CPU" if device.type == "cpu" else "GPU"),
             **({"num_cpus": 1} if device.type == "cpu" else {"num_gpus": 1}),
         )
-        for row in results.iter_rows():
+        for row in _told(ray, results.iter_rows()):
             if asked.is_set():
                 ledger.stop.remote()
             job, result = pickle.loads(row["result"])
@@ -126,6 +126,24 @@ class _Actor:
         return result
 
 
+def _actors(ray: Any, workers: int | Literal["auto"], resource: str) -> Any:
+    """At once one for each core or GPU that is there, later for those that join; of a given number not more than it."""
+    there = max(1, int(ray.cluster_resources().get(resource, 1)))
+    most = None if workers == "auto" else workers
+    return ray.data.ActorPoolStrategy(min_size=1, initial_size=min(there, most or there), max_size=most)
+
+
+def _told(ray: Any, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows, with Ray's own errors in one sentence; what it tried again by itself never shows here."""
+    try:
+        yield from rows
+    except ray.exceptions.RayError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise WorkerError(
+            f"the cluster gave up: {last}\nevery machine needs this version of imagesmith and the folders of this run"
+        ) from error
+
+
 def _ray() -> Any:
     try:
         import ray
@@ -145,7 +163,11 @@ def _connected(ray: Any) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it calls the actors that Ray Data makes errors
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+    except Exception as error:  # Ray raises many kinds of them, and plain ones
+        first = str(error).strip().partition("\n")[0]
+        raise WorkerError(f"Ray does not start, or its cluster does not answer: {first}\nsee `ray status`") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # which tells of each step of its plan
     try:
         yield

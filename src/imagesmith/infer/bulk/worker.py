@@ -11,6 +11,7 @@ import pickle
 import signal
 import sys
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import torch
 
@@ -37,9 +38,15 @@ class Post:
 
 
 def main() -> None:
-    inbox, outbox = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    outbox = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not get among the results
+    try:
+        _serve(sys.stdin.buffer, outbox)
+    except BrokenPipeError:
+        os._exit(1)  # the one it works for is gone, and closing the pipe would say so once more
 
+
+def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
     def send(message: object) -> None:
         pickle.dump(message, outbox)
         outbox.flush()
