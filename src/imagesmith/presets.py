@@ -235,7 +235,7 @@ def flow(data: str, out: str, minutes: float = 10) -> VideoConfig:
         task="flow",
         net=Part(name="flow"),
         degradations=(
-            Part(name="bicubic", options={"scale": 4}),
+            Part(name="bicubic", options={"scale": 2}),
             Part(name="sometimes", options={"probability": 0.3, "part": noise}),
         ),
         data=ClipConfig(folder=data, real=0.0, patch_px=64, frames=3),

@@ -22,6 +22,9 @@ Nets = dict[str, nn.Module]
 Turn = tuple[str, Tensor, dict[str, Tensor]]
 Step = Callable[[Nets, tuple[Tensor, ...]], Iterator[Turn]]
 
+FLOW_POWER = 0.5
+"""See `flow_error`."""
+
 
 def restore_step(nets: Nets, batch: tuple[Tensor, ...], losses: dict[str, float]) -> Iterator[Turn]:
     """One turn of the network 'restorer' on (degraded, target), with the weighted sum of `losses`."""
@@ -133,7 +136,8 @@ def clip_step(nets: Nets, batch: tuple[Tensor, ...], terms: ClipTerms) -> Iterat
         loss = loss + terms.change * change
         scalars["loss/change"] = change.detach()
     if terms.flow > 0:
-        error = flow_error(net.flow, net.small(degraded.flatten(0, 1)).unflatten(0, degraded.shape[:2]), flow, known)
+        small = net.small(degraded.flatten(0, 1)).unflatten(0, degraded.shape[:2])
+        error = flow_error(net.flow, small, flow, known, FLOW_POWER)
         loss = loss + terms.flow * error
         scalars["loss/flow"] = error.detach()
     if terms.sharp is None:
@@ -152,18 +156,19 @@ def clip_step(nets: Nets, batch: tuple[Tensor, ...], terms: ClipTerms) -> Iterat
 def flow_step(nets: Nets, batch: tuple[Tensor, ...]) -> Iterator[Turn]:
     """One turn of a flow network by itself, on the frames of `clip_step`'s batch."""
     degraded, _, flow, known = batch
-    error = flow_error(nets["flow"], degraded, flow, known)
+    error = flow_error(nets["flow"], degraded, flow, known, FLOW_POWER)
     yield "flow", error, {"loss/flow": error.detach()}
 
 
-def flow_error(net: nn.Module, frames: Tensor, flow: Tensor, known: Tensor) -> Tensor:
+def flow_error(net: nn.Module, frames: Tensor, flow: Tensor, known: Tensor, power: float = 1.0) -> Tensor:
     """Mean length of the error of the flow between neighbouring frames, in pixels, over the clips where it is known.
 
+    A `power` below 1 asks for fractions of pixels where the flow is nearly right, rather than for lost motions.
     A place that was out of the frame before has a flow too, but none that could be seen: it does not count.
     """
     now, before = frames[:, 1:].flatten(0, 1), frames[:, :-1].flatten(0, 1)
     wanted = flow.flatten(0, 1).float()
-    error = (net(now, before).float() - wanted).square().sum(dim=1).add(1e-4).sqrt()
+    error = (net(now, before).float() - wanted).square().sum(dim=1).add(1e-4).sqrt().pow(power)
     counts = is_inside(wanted) * known.float().repeat_interleave(flow.shape[1])[:, None, None]
     return (error * counts).sum() / counts.sum().clamp(min=1)
 

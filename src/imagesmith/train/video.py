@@ -65,7 +65,7 @@ def _train(config: VideoConfig, chain: Chain, net: Net, session: Session) -> Run
     unit = _unit(net, chain)
     folder = load_clips(
         config.data.folder,
-        config.data.films,
+        config.data.films if config.data.real > 0 else None,
         config.data.validation_images,
         least_px=config.data.patch_px * chain.scale,
         short_side_px=config.data.short_side_px,

@@ -1,0 +1,160 @@
+"""Runs of restorers of films: exact when interrupted, taking over what fits, refusing what cannot be."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from imagesmith import presets
+from imagesmith.configs import VideoConfig, override
+from imagesmith.data.loader import endless_batches
+from imagesmith.errors import ConfigError
+from imagesmith.nets import NetSpec, build_net
+from imagesmith.nets.flow import FlowNet
+from imagesmith.runtime.checkpoint import load_checkpoint
+from imagesmith.train import video
+from imagesmith.train.steps import ClipTerms, clip_step, flow_error
+from imagesmith.train.video import train_video
+from imagesmith.zoo import describe, load_model, save_model
+
+SMALL = [
+    "data.patch_px=16",
+    "data.frames=3",
+    "data.workers=0",
+    "data.validation_images=1",
+    "run.batch=2",
+    "run.images=8",
+    "run.validations=2",
+    "run.dtype=fp32",
+    "start_from=null",
+    "flow_from=null",
+]
+NET = 'net.options={"scale": 2, "width": 8, "blocks": 1, "flow_width": 8}'
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for name, image in (("a", data.astronaut()), ("b", data.coffee()), ("c", data.chelsea())):
+        Image.fromarray(image[:160, :200]).save(folder / f"{name}.png")
+    return folder
+
+
+def small(photos: Path, out: Path, *changes: str) -> VideoConfig:
+    return override(presets.vsr_x2(data=str(photos), out=str(out)), [*SMALL, NET, *changes])
+
+
+def last_tensors(run: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(sorted((run / "checkpoints").glob("*.safetensors"))[-1])[0]
+
+
+def test_a_run_leaves_a_model_of_films(photos: Path, tmp_path: Path):
+    run = train_video(small(photos, tmp_path / "run"), quiet=True)
+    model = load_model(run.model)
+    assert (model.card.net, model.card.task, model.card.scale) == ("recurrent", "sr", 2)
+    assert run.best["psnr_y"] > 15
+    assert {"config.json", "curve.svg", "history.jsonl", "samples"} <= {path.name for path in run.folder.iterdir()}
+    assert str(photos) not in model.card.to_json()
+
+
+def test_resumed_is_uninterrupted(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The accident: something of a run that no checkpoint holds."""
+    often = "run.checkpoint_minutes=1e-9"
+    train_video(small(photos, tmp_path / "whole", often), quiet=True)
+
+    def two_batches(*given: Any, **options: Any) -> Iterator[Any]:
+        yield from itertools.islice(endless_batches(*given, **options), 2)
+        raise RuntimeError("the machine stops here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(video, "endless_batches", two_batches)
+        with pytest.raises(RuntimeError, match="the machine stops here"):
+            train_video(small(photos, tmp_path / "part", often), quiet=True)
+    train_video(small(photos, tmp_path / "part", often), quiet=True)
+    whole, part = last_tensors(tmp_path / "whole"), last_tensors(tmp_path / "part")
+    assert whole.keys() == part.keys()
+    assert all(torch.equal(whole[name], part[name]) for name in whole)
+
+
+def test_layers_of_single_picture_and_flow_networks_are_taken_over(photos: Path, tmp_path: Path):
+    """The accident: the flow of another model is left out without a word, and is learnt anew for an hour."""
+    spec = NetSpec("compact", {"scale": 2, "width": 8, "blocks": 1})
+    start = build_net(spec)
+    save_model(tmp_path / "start.safetensors", start, describe(start, spec, "start"))
+    flow = FlowNet(8)
+    save_model(tmp_path / "flow.safetensors", flow, describe(flow, NetSpec("flow", {"width": 8}), "flow", task="flow"))
+    changes = [f"start_from={tmp_path}/start.safetensors", f"flow_from={tmp_path}/flow.safetensors"]
+    still = ["optim.learning_rate=1e-12", *changes]
+    run = train_video(small(photos, tmp_path / "run", *still), quiet=True)
+    net = load_model(run.model).net.state_dict()
+    assert torch.allclose(net["head.weight"], start.state_dict()["head.weight"], atol=1e-6)
+    assert torch.allclose(net["flow.last.weight"], flow.state_dict()["last.weight"], atol=1e-6)
+    second = [f"flow_from={run.model}", "optim.learning_rate=1e-12"]
+    other = train_video(small(photos, tmp_path / "other", *second), quiet=True)
+    taken = load_model(other.model).net.state_dict()
+    assert torch.allclose(taken["flow.last.weight"], flow.state_dict()["last.weight"], atol=1e-6)
+    assert not torch.allclose(taken["head.weight"], start.state_dict()["head.weight"], atol=1e-3)
+
+
+def test_a_flow_network_is_trained_by_itself(photos: Path, tmp_path: Path):
+    config = override(presets.flow(data=str(photos), out=str(tmp_path / "flow")), SMALL[:-2])
+    run = train_video(config, quiet=True)
+    assert run.best["flow_px"] > 0
+    assert load_model(run.model).card.task == "flow"
+
+
+def test_against_a_discriminator(photos: Path, tmp_path: Path):
+    sharp = (
+        'adversarial={"discriminator": {"name": "patch-discriminator", "options": {"widths": [8, 8]}}, "perceptual": 0}'
+    )
+    run = train_video(small(photos, tmp_path / "run", sharp), quiet=True)
+    assert "spectrum" in run.best
+
+
+def test_every_term_changes_the_gradient():
+    """The accident: a weight that weighs nothing."""
+    torch.manual_seed(0)
+    net = build_net(NetSpec("recurrent", {"scale": 2, "width": 8, "blocks": 1, "flow_width": 8}))
+    batch = torch.rand(1, 3, 3, 16, 16), torch.rand(1, 3, 3, 32, 32), torch.ones(1, 2, 2, 16, 16), torch.ones(1)
+
+    def gradients(**terms: float) -> dict[str, torch.Tensor]:
+        net.zero_grad()
+        turn = next(clip_step({"restorer": net}, batch, ClipTerms({"l1": 1.0}, **terms)))
+        turn[1].backward()
+        return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+    plain = gradients()
+    assert not torch.allclose(gradients(change=1.0)["tail.weight"], plain["tail.weight"])
+    assert not torch.allclose(gradients(flow=1.0)["flow.last.weight"], plain["flow.last.weight"])
+    assert torch.allclose(gradients(flow=1.0)["tail.weight"], plain["tail.weight"])
+
+
+def test_a_flow_out_of_the_frame_or_unknown_does_not_count():
+    class Still(torch.nn.Module):
+        def forward(self, now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(now), 2, *now.shape[-2:])
+
+    frames, flow = torch.rand(2, 2, 3, 8, 8), torch.zeros(2, 1, 2, 8, 8)
+    flow[0, :, 0] = 3.0
+    flow[1] = 100.0
+    assert flow_error(Still(), frames, flow, torch.tensor([1.0, 1.0])).item() == pytest.approx(3.0, abs=0.01)
+    assert flow_error(Still(), frames, flow, torch.tensor([0.0, 0.0])).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (['net={"name": "unet"}'], "expected a network of recurrent for the task sr"),
+        (["task=flow"], "expected a network of flow"),
+        (['degradations=[{"name": "bicubic", "options": {"scale": 4}}]'], "one scale, got x2 and x4"),
+        (['losses={"l3": 1}'], "a loss"),
+    ],
+)
+def test_contradictions_are_told(photos: Path, tmp_path: Path, changes: list[str], said: str):
+    with pytest.raises(ConfigError, match=said):
+        train_video(small(photos, tmp_path / "run", *changes), quiet=True)
