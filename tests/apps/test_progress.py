@@ -1,5 +1,6 @@
 """What is said while pictures are restored."""
 
+import dataclasses
 import io
 import re
 
@@ -8,7 +9,8 @@ from rich.console import Console
 
 from imagesmith.apps import progress
 from imagesmith.apps.progress import Bars, Lines, describe
-from imagesmith.infer.outcome import ItemResult, Progress
+from imagesmith.data.video import Audit
+from imagesmith.infer.outcome import Frames, ItemResult, Progress
 
 DONE = ItemResult("a.png", "b.png", "done", "m", 2, (3, 4), (6, 8), 1.25, ())
 NOTED = ItemResult("a.gif", "b.png", "done", "m", 2, (3, 4), (6, 8), 1.25, ("first of 3 frames",))
@@ -61,3 +63,30 @@ def test_bars_show_items_and_the_picture_at_work(monkeypatch: pytest.MonkeyPatch
     assert "2/4 pictures" in text
     assert "50%" in text
     assert "zip/[x].png: cut short" in text
+
+
+def test_films_are_told_in_frames_with_or_without_a_known_end(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """The accident: a division by a number of frames that the container does not tell, or an end in an hour for ever."""
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with Lines("films") as report:
+        for total in (200, None):
+            clock[0] += 11
+            frames = Frames(120, total, 4.0)
+            report(Progress(0, 1, "a.mp4", frames.fraction, frames=frames))
+    assert capsys.readouterr().err.splitlines() == [
+        "0/1 films, a.mp4, frame 120/200, 4 a second, 0:00:20 left",
+        "0/1 films, a.mp4, frame 120, 4 a second, unknown time left",
+    ]
+
+
+def test_what_the_closing_look_found_stands_in_the_line() -> None:
+    """The accident: an audit that nobody reads because it is in a file."""
+    audit = Audit(5, 5, 0.0, 0.0, audio_packets_equal=True, tags_kept=True, black_frames=0, sentences=())
+    film = ItemResult("a.mp4", "b.mp4", "done", "m", 2, (3, 4), (6, 8), 1.25, frames=5, audit=audit)
+    assert describe(film) == (
+        "a.mp4 -> b.mp4 (3 x 4 -> 6 x 8, 5 frames, 1.2 s); "
+        "checked: 5 of 5 frames, each at its time, sound as it was, none black"
+    )
+    late = dataclasses.replace(film, audit=dataclasses.replace(audit, timestamp_error_s=0.0004))
+    assert "times at most 0.4 ms off" in describe(late)

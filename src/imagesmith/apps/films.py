@@ -43,7 +43,7 @@ class Wanted:
     task: str
     model: str | None
     scale: int | None
-    place: Mapping[str, str]
+    place: Mapping[str, Any]
 
     @property
     def is_open(self) -> bool:

@@ -31,7 +31,7 @@ def run(remembering: VideoRestorer) -> Run:
     def run(*films: Path, out: str | Path | None = None, told: list[Progress] | None = None, **options) -> Summary:
         items = [Item(PurePosixPath(film.name), film) for film in films]
         chosen = plan_films(items, out, tag=".x2", alone=len(films) == 1)
-        options = {"encoding": QUICK, **options}
+        options = {"encoding": QUICK, "remembers": len(films) > 1, **options}
         return restore_films(remembering, chosen, FilmOptions(**options), (told if told is not None else []).append)
 
     return run

@@ -29,7 +29,7 @@ def test_what_goes_wrong_is_an_error(make_film, model_file: Path, tmp_path: Path
         imagesmith.restore_video(tmp_path / "b.mp4", model=model_file)
     with pytest.raises(UsageError, match="enlarges by 2"):
         imagesmith.restore_video(film, scale=4, model=model_file)
-    with pytest.raises(OutputError, match="itself an input"):
+    with pytest.raises(UsageError, match="itself an input"):
         imagesmith.restore_video(film, film, model=model_file, overwrite=True)
     frames = VideoRestorer.frames
     monkeypatch.setattr(VideoRestorer, "frames", lambda *args, **options: list(frames(*args, **options))[:2])

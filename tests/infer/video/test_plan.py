@@ -11,7 +11,16 @@ from imagesmith.data.sources import Item
 from imagesmith.data.video import read_info
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.video import plan
-from imagesmith.infer.video.plan import FRAMES, check_place, damage, expected_frames, film_model, plan_films
+from imagesmith.infer.video.plan import (
+    FRAMES,
+    FilmOptions,
+    check_no_input,
+    check_place,
+    damage,
+    expected_frames,
+    film_model,
+    plan_films,
+)
 
 CLIP, OLD = (
     Item(PurePosixPath("clip.MOV"), Path("films/clip.MOV")),
@@ -52,6 +61,8 @@ def test_a_destination_that_cannot_be_is_told() -> None:
     """The accident: an hour of computing for a name that nothing can be written under."""
     with pytest.raises(UsageError, match=r"\.mp4.*or a folder/, got 'out\.avi'"):
         plan_films([CLIP], "out.avi", tag="")
+    with pytest.raises(UsageError, match="standard output"):
+        plan_films([CLIP], "-", tag="")
     with pytest.raises(UsageError, match=r"one film for the file 'out\.mp4'"):
         plan_films([CLIP, OLD], "out.mp4", tag="", alone=False)
 
@@ -65,18 +76,18 @@ def test_a_place_is_checked_before_anything_is_computed(tmp_path: Path) -> None:
     (full / "000001.png").write_bytes(b"frame")
     item = Item(PurePosixPath("a.mp4"), film)
 
-    def check(output: Path, *, overwrite: bool = False) -> None:
+    def check(output: Path, **options: bool) -> bool:
         [job] = plan_films([item], output, tag="")
-        check_place(job, {film.resolve()}, overwrite=overwrite)
+        check_no_input([job])
+        return check_place(job, FilmOptions(**options))
 
-    for overwrite in (False, True):
-        with pytest.raises(OutputError, match="is itself an input"):
-            check(tmp_path / "full" / ".." / "a.mp4", overwrite=overwrite)
+    with pytest.raises(UsageError, match="is itself an input"):
+        check(tmp_path / "full" / ".." / "a.mp4", overwrite=True)
     with pytest.raises(OutputError, match="exists already"):
         check(full)
-    check(full, overwrite=True)
-    check(empty)
-    check(tmp_path / "new.mp4")
+    assert check(full, overwrite=True)
+    assert not check(empty)
+    assert not check(tmp_path / "new.mp4")
 
 
 def test_a_film_gets_the_model_that_remembers_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

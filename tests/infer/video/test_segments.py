@@ -17,6 +17,7 @@ from imagesmith.infer.video.segments import (
     Parts,
     Restored,
     drop_parts,
+    is_joined,
     open_parts,
     parts_folder,
     segment_length,
@@ -137,6 +138,21 @@ def test_two_runs_do_not_write_the_same_film(tmp_path: Path) -> None:
             resumed(output)
         other.communicate(b"\n")
     assert resumed(output) == (3, 1, 3.0)
+
+
+def test_a_film_whose_look_was_interrupted_is_known_as_ones_own(tmp_path: Path) -> None:
+    """The accident: killed during the last check, and told the next day that the result exists already."""
+    output = tmp_path / "out.mp4"
+    with open_parts(output, LENGTH, FACTS, resume=False, anew=False) as parts:
+        parts.add(frames(0, 2, state=False), INFO, Encoding(preset="ultrafast"), (32, 16))
+        assert not is_joined(output)
+        output.write_bytes(b"film")
+        assert not is_joined(output), "another's film is taken for one's own"
+        parts.note_joined(output)
+        assert is_joined(output)
+    assert resumed(output) == (2, 1, None)
+    parts_folder(output).joinpath(JOURNAL).unlink()
+    assert not is_joined(output)
 
 
 def test_nothing_is_left_behind_that_nobody_needs(tmp_path: Path) -> None:

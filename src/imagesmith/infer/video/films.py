@@ -2,20 +2,20 @@
 
 import functools
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from imagesmith.data.sources import Item
 from imagesmith.data.video import read_info
-from imagesmith.errors import NothingUsableError, UsageError
+from imagesmith.errors import NothingUsableError, OutputError, UsageError
 from imagesmith.infer.manifest import Manifest, settings_digest
 from imagesmith.infer.named import check_asked
 from imagesmith.infer.outcome import Frames, ItemResult, Progress, Summary, failed
 from imagesmith.infer.plan import check_distinct
 from imagesmith.infer.video.job import begun_runtime, film_settings, restore_film
-from imagesmith.infer.video.plan import FRAMES, FilmJob, FilmOptions, check_place, damage, plan_films, tag_of
+from imagesmith.infer.video.plan import FRAMES, FilmJob, FilmOptions, check_no_input, damage, plan_films, tag_of
 from imagesmith.infer.video.rehearsal import rehearse
 from imagesmith.infer.video.segments import source_digest
 from imagesmith.infer.video.stream import VideoRestorer
@@ -60,7 +60,7 @@ def restore_films(
 
     The first Ctrl-C ends it after the current frame with a summary that says so, the second raises KeyboardInterrupt.
     """
-    remembers = options.resume or len(jobs) > 1
+    remembers = options.resume or options.remembers
     manifests = {root: Manifest(root) for root in {job.root for job in jobs}} if remembers else {}
     jobs = [job for job in jobs if not any(manifest.owns(job.source) for manifest in manifests.values())]
     if not jobs:
@@ -69,7 +69,7 @@ def restore_films(
             "name one by itself, or another folder with -o, to restore it once more"
         )
     check_distinct(jobs)
-    inputs = {job.source.resolve() for job in jobs}
+    check_no_input(jobs)
     results = list[ItemResult]()
     with stop_on_request() as asked:
         for job in jobs:
@@ -78,7 +78,7 @@ def restore_films(
             try:
                 report = functools.partial(_tell, on_progress, event)
                 manifest = manifests.get(job.root)
-                result = _settled(restorer, job, options, inputs=inputs, manifest=manifest, asked=asked, report=report)
+                result = _settled(restorer, job, options, manifest=manifest, asked=asked, report=report)
             except Exception as error:
                 if isinstance(error, UsageError) and len(jobs) == 1:
                     raise
@@ -105,7 +105,6 @@ def _settled(
     job: FilmJob,
     options: FilmOptions,
     *,
-    inputs: Collection[Path],
     manifest: Manifest | None,
     asked: threading.Event,
     report: Callable[[Frames], None],
@@ -117,7 +116,6 @@ def _settled(
         if manifest.finished(job.name, digest, settings):
             return _blank(restorer, job)
         options = replace(options, overwrite=options.overwrite or manifest.owns(job.output))
-    check_place(job, inputs, overwrite=options.overwrite)
     if options.if_damaged:
         is_damaged, found = damage(read_info(job.source))
         if not is_damaged:
@@ -127,5 +125,8 @@ def _settled(
         return rehearse(restorer, job, options)
     result = restore_film(restorer, job, options, asked, report)
     if manifest and result and result.status == "done" and job.format != FRAMES:
-        manifest.record(job.name, digest, settings, job.output)
+        try:
+            manifest.record(job.name, digest, settings, job.output)
+        except OutputError as error:  # the film is good even so
+            return replace(result, notes=(*result.notes, str(error)))
     return result

@@ -18,7 +18,7 @@ from imagesmith.errors import OutputError, VideoError
 from imagesmith.infer.outcome import Frames, ItemResult, Size
 from imagesmith.infer.rows import Cancelled
 from imagesmith.infer.video.channel import Channel
-from imagesmith.infer.video.plan import FilmJob, FilmOptions, expected_frames
+from imagesmith.infer.video.plan import FilmJob, FilmOptions, check_place, expected_frames
 from imagesmith.infer.video.segments import (
     Parts,
     Restored,
@@ -48,10 +48,15 @@ def restore_film(
     result that its audit finds to lack something has the status 'failed', and is left where it is.
     """
     started = time.perf_counter()
+    may_replace = check_place(job, options)
     info = read_info(job.source)
     size = info.width * restorer.scale, info.height * restorer.scale
     options = replace(options, encoding=settle(options.encoding, info, job.output))
-    facts = {"source": source_digest(job.source), **film_settings(restorer, options)}
+    facts = {
+        "source": source_digest(job.source),
+        "runtime": _told(restorer.runtime),
+        **film_settings(restorer, options),
+    }
     length = segment_length(info.rate)
     with open_parts(job.output, length, facts, resume=options.resume, anew=options.overwrite) as parts:
         notes = [*job.notes, *info.notes, *([f"went on after frame {parts.frames}"] if parts.frames else [])]
@@ -66,10 +71,11 @@ def restore_film(
             info,
             job.output,
             options.encoding,
-            overwrite=options.overwrite,
+            overwrite=may_replace,
             start_s=options.start_s,
             end_s=options.end_s,
         )
+        parts.note_joined(job.output)
         found = audit(info, job.output, start_s=options.start_s, end_s=options.end_s)
     drop_parts(job.output)
     return ItemResult(
@@ -94,7 +100,6 @@ def film_settings(restorer: VideoRestorer, options: FilmOptions) -> dict[str, st
     return {
         "version of imagesmith": __version__,
         "model": restorer.fingerprint,
-        "runtime": _told(restorer.runtime),
         "encoding": json.dumps(asdict(options.encoding)),
         "start or end": f"{options.start_s}, {options.end_s}",
     }

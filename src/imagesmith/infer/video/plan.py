@@ -1,7 +1,7 @@
 """Which film becomes which, and by which model: decided and checked before anything is computed."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -10,12 +10,13 @@ from imagesmith.atomic import check_free
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding, VideoInfo, open_video
 from imagesmith.data.video.encoding import FILMS, PICTURES
-from imagesmith.errors import OutputError, UsageError
+from imagesmith.errors import UsageError
 from imagesmith.estimate.jpeg import find_grid
 from imagesmith.estimate.noise import noise_sigma
 from imagesmith.infer.auto import JPEG_QUALITY, NOISE_SIGMA
 from imagesmith.infer.named import model_for
-from imagesmith.infer.plan import Job
+from imagesmith.infer.plan import STANDARD_STREAM, Job
+from imagesmith.infer.video.segments import is_joined
 from imagesmith.tensors import to_float
 from imagesmith.zoo import CARDS, ModelCard
 
@@ -32,14 +33,15 @@ MOMENTS = {"start": 0.0, "middle": 0.5, "end": 0.9}
 class FilmOptions:
     """How films are restored; see `imagesmith.restore_video`.
 
-    `if_damaged` restores only those in which there is something to mend. `dry_run` tries out three moments, of which
-    pictures go into the folder `preview`.
+    `remembers` notes beside the results what is finished, for `resume`. `if_damaged` restores only those in which there
+    is something to mend. `dry_run` tries out three moments, of which pictures go into the folder `preview`.
     """
 
     encoding: Encoding = field(default_factory=Encoding)
     start_s: float | None = None
     end_s: float | None = None
     resume: bool = False
+    remembers: bool = False
     overwrite: bool = False
     if_damaged: bool = False
     dry_run: bool = False
@@ -85,6 +87,8 @@ def plan_films(
     `tag` is put into names where results lie beside their inputs, `suffix` replaces it and is then used everywhere.
     `alone`: nothing else was named, so that a folder as destination takes the frames of the one film.
     """
+    if str(destination) == STANDARD_STREAM:
+        raise UsageError("expected a file or folder for a film, got standard output; name one with -o")
     if destination is None:
         return [_job(film, None, tag if suffix is None else suffix) for film in films]
     path = Path(destination)
@@ -99,12 +103,20 @@ def plan_films(
     return [FilmJob(films[0], path, format, path.parent, path.name, keeps=False)]
 
 
-def check_place(job: FilmJob, inputs: Collection[Path], *, overwrite: bool) -> None:
-    """OutputError before anything is computed where the result could not be put where it belongs."""
-    if job.output.resolve() in inputs:
-        raise OutputError(f"{job.output} is itself an input\nname another output with -o, or a --suffix")
+def check_no_input(jobs: Sequence[FilmJob]) -> None:
+    """UsageError where a result would take the place of a film that is to be restored."""
+    inputs = {job.source.resolve() for job in jobs}
+    for job in jobs:
+        if job.output.resolve() in inputs:
+            raise UsageError(f"{job.output} is itself an input\nname another output with -o, or a --suffix")
+
+
+def check_place(job: FilmJob, options: FilmOptions) -> bool:
+    """Whether a result may replace what has its name; OutputError where something has that must stay."""
+    may_replace = options.overwrite or (options.resume and is_joined(job.output))
     is_empty_folder = job.format == FRAMES and job.output.is_dir() and not any(job.output.iterdir())
-    check_free(job.output, overwrite=overwrite or is_empty_folder)
+    check_free(job.output, overwrite=may_replace or is_empty_folder)
+    return may_replace
 
 
 def expected_frames(info: VideoInfo, start_s: float | None, end_s: float | None) -> int | None:

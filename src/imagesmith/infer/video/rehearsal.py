@@ -16,7 +16,7 @@ from imagesmith.data.frame import ImageMeta
 from imagesmith.data.video import Encoding, VideoFrame, VideoInfo, open_video, read_info, segment_writer, settle
 from imagesmith.errors import VideoError
 from imagesmith.infer.outcome import Estimate, ItemResult
-from imagesmith.infer.video.plan import MOMENTS, FilmJob, FilmOptions, expected_frames
+from imagesmith.infer.video.plan import MOMENTS, FilmJob, FilmOptions, check_place, expected_frames
 from imagesmith.infer.video.segments import segment_length
 from imagesmith.infer.video.stream import VideoRestorer
 
@@ -39,6 +39,7 @@ class _Moment(NamedTuple):
 def rehearse(restorer: VideoRestorer, job: FilmJob, options: FilmOptions) -> ItemResult:
     """What restoring a film would take, by three of its moments; nothing is written but pictures for `preview`."""
     started = time.perf_counter()
+    check_place(job, options)
     info = read_info(job.source)
     encoding = settle(options.encoding, info, job.output)
     moments = [_tried(restorer, info, encoding, start_s) for start_s in _starts(info, options).values()]

@@ -71,6 +71,11 @@ class Parts:
     def segments(self) -> list[Path]:
         return [self._folder / name for name in self._names]
 
+    def note_joined(self, output: Path) -> None:
+        """Remember that the film of these parts has its name, before it is looked at, which may be interrupted."""
+        with open(self._folder / JOURNAL, "a", encoding="ascii") as journal:
+            journal.write(json.dumps(_identity(output)) + "\n")
+
     def add(self, frames: Iterable[Restored], info: VideoInfo, encoding: Encoding, size: Size) -> None:
         """Write one segment, whole or not at all, then what the network remembers after it, then its line."""
         path = self._folder / f"{len(self._names):06d}{SUFFIX}"
@@ -168,6 +173,20 @@ def unfinished_facts(output: Path) -> dict[str, str]:
     """What an unfinished run of this output was made of; empty where there is none."""
     facts, found = _read(parts_folder(output))
     return facts if found else {}
+
+
+def is_joined(output: Path) -> bool:
+    """Whether the film of this name is the one of the parts beside it, made by a run that was killed thereafter."""
+    try:
+        last = (parts_folder(output) / JOURNAL).read_bytes().splitlines()[-1]
+        return json.loads(last) == _identity(output)
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def _identity(output: Path) -> list[int]:
+    status = output.stat()
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def _line(segment: Segment) -> str:
