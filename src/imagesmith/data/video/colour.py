@@ -37,6 +37,7 @@ class ColourTags:
     transfer: int = UNSPECIFIED
 
 
+_WHITE = 255 * 256  # in 16-bit RGB, as swscale takes it on the way to YUV
 UNTAGGED = ColourTags(SMPTE170M, LIMITED)
 """What pictures that are RGB by nature become in a film."""
 
@@ -92,7 +93,22 @@ class ToRgb:
             threads=1,
             **told,
         )
-        return torch.from_numpy(rgb.to_ndarray())
+        pixels = rgb.to_ndarray()
+        if self._deep and not frame.format.is_rgb:
+            pixels = _times(pixels, 65535, self._white(frame))
+        return torch.from_numpy(pixels)
+
+    def _white(self, frame: av.VideoFrame) -> int:
+        """What swscale makes of white in 16 bits: of a full range the samples moved up, else 255 * 256."""
+        bits = frame.format.components[0].bits
+        is_full = self._tags.range == FULL or len(frame.format.components) < 3
+        return (2**bits - 1) << (16 - bits) if is_full else _WHITE
+
+
+def _times(array: np.ndarray, numerator: int, denominator: int) -> np.ndarray:
+    """uint16 values times a fraction, rounded."""
+    product = (array.astype(np.uint32) * numerator + denominator // 2) // denominator
+    return np.minimum(product, 65535, out=product).astype(np.uint16)
 
 
 class FromRgb:
@@ -110,8 +126,8 @@ class FromRgb:
             array = np.pad(array, ((0, down - height), (0, across - width), (0, 0)), mode="edge")
         told = {}
         if not av.VideoFormat(self._pix_fmt).is_rgb:
-            if array.dtype == np.uint16:  # swscale takes 65536 for white here, and made every film 0.4 % brighter
-                array = ((array.astype(np.uint32) * 65280 + 32767) // 65535).astype(np.uint16)
+            if array.dtype == np.uint16:
+                array = _times(array, _WHITE, 65535)
             told = {"dst_colorspace": _SWS[self._tags.matrix], "dst_color_range": self._tags.range}
         rgb = av.VideoFrame.from_ndarray(array, "rgb24" if array.dtype == np.uint8 else "rgb48le")
         return self._reformatter.reformat(
