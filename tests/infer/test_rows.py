@@ -5,7 +5,8 @@ import threading
 import pytest
 import torch
 
-from imagesmith.infer.rows import Cancelled, Rows
+from imagesmith.infer.channel import Cancelled
+from imagesmith.infer.rows import Rows
 
 
 def test_strips_arrive_in_order_and_end() -> None:

@@ -17,6 +17,7 @@ from imagesmith.data.files import Frame, Header, write_image
 from imagesmith.data.scanlines import Picture
 from imagesmith.errors import OutputError
 from imagesmith.infer.auto import AUTO_TASK
+from imagesmith.infer.channel import Cancelled
 from imagesmith.infer.heat import CALIBRATION, heat_map
 from imagesmith.infer.images import result_meta, stacked
 from imagesmith.infer.lost import fill, lost_pixels
@@ -24,7 +25,7 @@ from imagesmith.infer.outcome import FileOptions, ItemResult, Uncertainty, faile
 from imagesmith.infer.places import Places, bytes_needed, check_memory, is_whole
 from imagesmith.infer.plan import Job, names_a_file
 from imagesmith.infer.reading import picture_header, read_picture
-from imagesmith.infer.rows import Cancelled, Drawn, Rows
+from imagesmith.infer.rows import Drawn, Rows
 from imagesmith.zoo import CARDS
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ from torch import Tensor
 from imagesmith import __version__
 from imagesmith.data.video import Encoding, VideoFrame, VideoInfo, audit, join, open_video, read_info, settle
 from imagesmith.errors import OutputError, VideoError
+from imagesmith.infer.channel import Cancelled, Channel
 from imagesmith.infer.outcome import Frames, ItemResult, Size
-from imagesmith.infer.rows import Cancelled
-from imagesmith.infer.video.channel import Channel
 from imagesmith.infer.video.plan import FilmJob, FilmOptions, check_place, expected_frames
 from imagesmith.infer.video.segments import (
     Parts,
@@ -50,7 +49,6 @@ def restore_film(
     started = time.perf_counter()
     may_replace = check_place(job, options)
     info = read_info(job.source)
-    size = info.width * restorer.scale, info.height * restorer.scale
     options = replace(options, encoding=settle(options.encoding, info, job.output))
     facts = {
         "source": source_digest(job.source),
@@ -63,19 +61,7 @@ def restore_film(
         is_whole, said = _compute(restorer, parts, info, options, asked=asked, report=report)
         if not is_whole:
             return None
-        if not parts.frames:
-            raise VideoError(f"{job.source}: expected a film, found no frame that can be decoded; copy the file again")
-        notes += said
-        notes += join(
-            parts.segments,
-            info,
-            job.output,
-            options.encoding,
-            overwrite=may_replace,
-            start_s=options.start_s,
-            end_s=options.end_s,
-        )
-        parts.note_joined(job.output)
+        notes += [*said, *_join(parts, info, job, options, may_replace=may_replace)]
         found = audit(info, job.output, start_s=options.start_s, end_s=options.end_s)
     drop_parts(job.output)
     return ItemResult(
@@ -85,7 +71,7 @@ def restore_film(
         model=restorer.card.name,
         scale=restorer.scale,
         in_size=(info.width, info.height),
-        out_size=size,
+        out_size=(info.width * restorer.scale, info.height * restorer.scale),
         seconds=round(time.perf_counter() - started, 3),
         notes=tuple(dict.fromkeys(notes)),
         frames=parts.frames,
@@ -118,6 +104,23 @@ def begun_runtime(job: FilmJob, runtime: Runtime) -> Runtime:
 
 def _told(runtime: Runtime) -> str:
     return f"{runtime.dtype} {runtime.memory_format}"
+
+
+def _join(parts: Parts, info: VideoInfo, job: FilmJob, options: FilmOptions, *, may_replace: bool) -> tuple[str, ...]:
+    """The film of all parts under its name; what could not be kept."""
+    if not parts.frames:
+        raise VideoError(f"{job.source}: expected a film, found no frame that can be decoded; copy the file again")
+    notes = join(
+        parts.segments,
+        info,
+        job.output,
+        options.encoding,
+        overwrite=may_replace,
+        start_s=options.start_s,
+        end_s=options.end_s,
+    )
+    parts.note_joined(job.output)
+    return notes
 
 
 def _compute(

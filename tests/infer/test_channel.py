@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from imagesmith.infer.video.channel import Channel
+from imagesmith.infer.channel import Channel
 
 
 def test_things_arrive_in_order_and_an_error_after_them() -> None:

@@ -43,6 +43,10 @@ class Channel(Generic[Thing]):
         return False
 
 
+class Cancelled(Exception):
+    """Ends the taking of things for which the user no longer waits."""
+
+
 class _End:
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
