@@ -11,7 +11,7 @@ from imagesmith.apps.demo_pictures import packaged_data, write_picture
 from imagesmith.apps.report import Chapter, Exhibit
 from imagesmith.data.files import Frame, read_image
 from imagesmith.data.grid import image_grid
-from imagesmith.data.video_writer import video_writer
+from imagesmith.data.video.generated import video_writer
 from imagesmith.errors import ModelError, NothingUsableError
 from imagesmith.infer.edit import project, variations
 from imagesmith.infer.generate import Generator, generate, interpolate

@@ -21,7 +21,7 @@ from imagesmith.atomic import check_free, make_folder, write_whole
 from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, read_image, write_image
 from imagesmith.data.formats import SUFFIXES, format_named
 from imagesmith.data.grid import enlargement, image_grid
-from imagesmith.data.video_writer import check_video, video_writer
+from imagesmith.data.video.generated import check_video, video_writer
 from imagesmith.errors import FormatError, UsageError
 from imagesmith.infer.edit import project, variations
 from imagesmith.infer.generate import Generator, Sample, generate, interpolate

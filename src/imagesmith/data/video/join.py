@@ -20,11 +20,12 @@ from imagesmith.atomic import replacing
 from imagesmith.data.video.animations import write_animation
 from imagesmith.data.video.colour import ToRgb
 from imagesmith.data.video.encoding import Encoding, lost_by, output_kind, settle
-from imagesmith.data.video.film import decoded, opened, shown_stream, time_base_of
+from imagesmith.data.video.film import decoded, opened, shown_stream
 from imagesmith.data.video.folders import write_folder
 from imagesmith.data.video.info import VideoFrame, VideoInfo
 from imagesmith.data.video.span import Span
 from imagesmith.data.video.streams import copied_packets, copied_streams, labelled, named
+from imagesmith.data.video.timeline import time_base_of
 from imagesmith.data.video.writer import encoding_errors
 from imagesmith.errors import OutputError, VideoError
 

@@ -65,7 +65,7 @@ def encoding_errors(path: Path) -> Iterator[None]:
         yield
     except OSError:
         raise
-    except (av.error.FFmpegError, ValueError) as error:
+    except av.error.FFmpegError as error:
         raise OutputError(f"{path}: cannot be encoded: {error}") from error
 
 

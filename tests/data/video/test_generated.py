@@ -8,7 +8,7 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
-from imagesmith.data.video_writer import LEAST_PX, check_video, video_writer
+from imagesmith.data.video.generated import LEAST_PX, check_video, video_writer
 from imagesmith.errors import OutputError, UsageError
 
 

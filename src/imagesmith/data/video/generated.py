@@ -1,4 +1,4 @@
-"""Moving pictures written frame by frame: H.264 in MP4 for any player, or an animated GIF."""
+"""Films of generated pictures: H.264 in MP4 for any player, or an animated GIF."""
 
 import contextlib
 import math
@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 import av
-import av.error
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+import torch
 from PIL import Image
 from torch import Tensor
 
 from imagesmith.atomic import replacing
 from imagesmith.data.shapes import as_channels
-from imagesmith.errors import OutputError, UsageError
+from imagesmith.data.video.colour import UNTAGGED, FromRgb
+from imagesmith.data.video.writer import encoding_errors
+from imagesmith.errors import UsageError
 
 LEAST_PX = 256
 """Smaller frames are enlarged by a whole factor to at least so many pixels on the longer side."""
@@ -37,7 +38,7 @@ def video_writer(path: Path, fps: int, *, overwrite: bool = False) -> Iterator[W
     """
     check_video(path, fps)
     open_film = _gif if path.suffix.lower() == ".gif" else _mp4
-    with replacing(path, overwrite=overwrite) as stream, open_film(stream, fps) as write:
+    with replacing(path, overwrite=overwrite) as stream, encoding_errors(path), open_film(stream, fps) as write:
         yield write
 
 
@@ -52,19 +53,18 @@ def check_video(path: Path, fps: int) -> None:
 
 @contextlib.contextmanager
 def _mp4(stream: BinaryIO, fps: int) -> Iterator[Write]:
-    with _encoding(), av.open(stream, "w", format="mp4") as film:
+    with av.open(stream, "w", format="mp4") as film:
         track = film.add_stream("libx264", rate=Fraction(fps), options={"crf": _CRF, "preset": "medium"})
         track.pix_fmt = "yuv420p"
-        track.codec_context.color_range = ColorRange.MPEG  # what the conversion from RGB makes, told to players
-        track.codec_context.colorspace = Colorspace.SMPTE170M
+        track.codec_context.colorspace, track.codec_context.color_range = UNTAGGED.matrix, UNTAGGED.range
+        to_yuv = FromRgb(UNTAGGED, "yuv420p")
 
         def write(image: Tensor) -> None:
             pixels = _enlarged(image, even=True)
             if not track.codec_context.is_open:  # the first frame
                 track.height, track.width = pixels.shape[:2]
             assert (track.height, track.width) == pixels.shape[:2], f"a frame of another size: {pixels.shape}"
-            frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
-            film.mux(track.encode(frame))
+            film.mux(track.encode(to_yuv(torch.from_numpy(pixels))))
 
         yield write
         film.mux(track.encode(None))
@@ -77,14 +77,6 @@ def _gif(stream: BinaryIO, fps: int) -> Iterator[Write]:
     yield lambda image: frames.append(Image.fromarray(_enlarged(image)).quantize(256))
     if frames:
         frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
-
-
-@contextlib.contextmanager
-def _encoding() -> Iterator[None]:
-    try:
-        yield
-    except av.error.FFmpegError as error:
-        raise OutputError(f"the film cannot be encoded: {error}") from error
 
 
 def _enlarged(image: Tensor, *, even: bool = False) -> np.ndarray:

@@ -1,0 +1,107 @@
+"""The frames of a film in the order they are shown, at rising times, with stand-ins for those that are missing."""
+
+import heapq
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+import av
+from av.video.stream import VideoStream
+
+_USUAL_RATE = Fraction(25)
+_MOST_SILENCE_S = 0.5  # sound often goes on a little after the last picture
+
+
+class Picture(NamedTuple):
+    """A decoded frame and its time; `repeated` where it stands in for one that could not be decoded."""
+
+    frame: av.VideoFrame
+    pts: int
+    repeated: bool
+
+
+def time_base_of(stream: VideoStream) -> Fraction:
+    """The unit of a stream's times; every container that is read tells one."""
+    assert stream.time_base, "a stream without a time base"
+    return stream.time_base
+
+
+class Timeline:
+    """Puts decoded frames in order, and says which are missing.
+
+    A packet that raised an error owes a frame; with threads the decoder tells of it late, so what is owed is only
+    counted, and the gap it left shows when a frame beyond it comes out. Packets without a frame of their own
+    (references that are never shown) leave gaps as well, but owe nothing.
+    """
+
+    def __init__(self, stream: VideoStream, duration_s: float) -> None:
+        self._declared, self._duration_s, self._time_base = stream.frames, duration_s, time_base_of(stream)
+        rate = stream.guessed_rate or stream.average_rate or _USUAL_RATE
+        self._step = max(1, round(1 / (rate * self._time_base)))
+        self._start = stream.start_time or 0
+        self._expected: list[int] = []
+        self._last: Picture | None = None
+        self._packets = self._repeated = self._retimed = self._headless = self._silent = 0
+        self.owed = 0
+        self.cut_short = self.ended = False
+
+    def expect(self, pts: int | None, *, is_shown: bool) -> None:
+        self._packets += 1
+        if pts is not None and is_shown:
+            heapq.heappush(self._expected, pts)
+
+    def place(self, frame: av.VideoFrame) -> Iterator[Picture]:
+        pts = frame.pts
+        if pts is not None:
+            yield from self._stand_ins(before=pts)
+            if self._expected and self._expected[0] == pts:
+                heapq.heappop(self._expected)
+        least = self._last.pts + 1 if self._last else pts or 0
+        if pts is None or pts < least:
+            self._retimed += 1
+            slightly = pts is not None and least - pts <= self._step
+            pts = least if slightly or not self._last else self._last.pts + self._step
+        self._last = Picture(frame, pts, False)
+        yield self._last
+
+    def _stand_ins(self, before: float) -> Iterator[Picture]:
+        while self._expected and self._expected[0] < before:
+            pts = heapq.heappop(self._expected)
+            if not self.owed:
+                self._silent += self._last is not None  # in front of the first, they belong to what was left out
+                continue
+            self.owed -= 1
+            if self._last is None:
+                self._headless += 1
+            elif pts > self._last.pts:
+                self._repeated += 1
+                self._last = Picture(self._last.frame, pts, True)
+                yield self._last
+
+    def rest(self) -> Iterator[Picture]:
+        """Stand-ins for what is still owed at the end."""
+        yield from self._stand_ins(before=float("inf"))
+
+    def said(self) -> list[str]:
+        """Sentences about all that was not as it should be."""
+        notes, declared = [], self._declared
+        if self._repeated:
+            notes.append(f"{self._repeated} frames could not be decoded; the last good one is repeated in their place")
+        if self._headless:
+            notes.append(f"{self._headless} frames at the beginning could not be decoded and are left out")
+        if self._retimed:
+            notes.append(f"{self._retimed} frames had no usable time; they follow at the usual rate")
+        if self._silent:
+            notes.append(f"{self._silent} packets gave no picture: damaged, or never meant to be shown")
+        if self.cut_short or (self.ended and declared > self._packets):
+            of = f" of {declared}" if declared else ""
+            notes.append(f"the file is damaged or cut short: {self._packets}{of} frames are there, the rest is lost")
+        elif self.ended and not declared and self._duration_s - self._shown_s > _MOST_SILENCE_S:
+            notes.append(
+                f"the pictures end after {self._shown_s:.2f} s of {self._duration_s:.2f} s; the file may be cut short"
+            )
+        return notes
+
+    @property
+    def _shown_s(self) -> float:
+        return float((self._last.pts - self._start + self._step) * self._time_base) if self._last else 0.0
