@@ -75,7 +75,7 @@ class Places:
         if self._options.overwrite:
             return True
         manifest = self._manifest(job)
-        if manifest is None or job.output is None or not job.output.exists():
+        if manifest is None or job.output is None or not os.path.exists(job.output):
             return False
         return (self._options.resume and manifest.owns(job.output)) or manifest.made_since(job.name, job.output)
 
