@@ -1,9 +1,7 @@
 """Measuring restorers on clips by the protocol of Vid4: all frames of every clip, and nothing cropped."""
 
-import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +9,15 @@ import torch
 from torch import Tensor
 
 from imagesmith.configs import Part, recipe
-from imagesmith.data.files import DEPTHS
-from imagesmith.data.video import is_video, open_video
-from imagesmith.data.video.folders import frame_files
-from imagesmith.degrade import Chain, build_degradation, degrade_clip
-from imagesmith.errors import ImageError, NothingUsableError, UsageError, VideoError, not_one_of
+from imagesmith.degrade import Chain, build_degradation
+from imagesmith.errors import ImageError, UsageError, not_one_of
+from imagesmith.evaluate.clip_cases import CHUNK, degraded_frames, find_pairs
 from imagesmith.evaluate.report import Report, software
 from imagesmith.evaluate.subjects import ClipSubject, clip_subject_of
 from imagesmith.infer.restore import Restorer
 from imagesmith.infer.video.stream import VideoRestorer
 from imagesmith.metrics import CLIP_METRICS, METRICS, MetricCard
 from imagesmith.metrics.temporal import target_flow
-from imagesmith.tensors import from_float, generator_for, to_float
 
 PROTOCOL = (
     "both clips rounded to 8 bits, {frames}, 0 pixels cropped at each edge, averaged over the frames of each clip, "
@@ -36,18 +31,6 @@ PAPERS = {
     ),
 }
 """The degradations of the papers on films: the part of a recipe, and what it is in words."""
-CHUNK = 32
-"""So many frames are degraded together and held in memory."""
-
-
-@dataclass(frozen=True)
-class _Clip:
-    """A film or folder of frames that is the target, and the degraded one where there is one."""
-
-    name: str
-    number: int
-    target: Path
-    given: Path | None
 
 
 def evaluate_clips(
@@ -68,10 +51,11 @@ def evaluate_clips(
     if frames is not None and frames < 1:
         raise UsageError(f"expected at least 1 frame of each clip, got {frames}")
     subject = clip_subject_of(restorer, scale, state=state, temporal=temporal, device=device, dtype=dtype)
-    clips = _clips(Path(targets), Path(degraded) if degraded else None)
-    scale, parts, words = _input(subject, scale, degrade, degraded)
+    clips = find_pairs(Path(targets), Path(degraded) if degraded else None)
+    parts, words = _input(subject, scale, degrade, degraded)
     chain = Chain(tuple(build_degradation(part.name, part.options) for part in parts))
-    if degraded is None and chain.scale != scale:
+    scale = subject.scale or scale or chain.scale
+    if parts and chain.scale != scale:
         raise UsageError(f"'{subject.name}' enlarges by {scale}, got a recipe that shrinks by {chain.scale}")
     if chain.planes:
         raise UsageError(
@@ -83,7 +67,7 @@ def evaluate_clips(
     rows, counts, notes = [], {}, {}
     for clip in clips:
         said: list[str] = []
-        pairs = _pairs(clip, chain, scale, frames, said)
+        pairs = degraded_frames(clip, chain, scale, frames, said)
         scores, counts[clip.name] = _scores(clip.name, _restored(pairs, subject, scale), cards)
         rows.append({"name": clip.name, **scores})
         notes |= {clip.name: said} if said else {}
@@ -105,70 +89,32 @@ def evaluate_clips(
     return Report(rows, summary, provenance, caption, rows_are="clip")
 
 
-def holds_clips(targets: Path) -> bool:
-    """Whether `targets` is a film, or a folder of films or of folders of frames; a folder of frames may be pictures."""
-    try:
-        return is_video(targets) or (targets.is_dir() and not frame_files(targets) and bool(_inside(targets)))
-    except (OSError, VideoError):
-        return False  # whoever reads the folder says why it cannot be read
-
-
-def find_clips(targets: Path) -> dict[str, Path]:
-    """A film, a folder of frames, or the films and folders of frames inside a folder, by name without ending.
-
-    NothingUsableError where there is none, UsageError where two share a name.
-    """
-    if is_video(targets) or (targets.is_dir() and frame_files(targets)):
-        return {targets.stem: targets}
-    found = _inside(targets) if targets.is_dir() else []
-    clips = {path.stem: path for path in found}
-    if not clips:
-        raise NothingUsableError(f"expected films or folders of frames in '{targets}', found none; pass their folder")
-    if len(clips) < len(found):
-        raise UsageError(f"expected one clip for each name in '{targets}', got several; rename or move them")
-    return clips
-
-
-def _inside(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if is_video(path) or (path.is_dir() and frame_files(path))]
-
-
-def _clips(targets: Path, degraded: Path | None) -> list[_Clip]:
-    """The clips with their degraded ones, by name; two single ones need not be called alike."""
-    wanted = find_clips(targets)
-    given = find_clips(degraded) if degraded else {}
-    if len(wanted) == len(given) == 1:
-        given = dict(zip(wanted, given.values(), strict=True))
-    if degraded and (missing := sorted(wanted.keys() ^ given.keys())):
-        raise UsageError(f"expected a degraded clip for every target and none besides, got '{missing[0]}' only once")
-    return [_Clip(name, number, path, given.get(name)) for number, (name, path) in enumerate(wanted.items())]
-
-
 def _input(
     subject: ClipSubject, scale: int | None, degrade: str | Sequence[Part] | None, degraded: str | Path | None
-) -> tuple[int, tuple[Part, ...], str]:
-    """The scale, the recipe and what is said about it."""
+) -> tuple[tuple[Part, ...], str]:
+    """The recipe that damages the targets, empty where damaged clips are given, and in words what the input is."""
+    scale = subject.scale or scale
     if degraded is not None:
         if degrade:
             raise UsageError("expected degraded clips or a recipe that makes them, got both; leave one out")
-        if (subject.scale or scale) is None:
+        if scale is None:
             raise UsageError(f"'{subject.name}' enlarges by whatever it is told; pass the scale (-s)")
-        return subject.scale or scale or 1, (), str(degraded)
-    degrade = "bi" if degrade is None and (subject.scale or scale or 1) > 1 else degrade
-    if not degrade:
+        return (), str(degraded)
+    if degrade is None and scale not in (None, 1):
+        degrade = "bi"
+    papers = PAPERS.get(degrade) if isinstance(degrade, str) else None
+    if not degrade or (papers and scale == 1):
         raise UsageError(
-            f"expected damaged clips for '{subject.name}', got the targets alone\n"
-            "name what damages them (--degrade gaussian_noise:sigma=[25,25],rounded=0, or bi with -s 4)"
+            f"expected something that damages the clips for '{subject.name}', got {degrade or 'the targets alone'}\n"
+            "name a recipe (--degrade gaussian_noise:sigma=[25,25],rounded=0), or for baselines a scale (-s 4)"
         )
-    if isinstance(degrade, str) and degrade in PAPERS:
-        scale = subject.scale or scale or 4
-        part, words = PAPERS[degrade]
-        parts = (Part(name=part, options={"scale": scale}),)
-        return scale, parts, words.format(scale=scale, first=scale // 2)
+    if papers:
+        (part, words), scale = papers, scale or 4
+        return (Part(name=part, options={"scale": scale}),), words.format(scale=scale, first=scale // 2)
     parts = recipe(degrade) if isinstance(degrade, str) else tuple(degrade)
     made = " + ".join(f"{part.name} {part.options}" for part in parts)
     drawn = f"strength drawn for every {CHUNK} frames by the clip's number, noise anew for each"
-    return subject.scale or scale or 1, parts, f"{made}, {drawn}"
+    return parts, f"{made}, {drawn}"
 
 
 def _cards(names: Sequence[str]) -> list[MetricCard]:
@@ -179,49 +125,6 @@ def _cards(names: Sequence[str]) -> list[MetricCard]:
         if known[name].needs == "hole":
             raise UsageError(f"{name} is measured inside holes, got clips; choose another metric")
     return [known[name] for name in names]
-
-
-# --- frames ---
-
-
-def _pairs(
-    clip: _Clip, chain: Chain, scale: int, count: int | None, said: list[str]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """(degraded, target) of each frame, (1, 3, ., .) in [0, 1], the target cut to a multiple of the scale."""
-    wanted = (_cut(frame, scale, clip) for frame in _frames(clip.target, count, said))
-    if clip.given is not None:
-        for small, large in itertools.zip_longest(_frames(clip.given, count, said), wanted):
-            if small is None or large is None or [side * scale for side in small.shape[1:]] != [*large.shape[1:]]:
-                raise ImageError(
-                    f"expected a target {scale} times its degraded clip, frame by frame; "
-                    f"'{clip.target.name}' and '{clip.given.name}' differ in frames or size"
-                )
-            yield to_float(small, "uint8").unsqueeze(0), to_float(large, "uint8").unsqueeze(0)
-        return
-    for start in itertools.count():
-        chunk = list(itertools.islice(wanted, CHUNK))
-        if not chunk:
-            return
-        clean = to_float(torch.stack(chunk), "uint8")
-        degraded = degrade_clip(chain, clean, generator_for(clip.number, start))
-        yield from zip(degraded.split(1), clean.split(1), strict=True)
-
-
-def _frames(path: Path, count: int | None, said: list[str]) -> Iterator[Tensor]:
-    """The first `count` frames (3, H, W), rounded to 8 bits where they have more."""
-    with open_video(path) as reader:
-        for frame in itertools.islice(reader, count):
-            pixels = frame.pixels.permute(2, 0, 1)
-            depth = DEPTHS[pixels.dtype]
-            yield pixels if depth == "uint8" else from_float(to_float(pixels, depth), "uint8")
-        said += [note for note in reader.notes if note not in said]
-
-
-def _cut(frame: Tensor, scale: int, clip: _Clip) -> Tensor:
-    height, width = (side // scale * scale for side in frame.shape[-2:])
-    if min(height, width) == 0:
-        raise ImageError(f"'{clip.name}' is smaller than the scale {scale}; leave it out")
-    return frame[:, :height, :width]
 
 
 def _restored(

@@ -9,7 +9,8 @@ from imagesmith.configs import Part, recipe
 from imagesmith.degrade import Chain, build_degradation
 from imagesmith.errors import ImageError, UsageError, not_one_of
 from imagesmith.evaluate.cases import Case, file_cases, made_cases, scale_of, target_files
-from imagesmith.evaluate.clips import PAPERS, evaluate_clips, holds_clips
+from imagesmith.evaluate.clip_cases import holds_clips
+from imagesmith.evaluate.clips import PAPERS, evaluate_clips
 from imagesmith.evaluate.report import Report, software
 from imagesmith.evaluate.subjects import Subject, is_recurrent, subject_of
 from imagesmith.infer.restore import Restorer
