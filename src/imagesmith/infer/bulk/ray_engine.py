@@ -101,7 +101,8 @@ class _Actor:
             raise OutputError(
                 f"expected the folder {folder} on every machine of the cluster: {error.strerror}"
             ) from None
-        self._get, self._ledger = ray.get, ledger
+        self._get: Any = ray.get
+        self._ledger = ledger
         self._post: Post = pickle.loads(ray.get(ledger.post.remote()))
         self._post.take_up()
         self._asked = threading.Event()
