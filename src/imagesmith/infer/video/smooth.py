@@ -1,8 +1,9 @@
-"""Frame-by-frame results steadied in time: each is mixed with the one before, moved along, where the films agree.
+"""Frame-by-frame results steadied in time: each is mixed with the one before, moved along, where the two agree.
 
-Whether the film itself stayed as it was is judged by its own frames, not by the results, which may flicker there: that
-is what is to be taken away. Motions are whole pixels of the result, so that what is moved on and on is copied and never
-interpolated, and cannot blur; what moves by a fraction of a pixel disagrees at its edges, and is left alone there.
+They are compared at the size of the film's frames: noise is gone there if it was to be removed, and detail that a
+network invents anew in each frame, which is to be steadied, is finer than that. Motions are whole pixels of the result,
+so that what is moved on and on is copied and never interpolated, and cannot blur; what moves by a fraction of a pixel
+disagrees at its edges, and is left alone there.
 """
 
 import torch
@@ -21,12 +22,12 @@ SHARE = 0.6
 _WINDOW = 3  # pixels of the frame over which differences are averaged
 _ALONE = 0.4  # a difference counts so much without its neighbours: a thin line is soon lost in an average
 _CLEARLY = 0.8  # a motion must explain so much better than none that noise does not move what stands still
-_LEVEL = 1 / 255  # differences below this are agreement whatever the noise
+_LEVEL = 2 / 255  # differences up to this are agreement whatever the noise
 _SIGMAS = 1.3  # two frames of nothing but noise differ by 1.13 of its standard deviations in the mean
 
 
 class Smoothed:
-    """`FrameByFrame` with results that are steady in time; remembers the last frame and its result."""
+    """`FrameByFrame` with results that are steady in time; remembers the last result."""
 
     looks_ahead = False
 
@@ -40,25 +41,22 @@ class Smoothed:
         restored, _ = self._each(pixels, ahead, (), report)
         result = _planar(restored)
         if memory:
-            before, last = memory
-            result = self._each.kept_outside(steadied(_planar(pixels), result, _planar(before), last), result)
+            result = self._each.kept_outside(steadied(result, memory[0], self.scale), result)
             restored = from_float(result[0].permute(1, 2, 0), DEPTHS[pixels.dtype]).contiguous()
-        return restored, (pixels, result)
+        return restored, (result,)
 
 
-def steadied(now: Tensor, result: Tensor, before: Tensor, last: Tensor) -> Tensor:
-    """`result` of the frame `now`, mixed with `last`, the one of the frame `before`; all (1, 3, h, w) in [0, 1]."""
-    scale = result.shape[2] // now.shape[2]
-    fine_now, fine_before = (F.interpolate(x, scale_factor=float(scale), mode="bilinear") for x in (now, before))
-    flow = F.interpolate(optical_flow(now, before), scale_factor=float(scale), mode="bilinear")
-    motion = (scale * flow[0]).round().long()
-    still = torch.zeros_like(motion)
-    change, missed = (_differences(fine_now, moved(fine_before, way), scale) for way in (still, motion))
+def steadied(result: Tensor, last: Tensor, scale: int) -> Tensor:
+    """`result` mixed with `last`, the steadied one before; both (1, 3, H, W) in [0, 1], `scale` times the frame."""
+    now = F.avg_pool2d(result, scale)
+    flow = F.interpolate(optical_flow(now, F.avg_pool2d(last, scale)), scale_factor=float(scale), mode="bilinear")
+    followed = moved(last, (scale * flow[0]).round().long())
+    change, missed = (_differences(now, F.avg_pool2d(before, scale)) for before in (last, followed))
     follows = missed < _CLEARLY * change
-    difference = torch.where(follows, missed, change)
     tolerance = _LEVEL + _SIGMAS * noise_sigma(now[0]) / 255
-    agreement = (3 - 2 * difference / tolerance).clamp(0, 1)
-    return torch.lerp(result, moved(last, torch.where(follows, motion, still)), SHARE * agreement)
+    agreement = (3 - 2 * torch.where(follows, missed, change) / tolerance).clamp(0, 1)
+    before = torch.where(_enlarged(follows.float(), scale) > 0.5, followed, last)
+    return torch.lerp(result, before, SHARE * _enlarged(agreement, scale))
 
 
 def moved(image: Tensor, motion: Tensor) -> Tensor:
@@ -69,12 +67,15 @@ def moved(image: Tensor, motion: Tensor) -> Tensor:
     return image[:, :, rows.clamp_(0, height - 1), columns.clamp_(0, width - 1)]
 
 
-def _differences(one: Tensor, other: Tensor, scale: int) -> Tensor:
-    """(H, W): how much two enlarged frames differ around each pixel."""
+def _differences(one: Tensor, other: Tensor) -> Tensor:
+    """(1, 1, H, W): how much two frames differ around each pixel."""
     difference = (one - other).abs().mean(1, keepdim=True)
-    window = (_WINDOW * scale) | 1
-    around = F.avg_pool2d(difference, window, stride=1, padding=window // 2, count_include_pad=False)
-    return torch.maximum(around, _ALONE * difference)[0, 0]
+    around = F.avg_pool2d(difference, _WINDOW, stride=1, padding=_WINDOW // 2, count_include_pad=False)
+    return torch.maximum(around, _ALONE * difference)
+
+
+def _enlarged(x: Tensor, scale: int) -> Tensor:
+    return F.interpolate(x, scale_factor=float(scale), mode="bilinear") if scale > 1 else x
 
 
 def _planar(pixels: Tensor) -> Tensor:
