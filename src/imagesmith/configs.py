@@ -100,6 +100,8 @@ class RunConfig(Config):
     """Parts into which each batch is divided to save memory; their gradients are added up."""
     validations: int = Field(default=20, ge=1)
     """How often the run is validated, spread evenly over its progress."""
+    timeout_minutes: float = Field(default=15.0, gt=0)
+    """Minutes that several processes wait for a silent one, which may be validating, before they give up."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

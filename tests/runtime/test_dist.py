@@ -1,6 +1,8 @@
 """Two real processes, started once by torchrun, each write down what every way of agreeing gave them."""
 
 import json
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import distributed, nn
+from torch import distributed
 
-from imagesmith.errors import UsageError
+from imagesmith.errors import TrainingError, UsageError
 from imagesmith.runtime.dist import World, join_world, leave_world
 
 PATIENCE_S = 180
@@ -34,36 +36,41 @@ def agree_on_everything(folder: Path) -> None:
     except UsageError as error:
         told = f"UsageError: {error}"
     found = world.lead(succeed)
-    parameters = [nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(4))]
-    parameters[0].grad = torch.arange(6.0).view(2, 3) * (world.rank + 1)
-    parameters[1].grad = torch.tensor(10.0 * world.rank)
-    world.average_gradients(parameters)
-    loss = torch.tensor(float(world.rank))
+    kernel = torch.arange(6.0).view(1, 2, 3, 1).to(memory_format=torch.channels_last) * (world.rank + 1)
+    tensors = [kernel, torch.tensor(10.0 * world.rank), torch.tensor([0.25, world.rank], dtype=torch.float64)]
+    world.average(tensors)
     answers = {
         "world": [world.size, world.is_leader, world.local_rank],
         "told": told,
         "found": [found["weights"].tolist(), found["images_seen"]],
         "ran": ran,
-        "any": world.any(world.rank == 0, world.rank == 1, False),
         "agree": world.agree(0.1 + world.rank),
-        "mean": float(world.mean(loss)),
-        "loss": float(loss),
-        "gradients": [parameter.grad.tolist() if parameter.grad is not None else None for parameter in parameters],
+        "means": [tensor.flatten().tolist() for tensor in tensors],
     }
     (folder / f"{world.rank}.json").write_text(json.dumps(answers))
     distributed.barrier()
-    world.lead(lambda: 1 // 0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends who is left, but not before it has said what it heard
+    try:
+        world.lead(lambda: 1 // 0)
+    except TrainingError as error:
+        (folder / "bereaved").write_text(str(error))
     leave_world()
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What the leader and the other one wrote down before the bug that ended both."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the leader and the other one wrote down their answers, before the bug that ended the leader."""
     folder = tmp_path_factory.mktemp("answers")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, folder]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 1, done.stderr
     assert "ZeroDivisionError" in done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def answers(folder: Path) -> list[dict[str, Any]]:
+    """Those of the leader and of the other one."""
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
@@ -81,34 +88,41 @@ def test_what_the_leader_alone_did_reaches_everyone(answers) -> None:
     assert [answer["found"] for answer in answers] == [[[0, 1, 2], 96]] * 2
 
 
-def test_one_flag_anywhere_is_up_everywhere(answers) -> None:
-    """One process that saves or stops alone leaves the others in the middle of a message."""
-    assert [answer["any"] for answer in answers] == [[True, True, False]] * 2
-
-
 def test_the_number_of_the_leader_holds_to_the_last_bit(answers) -> None:
     """Plans that differ by a rounding end the run after different steps."""
     assert [answer["agree"] for answer in answers] == [0.1] * 2
 
 
-def test_mean_is_over_processes_and_leaves_the_own_value(answers) -> None:
-    assert [answer["mean"] for answer in answers] == [0.5] * 2
-    assert [answer["loss"] for answer in answers] == [0, 1]
+def test_tensors_are_averaged_each_in_its_place(answers) -> None:
+    """A sum instead of a mean trains too, with twice the learning rate; so does a kernel with its pixels in disorder."""
+    assert [answer["means"] for answer in answers] == [[[0, 1.5, 3, 4.5, 6, 7.5], [5], [0.25, 0.5]]] * 2
 
 
-def test_gradients_are_averaged_each_in_its_place(answers) -> None:
-    """A sum instead of a mean trains too, with twice the learning rate."""
-    assert [answer["gradients"] for answer in answers] == [[[[0, 1.5, 3], [4.5, 6, 7.5]], 5, None]] * 2
+def test_who_is_left_alone_hears_it_and_what_to_do(folder: Path) -> None:
+    """A lost machine left the others waiting in silence, or ended them with the source line of a library."""
+    told = (folder / "bereaved").read_text()
+    assert told.startswith("another process of this run is gone, or silent")
+    assert "torchrun --max-restarts" in told
+    assert len(told.splitlines()) <= 3
+
+
+def test_nobody_is_waited_for_longer_than_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timeout that is read from the configuration and goes nowhere is half an hour of rented machines."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    places = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for name, value in places.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TrainingError, match="gone, or silent for run"):
+        join_world("cpu", timeout_minutes=0.01)
 
 
 def test_one_process_alone_agrees_with_itself() -> None:
     """Code that trains must not ask how many there are."""
-    world, parameter = World(), nn.Parameter(torch.zeros(2))
-    parameter.grad = torch.ones(2)
-    world.average_gradients([parameter])
-    assert parameter.grad.tolist() == [1, 1]
-    assert (world.is_leader, world.agree(0.1), world.any(True, False)) == (True, 0.1, [True, False])
-    assert (world.lead(lambda: 3), float(world.mean(torch.tensor(2.0)))) == (3, 2)
+    world, gradient = World(), torch.ones(2)
+    world.average([gradient])
+    assert gradient.tolist() == [1, 1]
+    assert (world.is_leader, world.agree(0.1), world.lead(lambda: 3)) == (True, 0.1, 3)
     with pytest.raises(UsageError, match="no"):
         world.lead(_refuse)
 

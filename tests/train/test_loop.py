@@ -1,7 +1,8 @@
 """The loop alone, on a network of one layer: where it goes back to, what it keeps, and whose time it counts."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,13 +35,15 @@ def fresh(images: int) -> TrainState:
     return new_state({"net": nn.Linear(3, 1)}, OPTIM, Plan(images), {"batch": BATCH})
 
 
-def train(state: TrainState, run: RunConfig, *, step=step, validate=lambda state: {}, watch=None, log=None) -> None:
+def train(
+    state: TrainState, run: RunConfig, *, step=step, validate=lambda state: {}, watch=None, log=None, world=World()
+) -> None:
     def batches(start: int) -> Iterator[tuple[torch.Tensor, ...]]:
         while True:
             yield (torch.ones(BATCH, 3),)
 
     flow = Flow(batches, step, validate, watch)
-    fit(state, flow, optim=OPTIM, run=run, arithmetic=Arithmetic("cpu", "fp32", False), world=World(), log=log)
+    fit(state, flow, optim=OPTIM, run=run, arithmetic=Arithmetic("cpu", "fp32", False), world=world, log=log)
 
 
 def checkpoints(run: RunConfig) -> list[int]:
@@ -154,3 +157,40 @@ def test_a_run_of_minutes_ticks_by_its_minutes_alone(tmp_path, monkeypatch):
     ticks = [row["images_seen"] for row in rows if "rate" in row]
     assert len(ticks) > 100
     assert {(after - before) // BATCH for before, after in pairwise(ticks[1:-1])} == {3}
+
+
+@dataclass(frozen=True)
+class Crowd(World):
+    """One of two processes, of which the other asks to stop in its third step and has twice the loss of this one."""
+
+    messages: list[int] = field(default_factory=list)
+
+    def average(self, tensors: Sequence[torch.Tensor]) -> None:
+        self.messages.append(sum(tensor.numel() for tensor in tensors))
+        *_, told, wishes = tensors
+        told *= 1.5
+        wishes[-1] = 0.5 if len(self.messages) == 3 else 0.0
+
+
+def test_who_asks_to_stop_anywhere_stops_everyone(tmp_path):
+    """One process that saves or stops alone leaves the others in the middle of a message."""
+    state, crowd = fresh(80), Crowd()
+    with pytest.raises(KeyboardInterrupt):
+        train(state, RunConfig(out=str(tmp_path), images=80), world=crowd)
+    assert checkpoints(RunConfig(out=str(tmp_path), images=80)) == [0, 12]
+    assert len(crowd.messages) == 3, "gradients, losses and wishes of a turn go in one message"
+
+
+def test_guard_and_watch_hear_the_mean_of_all_processes(tmp_path):
+    """Processes that judge by their own losses disagree on whether a step counts, and wait for each other for ever."""
+    heard: list[float] = []
+
+    def watch(state: TrainState, values: dict[str, float]) -> tuple[Verdict, str]:
+        heard.append(values["loss/square"])
+        return Verdict.ACCEPT, ""
+
+    own = torch.nn.functional.mse_loss(fresh(4).nets["net"](torch.ones(BATCH, 3)), torch.zeros(BATCH, 1)).item()
+    state = fresh(4)
+    train(state, RunConfig(out=str(tmp_path), images=4), watch=watch, world=Crowd())
+    assert heard == [pytest.approx(1.5 * own)]
+    assert state.guards["net"].mean_loss == pytest.approx(1.5 * own)

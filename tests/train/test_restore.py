@@ -425,6 +425,17 @@ def test_sigkill_at_20_random_moments_loses_only_what_is_since_the_last_checkpoi
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.slow
+def test_sigkill_of_any_of_several_processes_changes_nothing(photos, tmp_path, train_on_two, train_on_two_machines):
+    """The other processes wait for the lost one until the bill comes, or go on without a part of every batch."""
+    changes = ("run.checkpoint_minutes=1e-9",)
+    train_on_two(small(photos, tmp_path / "whole", *changes))
+    train_on_two(small(photos, tmp_path / "cut", *changes), "1@16", "0@40")
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    train_on_two_machines(small(photos, tmp_path / "machines", *changes), "1@16")
+    assert_same_run(tmp_path / "whole", tmp_path / "machines")
+
+
 def test_ticks_and_validations_fall_on_every_mark():
     passed = [loop._passed(k / 7, (k + 1) / 7, 3) for k in range(7)]
     assert sum(passed) == 3

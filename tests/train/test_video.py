@@ -81,6 +81,16 @@ def test_resumed_is_uninterrupted(photos: Path, tmp_path: Path, monkeypatch: pyt
     assert all(torch.equal(whole[name], part[name]) for name in whole)
 
 
+def test_two_processes_train_the_same_network_as_one(photos: Path, tmp_path: Path, train_on_two: Any):
+    """Clips are divided as pictures are; only the error of the flow, a mean over what could be seen, is each one's own."""
+    changes = ["run.dtype=fp64", "run.validations=1", "flow_loss=0"]
+    train_video(small(photos, tmp_path / "one", *changes), quiet=True)
+    train_on_two(small(photos, tmp_path / "two", *changes))
+    one, two = last_tensors(tmp_path / "one"), last_tensors(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
+
+
 def test_layers_of_single_picture_and_flow_networks_are_taken_over(photos: Path, tmp_path: Path):
     """The accident: the flow of another model is left out without a word, and is learnt anew for an hour."""
     spec = NetSpec("compact", {"scale": 2, "width": 8, "blocks": 1})

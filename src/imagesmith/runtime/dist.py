@@ -1,15 +1,17 @@
 """Several processes that train one network: started by torchrun, joined here, averaged here."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
-from imagesmith.errors import ImagesmithError
+from imagesmith.errors import ImagesmithError, TrainingError
 
 T = TypeVar("T")
 
@@ -27,32 +29,25 @@ class World:
         """The one process that writes files and prints."""
         return self.rank == 0
 
-    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over all processes, in one message."""
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its mean over all processes, in one message of the first one's device and dtype."""
         if self.size == 1:
             return
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        dist.all_reduce(flat)
+        flat = torch.cat([tensor.reshape(-1).to(tensors[0], non_blocking=True) for tensor in tensors])
+        with _loss_is_told():
+            dist.all_reduce(flat)
         flat /= self.size
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
 
     def agree(self, value: float) -> float:
         """The leader's value, on every process."""
         if self.size == 1:
             return value
         message = torch.tensor([value], dtype=torch.float64)
-        dist.broadcast(message, src=0)
+        with _loss_is_told():
+            dist.broadcast(message, src=0)
         return float(message)
-
-    def any(self, *flags: bool) -> list[bool]:
-        """For each flag, whether it is up on any process: all of them stop, save and plan after the same step."""
-        if self.size == 1:
-            return list(flags)
-        message = torch.tensor(flags, dtype=torch.uint8)
-        dist.all_reduce(message, dist.ReduceOp.MAX)
-        return [bool(flag) for flag in message]
 
     def lead(self, action: Callable[[], T]) -> T:
         """What `action` returns on the leader, which alone runs it, or its ImagesmithError: on every process.
@@ -67,7 +62,8 @@ class World:
                 outcome = [action()]
             except ImagesmithError as error:
                 outcome = [error]
-        dist.broadcast_object_list(outcome, src=0)
+        with _loss_is_told():
+            dist.broadcast_object_list(outcome, src=0)
         if isinstance(outcome[0], ImagesmithError):
             raise outcome[0]
         return outcome[0]
@@ -75,25 +71,36 @@ class World:
     def meet(self) -> None:
         """Wait for all processes: one that leaves while another still talks to it takes that one down."""
         if self.size > 1:
-            dist.barrier()
-
-    def mean(self, value: Tensor) -> Tensor:
-        """The mean of a scalar over all processes."""
-        if self.size == 1:
-            return value
-        total = value.double().cpu().clone()
-        dist.all_reduce(total)
-        return total / self.size
+            with _loss_is_told():
+                dist.barrier()
 
 
-def join_world(device: str) -> World:
-    """Join the processes that torchrun started; alone where it did not. CUDA gradients go by NCCL, the rest by gloo."""
+def join_world(device: str, timeout_minutes: float = 15) -> World:
+    """Join the processes that torchrun started; alone where it did not. CUDA gradients go by NCCL, the rest by gloo.
+
+    A process that was killed is noticed at once, one that is silent, as behind a broken line, after the timeout: then
+    every call of the world is a TrainingError.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+        with _loss_is_told():
+            dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
     return World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextmanager
+def _loss_is_told() -> Iterator[None]:
+    """What a message to a process that is no longer there raises, as an error with a way out."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise TrainingError(
+            f"another process of this run is gone, or silent for run.timeout_minutes ({str(error).splitlines()[0]})\n"
+            "the same command goes on from the newest checkpoint; torchrun --max-restarts=3 gives it again by itself"
+        ) from error
 
 
 def leave_world() -> None:

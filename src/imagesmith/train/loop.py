@@ -4,7 +4,7 @@ It owns backward, gradient averaging, rejection, optimisers, averages, the clock
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,9 +84,18 @@ def fit(
             before = state.progress
             batch = tuple(arithmetic.place(part) for part in next(batches))
             rate = rate_at(before, optim) * state.rate_factor
-            verdict, reason = _turns(
-                state, batch, flow=flow, rate=rate, parts=run.accumulate, arithmetic=arithmetic, world=world, log=log
+            outcome = _turns(
+                state,
+                batch,
+                flow=flow,
+                rate=rate,
+                parts=run.accumulate,
+                arithmetic=arithmetic,
+                world=world,
+                log=log,
+                wishes=lambda: (*clock.wishes(), stop.is_set()),
             )
+            verdict, reason = outcome.verdict, outcome.reason
             if verdict is not Verdict.ACCEPT and log:
                 log.say(f"{verdict.value} at {state.images_seen:,} images: {reason}")
             if verdict is Verdict.ROLL_BACK:
@@ -101,10 +110,9 @@ def fit(
             if sound:
                 for name, average in state.averages.items():
                     update_ema(average, state.nets[name], state.images_seen, size, optim.ema_half_life_images)
-            tick, validation, checkpoint, stopping = world.any(
-                clock.tick_is_due(before), clock.validation_is_due(before), clock.checkpoint_is_due(), stop.is_set()
-            )
-            if tick:
+            ticking, affordable, checkpoint, stopping = outcome.wishes
+            validation = affordable and _passed(before, state.progress, run.validations)
+            if clock.tick_is_due(before, ticking):
                 clock.plan_again(world)
                 if log:
                     clock.say(log, log.tick(state.images_seen, rate=rate, speed=clock.speed))
@@ -124,6 +132,16 @@ def fit(
     return state
 
 
+@dataclass
+class _Outcome:
+    """What one step came to, the same on every process."""
+
+    verdict: Verdict = Verdict.ACCEPT
+    reason: str = ""
+    wishes: list[bool] = field(default_factory=list)
+    """For each wish, whether any process had it: all of them stop, save and plan after the same step."""
+
+
 def _turns(
     state: TrainState,
     batch: Batch,
@@ -134,36 +152,42 @@ def _turns(
     arithmetic: Arithmetic,
     world: World,
     log: RunLog | None,
-) -> tuple[Verdict, str]:
+    wishes: Callable[[], Iterable[bool]],
+) -> _Outcome:
     """Run every turn of one step at this learning rate; stops at the first that the guard does not accept.
 
-    The batch is divided into `parts` of equal size, and each turn adds up the gradients of all of them.
+    The batch is divided into `parts` of equal size, and each turn adds up the gradients of all of them. The processes
+    exchange one message in each turn, and the device is waited for once: the guard has to judge before weights move.
     """
     divided = zip(*(part.chunk(parts) for part in batch), strict=True)
+    done = _Outcome()
     with ExitStack() as open_steps:
         steps = [arithmetic.turns(flow.step(state.nets, part)) for part in divided]
         for turns in steps:
             open_steps.enter_context(closing(turns))
-        seen: dict[str, Tensor] = {}
+        seen: dict[str, float] = {}
         while (turn := _add_gradients(state.nets, steps)) is not None:
             name, loss, scalars = turn
-            net = state.nets[name]
-            world.average_gradients(net.parameters())
-            norm = torch.nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
-            verdict, reason = state.guards[name].inspect(float(world.mean(loss)), float(norm))
-            if verdict is not Verdict.ACCEPT:
-                return verdict, reason
+            gradients = [p.grad for p in state.nets[name].parameters() if p.grad is not None]
+            told = torch.stack([value.detach().to(gradients[0]) for value in (loss, *scalars.values())])
+            wished = torch.tensor([float(wish) for wish in wishes()])
+            world.average([*gradients, told, wished])
+            norm = torch.nn.utils.get_total_norm(gradients)
+            mean_loss, *means, length = torch.cat([told, norm.view(1)]).tolist()
+            done.wishes = [share > 0 for share in wished.tolist()]
+            done.verdict, done.reason = state.guards[name].inspect(mean_loss, length)
+            if done.verdict is not Verdict.ACCEPT:
+                return done
             for optimizer in state.optimizers[name]:
                 for group in optimizer.param_groups:
                     group["lr"] = rate * flow.rate_factors.get(name, 1.0)
                 optimizer.step()
-            seen |= scalars | {f"norm/{name}": norm}
+            seen |= dict(zip(scalars, means, strict=True)) | {f"norm/{name}": length}
     if log:
         log.add(seen)
-    if flow.watch is None:
-        return Verdict.ACCEPT, ""
-    values = world.mean(torch.stack([value.detach().float().cpu() for value in seen.values()]))
-    return flow.watch(state, dict(zip(seen, values.tolist(), strict=True)))
+    if flow.watch is not None:
+        done.verdict, done.reason = flow.watch(state, seen)
+    return done
 
 
 def _add_gradients(nets: Nets, steps: Sequence[Iterator[Turn]]) -> Turn | None:
@@ -229,16 +253,25 @@ class _Clock:
         """Add this session's time to the run's."""
         self.state.seconds = self.earlier + time.monotonic() - self.started
 
-    def tick_is_due(self, before: float) -> bool:
-        """Once a step is over: whether its progress, from `before` on, passed a mark, or so much of the minutes.
+    def wishes(self) -> tuple[bool, bool, bool]:
+        """What the time on this process asks for: a tick of a run of minutes, no end to validations, a checkpoint."""
+        now, minutes = time.monotonic(), self.run.minutes
+        with_this_one = self.validating_seconds + self.last_validation
+        return (
+            minutes is not None and now - self.ticked >= minutes * 60 / TICKS,
+            minutes is None or with_this_one <= MOST_VALIDATING * (now - self.started + self.last_validation),
+            now - self.saved >= self.run.checkpoint_minutes * 60,
+        )
+
+    def tick_is_due(self, before: float, wished: bool) -> bool:
+        """Once a step is over: whether its progress, from `before` on, passed a mark, or time was up for any process.
 
         A run of minutes ticks after its first two steps as well, because until then nothing is known of its speed.
         """
         self.steps += 1
         if self.run.minutes is None:
             return _passed(before, self.state.progress, TICKS)
-        waited = time.monotonic() - self.ticked >= self.run.minutes * 60 / TICKS
-        return waited or self.steps <= 2 or self.state.progress == 1
+        return wished or self.steps <= 2 or self.state.progress == 1
 
     def plan_again(self, world: World) -> None:
         """Measure the speed since the last tick; where the length is given in minutes, aim the plan at their end."""
@@ -257,13 +290,6 @@ class _Clock:
         worth_a_step = left >= self.state.choices["batch"] / 2
         self.state.plan = self.state.plan.again(self.state.images_seen, int(left) if worth_a_step else 0)
 
-    def validation_is_due(self, before: float) -> bool:
-        """Whether progress passed a mark; a run of minutes leaves out what would take too much of its time."""
-        if self.run.minutes is None or not _passed(before, self.state.progress, self.run.validations):
-            return _passed(before, self.state.progress, self.run.validations)
-        with_this_one = self.validating_seconds + self.last_validation
-        return with_this_one <= MOST_VALIDATING * (time.monotonic() - self.started + self.last_validation)
-
     @contextmanager
     def validating(self) -> Iterator[None]:
         """Time that is planned for, and says nothing of the speed of training."""
@@ -272,10 +298,6 @@ class _Clock:
         self.last_validation = time.monotonic() - started
         self.validating_seconds += self.last_validation
         self.ticked += self.last_validation
-
-    def checkpoint_is_due(self) -> bool:
-        """True once every `checkpoint_minutes`."""
-        return time.monotonic() - self.saved >= self.run.checkpoint_minutes * 60
 
     def saving(self) -> None:
         """A checkpoint is made now."""

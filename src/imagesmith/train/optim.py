@@ -29,7 +29,9 @@ def build_optimizers(net: nn.Module, config: OptimConfig) -> list[torch.optim.Op
     for parameter in net.parameters():
         between_features = parameter.ndim == 4 and min(parameter.shape[:2]) >= 16
         (kernels if config.name == "muon" and between_features else others).append(parameter)
-    adam = torch.optim.Adam(others, lr=config.learning_rate, betas=config.betas)
+    # on GPUs one kernel for all parameters; None is torch's own choice
+    fused = all(parameter.is_cuda for parameter in others) or None
+    adam = torch.optim.Adam(others, lr=config.learning_rate, betas=config.betas, fused=fused)
     return [Muon(kernels, config.learning_rate), adam] if kernels else [adam]
 
 

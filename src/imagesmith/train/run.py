@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from imagesmith.atomic import write_whole
@@ -26,7 +27,7 @@ from imagesmith.train.state import Plan, TrainState, new_state
 
 UNPLANNED = 1 << 40
 """Images of a run whose length is given in minutes, until its first step tells its speed."""
-_FREE = ("run.out", "run.minutes", "run.images", "run.checkpoint_minutes", "data.workers")
+_FREE = ("run.out", "run.minutes", "run.images", "run.checkpoint_minutes", "run.timeout_minutes", "data.workers")
 """What may differ when a run goes on."""
 
 
@@ -96,9 +97,11 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
     ConfigError where the folder was begun with another configuration, TrainingError where memory ran out.
     """
     device = choose_device(config.run.device)
-    world = join_world(device)
+    world = join_world(device, config.run.timeout_minutes)
     if world.size > 1 and device == "cuda":
-        device = f"cuda:{world.local_rank}"
+        device = choose_device(f"cuda:{world.local_rank}")
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)  # what waits for 'the device' must not wait for the first one
     folder = Path(config.run.out)
     try:
         with ExitStack() as held:

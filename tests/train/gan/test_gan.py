@@ -160,11 +160,11 @@ train_gan(load_config(sys.argv[1], GanConfig), quiet=True)
 """
 
 
-def start(config: GanConfig, tmp_path: Path, *launcher: str) -> subprocess.Popen:
+def start(config: GanConfig, tmp_path: Path) -> subprocess.Popen:
     script, path = tmp_path / "train.py", tmp_path / f"{Path(config.run.out).name}.json"
     script.write_text(SCRIPT)
     path.write_text(config.model_dump_json())
-    command = [sys.executable, *launcher, str(script), str(path)]
+    command = [sys.executable, str(script), str(path)]
     return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
 
 
@@ -173,15 +173,23 @@ def finish(process: subprocess.Popen) -> None:
     assert process.returncode == 0, errors
 
 
-def test_two_processes_train_the_same_networks_as_one(pictures, tmp_path):
+def test_two_processes_train_the_same_networks_as_one(pictures, tmp_path, train_on_two):
     """Each process drawing its own latents from the same seed trains on half as many different fakes, unnoticed."""
     changes = ["run.dtype=fp64", "run.images=40", "run.validations=1", "penalty_share=1"]
     train_gan(small(pictures, tmp_path / "one", *changes), quiet=True)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    finish(start(small(pictures, tmp_path / "two", *changes), tmp_path, *launcher))
+    train_on_two(small(pictures, tmp_path / "two", *changes))
     one, two = final_tensors(tmp_path / "one"), final_tensors(tmp_path / "two")
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_sigkill_of_either_of_two_processes_changes_nothing(pictures, tmp_path, train_on_two):
+    """The accident: what one process alone knew is lost with it, and the other goes on from it."""
+    changes = ("run.images=160", "run.validations=4", "run.checkpoint_minutes=1e-9")
+    train_on_two(small(pictures, tmp_path / "whole", *changes))
+    train_on_two(small(pictures, tmp_path / "cut", *changes), "1@24", "0@64")
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 @pytest.mark.slow
