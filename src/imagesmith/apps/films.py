@@ -32,6 +32,8 @@ FOR_PICTURES = {
     "partial": False,
     "max_ram": None,
     "max_vram": None,
+    "workers": "auto",
+    "engine": "local",
 }
 """Options of pictures alone."""
 
