@@ -10,5 +10,6 @@ def test_findings_are_complete_and_end_with_a_timed_tile() -> None:
         assert found[name]
     assert "cpu fp32" in found["runtime"]
     assert "probe" in found["runtime"], "the decision comes without its reason"
+    assert " kB an input pixel" in found["memory of a tile"]
     assert list(found)[-1] == "one tile"
     assert found["one tile"].partition(" ms for ")[0].isdecimal()

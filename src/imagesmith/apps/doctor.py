@@ -14,7 +14,8 @@ from PIL import features
 from imagesmith import __version__
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.runtime.device import pick_runtime, prepare
-from imagesmith.runtime.memory import available_memory
+from imagesmith.runtime.memory import available_memory, held_per_px
+from imagesmith.runtime.tiling import tile_px
 from imagesmith.zoo import CARDS, load_model
 
 LIBRARIES = ("torch", "numpy", "pillow", "tifffile", "safetensors", "av")
@@ -60,6 +61,12 @@ def _timed_tile(device: str, dtype: str) -> Iterator[tuple[str, str]]:
     ready = prepare(net, runtime)
     x = torch.full((1, net.channels, _TILE_PX, _TILE_PX), 0.5, device=runtime.device)
     x = x.to(memory_format=runtime.memory_format)
+    per_px, usual_px = held_per_px(ready.subpixels, x, runtime.device), tile_px(ready)
+    yield (
+        "memory of a tile",
+        f"{per_px / 1e3:.1f} kB an input pixel, {usual_px} pixels unless --max-ram or --max-vram leaves less: "
+        f"{per_px * usual_px / 1e6:.0f} MB",
+    )
     with torch.inference_mode():
         ready(x)  # wakes threads and builds kernels
         start = time.perf_counter()

@@ -1,0 +1,234 @@
+"""Large pictures go through row by row: the same result as that of the whole, in memory that does not grow with them."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image, ImageCms
+
+from imagesmith.data import png_bands, tiff_bands
+from imagesmith.data.files import read_header, read_image
+from imagesmith.infer import reading
+from imagesmith.infer.chained import Auto
+from imagesmith.infer.outcome import FileOptions, ItemResult, Progress
+from imagesmith.infer.reading import read_picture
+from imagesmith.infer.restore import Restorer
+from imagesmith.runtime import memory
+
+Make = Callable[..., Restorer]
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture(autouse=True)
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These small pictures are read in bands of a few rows."""
+    monkeypatch.setattr(reading, "LARGE_BYTES", 1)
+    for module in (png_bands, tiff_bands):
+        monkeypatch.setattr(module, "_BAND_BYTES", 2000)
+
+
+@pytest.fixture
+def read_by_rows(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The pictures of a run that were read row by row."""
+    found: list[object] = []
+    real = reading.read_scanlines
+
+    def watched(*args: object, **options: object) -> object:
+        found.append(real(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr(reading, "read_scanlines", watched)
+    return found
+
+
+def done(restorer: Restorer, source: Path, out: Path, **options: object) -> ItemResult:
+    (result,) = restorer.path(source, out, **options).results
+    assert result.status == "done", result.error
+    return result
+
+
+def deep(photo: np.ndarray, kind: str) -> np.ndarray:
+    alpha = np.where(np.arange(photo.shape[1])[None, :, None] > 40, 255, photo[..., :1] // 2).astype(np.uint8)
+    pixels = {"gray": photo[..., :1], "RGB": photo, "RGBA": np.concatenate((photo, alpha), axis=2)}[
+        kind.split(maxsplit=1)[0]
+    ]
+    if "16" in kind:
+        return pixels.astype(np.uint16) * 251
+    return pixels.astype(np.float32) / 90 if "float" in kind else pixels
+
+
+@pytest.mark.parametrize("kind", ["gray", "RGB", "RGBA", "gray 16", "RGB 16", "RGBA 16", "RGB float"])
+@pytest.mark.parametrize(("suffix", "tile"), [(".png", 16), (".tif", 16), (".tif", "auto")])
+def test_by_rows_is_whole_bit_for_bit(
+    make_restorer: Make, photo: np.ndarray, tmp_path: Path, read_by_rows: list, kind: str, suffix: str, tile: object
+) -> None:
+    """A seam in row 9,000 of a scan is found by its buyer."""
+    source = tmp_path / f"a{suffix}"
+    pixels = deep(photo, kind)
+    if suffix == ".tif":
+        tifffile.imwrite(
+            source,
+            pixels[..., 0] if pixels.shape[2] == 1 else pixels,
+            photometric="rgb" if pixels.shape[2] > 2 else "minisblack",
+            extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
+            rowsperstrip=5,
+        )
+    elif "float" in kind or kind == "RGB 16":
+        pytest.skip("PNG has no floats, and Pillow writes no deep colour")
+    else:
+        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels[..., :4].astype(np.uint8)).save(source)
+    restorer = make_restorer(tile=tile)
+    done(restorer, source, tmp_path / f"out{suffix}")
+    assert len(read_by_rows) == 1
+    whole = restorer.frame(read_image(source))
+    result = read_image(tmp_path / f"out{suffix}")
+    assert torch.equal(result.pixels, whole.pixels)
+    assert result.depth == whole.depth
+
+
+@pytest.mark.parametrize(("task", "planes"), [("denoise", 0), ("jpeg", 1)])
+def test_networks_of_the_same_size(
+    make_unet: Make, photo: np.ndarray, tmp_path: Path, read_by_rows: list, task: str, planes: int
+) -> None:
+    """Sizes that are no multiple of the network's, and planes beside the picture, exist by rows as well."""
+    Image.fromarray(photo).save(tmp_path / "a.tif", tiffinfo={278: 7})
+    restorer = make_unet(task, planes, tile=24)
+    done(restorer, tmp_path / "a.tif", tmp_path / "out.tif", self_ensemble=True)
+    assert len(read_by_rows) == 1
+    whole = restorer.frame(read_image(tmp_path / "a.tif"), self_ensemble=True)
+    assert torch.equal(read_image(tmp_path / "out.tif").pixels, whole.pixels)
+
+
+@pytest.mark.parametrize("out", ["out.tif", "out.png", "out.jpg"])
+def test_what_travels_with_a_picture_is_kept(
+    make_restorer: Make, photo: np.ndarray, tmp_path: Path, read_by_rows: list, out: str
+) -> None:
+    """Resolution, profile and caption are why scans are TIFF; the format of the result is free all the same."""
+    Image.fromarray(photo).save(tmp_path / "a.tif", tiffinfo={278: 7, 270: "a castle"}, dpi=(300, 300), icc_profile=ICC)
+    done(make_restorer(), tmp_path / "a.tif", tmp_path / out)
+    assert len(read_by_rows) == 1
+    meta = read_image(tmp_path / out).meta
+    assert meta.dpi == pytest.approx((300, 300), abs=0.1)
+    assert meta.icc == ICC
+    assert meta.exif is not None
+    assert b"a castle" in meta.exif
+
+
+def test_a_dry_run_reads_a_header_only(
+    restorer: Restorer, photo: np.ndarray, tmp_path: Path, read_by_rows: list
+) -> None:
+    """--dry-run of a folder of scans must not take the memory that the run itself would not."""
+    Image.fromarray(photo).save(tmp_path / "a.tif")
+    (planned,) = restorer.path(tmp_path / "a.tif", tmp_path / "out.tif", dry_run=True).results
+    assert (planned.status, planned.out_size, len(read_by_rows)) == ("planned", (166, 122), 1)
+    assert planned.notes == ()
+
+
+def test_what_is_read_as_a_whole_says_why(restorer: Restorer, photo: np.ndarray, tmp_path: Path) -> None:
+    """Who pays with gigabytes learns what else would do."""
+    Image.fromarray(photo).save(tmp_path / "a.jpg")
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    (note,) = done(restorer, tmp_path / "a.jpg", tmp_path / "a.out.png").notes
+    assert note.endswith("JPEG is decoded as a whole")
+    (note,) = done(restorer, tmp_path / "a.png", tmp_path / "b.out.png", consistency=True).notes[:1]
+    assert "--consistency needs all of it" in note
+    everything = dict.fromkeys(("recursive", "resume", "overwrite", "partial", "self_ensemble", "consistency"), False)
+    nothing = dict.fromkeys(("suffix", "mask", "uncertainty"))
+    options = FileOptions(**everything, **nothing, format="keep", max_pixels=1 << 20, dry_run=False)
+    (note,) = read_picture(tmp_path / "a.png", Auto.card, options).meta.notes
+    assert "--task auto looks at all of it" in note
+
+
+def test_a_limit_that_cannot_be_kept_is_refused_in_words(
+    restorer: Restorer, photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's way of telling takes the whole run with it, and says nothing."""
+    monkeypatch.setattr(memory, "resident_memory", lambda: 300_000_000)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    Image.fromarray(photo).save(tmp_path / "a.jpg")
+    (by_rows,) = restorer.path(tmp_path / "a.png", tmp_path / "b.png", max_ram=301_000_000).results
+    assert "--max-ram 0.301 GB cannot be kept" in by_rows.error
+    (whole,) = restorer.path(tmp_path / "a.jpg", tmp_path / "b.png", max_ram=300_010_000).results
+    assert "a.jpg: expected a picture that fits into --max-ram 0.30001 GB" in whole.error
+    assert "JPEG is decoded as a whole" in whole.error
+    for result in (by_rows, whole):
+        assert len(result.error.splitlines()) <= 3
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_a_limit_makes_tiles_smaller_and_is_told(
+    make_restorer: Make, photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit that is only hoped for is no limit; one that shaped the plan explains why a run is slower."""
+    monkeypatch.setattr(memory, "resident_memory", lambda: 300_000_000)
+    monkeypatch.setattr(memory, "_RESERVE_BYTES", 0)
+    Image.fromarray(np.tile(photo, (3, 3, 1))).save(tmp_path / "a.png")
+    restorer = make_restorer()
+    notes = done(restorer, tmp_path / "a.png", tmp_path / "b.png", max_ram=305_000_000).notes
+    assert any("keep within --max-ram 0.305 GB" in note for note in notes), notes
+    assert done(restorer, tmp_path / "a.png", tmp_path / "c.png", max_ram=10_000_000_000).notes == ()
+    apart = read_image(tmp_path / "b.png").pixels.int() - read_image(tmp_path / "c.png").pixels.int()
+    assert apart.abs().max() <= 1
+
+
+def test_a_stop_leaves_nothing_half_written(make_restorer: Make, photo: np.ndarray, tmp_path: Path) -> None:
+    """A scan that opens and is black from the middle on is taken for the result."""
+    Image.fromarray(photo).save(tmp_path / "a.tif", tiffinfo={278: 7})
+
+    def stop(event: Progress) -> None:
+        if event.result is None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_restorer(tile=16).path(tmp_path / "a.tif", tmp_path / "out.tif", on_progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
+
+
+def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
+    """A picture of three times the height is three times the work, and no more memory."""
+    script = textwrap.dedent("""
+        import resource, sys
+        import numpy as np, tifffile, torch
+        from imagesmith.infer import reading
+        from imagesmith.infer.restore import Restorer
+        from imagesmith.nets import NetSpec
+        from imagesmith.runtime.device import Runtime
+        from imagesmith.zoo import Model, describe
+
+        class Point(torch.nn.Conv2d):
+            scale, channels, planes, multiple_of, halo = 1, 3, 0, 1, 0
+
+            def subpixels(self, x):
+                return self(x)
+
+            def fused(self):
+                return self
+
+        reading.LARGE_BYTES = 1
+        net = Point(3, 3, 1)
+        card = describe(net, NetSpec("compact"), "toy", task="denoise")
+        restorer = Restorer(Model(net, card), Runtime(torch.device("cpu"), torch.float32, True, ""), tile=200)
+        strip = np.zeros((100, 3000, 3), np.uint8)
+        for height in (4000, 12000):
+            with tifffile.TiffWriter(sys.argv[1] + "/a.tif") as tiff:
+                strips = (strip.tobytes() for _ in range(height // 100))
+                tiff.write(strips, shape=(height, 3000, 3), dtype=np.uint8, rowsperstrip=100, photometric="rgb")
+            (result,) = restorer.path(sys.argv[1] + "/a.tif", sys.argv[1] + "/b.tif", overwrite=True).results
+            assert result.status == "done", result
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    """)
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    calm = os.environ | {"MALLOC_ARENA_MAX": "1"}  # what threads leave in arenas of their own is not what is held
+    said = subprocess.run(command, capture_output=True, text=True, check=False, env=calm)
+    assert said.returncode == 0, said.stderr
+    low, high = map(int, said.stdout.split())
+    assert high - low < 36e6, f"{(high - low) / 1e6:.0f} MB more, for a picture that has 72 MB more"
+    header = read_header(tmp_path / "b.tif")
+    assert (header.width, header.height) == (3000, 12000)
