@@ -58,8 +58,8 @@ def test_damaged_and_odd_frames_do_not_end_the_film(tmp_path: Path) -> None:
         ]
         assert {tuple(frame.pixels.shape) for frame in frames} == {(24, 32, 3)}
         assert reader.notes[-2:] == [
-            "1 frames could not be read; the last good one is repeated in their place",
-            "1 frames have another size and are scaled to 32x24, that of the first",
+            "1 frame could not be read; the last good one is repeated instead",
+            "1 frame of another size scaled to 32x24, that of the first",
         ]
 
 

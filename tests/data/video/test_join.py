@@ -67,6 +67,22 @@ def test_matroska_keeps_sound_and_pictures_together(
     assert abs((kept[0][0] - result.times[0]) - (sound[0][0] - source.times[0])) <= Fraction(1, 1000)
 
 
+def test_sound_that_an_edit_list_hides_stays_hidden(
+    tmp_path: Path, make_film: Callable, redo: Callable, look: Callable
+) -> None:
+    """The accident: in Matroska, which has no edit list, half a second of the next room is heard before the film."""
+    late = {"audio": ["aac"], "audio_start_s": -0.52, "options": {"preset": "medium", "g": "10"}}
+    make_film(tmp_path / "in.mp4", range(-13, 40), **late)
+    for name in ("out.mkv", "out.mp4"):
+        redo(tmp_path / "in.mp4", tmp_path / name)
+        result = look(tmp_path / name)
+        sound = result.packets["audio"][0]
+        assert -0.13 < sound[0][0] - result.times[0] < 0
+        assert [content for _, content in look(tmp_path / "in.mp4").packets["audio"][0]][-len(sound) :] == [
+            content for _, content in sound
+        ]
+
+
 def test_what_players_need_to_know_stays(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
     """The accident: a film of a telephone lies on its side, wide pixels become square, colours shift."""
     source = tmp_path / "in.mp4"

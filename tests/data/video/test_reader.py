@@ -1,3 +1,4 @@
+import itertools
 import re
 from collections.abc import Callable
 from fractions import Fraction
@@ -86,12 +87,12 @@ def test_frames_that_cannot_be_decoded_repeat_the_last_good_one(tmp_path: Path, 
         assert [k for k, frame in enumerate(frames) if frame.repeated] == [25, 26]
         assert frames[25].pixels.equal(frames[24].pixels)
         assert not frames[27].pixels.equal(frames[24].pixels)
-        assert "2 frames could not be decoded; the last good one is repeated in their place" in reader.notes
+        assert "2 frames could not be decoded; the last good one is repeated instead" in reader.notes
     with open_video(path, skip=26) as reader:
         assert next(iter(reader)).pixels.equal(frames[24].pixels)
 
 
-@pytest.mark.parametrize(("suffix", "said"), [(".mp4", r"\d+ of 40 frames are there"), (".mkv", "may be cut short")])
+@pytest.mark.parametrize(("suffix", "said"), [(".mp4", r"end after 0\.\d\d s of 1\.60 s"), (".mkv", "cut short")])
 def test_of_a_film_cut_short_what_is_there_is_used(tmp_path: Path, make_film: Callable, suffix: str, said: str) -> None:
     """The accident: nothing at all, or half a film that is taken for the whole."""
     path = tmp_path / f"in{suffix}"
@@ -136,7 +137,32 @@ def test_frames_of_another_size_are_scaled_to_the_first(tmp_path: Path, make_fil
     (tmp_path / "in.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
     with open_video(tmp_path / "in.ts") as reader:
         assert {tuple(frame.pixels.shape) for frame in reader} == {(48, 64, 3)}
-        assert reader.notes[-1] == "10 frames have another size and are scaled to 64x48, that of the first"
+        assert reader.notes[-1] == "10 frames of another size scaled to 64x48, that of the first"
+
+
+@pytest.mark.parametrize("first", [-5, -13])
+def test_what_an_edit_list_hides_is_no_frame(tmp_path: Path, make_film: Callable, first: int) -> None:
+    """The accident: a trimmed clip of a telephone gets back what its owner cut away, or is called damaged."""
+    path = tmp_path / "in.mp4"
+    make_film(path, range(first, 40), options={"preset": "medium", "g": "10"})
+    with open_video(path) as reader:
+        assert [frame.pts * reader.info.time_base for frame in reader] == [Fraction(k, 25) for k in range(40)]
+        assert reader.notes == list(reader.info.notes)
+        assert not any("damaged" in note for note in reader.notes)
+
+
+def test_times_that_jump_back_go_on(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
+    """The accident: at the seam of two recordings the muxer gives up, or a second is shown in an instant."""
+    make_film(tmp_path / "a.ts", range(0, 36000, 3600), Fraction(1, 90000), audio=["mp2"])
+    (tmp_path / "in.ts").write_bytes((tmp_path / "a.ts").read_bytes() * 2)
+    redone = redo(tmp_path / "in.ts", tmp_path / "out.mp4")
+    shown = times(tmp_path / "out.mp4")
+    assert len(shown) == 20
+    assert shown == [frame.pts for frame in redone.frames]
+    assert {after - before for before, after in itertools.pairwise(shown)} == {3600}
+    with open_video(tmp_path / "in.ts") as reader:
+        list(reader)
+        assert any(note.startswith("10 frames without a usable time") for note in reader.notes)
 
 
 def test_interlaced_films_are_flagged(tmp_path: Path, make_film: Callable) -> None:

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from imagesmith.data.video.colour import ToRgb
 from imagesmith.data.video.film import decoded, opened, shown_stream
-from imagesmith.data.video.info import VideoInfo
+from imagesmith.data.video.info import VideoInfo, counted
 from imagesmith.data.video.reader import open_video, read_info
 from imagesmith.data.video.span import Span
+from imagesmith.data.video.streams import is_heard
 
 _THUMB = (32, 18)
 _BLACK, _NOT_BLACK, _OTHER_COLOUR = 3, 10, 60  # mean of 0 to 255, and mean distance from the source
@@ -108,9 +109,9 @@ class _Seen:
 
     def sentences(self) -> Iterator[str]:
         if self.frames_in != self.frames_out:
-            yield f"{self.frames_in} frames went in, {self.frames_out} came out"
+            yield f"{counted(self.frames_in, 'frame')} went in, {self.frames_out} came out"
         if self.black:
-            yield f"{self.black} frames are black, or of other colours than the source's"
+            yield f"{counted(self.black, 'frame')} black, or of other colours than the source's"
 
 
 def _moments(info: VideoInfo, span: Span) -> Iterator[_Moment]:
@@ -140,7 +141,12 @@ def _sounds(info: VideoInfo, span: Span) -> dict[str, Fraction]:
     with opened(info.path) as container:
         streams = [stream for stream in container.streams if stream.type == "audio"]
         for packet in container.demux(streams) if streams else ():
-            if packet.size and packet.pts is not None and span.holds(packet.pts * packet.time_base, info):
+            if (
+                packet.size
+                and packet.pts is not None
+                and is_heard(packet)
+                and span.holds(packet.pts * packet.time_base, info)
+            ):
                 index = packet.stream.index
                 digests.setdefault(index, hashlib.sha256()).update(bytes(packet))
                 firsts.setdefault(index, packet.pts * packet.time_base)

@@ -16,7 +16,7 @@ from imagesmith.atomic import make_folder
 from imagesmith.data.files import read_image, write_image
 from imagesmith.data.formats import SUFFIXES
 from imagesmith.data.frame import Frame, ImageMeta
-from imagesmith.data.video.info import VideoFrame, VideoInfo
+from imagesmith.data.video.info import VideoFrame, VideoInfo, counted
 from imagesmith.errors import ImageError, OutputError, VideoError
 from imagesmith.tensors import Depth, from_float, to_float
 
@@ -77,10 +77,10 @@ def folder_frames(info: VideoInfo, notes: list[str]) -> Iterator[VideoFrame]:
         last = pixels
         yield VideoFrame(pixels, number)
     if repeated:
-        notes.append(f"{repeated} frames could not be read; the last good one is repeated in their place")
+        notes.append(f"{counted(repeated, 'frame')} could not be read; the last good one is repeated instead")
     if resized:
         notes.append(
-            f"{resized} frames have another size and are scaled to {info.width}x{info.height}, that of the first"
+            f"{counted(resized, 'frame')} of another size scaled to {info.width}x{info.height}, that of the first"
         )
 
 

@@ -68,3 +68,8 @@ class VideoFrame:
     pixels: Tensor
     pts: int
     repeated: bool = False
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 frame", "2 frames"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ from av.container import InputContainer
 
 from imagesmith.data.video import animations, film, folders
 from imagesmith.data.video.colour import ToRgb
-from imagesmith.data.video.info import VideoFrame, VideoInfo
+from imagesmith.data.video.info import VideoFrame, VideoInfo, counted
 from imagesmith.data.video.span import Span
 
 
@@ -87,7 +87,7 @@ def _film_frames(
             yield VideoFrame(to_rgb(frame), pts, repeated)
     if resized:
         notes.append(
-            f"{resized} frames have another size and are scaled to {info.width}x{info.height}, that of the first"
+            f"{counted(resized, 'frame')} of another size scaled to {info.width}x{info.height}, that of the first"
         )
 
 

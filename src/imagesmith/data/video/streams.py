@@ -20,6 +20,8 @@ from imagesmith.data.video.info import VideoInfo
 from imagesmith.data.video.span import Span
 
 _OF_THE_FILE = frozenset({"DURATION", "ENCODER", "encoder", "vendor_id"})
+_RUN_UP_S = Fraction(1, 10)
+_LEAST_JUMP_S = Fraction(1, 10)
 _TEXT = frozenset({"mov_text", "subrip", "ass", "ssa", "webvtt", "text"})
 _TEXT_OF = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
 
@@ -104,13 +106,43 @@ def named(stream: Stream) -> str:
     return f"{stream.type} stream {stream.index} ({_codec(stream)}{language})"
 
 
+def is_heard(packet: Packet) -> bool:
+    """False for sound in front of the beginning that an edit list hides, save the tenth of a second to start on."""
+    if packet.stream.type != "audio" or not packet.is_discard or packet.pts is None:
+        return True
+    return packet.pts * packet.time_base > -_RUN_UP_S
+
+
+class _Clock:
+    """Keeps decoding times rising where a source's jump back, as at the seams of broadcasts."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+        self._added = 0
+
+    def set(self, packet: Packet) -> None:
+        """Move the packet's times: all after a jump by as much as it takes, a single one that is late by a tick."""
+        assert packet.dts is not None
+        assert packet.pts is not None
+        if self._last is not None and packet.dts + self._added <= self._last:
+            back = self._last - packet.dts - self._added
+            if back * packet.time_base >= _LEAST_JUMP_S:
+                self._added += back + (packet.duration or 1)
+        packet.pts, packet.dts = packet.pts + self._added, packet.dts + self._added
+        if self._last is not None and packet.dts <= self._last:
+            packet.dts = self._last + 1
+            packet.pts = max(packet.pts, packet.dts)
+        self._last = packet.dts
+
+
 def copied_packets(
     source: InputContainer, copies: Copies, info: VideoInfo, span: Span, shift: Fraction
 ) -> Iterator[tuple[Fraction, Packet]]:
     """(decoding time in seconds, packet) of all copied streams, those of the span, all moved by `shift` seconds."""
     streams = [source.streams[index] for index in copies if source.streams[index].type != "attachment"]
+    clocks: dict[int, _Clock] = {}
     for packet in source.demux(streams) if streams else ():
-        if not packet.size:
+        if not packet.size or not is_heard(packet):
             continue
         copy, base = copies[packet.stream.index], packet.time_base
         if packet.stream.disposition & Disposition.attached_pic:
@@ -121,6 +153,7 @@ def copied_packets(
             moved = round(shift / base)
             packet.pts += moved
             packet.dts = packet.pts if packet.dts is None else packet.dts + moved
+            clocks.setdefault(packet.stream.index, _Clock()).set(packet)
         carried = _as_text(packet, copy) if copy.is_rewritten else packet
         if carried is not None:
             carried.stream = copy.track

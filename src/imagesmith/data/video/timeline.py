@@ -8,6 +8,8 @@ from typing import NamedTuple
 import av
 from av.video.stream import VideoStream
 
+from imagesmith.data.video.info import counted
+
 _USUAL_RATE = Fraction(25)
 _MOST_SILENCE_S = 0.5  # sound often goes on a little after the last picture
 
@@ -84,22 +86,24 @@ class Timeline:
 
     def said(self) -> list[str]:
         """Sentences about all that was not as it should be."""
-        notes, declared = [], self._declared
+        notes = []
         if self._repeated:
-            notes.append(f"{self._repeated} frames could not be decoded; the last good one is repeated in their place")
-        if self._headless:
-            notes.append(f"{self._headless} frames at the beginning could not be decoded and are left out")
-        if self._retimed:
-            notes.append(f"{self._retimed} frames had no usable time; they follow at the usual rate")
-        if self._silent:
-            notes.append(f"{self._silent} packets gave no picture: damaged, or never meant to be shown")
-        if self.cut_short or (self.ended and declared > self._packets):
-            of = f" of {declared}" if declared else ""
-            notes.append(f"the file is damaged or cut short: {self._packets}{of} frames are there, the rest is lost")
-        elif self.ended and not declared and self._duration_s - self._shown_s > _MOST_SILENCE_S:
             notes.append(
-                f"the pictures end after {self._shown_s:.2f} s of {self._duration_s:.2f} s; the file may be cut short"
+                f"{counted(self._repeated, 'frame')} could not be decoded; the last good one is repeated instead"
             )
+        if self._headless:
+            notes.append(f"{counted(self._headless, 'frame')} at the beginning could not be decoded: left out")
+        if self._retimed:
+            notes.append(
+                f"{counted(self._retimed, 'frame')} without a usable time: put after the one before at the usual rate"
+            )
+        if self._silent:
+            notes.append(f"{counted(self._silent, 'packet')} gave no picture: damaged, or never meant to be shown")
+        lost_s = self._duration_s - self._shown_s
+        most_s = 1.5 * self._step * self._time_base if self._declared > self._packets else _MOST_SILENCE_S
+        if self.cut_short or (self.ended and lost_s > most_s):
+            of = f" of {self._duration_s:.2f} s" if lost_s > 0 else ""
+            notes.append(f"the file is damaged or cut short: its pictures end after {self._shown_s:.2f} s{of}")
         return notes
 
     @property
