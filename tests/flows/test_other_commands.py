@@ -49,6 +49,18 @@ def test_bicubic_is_measured_like_a_model(clean: Path, call) -> None:
     assert "2 pixels cropped" in done.out
 
 
+def test_clips_are_measured_by_the_protocol_of_films(clean: Path, call) -> None:
+    """The accident: a folder of frames is taken for pictures, and 4 pixels are cropped that Vid4 keeps."""
+    films = ("evaluate", "restorer", "bicubic", "-s", "4", "--targets", clean, "--degrade", "bd", "--frames", "2")
+    Image.open(clean / "coffee.png").save(clean / "astronaut.png")
+    done = call(*films, "--metrics", "psnr_y,warping_error,tof,flicker")
+    assert done.code == 0, done.err
+    assert "0 pixels cropped" in done.out
+    assert "BD: Gaussian of sigma 1.6" in done.out
+    assert "the first 2 frames" in done.out
+    call(*films, "--state", "off").was_refused(2, "--state off", "recurrent")
+
+
 def test_unequal_pairs_are_told(clean: Path, call) -> None:
     """The accident: a picture compared with another one, and a mean that nobody questions."""
     Path("degraded").mkdir()
