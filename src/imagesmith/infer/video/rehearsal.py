@@ -115,8 +115,10 @@ def _told(estimate: Estimate, total: int | None) -> str:
     free = f"{estimate.free_bytes / 1e9:.1f} GB are free"
     if estimate.seconds is None or estimate.bytes is None:
         return f"the film does not say how many frames it has; {speed}, {free}"
-    took = timedelta(seconds=round(estimate.seconds))
-    return f"{total} frames, {speed}: about {took} and {estimate.bytes / 1e6:.0f} MB besides sound; {free}"
+    took, size = timedelta(seconds=round(estimate.seconds)), estimate.bytes / 1e6
+    room = f"about {took} and {size:.1f} MB besides sound, twice that while it is made"
+    enough = "" if 2 * estimate.bytes < estimate.free_bytes else ", which will not do"
+    return f"{total} frames, {speed}: {room}; {free}{enough}"
 
 
 def _show(moments: list[_Moment], info: VideoInfo, job: FilmJob, options: FilmOptions) -> None:
