@@ -16,6 +16,7 @@ from imagesmith.tensors import to_float
 
 MOST_PX = 20.0
 """Fastest drift, in pixels of the target for each frame; most are far slower."""
+_STILL = 0.2
 
 
 class MovingClip(NamedTuple):
@@ -73,12 +74,14 @@ class _Shape(NamedTuple):
 def _path(frames: int, photo: Tensor, side: int, rng: torch.Generator) -> Tensor:
     """(T, 3, 3) float64: from the pixel (column, row, 1) of each frame to that of the photograph.
 
-    Half of the paths only drift by whole pixels, which leaves the photograph as sharp as it is.
+    Half of the paths only drift by whole pixels, which leaves the photograph as sharp as it is. Some do not move at
+    all, as most of most films does not, and half do not shake.
     """
     steps = torch.arange(frames, dtype=torch.float64) - (frames - 1) / 2
-    speed, heading = MOST_PX * _uniform(rng, 0, 1) ** 2.5, _uniform(rng, 0, 2 * math.pi)
+    speed = 0.0 if _uniform(rng, 0, 1) < _STILL else MOST_PX * _uniform(rng, 0, 1) ** 2.5
+    heading = _uniform(rng, 0, 2 * math.pi)
     drift = speed * torch.tensor([math.cos(heading), math.sin(heading)], dtype=torch.float64)
-    shaking = _uniform(rng, 0, 1) ** 2 * 1.5
+    shaking = 1.5 * _uniform(rng, 0, 1) ** 2 if _uniform(rng, 0, 1) < 0.5 else 0.0
     shake = shaking * torch.randn(frames, 2, generator=rng, dtype=torch.float64).cumsum(0)
     places = steps[:, None] * drift + shake - shake.mean(0)
     half = side / 2
