@@ -1,6 +1,7 @@
 """Where a network runs: measured, explained, and never something else than what the user asked for."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,13 +9,14 @@ from torch import nn
 
 from imagesmith.errors import UsageError
 from imagesmith.nets import NetSpec, build_net
-from imagesmith.runtime import device
+from imagesmith.runtime import device, remembered
 from imagesmith.runtime.device import pick_runtime, prepare
 
 
 @pytest.fixture(autouse=True)
 def fresh_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "_probed", {})
+    monkeypatch.setattr(remembered, "_known", {})
+    monkeypatch.setenv("IMAGESMITH_NO_CACHE", "1")
 
 
 def net(**options: int) -> nn.Module:
@@ -44,6 +46,9 @@ FP32, BF16 = torch.float32, torch.bfloat16
         ((10, 50, 400, 400), FP32, True),  # emulated bf16
         ((10, 6, 400, 400), FP32, False),  # a depthwise net, slower in channels_last
         ((10, 6, 5.5, 5.5), FP32, False),  # ... where bf16 is no gain over the better layout
+        ((10, 9, 400, 400), FP32, False),  # a little slower in channels_last: the plain layout is never left for a loss
+        ((10, 9.9, 400, 400), FP32, False),
+        ((9.9, 10, 400, 400), FP32, False),  # no gain that is more than noise
     ],
 )
 def test_lower_precision_only_for_a_clear_gain(
@@ -67,6 +72,22 @@ def test_the_probe_runs_once_for_each_shape_of_net(monkeypatch: pytest.MonkeyPat
     pick_runtime(net(width=16), "cpu")
     pick_runtime(net(), "cpu", "fp32")
     assert len(probes) == 3
+
+
+def test_another_process_remembers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each command would spend half a second on what the one before found out, or trust a file that somebody edited."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("IMAGESMITH_NO_CACHE")
+    probes = seconds_by_candidate(monkeypatch, dict.fromkeys([(d, c) for d in (FP32, BF16) for c in (True, False)], 1))
+    first = pick_runtime(net(), "cpu")
+    monkeypatch.setattr(remembered, "_known", {})
+    assert pick_runtime(net(), "cpu") == first
+    assert len(probes) == 1
+    file = tmp_path / "imagesmith" / "probe.json"
+    file.write_text(file.read_text().replace('"fp32"', '"fp16"'))
+    monkeypatch.setattr(remembered, "_known", {})
+    assert pick_runtime(net(), "cpu") == first, "a precision that this processor does not have was taken from a file"
+    assert len(probes) == 2
 
 
 def test_the_real_probe_leaves_no_trace() -> None:

@@ -22,6 +22,7 @@ from imagesmith.infer.modes import (
     with_alpha,
 )
 from imagesmith.infer.planes import informed, planes_for
+from imagesmith.runtime.area import best_tile_px
 from imagesmith.runtime.device import Net, Runtime, prepare
 from imagesmith.runtime.memory import UNLIMITED, Demand, Limits, held_per_px, plan_within
 from imagesmith.runtime.tiling import Subpixels, Tile, TilePlan, guarded, plan_for, run_rows, tile_px
@@ -91,7 +92,8 @@ class Network:
         row_bytes = row_samples * net.scale**2 * SAMPLE_BYTES[depth]
         cut = functools.partial(plan_for, net, picture.height, picture.width, self._tile, row_bytes=row_bytes)
         if limits == UNLIMITED:
-            return cut()
+            is_free = self._tile == "auto"
+            return cut(area_px=best_tile_px(net, self._runtime, picture.height, picture.width) if is_free else None)
         side = math.ceil(_SAMPLE_PX / net.multiple_of) * net.multiple_of
         sample = from_float(torch.rand(1, picture.channels + net.planes, side, side), picture.depth)
         held = held_per_px(lambda x: from_float(subpixels(x), depth), sample, device)

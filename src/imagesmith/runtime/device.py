@@ -1,18 +1,17 @@
 """Which device, precision and memory layout a network runs on: decided by measuring, told with its reason."""
 
 import copy
+import hashlib
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from imagesmith.errors import UsageError
+from imagesmith.runtime.remembered import Answer, found_once
+from imagesmith.runtime.turns import least_seconds
 
 Net = Any
 """An `nn.Module` with the attributes that `imagesmith.nets` promises, which torch's types cannot express."""
@@ -20,11 +19,11 @@ Net = Any
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEVICES = ("cpu", "cuda", "mps")
 
-CLEAR_MARGIN = 1.25  # a lower precision or another layout must be this much faster to be chosen
-_PROBE_MACS = 2e8  # one pass of the probe: two milliseconds of one good core, 25 on a slow path
-_PROBE_ROUNDS = 5
-_PROBE_SECONDS = 0.2  # no new round after this
-_HOPELESS = 8.0  # a candidate this much slower than the best so far is not run again
+CLEAR_MARGIN = 1.25  # a lower precision must be this much faster to be chosen
+LAYOUT_MARGIN = 1.03  # and channels_last this much: the plain layout stays where there is no gain
+_PROBE_MACS = 6e8  # one pass of the probe: ten milliseconds of one good core, in which small overheads do not count
+_PROBE_ROUNDS = 6
+_PROBE_SECONDS = 0.4  # no new round after this
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,8 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime
     """The fastest runtime for `net` among those that `device` and `dtype` ('fp32' | 'bf16' | 'fp16' | 'auto') leave.
 
     'auto' takes the first of cuda, mps, cpu that exists, and a precision below float32 only where the probe finds it
-    faster by `CLEAR_MARGIN`. The probe runs the net itself on a small picture, well under half a second, once per
-    net shape and process. A device that is not there or a precision that it cannot compute is a UsageError.
+    faster by `CLEAR_MARGIN`. The probe runs the net itself on a small picture, for half a second, once per net shape
+    and machine (`remembered.py`). A device that is not there or a precision that it cannot compute is a UsageError.
     """
     place = pick_device(device)
     dtypes = possible_dtypes(place, dtype)
@@ -58,8 +57,19 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime
         return Runtime(place, dtypes[0], False, "not probed on this device")
     if not any(parameter.ndim == 4 for parameter in net.parameters()):
         return Runtime(place, dtypes[0], False, "no convolution whose layout matters")
-    winner, reason = _probe(net, place, dtypes)
-    return Runtime(place, winner[0], winner[1], reason)
+    found = found_once(
+        f"precision and layout of {net_shape(net)} out of {', '.join(map(_name, dtypes))}",
+        place,
+        partial(_probe, net, place, dtypes),
+        fits={"dtype": [_name(dtype) for dtype in dtypes], "channels_last": bool, "reason": str},
+    )
+    return Runtime(place, DTYPES[found["dtype"]], found["channels_last"], found["reason"])
+
+
+def net_shape(net: Net) -> str:
+    """Class and parameter shapes, on which speed depends, as a short text."""
+    shapes = ",".join(f"{name}{tuple(parameter.shape)}" for name, parameter in net.named_parameters())
+    return f"{type(net).__name__} {hashlib.sha256(shapes.encode()).hexdigest()[:16]}"
 
 
 def prepare(net: Net, runtime: Runtime) -> Net:
@@ -111,79 +121,42 @@ def possible_dtypes(device: torch.device, dtype: str) -> list[torch.dtype]:
 # --- the probe ---
 
 _Candidate = tuple[torch.dtype, bool]  # precision, channels_last
-_probed: dict[tuple, tuple[_Candidate, str]] = {}
 
 
-def _probe(net: Net, device: torch.device, dtypes: list[torch.dtype]) -> tuple[_Candidate, str]:
-    """The winner among `dtypes` x layouts and the sentence that says why; remembered per net shape."""
-    shape = tuple((name, tuple(parameter.shape)) for name, parameter in net.named_parameters())
-    key = (type(net), shape, device, tuple(dtypes))
-    if key not in _probed:
-        candidates = [(dtype, layout) for dtype in dtypes for layout in (True, False)]
-        _probed[key] = _choose(_measure(net, device, candidates))
-    return _probed[key]
-
-
-def _choose(seconds: dict[_Candidate, float]) -> tuple[_Candidate, str]:
-    """The first candidate unless a later one beats it by a clear margin; the most exact ones come first."""
-    chosen = next(iter(seconds))
-    for rival, rival_seconds in seconds.items():
-        if seconds[chosen] >= CLEAR_MARGIN * rival_seconds:
-            chosen = rival
+def _probe(net: Net, device: torch.device, dtypes: list[torch.dtype]) -> Answer:
+    """The winner among `dtypes` x layouts and the sentence that says why."""
+    seconds = _measure(net, device, [(dtype, layout) for dtype in dtypes for layout in (False, True)])
+    chosen = _choose(seconds, dtypes)
     rivals = ", ".join(f"{_label(c)} {1e3 * s:.1f} ms" for c, s in seconds.items() if c != chosen)
-    return chosen, f"probe {_label(chosen)} {1e3 * seconds[chosen]:.1f} ms against {rivals}"
+    reason = f"probe {_label(chosen)} {1e3 * seconds[chosen]:.1f} ms against {rivals}"
+    return {"dtype": _name(chosen[0]), "channels_last": chosen[1], "reason": reason}
+
+
+def _choose(seconds: dict[_Candidate, float], dtypes: list[torch.dtype]) -> _Candidate:
+    """The most exact of `dtypes`, which come first, unless a later one beats it clearly; each in its better layout."""
+    layouts = {dtype: seconds[dtype, False] >= LAYOUT_MARGIN * seconds[dtype, True] for dtype in dtypes}
+    chosen, *rivals = layouts.items()
+    for rival in rivals:
+        if seconds[chosen] >= CLEAR_MARGIN * seconds[rival]:
+            chosen = rival
+    return chosen
 
 
 def _label(candidate: _Candidate) -> str:
     return f"{_name(candidate[0])} {'channels_last' if candidate[1] else 'contiguous'}"
 
 
-@torch.inference_mode()
 def _measure(net: Net, device: torch.device, candidates: list[_Candidate]) -> dict[_Candidate, float]:
-    """The least seconds of one pass over a small picture for each candidate, measured in turns until time is up."""
+    """The least seconds of one pass over a small picture for each candidate."""
     weights = sum(parameter.numel() for parameter in net.parameters())
     side = min(96, max(24, math.isqrt(int(_PROBE_MACS / weights))))
     side = math.ceil(side / net.multiple_of) * net.multiple_of
     passes = {}
     for dtype, channels_last in candidates:
         runtime = Runtime(device, dtype, channels_last, reason="")
-        x = torch.full((1, net.channels + net.planes, side, side), 0.5, device=device).to(
-            memory_format=runtime.memory_format
-        )
+        x = torch.full((1, net.channels + net.planes, side, side), 0.5, device=device)
         ready = prepare(net, runtime)
-        passes[dtype, channels_last] = partial(
-            getattr(ready, "subpixels", ready), x
-        )  # nets for films have no sub-pixels
-    deadline = time.perf_counter() + _PROBE_SECONDS
-    with _one_thread():
-        _seconds(passes[candidates[0]], device)  # loads libraries
-        seconds = {candidate: _seconds(run, device) for candidate, run in passes.items()}  # builds kernels
-        for _ in range(_PROBE_ROUNDS):
-            best = min(seconds.values())
-            for candidate, run in passes.items():
-                if seconds[candidate] <= _HOPELESS * best:
-                    seconds[candidate] = min(seconds[candidate], _seconds(run, device))
-            if time.perf_counter() > deadline:
-                break
-    return seconds
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """On a busy machine threads wait for each other a hundred times longer than they compute; one alone does not."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _seconds(run: Callable[[], Tensor], device: torch.device) -> float:
-    """Seconds of one run: of this thread's processor time on a CPU, where other programs must not count."""
-    clock = time.thread_time if device.type == "cpu" else time.perf_counter
-    start = clock()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return clock() - start
+        run = getattr(ready, "subpixels", ready)  # nets for films have no sub-pixels
+        passes[dtype, channels_last] = partial(run, x.to(memory_format=runtime.memory_format))
+    least_seconds(passes, device, rounds=1, enough=0)  # loads libraries and builds kernels
+    return least_seconds(passes, device, rounds=_PROBE_ROUNDS, enough=_PROBE_SECONDS)

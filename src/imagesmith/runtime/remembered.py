@@ -1,0 +1,95 @@
+"""What was found by measuring this machine, kept from one run to the next.
+
+It lies in `$XDG_CACHE_HOME/imagesmith/probe.json` (`~/.cache` without that variable). A file that is broken, foreign or
+cannot be written costs a measurement and nothing else; `IMAGESMITH_NO_CACHE=1` leaves it alone.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imagesmith import __version__
+from imagesmith.atomic import write_whole
+from imagesmith.errors import OutputError
+
+MOST_ANSWERS = 256
+"""Of which the newest are kept: a long row of experiments shall not fill a home folder."""
+Answer = dict[str, Any]
+"""Values that JSON has."""
+
+_known: dict[str, Answer] = {}
+
+
+def found_once(question: str, device: torch.device, measure: Callable[[], Answer], *, fits: Answer) -> Answer:
+    """The answer to `question` that this machine gave before with these versions, or else what `measure` finds now.
+
+    `fits` has the keys of an answer, and for each the values that it may have or, as a type, the kind of them: what is
+    read from the file is not trusted. Within a process the answer never changes.
+    """
+    key = f"{question}; {_machine(device)}"
+    if key not in _known:
+        file = probe_file()
+        answers = {} if file is None else _read(file)
+        answer = answers.pop(key, None)
+        if not _is_one(answer, fits):
+            answer = measure()
+            if file is not None:
+                with contextlib.suppress(OutputError):
+                    kept = dict(list(answers.items())[1 - MOST_ANSWERS :])
+                    write_whole(file, json.dumps(kept | {key: answer}, indent=1, allow_nan=False) + "\n")
+        _known[key] = answer
+    return _known[key]
+
+
+def probe_file() -> Path | None:
+    """Where answers are kept; None where nothing is to be kept."""
+    if os.environ.get("IMAGESMITH_NO_CACHE", "0") not in ("", "0"):
+        return None
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        return (Path(folder) if Path(folder).is_absolute() else Path.home() / ".cache") / "imagesmith" / "probe.json"
+    return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        answers = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return answers if isinstance(answers, dict) else {}
+
+
+def _is_one(answer: Any, fits: Answer) -> bool:
+    """Whether it has the keys and the values of an answer."""
+    if not isinstance(answer, dict) or answer.keys() != fits.keys():
+        return False
+    return all(
+        type(answer[key]) is wanted if isinstance(wanted, type) else answer[key] in wanted
+        for key, wanted in fits.items()
+    )
+
+
+def _machine(device: torch.device) -> str:
+    """Versions, processor and threads: what an answer holds for."""
+    if device.type == "cuda":
+        place = torch.cuda.get_device_name(device)
+    else:
+        place = f"{_processor()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    return f"imagesmith {__version__}, torch {torch.__version__}, {device.type}, {place}"
+
+
+@cache
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        import platform  # asks another program on some systems
+
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
