@@ -58,8 +58,9 @@ def test_frames_go_out_and_come_in(holiday: Path, tiny: Path, call) -> None:
 
 def test_a_rehearsal_says_what_it_would_take(holiday: Path, tiny: Path, call) -> None:
     """The accident: a rehearsal that leaves a folder of parts, or says nothing that a person can decide by."""
-    done = call("restore", holiday / "clip.mkv", "-n", tiny, "--preview", "look")
+    done = call("restore", holiday / "face.png", holiday / "clip.mkv", "-n", tiny, "--preview", "look")
     assert done.code == 0, done.err
+    assert "photos/face.png -> photos/face.srx2.png (37 x 29 -> 74 x 58, planned)" in done.out
     assert "photos/clip.mkv -> photos/clip.srx2.mkv (48 x 32 -> 96 x 64, 5 frames, planned)" in done.out
     assert "frames a second: about 0:00:0" in done.out
     assert len(list(Path("look").glob("clip.*.png"))) == 6

@@ -86,7 +86,7 @@ def film_run(
         remembers=not alone,
         overwrite=options["overwrite"],
         if_damaged=is_open,
-        dry_run=options["dry_run"] or options["preview"] is not None,
+        dry_run=options["dry_run"],
         preview=options["preview"],
     )
     return restorer, functools.partial(restore_films, restorer, jobs, asked)

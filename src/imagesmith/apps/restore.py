@@ -50,6 +50,7 @@ def run_restore(
         logging.getLogger("imagesmith").setLevel(logging.DEBUG)
     wanted = Wanted(task, model, scale, {"device": device, "dtype": dtype, "tile": tile})
     pictures, films = sort_inputs(inputs, out, recursive=options["recursive"])
+    rehearses = options["dry_run"] = options["dry_run"] or film["preview"] is not None
     every = {**options, **film, "strength": strength}
     check_options(every, films=bool(films), pictures=bool(pictures))
     runs = {}  # all is planned before anything is computed
@@ -59,7 +60,6 @@ def run_restore(
     if films:
         is_one = len(inputs) == 1 and films[0].path == Path(inputs[0])
         runs["films"] = film_run(films, out, wanted, every, alone=is_one)
-    rehearses = options["dry_run"] or film["preview"] is not None
     results, cancelled = list[ItemResult](), False
     for what, (restorer, run) in runs.items():
         started = time.monotonic()
