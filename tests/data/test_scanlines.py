@@ -226,3 +226,47 @@ def test_damage_inside_a_strip_names_the_file(tmp_path: Path) -> None:
     scan.rows(0, 20)
     with pytest.raises(ImageError, match=r"a\.tif"):
         scan.rows(50, 61)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_damaged_files_end_in_words_and_whole_ones_in_the_same_pixels(tmp_path: Path, name: str) -> None:
+    """Whatever a byte in the middle of a header becomes: an error of ours, or what reading the whole gives."""
+    pixels, path = photo(3)[:24, :20], tmp_path / name
+    if name == "a.png":
+        Image.fromarray(pixels).save(path)
+    else:
+        tifffile.imwrite(path, pixels, photometric="rgb", rowsperstrip=5, compression="adobe_deflate", predictor=True)
+    content, random = path.read_bytes(), np.random.default_rng(4)
+    seen = set()
+    for _ in range(250):
+        at = int(random.integers(0, min(len(content), 400)))
+        path.write_bytes(content[:at] + bytes([random.integers(256)]) + content[at + 1 :])
+        try:
+            scan = scanned(path)
+            rows = torch.cat(tuple(scan.parts()))
+        except (ImageError, WholeOnly) as error:
+            seen.add(type(error).__name__)
+            continue
+        assert rows.shape == (scan.height, scan.width, scan.channels)
+        seen.add("read")
+        try:
+            whole = read_image(path)
+        except ImageError:
+            continue
+        assert torch.equal(rows, whole.pixels)
+    assert {"read", "ImageError"} <= seen
+
+
+def test_a_stream_that_inflates_for_ever_is_not_followed(tmp_path: Path) -> None:
+    """A few kilobytes that become gigabytes behind the last row of a small picture."""
+    stream = io.BytesIO()
+    Image.fromarray(photo(3)).save(stream, "PNG")
+    content = stream.getvalue()
+    start = content.index(b"IDAT") - 4
+    rows = b"".join(b"\0" + row.tobytes() for row in photo(3))
+    packed = zlib.compress(rows + bytes(50_000_000), 9)
+    body = b"IDAT" + packed
+    chunk = struct.pack(">I", len(packed)) + body + struct.pack(">I", zlib.crc32(body))
+    (tmp_path / "a.png").write_bytes(content[:start] + chunk + content[content.index(b"IEND") - 4 :])
+    scan = scanned(tmp_path / "a.png")
+    assert torch.equal(torch.cat(tuple(scan.parts())), torch.from_numpy(photo(3)))

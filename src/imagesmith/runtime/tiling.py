@@ -159,7 +159,7 @@ def plan_for(
     `row_bytes` is what a row of the input takes in the result; strips are not made lower than twice the halo for it.
     """
     if row_bytes is None:
-        row_bytes = width * net.channels * net.scale**2
+        row_bytes = int(width * net.channels * net.scale**2)
     most_rows = max(strip_bytes // row_bytes, 2 * net.halo, _SMALLEST_TILE_PX)
     area_px = area_px or tile_px(net)
     return plan_tiles(height, width, net.halo, tile, area_px=area_px, most_rows=most_rows, multiple_of=net.multiple_of)
@@ -178,11 +178,11 @@ def guarded(
     def subpixels(x: Tensor) -> Tensor:
         x = x.to(device=runtime.device, memory_format=runtime.memory_format)
         y = net.subpixels(x)
-        least, most = y.amin().item(), y.amax().item()  # NaN if any value is
+        least, most = _range(y)
         if runtime.dtype != torch.float32 and not (low <= least and most <= high):
             report(f"overflow in {runtime.dtype}: a tile was computed again in float32")
             y = exact().subpixels(x)
-            least, most = y.amin().item(), y.amax().item()
+            least, most = _range(y)
         if not (math.isfinite(least) and math.isfinite(most)):
             raise ModelError("the model's result is not finite, even in float32; its weights do not fit this image")
         return y
@@ -327,6 +327,16 @@ def _padded(x: Tensor, height: int, width: int) -> Tensor:
     return x if x.shape[-2:] == (height, width) else x[..., rows[:, None], columns]
 
 
+def _range(y: Tensor) -> list[float]:
+    """Least and greatest value, both NaN if any value is; a GPU is waited for once."""
+    return torch.stack([y.amin(), y.amax()]).tolist()
+
+
+def _on_cpu(x: Tensor) -> Tensor:
+    """`x` in the CPU's memory; from a GPU into pinned memory, to which it copies several times faster."""
+    return torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x) if x.is_cuda else x.cpu()
+
+
 @torch.inference_mode()
 def _compute(subpixels: Subpixels, x: Tensor, inner: _Box, scale: int, depth: Depth) -> Tensor | None:
     """The `inner` part of a tile `x` as (h * scale, w * scale, C') file values on the CPU; None if out of memory."""
@@ -334,8 +344,8 @@ def _compute(subpixels: Subpixels, x: Tensor, inner: _Box, scale: int, depth: De
         values = from_float(inner.cut(subpixels(x)), depth)
         # two-byte integers are shuffled as signed ones, for which the kernel exists
         values = F.pixel_shuffle(values.view(torch.int16) if depth == "uint16" else values, scale)
-        values = values.view(torch.uint16) if depth == "uint16" else values
-        return values[0].permute(1, 2, 0).cpu()
+        values = _on_cpu(values[0].permute(1, 2, 0))
+        return values.view(torch.uint16) if depth == "uint16" else values
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
