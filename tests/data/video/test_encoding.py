@@ -2,9 +2,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 
-from imagesmith.data.video import Encoding, VideoInfo, check_size, lost_by, settle
+from imagesmith.data.video import Encoding, VideoInfo, check_size, lost_by, segment_writer, settle
 from imagesmith.data.video.encoding import CODECS, output_kind
 from imagesmith.errors import UsageError
 
@@ -63,13 +64,19 @@ def test_every_codec_opens_as_its_table_says(name: str) -> None:
         check_size(settled, (66, 66))
 
 
-def test_a_size_that_an_encoder_refuses_is_told(capfd: pytest.CaptureFixture) -> None:
+def test_a_size_that_an_encoder_refuses_is_told(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     """The accident: a film of 1x1 pixels, and the words of avcodec_open2."""
     check_size(settle(Encoding("libx264"), info()), (1, 1))
     for name in ("libx265", "libsvtav1"):
         with pytest.raises(UsageError, match=f"{name} cannot write 1x1 in yuv420p; choose another codec or size"):
             check_size(settle(Encoding(name), info()), (1, 1))
+        with (
+            pytest.raises(UsageError, match=f"{name} cannot write 2x2"),
+            segment_writer(tmp_path / "part", info(), Encoding(name), size=(1, 1)),
+        ):
+            pass
     assert capfd.readouterr().err == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bits_that_get_lost_are_said() -> None:
@@ -80,6 +87,16 @@ def test_bits_that_get_lost_are_said() -> None:
     eight = settle(Encoding("libx264", pix_fmt="yuv420p"), info("uint16"), Path("a.mp4"))
     assert lost_by(eight, info("uint16"), 2) == ("more than 8 bits are written with 8 (yuv420p)",)
     assert lost_by(settle(Encoding(), info("uint16"), Path("frames")), info("uint16"), 1) == ()
+
+
+def test_the_encoder_is_told_what_was_asked(tmp_path: Path, film: Path, redo: Callable) -> None:
+    """The accident: --crf and --preset that are taken and forgotten."""
+    redo(film, tmp_path / "out.mp4", Encoding("libx264", crf=31, preset="veryslow"))
+    content = (tmp_path / "out.mp4").read_bytes()  # x264 writes its settings into the film
+    assert b"crf=31.0" in content
+    assert b"me=umh" in content
+    with av.open(tmp_path / "out.mp4") as container:
+        assert container.streams.video[0].profile == "High"
 
 
 def test_lossless_is_lossless(tmp_path: Path, make_film: Callable, redo: Callable) -> None:

@@ -98,6 +98,15 @@ def test_what_players_need_to_know_stays(tmp_path: Path, make_film: Callable, re
         assert (after.colour.matrix, after.colour.primaries, after.colour.transfer) == (9, 9, 16)
 
 
+def test_the_shift_of_a_turn_is_left_to_players(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
+    """The accident: a telephone's film, enlarged, is shown beside the screen: its shift counts in pixels of before."""
+    shifted = (*QUARTER_TURN[:6], 48 << 16, 0, QUARTER_TURN[8])
+    make_film(tmp_path / "in.mov", matrix=shifted)
+    for name in ("out.mp4", "out.mkv"):
+        redo(tmp_path / "in.mov", tmp_path / name, scale=2)
+        assert read_info(tmp_path / name).matrix == read_info(tmp_path / "in.mov").matrix == QUARTER_TURN
+
+
 def test_hevc_in_mp4_has_the_name_that_players_know(tmp_path: Path, film: Path, redo: Callable) -> None:
     """The accident: a film that plays everywhere but on the telephone that made it ('hev1')."""
     redo(film, tmp_path / "out.mp4", Encoding("libx265", preset="ultrafast"))

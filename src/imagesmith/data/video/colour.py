@@ -61,8 +61,9 @@ def colour_of(frame: av.VideoFrame) -> Told:
     notes = []
     matrix = frame.colorspace
     if matrix not in _SWS:
+        what = "does not say its colour matrix" if matrix == UNSPECIFIED else f"has an unusual colour matrix ({matrix})"
+        notes.append(f"the film {what}; {_NAMES[usual]} is assumed ({frame.height} lines)")
         matrix = usual
-        notes.append(f"the film does not say its colour matrix; {_NAMES[usual]} is assumed ({frame.height} lines)")
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     return Told(ColourTags(matrix, FULL if full else LIMITED, primaries, transfer), tuple(notes))
 

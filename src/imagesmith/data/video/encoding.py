@@ -148,11 +148,16 @@ def check_size(encoding: Encoding, size: tuple[int, int]) -> None:
     assert isinstance(context, av.VideoCodecContext)
     context.width, context.height = even_size(size, encoding.pix_fmt)
     context.pix_fmt, context.time_base, context.options = encoding.pix_fmt, Fraction(1, 25), encoding.options()
+    open_encoder(context, size)
+
+
+def open_encoder(context: av.VideoCodecContext, size: tuple[int, int]) -> None:
+    """Open an encoder that knows all it must; UsageError where it refuses frames of `size`."""
     try:
         context.open()
     except av.error.FFmpegError as error:
         raise UsageError(
-            f"{encoding.encoder} cannot write {size[0]}x{size[1]} in {encoding.pix_fmt}; choose another codec or size"
+            f"{context.name} cannot write {size[0]}x{size[1]} in {context.pix_fmt}; choose another codec or size"
         ) from error
 
 

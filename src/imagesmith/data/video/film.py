@@ -114,8 +114,12 @@ def _duration_s(container: InputContainer, stream: VideoStream) -> float:
 
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    """Turn and flip without the shift, which counts in pixels of the unrestored frame and which players work out."""
     found = frame.side_data.get("DISPLAYMATRIX")
-    return struct.unpack("=9i", bytes(found)) if found is not None else None
+    if found is None:
+        return None
+    a, b, u, c, d, v, _, _, w = struct.unpack("=9i", bytes(found))
+    return a, b, u, c, d, v, 0, 0, w
 
 
 def _described(stream: Stream) -> StreamInfo:

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from imagesmith.atomic import replacing
 from imagesmith.data.video.colour import FromRgb, even_size
-from imagesmith.data.video.encoding import Encoding, settle
+from imagesmith.data.video.encoding import Encoding, open_encoder, settle
 from imagesmith.data.video.info import VideoInfo
 from imagesmith.errors import OutputError
 
 Write = Callable[[Tensor, int], None]
 """Adds a frame, (H, W, 3) uint8 or uint16, at a PTS in the source's time base."""
-_USUAL_RATE = Fraction(25)
+_USUAL_RATE, _MOST_RATE = Fraction(25), Fraction(240)  # a hint for quality; AV1 takes no more, times stay as they are
 
 
 @contextlib.contextmanager
@@ -70,7 +70,9 @@ def encoding_errors(path: Path) -> Iterator[None]:
 
 
 def _track(film: OutputContainer, info: VideoInfo, encoding: Encoding, size: tuple[int, int]) -> VideoStream:
-    track = film.add_stream(encoding.encoder, rate=info.rate or _USUAL_RATE, options=encoding.options())
+    track = film.add_stream(
+        encoding.encoder, rate=min(info.rate or _USUAL_RATE, _MOST_RATE), options=encoding.options()
+    )
     assert isinstance(track, VideoStream)
     track.width, track.height = size
     track.pix_fmt = encoding.pix_fmt
@@ -80,4 +82,5 @@ def _track(film: OutputContainer, info: VideoInfo, encoding: Encoding, size: tup
     if not av.VideoFormat(encoding.pix_fmt).is_rgb:
         context.colorspace, context.color_range = info.colour.matrix, info.colour.range
     context.color_primaries, context.color_trc = info.colour.primaries, info.colour.transfer
+    open_encoder(context, size)
     return track
