@@ -33,12 +33,11 @@ def importable_elsewhere():
 
 @pytest.fixture
 def deadly(make_restorer: Callable[..., Restorer], importable_elsewhere: None, tmp_path: Path) -> Restorer:
-    """A Restorer that kills its process at some pictures, see `deadly.py`."""
-    from deadly import Deadly  # type: ignore[import-not-found]
+    """A Restorer that kills its process at some pictures, see `restorers.py`."""
+    from restorers import Deadly  # type: ignore[import-not-found]
 
-    plain = make_restorer()
     restorer = Deadly.__new__(Deadly)
-    restorer.__dict__ |= plain.__dict__ | {"mark": tmp_path / "mark"}
+    restorer.__dict__ |= make_restorer().__dict__ | {"mark": tmp_path / "mark"}
     return restorer
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from imagesmith.errors import UsageError
 from imagesmith.infer.manifest import FILE_NAME
 from imagesmith.infer.outcome import Progress
 from imagesmith.infer.restore import Restorer
+
+Make = Callable[..., Restorer]
 
 needs_ray = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra 'cluster'"),
@@ -79,6 +82,39 @@ class TestOnACluster:
         summary = restorer.path("in", "out", engine="ray", workers=1)
         assert [result.status for result in summary.results] == ["done", "done", "done", "failed"]
         assert summary.results[0].input == "in/a.png"
+
+
+@pytest.fixture
+def two_machines(importable_elsewhere: None, monkeypatch: pytest.MonkeyPatch):
+    """Two nodes of a core each, which `ray start` and `ray start --address` would make of two machines."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    yield
+    cluster.shutdown()
+
+
+class TestOnTwoMachines:
+    pytestmark = needs_ray
+
+    @pytest.mark.usefixtures("two_machines")
+    def test_a_second_machine_takes_part(self, make_restorer: Make, photo: np.ndarray, tmp_path: Path) -> None:
+        """A cluster of a hundred machines, of which one does all the work."""
+        from restorers import Gathering  # type: ignore[import-not-found]
+
+        source, marks = tmp_path / "in", tmp_path / "marks"
+        source.mkdir()
+        marks.mkdir()
+        for k in range(40):
+            Image.fromarray(np.roll(photo, k, axis=0)).save(source / f"{k:02}.png")
+        restorer = Gathering.__new__(Gathering)
+        restorer.__dict__ |= make_restorer().__dict__ | {"marks": marks}
+        summary = restorer.path(source, tmp_path / "out", engine="ray")
+        assert [result.status for result in summary.results] == ["done"] * 40
+        assert len(list(marks.iterdir())) == 2
 
 
 def test_without_ray_the_way_to_it_is_told(
