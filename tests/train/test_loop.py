@@ -15,7 +15,7 @@ from imagesmith.runtime.checkpoint import KEEP, load_newest
 from imagesmith.runtime.dist import World
 from imagesmith.runtime.guard import Verdict
 from imagesmith.runtime.log import RunLog
-from imagesmith.train import loop
+from imagesmith.train import clock
 from imagesmith.train.loop import Flow, fit
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.run import UNPLANNED
@@ -130,7 +130,7 @@ def test_minutes_hold_whatever_validations_take(tmp_path, monkeypatch, seconds):
         validated.append(state.progress)
         return {}
 
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now)
+    monkeypatch.setattr(clock.time, "monotonic", lambda: now)
     run = RunConfig(out=str(tmp_path), minutes=1, validations=20, checkpoint_minutes=100)
     train(fresh(UNPLANNED), run, step=slow, validate=validate)
     assert 57 <= now <= 61.5
@@ -148,7 +148,7 @@ def test_a_run_of_minutes_ticks_by_its_minutes_alone(tmp_path, monkeypatch):
         now += 0.013
         yield from step(nets, batch)
 
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now)
+    monkeypatch.setattr(clock.time, "monotonic", lambda: now)
     run = RunConfig(out=str(tmp_path), minutes=0.1, validations=1, checkpoint_minutes=100)
     log = RunLog(tmp_path, quiet=True)
     train(fresh(UNPLANNED), run, step=steady, log=log)

@@ -3,12 +3,10 @@
 It owns backward, gradient averaging, rejection, optimisers, averages, the clock and the checkpoints.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +18,7 @@ from imagesmith.runtime.dist import World
 from imagesmith.runtime.guard import Verdict
 from imagesmith.runtime.interrupt import stop_on_request
 from imagesmith.runtime.log import RunLog
+from imagesmith.train.clock import Clock, passed
 from imagesmith.train.ema import update_ema
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.optim import rate_at
@@ -27,11 +26,7 @@ from imagesmith.train.state import TrainState
 from imagesmith.train.steps import Nets, Step, Turn
 
 Batch = tuple[Tensor, ...]
-TICKS = 200
-"""Log lines of a whole run, and how often a run of so many minutes is planned again."""
 MOST_ROLL_BACKS = 3
-MOST_VALIDATING = 0.25
-"""Share of the time that validations may take in a run of so many minutes; the last one always takes place."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ def fit(
     KeyboardInterrupt.
     """
     checkpoints = Path(run.out) / "checkpoints"
-    clock = _Clock(state, run)
+    clock = Clock(state, run)
 
     def save() -> None:
         clock.saving()
@@ -111,7 +106,7 @@ def fit(
                 for name, average in state.averages.items():
                     update_ema(average, state.nets[name], state.images_seen, size, optim.ema_half_life_images)
             ticking, affordable, checkpoint, stopping = outcome.wishes
-            validation = affordable and _passed(before, state.progress, run.validations)
+            validation = affordable and passed(before, state.progress, run.validations)
             if clock.tick_is_due(before, ticking):
                 clock.plan_again(world)
                 if log:
@@ -227,88 +222,3 @@ def _roll_back(state: TrainState, checkpoints: Path, reason: str, world: World, 
     if log:
         log.rewind(state.images_seen)
         log.say(f"back at {state.images_seen:,} images with the learning rate at {rate_factor:g} of the plan")
-
-
-def _passed(before: float, after: float, marks: int) -> bool:
-    """Whether progress passed one of `marks` evenly spread marks (the last is the end of the run)."""
-    return int(before * marks) != int(after * marks)
-
-
-class _Clock:
-    """Wall time of a run: its speed, its plan, its checkpoints. Never touches what is learnt."""
-
-    def __init__(self, state: TrainState, run: RunConfig) -> None:
-        self.state, self.run = state, run
-        self.validating_seconds, self.last_validation = 0.0, 0.0
-        self.earlier = state.seconds
-        self.started = self.saved = time.monotonic()
-        self.restart()
-
-    def restart(self) -> None:
-        """Measure the speed afresh from the images seen now."""
-        self.ticked, self.ticked_images = time.monotonic(), self.state.images_seen
-        self.steps, self.speed = 0, 0.0
-
-    def stop(self) -> None:
-        """Add this session's time to the run's."""
-        self.state.seconds = self.earlier + time.monotonic() - self.started
-
-    def wishes(self) -> tuple[bool, bool, bool]:
-        """What the time on this process asks for: a tick of a run of minutes, no end to validations, a checkpoint."""
-        now, minutes = time.monotonic(), self.run.minutes
-        with_this_one = self.validating_seconds + self.last_validation
-        return (
-            minutes is not None and now - self.ticked >= minutes * 60 / TICKS,
-            minutes is None or with_this_one <= MOST_VALIDATING * (now - self.started + self.last_validation),
-            now - self.saved >= self.run.checkpoint_minutes * 60,
-        )
-
-    def tick_is_due(self, before: float, wished: bool) -> bool:
-        """Once a step is over: whether its progress, from `before` on, passed a mark, or time was up for any process.
-
-        A run of minutes ticks after its first two steps as well, because until then nothing is known of its speed.
-        """
-        self.steps += 1
-        if self.run.minutes is None:
-            return _passed(before, self.state.progress, TICKS)
-        return wished or self.steps <= 2 or self.state.progress == 1
-
-    def plan_again(self, world: World) -> None:
-        """Measure the speed since the last tick; where the length is given in minutes, aim the plan at their end."""
-        self.stop()
-        now = time.monotonic()
-        speed = (self.state.images_seen - self.ticked_images) / max(1e-9, now - self.ticked)
-        # the first step also starts workers and builds kernels: it counts until there is another one
-        self.speed = speed if self.steps <= 2 or not self.speed else (self.speed + speed) / 2
-        self.ticked, self.ticked_images = now, self.state.images_seen
-        if self.run.minutes is None or self.state.progress == 1:
-            return
-        seconds = self.run.minutes * 60 - self.state.seconds
-        coming = self.run.validations * (1 - self.state.progress) * self.last_validation
-        seconds -= max(self.last_validation, min(coming, MOST_VALIDATING * seconds))
-        left = world.agree(seconds * self.speed)
-        worth_a_step = left >= self.state.choices["batch"] / 2
-        self.state.plan = self.state.plan.again(self.state.images_seen, int(left) if worth_a_step else 0)
-
-    @contextmanager
-    def validating(self) -> Iterator[None]:
-        """Time that is planned for, and says nothing of the speed of training."""
-        started = time.monotonic()
-        yield
-        self.last_validation = time.monotonic() - started
-        self.validating_seconds += self.last_validation
-        self.ticked += self.last_validation
-
-    def saving(self) -> None:
-        """A checkpoint is made now."""
-        self.stop()
-        self.saved = time.monotonic()
-
-    def say(self, log: RunLog, row: dict[str, Any]) -> None:
-        """One line of progress."""
-        losses = " ".join(f"{name.removeprefix('loss/')} {row[name]:.5f}" for name in row if name.startswith("loss/"))
-        left = max(0, self.state.plan.end_images - self.state.images_seen) / max(1e-9, self.speed) / 60
-        log.say(
-            f"{self.state.progress:6.1%} {self.state.images_seen:,} images {losses} rate {row['rate']:.1e} "
-            f"{self.speed:.0f} images/s, {left:.0f} min left"
-        )
