@@ -1,4 +1,4 @@
-"""`imagesmith demo`: photographs enlarged, images made, a GAN trained; everything shown on one page, offline.
+"""`imagesmith demo`: photographs and a film enlarged, images made, a GAN trained; all shown on one page, offline.
 
 The photographs and faces are those that lie inside the scikit-image package itself, so nothing is fetched.
 """
@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from imagesmith.apps.demo_enlarge import enlarge_photographs
+from imagesmith.apps.demo_film import enlarge_film
 from imagesmith.apps.demo_generate import shipped_generators, show_generator, vary_photograph
 from imagesmith.apps.demo_train import train_on_faces
 from imagesmith.apps.report import Chapter, write_report
@@ -38,6 +39,7 @@ def run_demo(
     make_folder(out)
     models = shipped_generators() if generators is None else generators
     parts: dict[str, Part] = {"Enlarging photographs": partial(enlarge_photographs, device=device, dtype=dtype)}
+    parts["Enlarging a film"] = partial(enlarge_film, device=device, dtype=dtype)
     parts |= {f"Making images: {model}": partial(show_generator, model=model, device=device) for model in models}
     parts["Variations of a photograph"] = partial(vary_photograph, models=models, device=device)
     if train:

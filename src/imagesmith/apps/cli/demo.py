@@ -18,7 +18,7 @@ def demo(
     dtype: DtypeOption = Dtype.AUTO,
     debug: DebugFlag = False,
 ) -> None:
-    """Enlarge photographs, make images, train a small GAN, write report.html; needs no network."""
+    """Enlarge photographs and a film, make images, train a small GAN, write report.html; needs no network."""
     from imagesmith.apps.demo import run_demo
 
     raise typer.Exit(run_demo(out, device=device, dtype=dtype, train=train))
