@@ -20,7 +20,7 @@ ITERATIONS = 4
 """Warps at every level of the pyramid."""
 WINDOW_SIGMA = 4.0
 """Standard deviation in pixels of the window whose pixels are taken to move alike."""
-SMOOTHNESS = 4.0
+SMOOTHNESS = 20.0
 """How strongly a place is held to its neighbours' motion, in squared grey levels: below this gradient they decide."""
 NEIGHBOURS_SIGMA = 3.0
 """Standard deviation in pixels of the neighbourhood to whose mean motion a place is held."""
