@@ -99,6 +99,11 @@ def make_film() -> Callable[..., list[Tensor]]:
     return _make_film
 
 
+@pytest.fixture(scope="session")
+def moving() -> Callable[..., list[Tensor]]:
+    return _moving_photo
+
+
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
     """An ordinary film of 20 frames with sound."""

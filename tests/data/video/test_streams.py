@@ -117,3 +117,17 @@ def test_a_cover_picture_is_not_taken_for_the_film(
         covers = [stream for stream in result.streams.video if stream.disposition & Disposition.attached_pic]
         assert len(covers) == 1
         assert len(result.streams.video) == 2
+
+
+def test_a_film_of_another_program_keeps_all_its_tracks(
+    tmp_path: Path, shared_data: Path, redo: Callable, look: Callable
+) -> None:
+    """The accident: two languages and two rows of subtitles go in, one of each comes out."""
+    source = shared_data / "video" / "formats" / "nasa_13013.mp4"
+    notes = redo(source, tmp_path / "out.mp4", end_s=0.5).notes
+    assert notes == ("video stream 0 (h264, eng) is kept as it is: one picture of a film is worked on",)
+    before, after = look(source), look(tmp_path / "out.mp4")
+    assert len(after.packets["audio"]) == len(after.packets["subtitle"]) == 2
+    for all_of_it, kept in zip(before.packets["audio"], after.packets["audio"], strict=True):
+        assert kept == all_of_it[: len(kept)]
+        assert 0.4 < kept[-1][0] < 0.5

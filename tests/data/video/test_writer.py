@@ -1,0 +1,51 @@
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from imagesmith.data.video import Encoding, read_info, segment_writer
+from imagesmith.errors import OutputError
+
+UNEVEN = [7, 300, 301, 2000, 2600, 9000]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1", "ffv1", "prores_ks"])
+def test_a_part_keeps_every_time(tmp_path: Path, make_film: Callable, moving: Callable, codec: str) -> None:
+    """The accident: a container of parts that rounds times, or moves them where decoding starts before 0."""
+    make_film(tmp_path / "in.mp4", UNEVEN, Fraction(1, 12800), container_options={"movie_timescale": "12800"})
+    info = read_info(tmp_path / "in.mp4")
+    assert info.start == UNEVEN[0]
+    part = tmp_path / "part"
+    with segment_writer(part, info, Encoding(codec), size=(64, 48)) as write:
+        for image, pts in zip(moving(5), UNEVEN[1:], strict=True):
+            write(image, pts)
+    with av.open(part) as container:
+        track = container.streams.video[0]
+        times = [frame.pts * track.time_base / info.time_base + info.start for frame in container.decode(track)]
+    assert times == UNEVEN[1:]
+
+
+def test_a_part_is_whole_or_absent(tmp_path: Path, film: Path, moving: Callable) -> None:
+    """The accident: half a part, taken for a whole one after a restart."""
+    info, part = read_info(film), tmp_path / "parts" / "1"
+    with (
+        pytest.raises(OutputError, match="does not exist; create it first"),
+        segment_writer(part, info, Encoding(), size=(64, 48)),
+    ):
+        pass
+    part.parent.mkdir()
+    with pytest.raises(KeyboardInterrupt), segment_writer(part, info, Encoding(), size=(64, 48)) as write:
+        write(moving(1)[0], 0)
+        raise KeyboardInterrupt
+    assert list(part.parent.iterdir()) == []
+
+
+def test_mistakes_of_the_caller_are_not_called_bad_files(tmp_path: Path, film: Path) -> None:
+    """The accident: a bug in a network is reported as a film that cannot be encoded."""
+    with (
+        pytest.raises(ValueError, match="a bug"),
+        segment_writer(tmp_path / "a", read_info(film), Encoding(), size=(64, 48)),
+    ):
+        raise ValueError("a bug")
