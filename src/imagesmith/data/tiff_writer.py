@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import shutil
 import struct
@@ -18,7 +19,7 @@ from PIL import Image, TiffImagePlugin
 from torch import Tensor
 
 from imagesmith.data.decoded import quiet
-from imagesmith.data.frame import ImageMeta
+from imagesmith.data.frame import SAMPLE_BYTES, ImageMeta
 from imagesmith.tensors import Depth
 
 TEXT_TAGS = (270, 271, 272, 305, 306, 315, 316, 33432)  # description, camera, software, date, artist, host, copyright
@@ -26,6 +27,8 @@ DIRECTORIES = (0x8769, 0x8825)  # camera settings, place
 _XMP = 700
 _STRIP_BYTES = 1 << 18
 _COPIED_BYTES = 1 << 20
+_CLASSIC_HEAD = b"II*\0" + bytes(4)
+_BIG_HEAD = b"II+\0\x08" + bytes(11)
 _CLASSIC_BYTES = (1 << 32) - (1 << 26)  # what a classic TIFF can point to, less some room for metadata and bad deflate
 
 
@@ -43,7 +46,8 @@ def write_tiff(
     Deflate, integers with the horizontal predictor; BigTIFF where the pixels alone might be over 4 GB. A stream that
     cannot go back, such as a pipe, gets the file once it is complete.
     """
-    texts, directories = _exif_parts(meta.exif, notes)
+    is_big = math.prod(size) * SAMPLE_BYTES[depth] > _CLASSIC_BYTES
+    texts, directories = _exif_parts(meta.exif, _BIG_HEAD if is_big else _CLASSIC_HEAD, notes)
     extra = [(tag, "s", 0, text, True) for tag, text in texts.items()]
     if meta.xmp:
         extra.append((_XMP, "B", len(meta.xmp), meta.xmp, True))
@@ -51,7 +55,7 @@ def write_tiff(
         is_file = stream.seekable() and stream.readable() and stream.tell() == 0
         # tifffile asks for a name
         file = stream if is_file else cast(BinaryIO, stack.enter_context(tempfile.NamedTemporaryFile()))
-        _write(rows, file, size=size, depth=depth, meta=meta, extra=extra)
+        _write(rows, file, size=size, depth=depth, meta=meta, extra=extra, is_big=is_big)
         if directories:
             _append_directories(file, directories)
         if file is not stream:
@@ -67,8 +71,9 @@ def _write(
     depth: Depth,
     meta: ImageMeta,
     extra: list[tuple],
+    is_big: bool,
 ) -> None:
-    height, width, channels = size
+    _, width, channels = size
     dtype = np.dtype(depth).newbyteorder("<")
     strip_rows = max(1, _STRIP_BYTES // (width * channels * dtype.itemsize))
     tifffile.imwrite(
@@ -76,7 +81,7 @@ def _write(
         _deflated(_regrouped(rows, strip_rows), dtype),
         shape=size if channels > 1 else size[:2],
         dtype=dtype,
-        bigtiff=height * width * channels * dtype.itemsize > _CLASSIC_BYTES,
+        bigtiff=is_big,
         byteorder="<",
         photometric="rgb" if channels > 2 else "minisblack",
         planarconfig="contig" if channels > 1 else None,
@@ -130,9 +135,9 @@ def _deflate(strip: np.ndarray, dtype: np.dtype) -> bytes:
 
 
 def _exif_parts(
-    exif: bytes | None, notes: list[str]
+    exif: bytes | None, head: bytes, notes: list[str]
 ) -> tuple[dict[int, bytes], dict[int, TiffImagePlugin.ImageFileDirectory_v2]]:
-    """The text tags of bare EXIF, and its directories ready to be written little-endian."""
+    """The text tags of bare EXIF, and its directories ready to be written into a file that begins with `head`."""
     if not exif:
         return {}, {}
     texts: dict[int, bytes] = {}
@@ -146,7 +151,7 @@ def _exif_parts(
                     texts[tag] = value.encode()
             for tag in DIRECTORIES:
                 if entries := source.get_ifd(tag):
-                    directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
+                    directory = TiffImagePlugin.ImageFileDirectory_v2(head)
                     directory.update(entries)
                     directory.tobytes(0)  # fails here, not half-way through the file
                     directories[tag] = directory
