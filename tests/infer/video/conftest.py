@@ -19,7 +19,10 @@ from imagesmith.zoo import Model, describe, save_model
 
 @pytest.fixture
 def make_film(tmp_path: Path) -> Callable[..., Path]:
-    """A film of a photograph that moves by a pixel a frame; `pts` gives the times of a film of variable rate."""
+    """A film of a photograph that moves by a pixel a frame; `pts` gives the times of a film of variable rate.
+
+    With `sound`, a fifth of a second of silence.
+    """
 
     def make(
         name: str = "clip.mp4",
@@ -30,6 +33,7 @@ def make_film(tmp_path: Path) -> Callable[..., Path]:
         codec: str = "libx264",
         noise: float = 0,
         pts: list[int] | None = None,
+        sound: bool = False,
     ) -> Path:
         photo, rng = data.astronaut()[20:, 120:], np.random.default_rng(0)
         path = tmp_path / name
@@ -38,6 +42,7 @@ def make_film(tmp_path: Path) -> Callable[..., Path]:
             track = film.add_stream(codec, rate=rate, options=options)
             track.width, track.height, track.pix_fmt = side, side, "yuv420p" if codec == "libx264" else "bgr0"
             track.codec_context.time_base = track.time_base = Fraction(1, 10 * rate)
+            voice = film.add_stream("flac", rate=8000) if sound else None
             for k in range(frames):
                 pixels = photo[k : k + side, k : k + side].astype(float)
                 pixels = (
@@ -47,6 +52,10 @@ def make_film(tmp_path: Path) -> Callable[..., Path]:
                 frame.pts, frame.time_base = 10 * k if pts is None else pts[k], Fraction(1, 10 * rate)
                 film.mux(track.encode(frame.reformat(format=track.pix_fmt)))
             film.mux(track.encode(None))
+            if voice:
+                silence = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), "s16", "mono")
+                silence.sample_rate, silence.pts = 8000, 0
+                film.mux([*voice.encode(silence), *voice.encode(None)])
         return path
 
     return make

@@ -1,5 +1,6 @@
 """A film tried out."""
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding
+from imagesmith.errors import UsageError
 from imagesmith.infer.video.plan import FilmOptions, plan_films
 from imagesmith.infer.video.rehearsal import rehearse
 
@@ -46,3 +48,19 @@ def test_a_film_of_one_frame_is_tried_out_too(remembering, make_film) -> None:
     """The accident: a division by the zero frames between the first and the last."""
     [job] = plan_films([Item(PurePosixPath("a.mp4"), make_film("a.mp4", 1))], None, tag=".x2")
     assert rehearse(remembering, job, FilmOptions(encoding=QUICK)).estimate.seconds > 0
+
+
+def test_what_will_be_lost_or_cannot_be_is_said_before_it_is(remembering, make_film, tmp_path: Path) -> None:
+    """The accident: a night later the result turns out to have no sound, or cannot be written at all."""
+    source = make_film("a.mkv", 2, sound=True)
+    item = Item(PurePosixPath("a.mkv"), source)
+    lost = {}
+    for name in ("frames", "b.mkv"):
+        [job] = plan_films([item], tmp_path / name, tag="")
+        notes = rehearse(remembering, job, FilmOptions(encoding=QUICK)).notes
+        lost[name] = [note for note in notes if "left out" in note]
+    assert lost["b.mkv"] == []
+    assert len(lost["frames"]) == 1
+    assert "audio" in lost["frames"][0]
+    with pytest.raises(UsageError, match="crf"):
+        rehearse(remembering, job, FilmOptions(encoding=replace(QUICK, crf=99)))

@@ -13,11 +13,11 @@ from dataclasses import asdict, replace
 from torch import Tensor
 
 from imagesmith import __version__
-from imagesmith.data.video import Encoding, VideoFrame, VideoInfo, audit, join, open_video, read_info, settle
+from imagesmith.data.video import Encoding, VideoFrame, VideoInfo, audit, join, open_video, read_info
 from imagesmith.errors import OutputError, VideoError
 from imagesmith.infer.channel import Cancelled, Channel
 from imagesmith.infer.outcome import Frames, ItemResult, Size
-from imagesmith.infer.video.plan import FilmJob, FilmOptions, check_place, expected_frames
+from imagesmith.infer.video.plan import FilmJob, FilmOptions, check_place, encoding_of, expected_frames
 from imagesmith.infer.video.segments import (
     Parts,
     Restored,
@@ -49,7 +49,8 @@ def restore_film(
     started = time.perf_counter()
     may_replace = check_place(job, options)
     info = read_info(job.source)
-    options = replace(options, encoding=settle(options.encoding, info, job.output))
+    size = info.width * restorer.scale, info.height * restorer.scale
+    options = replace(options, encoding=encoding_of(job, info, options, size))
     facts = {
         "source": source_digest(job.source),
         "runtime": _told(restorer.runtime),
@@ -71,7 +72,7 @@ def restore_film(
         model=restorer.card.name,
         scale=restorer.scale,
         in_size=(info.width, info.height),
-        out_size=(info.width * restorer.scale, info.height * restorer.scale),
+        out_size=size,
         seconds=round(time.perf_counter() - started, 3),
         notes=tuple(dict.fromkeys(notes)),
         frames=parts.frames,

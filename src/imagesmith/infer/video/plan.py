@@ -8,13 +8,14 @@ from statistics import median
 
 from imagesmith.atomic import check_free
 from imagesmith.data.sources import Item
-from imagesmith.data.video import Encoding, VideoInfo, open_video
+from imagesmith.data.video import Encoding, VideoInfo, check_size, open_video, settle
 from imagesmith.data.video.encoding import FILMS, PICTURES
 from imagesmith.errors import UsageError
 from imagesmith.estimate.jpeg import find_grid
 from imagesmith.estimate.noise import noise_sigma
 from imagesmith.infer.auto import JPEG_QUALITY, NOISE_SIGMA
 from imagesmith.infer.named import model_for
+from imagesmith.infer.outcome import Size
 from imagesmith.infer.plan import STANDARD_STREAM, Job
 from imagesmith.infer.video.segments import is_joined
 from imagesmith.tensors import to_float
@@ -117,6 +118,13 @@ def check_place(job: FilmJob, options: FilmOptions) -> bool:
     is_empty_folder = job.format == FRAMES and job.output.is_dir() and not any(job.output.iterdir())
     check_free(job.output, overwrite=may_replace or is_empty_folder)
     return may_replace
+
+
+def encoding_of(job: FilmJob, info: VideoInfo, options: FilmOptions, size: Size) -> Encoding:
+    """How the result, of `size`, is written; UsageError before anything is computed where it cannot be."""
+    encoding = settle(options.encoding, info, job.output)
+    check_size(encoding, size)
+    return encoding
 
 
 def expected_frames(info: VideoInfo, start_s: float | None, end_s: float | None) -> int | None:

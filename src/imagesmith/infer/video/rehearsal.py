@@ -13,10 +13,19 @@ from torch import Tensor
 from imagesmith.atomic import make_folder
 from imagesmith.data.files import Frame, write_image
 from imagesmith.data.frame import ImageMeta
-from imagesmith.data.video import Encoding, VideoFrame, VideoInfo, open_video, read_info, segment_writer, settle
+from imagesmith.data.video import (
+    Encoding,
+    VideoFrame,
+    VideoInfo,
+    left_out,
+    lost_by,
+    open_video,
+    read_info,
+    segment_writer,
+)
 from imagesmith.errors import VideoError
 from imagesmith.infer.outcome import Estimate, ItemResult
-from imagesmith.infer.video.plan import MOMENTS, FilmJob, FilmOptions, check_place, expected_frames
+from imagesmith.infer.video.plan import MOMENTS, FilmJob, FilmOptions, check_place, encoding_of, expected_frames
 from imagesmith.infer.video.segments import segment_length
 from imagesmith.infer.video.stream import VideoRestorer
 
@@ -41,7 +50,8 @@ def rehearse(restorer: VideoRestorer, job: FilmJob, options: FilmOptions) -> Ite
     started = time.perf_counter()
     check_place(job, options)
     info = read_info(job.source)
-    encoding = settle(options.encoding, info, job.output)
+    size = info.width * restorer.scale, info.height * restorer.scale
+    encoding = encoding_of(job, info, options, size)
     moments = [_tried(restorer, info, encoding, start_s) for start_s in _starts(info, options).values()]
     if options.preview is not None:
         _show(moments, info, job, options)
@@ -54,9 +64,14 @@ def rehearse(restorer: VideoRestorer, job: FilmJob, options: FilmOptions) -> Ite
         model=restorer.card.name,
         scale=restorer.scale,
         in_size=(info.width, info.height),
-        out_size=(info.width * restorer.scale, info.height * restorer.scale),
+        out_size=size,
         seconds=round(time.perf_counter() - started, 3),
-        notes=(*job.notes, *info.notes, _told(estimate, total)),
+        notes=(
+            *(*job.notes, *info.notes),
+            *lost_by(encoding, info, restorer.scale),
+            *left_out(info, job.output),
+            _told(estimate, total),
+        ),
         frames=total,
         estimate=estimate,
     )
