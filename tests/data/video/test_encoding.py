@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -54,6 +55,14 @@ def test_what_cannot_be_is_told_before_anything_is_computed(encoding: Encoding, 
     with pytest.raises(UsageError, match=said) as caught:
         settle(encoding, info(), Path(output))
     assert str(caught.value).count("\n") < 3
+
+
+def test_a_whole_film_is_no_gif() -> None:
+    """The accident: ten thousand frames held at once, and the machine stands still."""
+    film = dataclasses.replace(info(), width=1920, height=1080, frames=10_000)
+    with pytest.raises(UsageError, match="short film for an animation, got 10000 frames of 1920x1080\nname a film"):
+        settle(Encoding(), film, Path("a.gif"))
+    settle(Encoding(), dataclasses.replace(film, frames=100), Path("a.gif"))
 
 
 @pytest.mark.parametrize("name", CODECS)

@@ -49,6 +49,7 @@ CODECS = {
 PICTURES = {"folder": ("png", "tif", "jpg"), "animation": ("gif", "webp")}
 """What the frames of an output that is no film become; its parts are lossless films until then."""
 LOSSLESS = "ffv1"
+_MOST_ANIMATED = 300_000_000  # pixels before they are enlarged
 _SHALLOW = ("jpg", "gif", "webp")
 
 
@@ -112,6 +113,8 @@ def settle(encoding: Encoding, info: VideoInfo, output: Path | None = None) -> E
         codec = known[0] if codec == "auto" else codec
         if codec not in known:
             raise UsageError(f"{output.name} is no film: {not_one_of('a codec', codec, known)}")
+        if kind == "animation" and info.kind == "film":
+            _check_length(info)
         return dataclasses.replace(encoding, codec=codec, pix_fmt=_pix_fmt("auto", LOSSLESS, info))
     if codec == "auto":
         codec = "libsvtav1" if suffix == ".webm" else "libx265" if info.depth == "uint16" else "libx264"
@@ -131,6 +134,16 @@ def settle(encoding: Encoding, info: VideoInfo, output: Path | None = None) -> E
     if encoding.preset not in PRESETS:
         raise UsageError(not_one_of("a preset", encoding.preset, PRESETS))
     return dataclasses.replace(encoding, codec=codec, pix_fmt=_pix_fmt(encoding.pix_fmt, codec, info))
+
+
+def _check_length(info: VideoInfo) -> None:
+    """UsageError for a film too long to be an animation, whose frames all lie in memory at once."""
+    frames = info.frames or round(info.duration_s * (info.rate or 25))
+    if frames * info.width * info.height > _MOST_ANIMATED:
+        raise UsageError(
+            f"expected a short film for an animation, got {frames} frames of {info.width}x{info.height}\n"
+            "name a film (.mp4) or a folder as output"
+        )
 
 
 def _pix_fmt(asked: str, codec: str, info: VideoInfo) -> str:

@@ -110,7 +110,7 @@ def is_heard(packet: Packet) -> bool:
     """False for sound in front of the beginning that an edit list hides, save the tenth of a second to start on."""
     if packet.stream.type != "audio" or not packet.is_discard or packet.pts is None:
         return True
-    return packet.pts * packet.time_base > -_RUN_UP_S
+    return (packet.pts + (packet.duration or 0)) * packet.time_base > -_RUN_UP_S
 
 
 class _Clock:
