@@ -28,7 +28,7 @@ CLIP, OLD = (
 )
 
 
-def test_a_result_lies_beside_its_film_in_the_same_container() -> None:
+def test_a_result_lies_beside_its_film_in_the_same_container(tmp_path: Path) -> None:
     """The accident: a film that its owner's player no longer opens, or one written over the original."""
     [clip] = plan_films([CLIP], None, tag=".srx4")
     assert (clip.output, clip.root, clip.name, clip.notes) == (
@@ -42,6 +42,8 @@ def test_a_result_lies_beside_its_film_in_the_same_container() -> None:
     [old] = plan_films([OLD], None, tag=".srx4")
     assert (old.output, old.root) == (Path("in/a/old.srx4.mkv"), Path("in"))
     assert old.notes == (".wmv is not written; the result is Matroska (.mkv)",)
+    [frames] = plan_films([Item(PurePosixPath("frames"), tmp_path)], None, tag=".srx4")
+    assert (frames.name, frames.notes) == ("frames.srx4.mkv", ())
 
 
 def test_a_destination_is_a_film_a_folder_of_films_or_a_folder_of_frames(tmp_path: Path) -> None:

@@ -161,7 +161,9 @@ def _job(film: Item, folder: Path | None, added: str) -> FilmJob:
     """The result beside its input, or below `folder` in the same place."""
     assert film.path is not None
     ending, notes = film.path.suffix, ()
-    if ending.lower() not in WRITTEN:
+    if film.path.is_dir():
+        ending = _ANY
+    elif ending.lower() not in WRITTEN:
         ending, notes = _ANY, (f"{ending} is not written; the result is Matroska ({_ANY})",)
     name = film.name.with_name(f"{film.name.stem}{added}{ending}")
     root = film.path.parents[len(film.name.parts) - 1] if folder is None else folder
