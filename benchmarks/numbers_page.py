@@ -132,7 +132,7 @@ def _number(value: float) -> str:
 
 ASKED_GAINS = {"bicubic": 1.0, "vsr-x4, state off": 0.25}
 """By how many dB vsr-x4 has to beat these on BI, as the mean of the clips."""
-SCORES = ("psnr_y", "ssim_y", "warping_error", "tof", "flicker")
+SCORES = ("psnr_rgb", "psnr_y", "ssim_y", "warping_error", "tof", "flicker")
 PUBLISHED_VID4 = (
     "Published for the four clips of Vid4, of which calendar is the hardest, BI: bicubic 23.78 / .6347, SwinIR (one "
     "frame) 25.68 / .7491, NanoVSR-644k 26.05 / .7761, SSL 27.15 / .8208, BasicVSR 27.24 / .8251, BasicVSR++ 27.79 / "
@@ -192,7 +192,9 @@ def _degradation(degrade: str) -> str:
 
 
 def _score(scores: dict[str, float], name: str) -> str:
-    return f"{scores[name]:.2f}" if name == "psnr_y" else f"{scores[name]:.4f}"
+    if name not in scores:
+        return ""
+    return f"{scores[name]:.2f}" if name.startswith("psnr") else f"{scores[name]:.4f}"
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
