@@ -11,7 +11,7 @@ import av
 import av.error
 
 from imagesmith.data.video.colour import even_size
-from imagesmith.data.video.info import Kind, VideoInfo
+from imagesmith.data.video.info import USUAL_RATE, Kind, VideoInfo
 from imagesmith.errors import UsageError, not_one_of
 
 os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder writes to the terminal past every other log
@@ -138,7 +138,7 @@ def settle(encoding: Encoding, info: VideoInfo, output: Path | None = None) -> E
 
 def _check_length(info: VideoInfo) -> None:
     """UsageError for a film too long to be an animation, whose frames all lie in memory at once."""
-    frames = info.frames or round(info.duration_s * (info.rate or 25))
+    frames = info.frames or round(info.duration_s * (info.rate or USUAL_RATE))
     if frames * info.width * info.height > _MOST_ANIMATED:
         raise UsageError(
             f"expected a short film for an animation, got {frames} frames of {info.width}x{info.height}\n"

@@ -5,7 +5,6 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -16,12 +15,9 @@ from imagesmith.atomic import make_folder
 from imagesmith.data.files import read_image, write_image
 from imagesmith.data.formats import SUFFIXES
 from imagesmith.data.frame import Frame, ImageMeta
-from imagesmith.data.video.info import VideoFrame, VideoInfo, counted
+from imagesmith.data.video.info import USUAL_RATE, VideoFrame, VideoInfo, counted
 from imagesmith.errors import ImageError, OutputError, VideoError
 from imagesmith.tensors import Depth, from_float, to_float
-
-RATE = Fraction(25)
-"""Frames a second of a folder, which says nothing about time."""
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -36,13 +32,13 @@ def frame_files(folder: Path) -> list[Path]:
 
 
 def folder_info(folder: Path) -> VideoInfo:
-    """A folder as a film of `RATE`, with the size and depth of its first frame."""
+    """A folder as a film of `USUAL_RATE`, with the size and depth of its first frame."""
     files = frame_files(folder)
     if not files:
         raise VideoError(f"{folder}: expected numbered frames (png, jpg, tif, ...), found no picture")
     first = read_image(files[0])
     height, width = first.pixels.shape[:2]
-    notes = [f"a folder of frames has no times; {RATE} frames a second are assumed"]
+    notes = [f"a folder of frames has no times; {USUAL_RATE} frames a second are assumed"]
     if first.pixels.shape[2] in (2, 4):
         notes.append("transparency is laid on white")
     return VideoInfo(
@@ -51,9 +47,9 @@ def folder_info(folder: Path) -> VideoInfo:
         width=width,
         height=height,
         frames=len(files),
-        duration_s=float(len(files) / RATE),
-        time_base=1 / RATE,
-        rate=RATE,
+        duration_s=float(len(files) / USUAL_RATE),
+        time_base=1 / USUAL_RATE,
+        rate=USUAL_RATE,
         depth="uint8" if first.depth == "uint8" else "uint16",
         notes=tuple(notes),
     )

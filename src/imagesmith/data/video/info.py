@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from av.container.core import Chapter
 
 Kind = Literal["film", "folder", "animation"]
+USUAL_RATE = Fraction(25)
+"""Frames a second where nothing tells them."""
 
 
 @dataclass(frozen=True)

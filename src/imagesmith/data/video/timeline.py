@@ -8,9 +8,8 @@ from typing import NamedTuple
 import av
 from av.video.stream import VideoStream
 
-from imagesmith.data.video.info import counted
+from imagesmith.data.video.info import USUAL_RATE, counted
 
-_USUAL_RATE = Fraction(25)
 _MOST_SILENCE_S = 0.5  # sound often goes on a little after the last picture
 
 
@@ -38,7 +37,7 @@ class Timeline:
 
     def __init__(self, stream: VideoStream, duration_s: float) -> None:
         self._declared, self._duration_s, self._time_base = stream.frames, duration_s, time_base_of(stream)
-        rate = stream.guessed_rate or stream.average_rate or _USUAL_RATE
+        rate = stream.guessed_rate or stream.average_rate or USUAL_RATE
         self._step = max(1, round(1 / (rate * self._time_base)))
         self._start = stream.start_time or 0
         self._expected: list[int] = []

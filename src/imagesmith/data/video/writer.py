@@ -14,12 +14,12 @@ from torch import Tensor
 from imagesmith.atomic import replacing
 from imagesmith.data.video.colour import FromRgb, even_size
 from imagesmith.data.video.encoding import Encoding, open_encoder, settle
-from imagesmith.data.video.info import VideoInfo
+from imagesmith.data.video.info import USUAL_RATE, VideoInfo
 from imagesmith.errors import OutputError
 
 Write = Callable[[Tensor, int], None]
 """Adds a frame, (H, W, 3) uint8 or uint16, at a PTS in the source's time base."""
-_USUAL_RATE, _MOST_RATE = Fraction(25), Fraction(240)  # a hint for quality; AV1 takes no more, times stay as they are
+_MOST_RATE = Fraction(240)  # a hint for quality; AV1 takes no more, times stay as they are
 
 
 @contextlib.contextmanager
@@ -70,9 +70,7 @@ def encoding_errors(path: Path) -> Iterator[None]:
 
 
 def _track(film: OutputContainer, info: VideoInfo, encoding: Encoding, size: tuple[int, int]) -> VideoStream:
-    track = film.add_stream(
-        encoding.encoder, rate=min(info.rate or _USUAL_RATE, _MOST_RATE), options=encoding.options()
-    )
+    track = film.add_stream(encoding.encoder, rate=min(info.rate or USUAL_RATE, _MOST_RATE), options=encoding.options())
     assert isinstance(track, VideoStream)
     track.width, track.height = size
     track.pix_fmt = encoding.pix_fmt
