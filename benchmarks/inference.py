@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from rlfn import Rlfn
+from roofline import bare_convolutions
 from timing import RESULTS, environment, save, spread, take_turns
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from imagesmith.runtime.device import Runtime, prepare
 from imagesmith.zoo import load_model
@@ -50,29 +50,6 @@ def finished(call: Callable[[], object], device: torch.device) -> Callable[[], N
         call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-
-    return run
-
-
-def bare_convolutions(net: nn.Module, x: Tensor) -> Callable[[], object]:
-    """A call of `F.conv2d` for every convolution that `net` does for `x`, with the same shapes, and nothing between."""
-    calls: list[tuple[Tensor, nn.Conv2d]] = []
-    inputs: dict[torch.Size, Tensor] = {}
-
-    def remember(conv: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        assert isinstance(conv, nn.Conv2d)
-        kept = inputs.setdefault(arguments[0].shape, arguments[0].clone(memory_format=torch.preserve_format))
-        calls.append((kept, conv))
-
-    hooks = [layer.register_forward_pre_hook(remember) for layer in net.modules() if isinstance(layer, nn.Conv2d)]
-    with torch.inference_mode():
-        net(x)
-    for hook in hooks:
-        hook.remove()
-
-    def run() -> None:
-        for y, conv in calls:
-            F.conv2d(y, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
     return run
 

@@ -1,4 +1,4 @@
-"""Write docs/numbers.md from what scores.py, restoration.py and video.py measured, beside what others published."""
+"""Write docs/numbers.md from what scores.py, restoration.py, video.py and speed.py measured, beside what others did."""
 
 import json
 from collections.abc import Iterable
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from published import CHECK, PUBLISHED, Published
+from speed_page import speed_section
 from timing import HERE, RESULTS
 
 from imagesmith.evaluate import PROTOCOL
@@ -22,13 +23,19 @@ Scores = dict[str, dict[str, float]]
 
 def write_numbers(docs: Path = DOCS, results: Path = RESULTS) -> None:
     """Write docs/numbers.md from the JSON files that are there."""
-    text = ["# Numbers", "", "Written by `scores.py`, `restoration.py` and `video.py` in `benchmarks/`; do not edit."]
+    text = [
+        "# Numbers",
+        "",
+        "Written by `scores.py`, `restoration.py`, `video.py` and `speed.py` in `benchmarks/`; do not edit.",
+    ]
     if (results / "scores.json").exists():
         text += _super_resolution(json.loads((results / "scores.json").read_text())["results"])
     if (results / "restoration.json").exists():
         text += _restoration(json.loads((results / "restoration.json").read_text()))
     if (results / "video.json").exists():
         text += _video(json.loads((results / "video.json").read_text()))
+    if (results / "speed.json").exists():
+        text += speed_section(json.loads((results / "speed.json").read_text()), table)
     docs.mkdir(parents=True, exist_ok=True)
     (docs / "numbers.md").write_text("\n".join(text) + "\n")
 

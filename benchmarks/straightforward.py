@@ -4,20 +4,32 @@ python benchmarks/straightforward.py MODEL IN_FOLDER OUT_FOLDER
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from imagesmith.zoo import load_model
 
-name, source, destination = sys.argv[1:]
-net = load_model(name).net
-for path in sorted(Path(source).iterdir()):
-    photo = np.array(Image.open(path).convert("RGB"))
-    x = torch.from_numpy(photo).permute(2, 0, 1)[None].contiguous().float() / 255
+
+def restored(net: Callable[[Tensor], Tensor], photo: np.ndarray, device: str = "cpu") -> np.ndarray:
+    """uint8 (H, W, 3) -> uint8 (H * scale, W * scale, 3)."""
+    x = torch.from_numpy(photo).permute(2, 0, 1)[None].contiguous().float().to(device) / 255
     with torch.no_grad():
         y = net(x)
-    restored = (y[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    Image.fromarray(restored).save(Path(destination) / path.name)
+    return (y[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def main() -> None:
+    name, source, destination = sys.argv[1:]
+    net = load_model(name).net
+    for path in sorted(Path(source).iterdir()):
+        photo = np.array(Image.open(path).convert("RGB"))
+        Image.fromarray(restored(net, photo)).save(Path(destination) / path.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -76,6 +76,17 @@ def photo_folder() -> Path:
     return Path(skimage.__file__).parent / "data"
 
 
+def own_peak_mib() -> float:
+    """Of this program alone: what `getrusage` says begins with the memory of the parent."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        import resource  # does not exist on every system
+
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1)
+    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024, 1)
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,0 +1,136 @@
+"""Measure what is claimed about speed, and what the machine would allow.
+
+    python benchmarks/speed.py [--only pictures training startup] [--models sr-x4 ...] [--sides 256 ...] [--threads 2]
+
+pictures: every network and size from file to file and from pixels to pixels, in turns with the plain float32 script,
+the tile loop of the Real-ESRGAN kind, torch.compile, ONNX Runtime and OpenVINO (where installed), and with its own bare
+convolutions. training: a step of DCGAN beside PyTorch's example, of sr-x4 and of rpgan, and how long they wait for
+data. startup: commands that have next to nothing to do. Every part is written to results/speed.json as soon as it is
+there, with its own environment; the others are kept. Writes docs/numbers.md.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import startup
+from contender import WAYS
+from numbers_page import DOCS, write_numbers
+from speed_pictures import Setting, measure, report, settings
+from speed_training import TRAININGS
+from timing import HERE, RESULTS, environment, save
+
+PARTS = ("pictures", "training", "startup")
+MODELS = ("sr-x4", "sr-x2", "denoise", "jpeg")
+SIDES = (256, 512, 1024)
+
+
+class Results:
+    """results/speed.json, written anew after everything that is added."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        path = folder / "speed.json"
+        self.values: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self._folder, self._threads = folder, threads
+
+    def add(self, name: str, result: dict[str, Any], started: dict[str, Any]) -> None:
+        """Replace what was measured of one part, which began in this environment."""
+        self.values[name] = {"environment": started, **result}
+        save("speed", self.values, self._folder)
+
+    def add_pictures(self, row: dict[str, Any], started: dict[str, Any]) -> None:
+        """Replace the row of the same network, size and device."""
+        own = _place(row)
+        rows = [other for other in self.values.get("pictures", {}).get("rows", []) if _place(other) != own]
+        self.add(
+            "pictures", {"rows": sorted([*rows, row | {"load_before": started["load_before"]}], key=_place)}, started
+        )
+
+
+def _place(row: dict[str, Any]) -> tuple[str, str, int]:
+    return row["device"], row["model"], row["side"]
+
+
+def measured_by(command: list[str], threads: int) -> dict[str, Any]:
+    """The JSON that a script of this folder prints."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / command[0]), *command[1:], "--threads", str(threads)],
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed with {done.returncode}")
+    return json.loads(done.stdout[done.stdout.index("{") :])
+
+
+def measure_training(options: argparse.Namespace) -> dict[str, Any]:
+    """DCGAN's step beside the example's, then the other trainings."""
+    rounds = str(options.rounds)
+    dcgan = ["dcgan_step.py", "--json", "--curve-steps", "0", "--device", options.device, "--rounds", rounds]
+    changes = ["--set", f"run.device={options.device}", *(word for change in options.set for word in ("--set", change))]
+    return {"dcgan": measured_by(dcgan, options.threads)} | {
+        name: measured_by(["speed_training.py", name, "--steps", str(options.steps), *changes], options.threads)
+        for name in TRAININGS
+    }
+
+
+def report_training(result: dict[str, Any]) -> None:
+    """A line for each training."""
+    dcgan = result["dcgan"]
+    print(
+        f"dcgan: {1e3 * dcgan['seconds']['ours']['median']:.0f} ms a step, {dcgan['speedup']} times the example's rate"
+    )
+    for name in TRAININGS:
+        found = result[name]
+        print(
+            f"{name}: {1e3 * found['step_seconds']['median']:.0f} ms a step of {found['batch']}, "
+            f"{found['percent_waiting_for_data']} % of it waiting for data"
+        )
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these parts")
+    parser.add_argument("--models", nargs="+", default=MODELS, help="shipped names or weight files, for pictures")
+    parser.add_argument("--sides", nargs="+", type=int, default=SIDES, help="of square pictures in pixels")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=tuple(WAYS), help="of restoring")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="auto", help="of our restoring")
+    parser.add_argument("--tile", type=int, default=256, help="of the tile loop")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=30, help="of the trainings but DCGAN's")
+    parser.add_argument("--set", action="append", default=[], help="change the trainings, as in `imagesmith train`")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of numbers.md")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    results = Results(options.results, options.threads)
+    base = Setting("", 0, options.ways, options.device, options.dtype, options.threads, options.tile, options.rounds)
+    for setting in settings(options.models, options.sides, base) if "pictures" in options.only else ():
+        started = environment(options.threads)
+        row = measure(setting)
+        report(row)
+        results.add_pictures(row, started)
+    if "training" in options.only:
+        started = environment(options.threads)
+        found = measure_training(options)
+        report_training(found)
+        results.add("training", found, started)
+    if "startup" in options.only:
+        started = environment(options.threads)
+        results.add("startup", {"seconds": startup.measure(options.rounds)}, started)
+    write_numbers(options.docs, options.results)
+
+
+if __name__ == "__main__":
+    main()

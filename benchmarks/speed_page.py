@@ -1,0 +1,98 @@
+"""The section of docs/numbers.md that speed.py measured."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Table = Callable[[Iterable[tuple[str, ...]], tuple[str, ...]], list[str]]
+
+PEERS = {
+    "plain": "plain script",
+    "tiles": "tile loop",
+    "compile": "torch.compile",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+}
+"""By way of restoring, as headings."""
+
+
+def speed_section(result: dict[str, Any], table: Table) -> list[str]:
+    """What speed.py measured, as far as it has."""
+    text = ["", "## Speed"]
+    if rows := result.get("pictures", {}).get("rows"):
+        text += _pictures(result["pictures"], rows, table)
+    if training := result.get("training"):
+        text += _training(training, table)
+    if startup := result.get("startup"):
+        seconds = ", ".join(f"`{name}` {1e3 * values['median']:.0f} ms" for name, values in startup["seconds"].items())
+        text += ["", f"Start-up, medians of whole processes: {seconds}."]
+    return text
+
+
+def _pictures(part: dict[str, Any], rows: list[dict[str, Any]], table: Table) -> list[str]:
+    where = part["environment"]
+    headings = (
+        "network, picture",
+        "file to file",
+        *PEERS.values(),
+        "without files",
+        *PEERS.values(),
+        "% of limit",
+        "MiB",
+    )
+    return [
+        "",
+        f"Median milliseconds on {where['processor']}, {where['threads']} threads, torch {where['torch']}, the whole "
+        "path of `Restorer` from file to file (PNG) and from pixels to pixels; beside each, how many times as long "
+        "others take with the same weights in the same turns: the plain float32 script, a loop over fixed tiles with a "
+        "margin of 10 pixels (half precision on GPUs), torch.compile, ONNX Runtime and OpenVINO. **Bold**: faster than "
+        "ours. In brackets the largest difference from the plain script in grey levels. Percent of limit: of the time "
+        "that the network's multiplications take at the rate of its own fastest layer (or its bytes at the rate of "
+        "memory, if that is more), halos not counted; and of its bare convolutions, halos counted. MiB: peak of the "
+        "process, of the plain script's in brackets.",
+        "",
+        *table(map(_row, rows), headings),
+    ]
+
+
+def _row(row: dict[str, Any]) -> tuple[str, ...]:
+    ways, ours = row["ways"], row["ways"]["ours"]
+    apart = ours.get("grey_levels_from_plain", {}).get("max")
+    cells = [f"{row['model']}, {row['side']}x{row['side']}, {ours['runtime'].split(':')[0]}"]
+    for part in ("file", "pixels"):
+        difference = f" [{apart}]" if part == "file" and apart is not None else ""
+        cells += [f"{1e3 * ours[part]['median']:.0f}{difference}"]
+        cells += [_times(row, part, way) for way in PEERS]
+    limits = [f"{row[key]:.0f}" for key in ("percent_of_roofline", "percent_of_own_convolutions") if key in row]
+    plain = f" ({ways['plain']['peak_mib']:.0f})" if "plain" in ways else ""
+    return (*cells, ", ".join(limits), f"{ours['peak_mib']:.0f}{plain}")
+
+
+def _times(row: dict[str, Any], part: str, way: str) -> str:
+    """How many times as long as ours it takes."""
+    times = row["times_as_fast"][part].get(way)
+    if times is None:
+        return ""
+    apart = row["ways"][way].get("grey_levels_from_plain", {}).get("max")
+    text = f"**{times:.2f}**" if times < 1 else f"{times:.2f}"
+    return f"{text} [{apart}]" if part == "file" and apart is not None else text
+
+
+def _training(part: dict[str, Any], table: Table) -> list[str]:
+    dcgan = part["dcgan"]
+    seconds, peak = dcgan["seconds"], dcgan["peak_mib"]
+    rows = [
+        ("DCGAN 64x64", "64", f"{1e3 * seconds['ours']['median']:.0f}", "", f"{peak['ours']}", _arithmetic(dcgan)),
+        ("PyTorch's example", "64", f"{1e3 * seconds['peer']['median']:.0f}", "", f"{peak['peer']}", "fp32"),
+    ]
+    for name, title in (("restorer", "sr-x4"), ("rpgan", "rpgan 64x64")):
+        found = part[name]
+        median, waiting = 1e3 * found["step_seconds"]["median"], found["percent_waiting_for_data"]
+        rows.append(
+            (title, f"{found['batch']}", f"{median:.0f}", f"{waiting}", f"{found['peak_mib']:.0f}", _arithmetic(found))
+        )
+    headings = ("training", "batch", "ms a step", "% waiting for data", "peak MiB", "arithmetic")
+    return ["", f"Training; DCGAN at {dcgan['speedup']} times the rate of the example.", "", *table(rows, headings)]
+
+
+def _arithmetic(found: dict[str, Any]) -> str:
+    return found["arithmetic"].split(":")[0]

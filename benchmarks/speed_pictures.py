@@ -1,0 +1,147 @@
+"""Restoring, by network and size: ours, what others would do with the same weights, and what the machine allows."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from command import difference, draw_photos
+from contender import WAYS
+from timing import HERE, spread, take_turns
+
+PARTS = ("file", "pixels")
+"""From file to file, and from pixels in memory to pixels in memory."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured, and how often."""
+
+    model: str
+    side: int
+    ways: Sequence[str] = tuple(WAYS)
+    device: str = "cpu"
+    dtype: str = "auto"
+    threads: int = 2
+    tile: int = 256
+    rounds: int = 7
+
+    @property
+    def title(self) -> str:
+        return f"{self.model}, {self.side}x{self.side}"
+
+
+class Contender:
+    """A running `contender.py`; `missing` says why there is none."""
+
+    def __init__(self, way: str, setting: Setting, picture: Path, result: Path) -> None:
+        result.parent.mkdir()
+        command = [sys.executable, str(HERE / "contender.py"), way, setting.model, str(picture), str(result)]
+        command += ["--device", setting.device, "--dtype", setting.dtype, "--tile", str(setting.tile)]
+        self._process = subprocess.Popen(
+            command,
+            env=os.environ | {"OMP_NUM_THREADS": str(setting.threads)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        self.way, self.result = way, result
+        self.missing: str | None = self._answer().get("missing")
+
+    def tell(self, word: str) -> dict[str, Any]:
+        """The answer, once it is done."""
+        assert self._process.stdin
+        self._process.stdin.write(word + "\n")
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout
+        assert self._process.stderr
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(
+                f"{' '.join(map(str, self._process.args))} ended without an answer:\n{self._process.stderr.read()}"
+            )  # type: ignore[arg-type]
+        return json.loads(line)
+
+    def end(self) -> dict[str, Any]:
+        """What it knows of itself; the process is gone then."""
+        facts = {} if self.missing else self.tell("end")
+        self._process.communicate()
+        return facts
+
+
+def measure(setting: Setting) -> dict[str, Any]:
+    """By way: spreads of both parts, peak memory and facts; and how far ours is from the others and from the limits."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "in").mkdir()
+        draw_photos(folder / "in", 1, setting.side)
+        (picture,) = (folder / "in").iterdir()
+        contenders = [Contender(way, setting, picture, folder / way / "result.png") for way in setting.ways]
+        running = [contender for contender in contenders if not contender.missing]
+        turns = {
+            (contender.way, part): partial(contender.tell, part)
+            for contender in running
+            for part in PARTS
+            if (contender.way, part) != ("limit", "file")
+        }
+        seconds = take_turns(turns, rounds=setting.rounds, warm_up=1)
+        ways: dict[str, Any] = {other.way: {"missing": other.missing} for other in contenders if other.missing}
+        for contender in running:
+            spreads = {part: spread(seconds[key]) for part in PARTS if (key := (contender.way, part)) in seconds}
+            ways[contender.way] = spreads | contender.end()
+            if contender.way not in ("plain", "limit") and "plain" in setting.ways:
+                apart = difference(contender.result.parent, folder / "plain")
+                ways[contender.way]["grey_levels_from_plain"] = {key: apart[key] for key in ("max", "mean")}
+    return {"model": setting.model, "side": setting.side, "device": setting.device, "ways": ways, **verdict(ways)}
+
+
+def verdict(ways: dict[str, Any]) -> dict[str, Any]:
+    """How many times as fast as each other way ours is, and its share of what the machine allows in percent."""
+    ours = {part: ways["ours"][part]["median"] for part in PARTS}
+    result: dict[str, Any] = {
+        "times_as_fast": {
+            part: {
+                name: round(way[part]["median"] / ours[part], 3)
+                for name, way in ways.items()
+                if name not in ("ours", "limit") and part in way
+            }
+            for part in PARTS
+        }
+    }
+    if limit := ways.get("limit"):
+        least = max(limit["gmacs"] / limit["best_layer_gmacs_per_second"], limit["gb"] / limit["memory_gb_per_second"])
+        result["percent_of_roofline"] = round(100 * least / ours["pixels"], 1)
+        result["percent_of_own_convolutions"] = round(100 * limit["pixels"]["median"] / ours["pixels"], 1)
+    return result
+
+
+def report(result: dict[str, Any]) -> None:
+    """The result of one network and size in a few lines."""
+    print(f"{result['model']}, {result['side']}x{result['side']}, {result['device']}", flush=True)
+    for name, way in result["ways"].items():
+        if "missing" in way:
+            print(f"  {name:12} {way['missing']}")
+            continue
+        times = ", ".join(f"{part} {1e3 * way[part]['median']:8.1f} ms" for part in PARTS if part in way)
+        print(f"  {name:12} {times}, peak {way['peak_mib']:.0f} MiB")
+    if "percent_of_roofline" in result:
+        print(
+            f"  {result['percent_of_roofline']} % of the roofline, "
+            f"{result['percent_of_own_convolutions']} % of its bare convolutions",
+            flush=True,
+        )
+
+
+def settings(models: Sequence[str], sides: Sequence[int], base: Setting) -> list[Setting]:
+    """Every network in every size."""
+    return [replace(base, model=model, side=side) for model in models for side in sides]
