@@ -172,8 +172,8 @@ def test_only_a_few_frames_are_ever_held(run: Run, remembering, make_film, tmp_p
         return put(self, thing)
 
     monkeypatch.setattr(jobs.Channel, "put", counted)
-    run(make_film(frames=40), tmp_path / "out.mp4")
-    assert given == taken == [40]
+    run(make_film(frames=24), tmp_path / "out.mp4")
+    assert given == taken == [24]
     assert max(ahead) <= 10
 
 
