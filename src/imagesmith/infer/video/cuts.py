@@ -34,17 +34,16 @@ class Shot(NamedTuple):
 
 def marked(frames: Iterable[Tensor], sketch: Tensor | None = None) -> Iterator[Shot]:
     """Each of `frames` (H, W, 3), one frame late; the first begins a scene unless the `sketch` before it is given."""
-    waiting: Tensor | None = None
-    drawn = None
+    waiting: tuple[Tensor, Tensor] | None = None
     for pixels in frames:
-        following = sketched(pixels)
-        if waiting is not None and drawn is not None:
-            shot = _judged(waiting, sketch, drawn, following)
+        drawn = sketched(pixels)
+        if waiting is not None:
+            shot = _judged(*waiting, sketch, drawn)
             sketch = shot.sketch
             yield shot
-        waiting, drawn = pixels, following
-    if waiting is not None and drawn is not None:
-        yield _judged(waiting, sketch, drawn, None)
+        waiting = pixels, drawn
+    if waiting is not None:
+        yield _judged(*waiting, sketch, None)
 
 
 def sketched(pixels: Tensor) -> Tensor:
@@ -69,7 +68,7 @@ def differ(before: Tensor, now: Tensor) -> bool:
     return bool(errors[changed].sum() > _CUT * (contrast[changed] + _LEVEL).sum())
 
 
-def _judged(pixels: Tensor, before: Tensor | None, now: Tensor, after: Tensor | None) -> Shot:
+def _judged(pixels: Tensor, now: Tensor, before: Tensor | None, after: Tensor | None) -> Shot:
     """The frame with its verdict; after a flash the scene is still compared with what it was before."""
     if before is None:
         return Shot(pixels, True, now)
