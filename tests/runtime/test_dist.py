@@ -5,6 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from torch import distributed
 
 from imagesmith.errors import TrainingError, UsageError
+from imagesmith.runtime import dist
 from imagesmith.runtime.dist import World, join_world, leave_world
 
 PATIENCE_S = 180
@@ -108,13 +111,27 @@ def test_who_is_left_alone_hears_it_and_what_to_do(folder: Path) -> None:
 
 def test_nobody_is_waited_for_longer_than_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A timeout that is read from the configuration and goes nowhere is half an hour of rented machines."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    places = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    places = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     for name, value in places.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(TrainingError, match="gone, or silent for run"):
         join_world("cpu", timeout_minutes=0.01)
+
+
+def test_after_a_restart_nobody_calls_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun's store outlives its processes: who was started again first called the address of a dead one, and died."""
+    lasting = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    lasting.set(dist._PORT, str(_free_port()))  # of the leader that was killed
+    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(lasting.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    for name, value in places.items():
+        monkeypatch.setenv(name, value)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(dist._fresh_store, 1, 2, timedelta(minutes=1))
+        with pytest.raises(TimeoutError):
+            first.result(timeout=1)
+        leader = dist._fresh_store(0, 2, timedelta(minutes=1))
+        leader.set("answer", "alive")
+        assert first.result().get("answer") == b"alive"
 
 
 def test_one_process_alone_agrees_with_itself() -> None:
@@ -125,6 +142,11 @@ def test_one_process_alone_agrees_with_itself() -> None:
     assert (world.is_leader, world.agree(0.1), world.lead(lambda: 3)) == (True, 0.1, 3)
     with pytest.raises(UsageError, match="no"):
         world.lead(_refuse)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
 
 
 def _refuse() -> None:

@@ -1,8 +1,10 @@
 """Several processes that train one network: started by torchrun, joined here, averaged here."""
 
+import contextlib
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -10,10 +12,13 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from imagesmith.errors import ImagesmithError, TrainingError
 
 T = TypeVar("T")
+
+_PORT = "port of the leader's store"
 
 
 @dataclass(frozen=True)
@@ -84,22 +89,50 @@ def join_world(device: str, timeout_minutes: float = 15) -> World:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
+    rank, timeout = int(os.environ["RANK"]), timedelta(minutes=timeout_minutes)
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
         with _loss_is_told():
-            dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
-    return World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
+            store = _fresh_store(rank, size, timeout)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+    return World(rank, size, int(os.environ.get("LOCAL_RANK", "0")))
 
 
-@contextmanager
+def _fresh_store(rank: int, size: int, timeout: timedelta) -> dist.Store:
+    """Where the processes find each other's addresses: the leader's, as old as itself.
+
+    torchrun keeps one store over all restarts (torch 2.13), in which a quick process finds the addresses of the dead.
+    Of the leaders before, too, only a port is left there, at which nobody answers.
+    """
+    lasting, _, _ = next(rendezvous("env://", rank, size, timeout=timeout))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return lasting  # it is the leader's own
+    host = os.environ["MASTER_ADDR"]
+    if rank == 0:
+        store = dist.TCPStore(host, 0, size, is_master=True, wait_for_workers=False, timeout=timeout)
+        lasting.set(_PORT, str(store.port))
+        return store
+    deadline = time.monotonic() + timeout.total_seconds()
+    while not _answers(host, port := int(lasting.get(_PORT))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return dist.TCPStore(host, port, size, wait_for_workers=False, timeout=timeout)
+
+
+def _answers(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=5):
+        return True
+    return False
+
+
+@contextlib.contextmanager
 def _loss_is_told() -> Iterator[None]:
     """What a message to a process that is no longer there raises, as an error with a way out."""
     try:
         yield
     except RuntimeError as error:
         raise TrainingError(
-            f"another process of this run is gone, or silent for run.timeout_minutes ({str(error).splitlines()[0]})\n"
-            "the same command goes on from the newest checkpoint; torchrun --max-restarts=3 gives it again by itself"
+            "another process of this run is gone, or silent for run.timeout_minutes; the same command goes on from\n"
+            "the newest checkpoint, and torchrun --max-restarts=3 gives it again by itself"
         ) from error
 
 
