@@ -10,6 +10,7 @@ there, with its own environment; the others are kept. Writes docs/numbers.md.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 import startup
 from contender import WAYS
 from numbers_page import DOCS, write_numbers
-from speed_pictures import Setting, measure, report, settings
+from speed_pictures import Setting, measure, report
 from speed_training import TRAININGS
 from timing import HERE, RESULTS, environment, save
 
@@ -32,10 +33,10 @@ SIDES = (256, 512, 1024)
 class Results:
     """results/speed.json, written anew after everything that is added."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path) -> None:
         path = folder / "speed.json"
         self.values: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        self._folder, self._threads = folder, threads
+        self._folder = folder
 
     def add(self, name: str, result: dict[str, Any], started: dict[str, Any]) -> None:
         """Replace what was measured of one part, which began in this environment."""
@@ -114,11 +115,21 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
-    results = Results(options.results, options.threads)
-    base = Setting("", 0, options.ways, options.device, options.dtype, options.threads, options.tile, options.rounds)
-    for setting in settings(options.models, options.sides, base) if "pictures" in options.only else ():
+    results = Results(options.results)
+    for model, side in itertools.product(options.models, options.sides) if "pictures" in options.only else ():
         started = environment(options.threads)
-        row = measure(setting)
+        row = measure(
+            Setting(
+                model,
+                side,
+                ways=options.ways,
+                device=options.device,
+                dtype=options.dtype,
+                threads=options.threads,
+                tile=options.tile,
+                rounds=options.rounds,
+            )
+        )
         report(row)
         results.add_pictures(row, started)
     if "training" in options.only:

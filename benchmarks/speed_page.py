@@ -13,6 +13,10 @@ PEERS = {
     "openvino": "OpenVINO",
 }
 """By way of restoring, as headings."""
+ASKED = {"cpu": (3.0, 70.0), "cuda": (2.0, 60.0)}
+"""By kind of device, of sr-x4 and denoise: times the tile loop from file to file, and percent of the limit."""
+ASKED_DCGAN = {"cpu": 1.5, "cuda": 4.0}
+ASKED_WAITING = 3.0
 
 
 def speed_section(result: dict[str, Any], table: Table) -> list[str]:
@@ -51,7 +55,23 @@ def _pictures(part: dict[str, Any], rows: list[dict[str, Any]], table: Table) ->
         "process, of the plain script's in brackets.",
         "",
         *table(map(_row, rows), headings),
+        "",
+        *_verdicts(rows),
     ]
+
+
+def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
+    """What was asked of sr-x4 and denoise, and what is so."""
+    lines = []
+    for row in rows:
+        times, percent = row["times_as_fast"]["file"].get("tiles"), row.get("percent_of_roofline")
+        if row["model"] in ("sr-x4", "denoise") and times is not None and percent is not None:
+            asked_times, asked_percent = ASKED[row["device"].partition(":")[0]]
+            lines.append(
+                f"* {row['model']}, {row['side']}x{row['side']}, {row['device']}: **{times:.2f}** times as fast as the "
+                f"tile loop, asked {asked_times:g}; **{percent:.0f} %** of the limit, asked {asked_percent:g}."
+            )
+    return lines
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
@@ -91,7 +111,12 @@ def _training(part: dict[str, Any], table: Table) -> list[str]:
             (title, f"{found['batch']}", f"{median:.0f}", f"{waiting}", f"{found['peak_mib']:.0f}", _arithmetic(found))
         )
     headings = ("training", "batch", "ms a step", "% waiting for data", "peak MiB", "arithmetic")
-    return ["", f"Training; DCGAN at {dcgan['speedup']} times the rate of the example.", "", *table(rows, headings)]
+    asked = ASKED_DCGAN["cpu" if dcgan["device"] == "cpu" else "cuda"]
+    verdict = (
+        f"Training on {dcgan['device']}: DCGAN at **{dcgan['speedup']:.2f}** times the rate of the example, asked "
+        f"{asked:g}; of waiting for data is asked that it stays under {ASKED_WAITING:g} %."
+    )
+    return ["", verdict, "", *table(rows, headings)]
 
 
 def _arithmetic(found: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,6 @@ class Setting:
     threads: int = 2
     tile: int = 256
     rounds: int = 7
-
-    @property
-    def title(self) -> str:
-        return f"{self.model}, {self.side}x{self.side}"
 
 
 class Contender:
@@ -102,7 +98,8 @@ def measure(setting: Setting) -> dict[str, Any]:
             if contender.way not in ("plain", "limit") and "plain" in setting.ways:
                 apart = difference(contender.result.parent, folder / "plain")
                 ways[contender.way]["grey_levels_from_plain"] = {key: apart[key] for key in ("max", "mean")}
-    return {"model": setting.model, "side": setting.side, "device": setting.device, "ways": ways, **verdict(ways)}
+    about = {key: getattr(setting, key) for key in ("model", "side", "device", "threads", "tile")}
+    return {**about, "ways": ways, **verdict(ways)}
 
 
 def verdict(ways: dict[str, Any]) -> dict[str, Any]:
@@ -140,8 +137,3 @@ def report(result: dict[str, Any]) -> None:
             f"{result['percent_of_own_convolutions']} % of its bare convolutions",
             flush=True,
         )
-
-
-def settings(models: Sequence[str], sides: Sequence[int], base: Setting) -> list[Setting]:
-    """Every network in every size."""
-    return [replace(base, model=model, side=side) for model in models for side in sides]

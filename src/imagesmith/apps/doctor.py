@@ -12,9 +12,11 @@ import torch
 from PIL import features
 
 from imagesmith import __version__
-from imagesmith.nets import NetSpec, build_net
+from imagesmith.nets import RESTORERS, VIDEO_RESTORERS, NetSpec, build_net
+from imagesmith.runtime.area import WORTH_TILES, measured_area
 from imagesmith.runtime.device import pick_runtime, prepare
 from imagesmith.runtime.memory import available_memory, held_per_px
+from imagesmith.runtime.remembered import probe_file
 from imagesmith.runtime.tiling import tile_px
 from imagesmith.zoo import CARDS, load_model
 
@@ -45,6 +47,11 @@ def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, st
     free = available_memory()
     yield "memory", "unknown" if free is None else f"{free / 2**30:.1f} GiB can be used"
     yield "models", ", ".join(CARDS) or "none shipped in this installation"
+    file = probe_file()
+    yield "measured", f"kept in {file}; delete it to measure again" if file else "anew by every command, as asked"
+    for name, card in CARDS.items():
+        if card.net in RESTORERS | VIDEO_RESTORERS:
+            yield name, str(pick_runtime(load_model(name).net, device, dtype))
     yield from _timed_tile(device, dtype)
 
 
@@ -67,6 +74,8 @@ def _timed_tile(device: str, dtype: str) -> Iterator[tuple[str, str]]:
         f"{per_px / 1e3:.1f} kB an input pixel, {usual_px} pixels unless --max-ram or --max-vram leaves less: "
         f"{per_px * usual_px / 1e6:.0f} MB",
     )
+    area = measured_area(ready, runtime)
+    yield "size of tiles", f"{area['percent']} % {area['reason']}; for pictures of {WORTH_TILES} tiles or more"
     with torch.inference_mode():
         ready(x)  # wakes threads and builds kernels
         start = time.perf_counter()
