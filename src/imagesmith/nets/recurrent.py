@@ -56,6 +56,7 @@ class Recurrent(nn.Module):
             raise ValueError(f"look_ahead must be 0 or 1, got {look_ahead}")
         self.scale, self.multiple_of, self.look_ahead = scale, fold, look_ahead
         self.halo = fold * (2 * blocks + 2)
+        self.features_per_px = (width + 3 * (scale * fold) ** 2) / fold**2  # of what is aligned with a frame
         self.factor = scale * fold
         """Pixels of the result for each of the trunk's, along a side."""
         self.flow = FlowNet(flow_width)
