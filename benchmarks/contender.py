@@ -69,8 +69,9 @@ class Fitted(nn.Module):
 
     def __init__(self, net: Any) -> None:
         super().__init__()
-        self.net = net.eval().requires_grad_(False)
+        self.net = net
         self.scale: int = net.scale
+        self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         net: Any = self.net
@@ -152,8 +153,7 @@ class OpenVino(Exported):
     def network(self, options: argparse.Namespace) -> Callable[[Tensor], Tensor]:
         import openvino
 
-        x = self.blank()
-        model = openvino.convert_model(self.exportable(options), example_input=x, input=list(x.shape))
+        model = openvino.convert_model(torch.export.export(self.exportable(options), (self.blank(),)))
         settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
         compiled = openvino.Core().compile_model(model, "CPU", settings)
         return lambda x: torch.from_numpy(compiled(x.numpy())[0])

@@ -37,19 +37,21 @@ class Contender:
     """A running `contender.py`; `missing` says why there is none."""
 
     def __init__(self, way: str, setting: Setting, picture: Path, result: Path) -> None:
+        self.way, self.result = way, result
         result.parent.mkdir()
+        self._said = result.with_name("said.txt")  # a pipe that nobody reads would fill and stop it
         command = [sys.executable, str(HERE / "contender.py"), way, setting.model, str(picture), str(result)]
         command += ["--device", setting.device, "--dtype", setting.dtype, "--tile", str(setting.tile)]
-        self._process = subprocess.Popen(
-            command,
-            env=os.environ | {"OMP_NUM_THREADS": str(setting.threads)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        self.way, self.result = way, result
+        with self._said.open("w") as said:
+            self._process = subprocess.Popen(
+                command,
+                env=os.environ | {"OMP_NUM_THREADS": str(setting.threads)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                bufsize=1,
+            )
         self.missing: str | None = self._answer().get("missing")
 
     def tell(self, word: str) -> dict[str, Any]:
@@ -60,12 +62,9 @@ class Contender:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout
-        assert self._process.stderr
         line = self._process.stdout.readline()
         if not line:
-            sys.exit(
-                f"{' '.join(map(str, self._process.args))} ended without an answer:\n{self._process.stderr.read()}"
-            )  # type: ignore[arg-type]
+            sys.exit(f"the way '{self.way}' ended without an answer:\n{self._said.read_text()}")
         return json.loads(line)
 
     def end(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class Record:
         }
 
 
-def train_sr(record: Record, folder: Path, changes: Sequence[str]) -> None:
+def train_sr(record: Record, folder: Path, changes: list[str]) -> None:
     """The preset sr-x4 on photographs of 500x500."""
     draw_photos(folder / "data", 24)
     with patch.object(restore, "fit", record.fit):
@@ -85,17 +85,17 @@ def train_sr(record: Record, folder: Path, changes: Sequence[str]) -> None:
         )
 
 
-def train_rpgan(record: Record, folder: Path, changes: Sequence[str]) -> None:
+def train_rpgan(record: Record, folder: Path, changes: list[str]) -> None:
     """The preset rpgan on pictures of 64x64."""
     draw_photos(folder / "data", 256, 64)
     with patch.object(gan, "fit", record.fit):
         gan.train_gan(override(rpgan(str(folder / "data"), str(folder / "run")), changes), quiet=True)
 
 
-TRAININGS: dict[str, Callable[[Record, Path, Sequence[str]], None]] = {"restorer": train_sr, "rpgan": train_rpgan}
+TRAININGS: dict[str, Callable[[Record, Path, list[str]], None]] = {"restorer": train_sr, "rpgan": train_rpgan}
 
 
-def measure(name: str, steps: int, changes: Sequence[str] = ()) -> dict[str, Any]:
+def measure(name: str, steps: int, changes: list[str]) -> dict[str, Any]:
     """Seconds of a step, images in a second, stall, peak memory."""
     record = Record(steps)
     with tempfile.TemporaryDirectory() as folder:

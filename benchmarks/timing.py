@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import skimage
 
 import imagesmith
+
+Candidate = TypeVar("Candidate")
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -22,14 +24,16 @@ PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "
 """Colour photographs inside the scikit-image package."""
 
 
-def take_turns(candidates: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int) -> dict[str, list[float]]:
+def take_turns(
+    candidates: Mapping[Candidate, Callable[[], object]], *, rounds: int, warm_up: int
+) -> dict[Candidate, list[float]]:
     """Seconds of every round by candidate.
 
     In each round every candidate runs once, beginning with another one each time, so that a busy moment of the machine
     or a warm cache falls on all of them alike. The rounds of `warm_up` are not counted.
     """
     names = list(candidates)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[Candidate, list[float]] = {name: [] for name in names}
     for turn in range(warm_up + rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             start = time.perf_counter()
