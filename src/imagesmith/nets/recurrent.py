@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagesmith.nets.compact import Pair
-from imagesmith.nets.flow import FlowNet, warp
+from imagesmith.nets.flow import FlowNet
+from imagesmith.tensors.warping import warp
 
 
 class State(NamedTuple):
@@ -84,12 +85,12 @@ class Recurrent(nn.Module):
             return None
         small = self.small(x)
         parts = [self._remembered(small, state), *self._foreseen(small, ahead)]
-        return torch.cat([part.to(self.fuse.weight.dtype) for part in parts], dim=1)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def trunk(self, x: Tensor, aligned: Tensor | None) -> tuple[Tensor, Tensor]:
         """The result and the features to remember, from the frame and what is `aligned` with it."""
         folded = F.pixel_unshuffle(x, self.multiple_of)
-        y = self.head((folded - 0.5).to(self.head.weight.dtype))
+        y = self.head((folded - 0.5).to(self._dtype))
         if aligned is not None:
             y = y + self.fuse(aligned)
         for pair in self.body:
@@ -123,27 +124,33 @@ class Recurrent(nn.Module):
         """Features and result of the frame before, moved and weighed; zeros where nothing is remembered."""
         if state is None:
             channels = self.head.out_channels + 3 * self.factor**2
-            return small.new_zeros(len(small), channels, *small.shape[-2:])
+            return small.new_zeros(len(small), channels, *small.shape[-2:], dtype=self._dtype)
         before = self.small(state.frame)
         flow = self.flow(small, before)
         moved = warp(torch.cat([before, state.hidden.to(before.dtype)], dim=1), flow)
         fine = self.factor * F.interpolate(flow, scale_factor=float(self.factor), mode="bilinear", align_corners=False)
-        output = F.pixel_unshuffle(warp(state.output, fine), self.factor)
-        return self._trust(small, moved[:, :3], 0) * torch.cat([moved[:, 3:], output - 0.5], dim=1)
+        # in the trunk's dtype from here on: these are the largest tensors besides the result
+        output = F.pixel_unshuffle((warp(state.output, fine) - 0.5).to(self._dtype), self.factor)
+        return self._trust(small, moved[:, :3], 0) * torch.cat([moved[:, 3:].to(self._dtype), output], dim=1)
 
     def _foreseen(self, small: Tensor, ahead: Tensor | None) -> Iterator[Tensor]:
         """The next frame, moved and weighed, for networks that look ahead."""
         if not self.look_ahead:
             return
         if ahead is None:
-            yield small.new_zeros(len(small), 3 * self.multiple_of**2, *small.shape[-2:])
+            yield small.new_zeros(len(small), 3 * self.multiple_of**2, *small.shape[-2:], dtype=self._dtype)
             return
         after = self.small(ahead)
         folded = F.pixel_unshuffle(ahead, self.multiple_of)
         moved = warp(torch.cat([after, folded], dim=1), self.flow(small, after))
-        yield self._trust(small, moved[:, :3], 1) * (moved[:, 3:] - 0.5)
+        yield self._trust(small, moved[:, :3], 1) * (moved[:, 3:] - 0.5).to(self._dtype)
 
     def _trust(self, small: Tensor, moved: Tensor, which: int) -> Tensor:
         """(N, 1, h, w) in [0, 1]: how far what was moved by a flow may be believed, from how alike the frames look."""
-        difference = (moved - small).abs().mul(8).to(self.doubt.weight.dtype)
-        return torch.sigmoid(self.doubt(difference)[:, which : which + 1]).float()
+        difference = (moved - small).abs().mul(8).to(self._dtype)
+        return torch.sigmoid(self.doubt(difference)[:, which : which + 1]).to(self._dtype)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """That of the weights."""
+        return self.head.weight.dtype
