@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagesmith.nets.flow import warp
 from imagesmith.tensors import from_float, to_float
+from imagesmith.tensors.warping import warp
 
 _SPECK_PX = 3
 """Radius of the median that removes them."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.tensors import to_gray
+from imagesmith.tensors.warping import stays_inside, warp
 
 COARSEST_PX = 8
 """The shorter side of the smallest picture of the pyramid is at least this, where the picture itself is."""
@@ -45,28 +46,6 @@ def optical_flow(first: Tensor, second: Tensor) -> Tensor:
     return flow
 
 
-def warped(image: Tensor, flow: Tensor, mode: str = "bicubic") -> Tensor:
-    """`image` (N, C, H, W) at the places to which `flow` points; what lies beyond the edge is the edge."""
-    height, width = flow.shape[-2:]
-    columns, rows = _places(flow)
-    places = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1).to(image.dtype)
-    return F.grid_sample(image, places, mode=mode, padding_mode="border", align_corners=False)
-
-
-def stays_inside(flow: Tensor) -> Tensor:
-    """bool (N, 1, H, W): whether the place to which `flow` points lies in the picture."""
-    height, width = flow.shape[-2:]
-    columns, rows = _places(flow)
-    return ((columns >= 0) & (columns <= width - 1) & (rows >= 0) & (rows <= height - 1)).unsqueeze(1)
-
-
-def _places(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """The columns and rows (N, H, W) to which `flow` points."""
-    height, width = flow.shape[-2:]
-    columns, rows = (torch.arange(side, device=flow.device) for side in (width, height))
-    return columns + flow[:, 0], rows[:, None] + flow[:, 1]
-
-
 def _refined(flow: Tensor, earlier: Tensor, later: Tensor) -> Tensor:
     """`flow` after some steps at one level; the gradients are those of `earlier`, taken once."""
     right, down = _gradients(earlier)
@@ -75,7 +54,7 @@ def _refined(flow: Tensor, earlier: Tensor, later: Tensor) -> Tensor:
     xx, yy = xx + SMOOTHNESS, yy + SMOOTHNESS
     determinant = xx * yy - xy * xy
     for _ in range(ITERATIONS):
-        error = (warped(later, flow, "bilinear") - earlier) * stays_inside(flow)
+        error = (warp(later, flow) - earlier) * stays_inside(flow)
         pulls = _smooth(torch.cat([right * error, down * error], dim=1), WINDOW_SIGMA)
         x, y = (pulls + SMOOTHNESS * (flow - _smooth(flow, NEIGHBOURS_SIGMA))).split(1, dim=1)
         step = torch.cat([xy * y - yy * x, xy * x - xx * y], dim=1) / determinant

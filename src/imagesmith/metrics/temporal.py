@@ -8,8 +8,9 @@ those who have computed it. Both clips are rounded to 8 bits first, as files are
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagesmith.metrics.optical_flow import optical_flow, stays_inside, warped
+from imagesmith.metrics.optical_flow import optical_flow
 from imagesmith.metrics.pairs import luma_levels, prepared
+from imagesmith.tensors.warping import stays_inside, warp
 
 OCCLUDED_LEVELS = 8.0
 """Where the target itself, moved along its own flow, misses by more, something was uncovered or the flow is wrong."""
@@ -62,7 +63,7 @@ def flicker(restored: Tensor, target: Tensor, crop: int) -> Tensor:
 
 def _missed(levels: Tensor, flow: Tensor) -> Tensor:
     """By how much each frame from the second on differs from the one before, moved along `flow`."""
-    return (levels[1:] - warped(levels[:-1], flow)).abs()
+    return (levels[1:] - warp(levels[:-1], flow, "bicubic")).abs()
 
 
 def _mean(values: Tensor, where: Tensor) -> Tensor:

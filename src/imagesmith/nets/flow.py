@@ -1,4 +1,4 @@
-"""Optical flow by a small pyramid, and the warp that uses it.
+"""Optical flow by a small pyramid.
 
 Sources: coarse to fine with residuals, SPyNet (Ranjan and Black 2017), here with one set of weights for all levels, as
 every level has the same task: the rest of a motion of about two pixels. Licence: Apache-2.0.
@@ -7,6 +7,8 @@ every level has the same task: the rest of a motion of about two pixels. Licence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from imagesmith.tensors.warping import warp
 
 
 class FlowNet(nn.Module):
@@ -49,17 +51,3 @@ class FlowNet(nn.Module):
         for conv in (self.first, self.second, self.third):
             y = F.relu(conv(y), inplace=True)
         return self.last(y).float()
-
-
-def warp(image: Tensor, flow: Tensor) -> Tensor:
-    """`image` (N, C, H, W) sampled bilinearly at each pixel's place moved by `flow` (N, 2, H, W); float32.
-
-    What lies outside repeats the nearest edge pixel.
-    """
-    height, width = image.shape[-2:]
-    columns = torch.arange(width, device=flow.device, dtype=torch.float32)
-    rows = torch.arange(height, device=flow.device, dtype=torch.float32)
-    x = (flow[:, 0].float() + columns) * (2 / max(1, width - 1)) - 1
-    y = (flow[:, 1].float() + rows[:, None]) * (2 / max(1, height - 1)) - 1
-    grid = torch.stack([x, y], dim=-1)
-    return F.grid_sample(image.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from imagesmith.losses import LOSSES
 from imagesmith.losses.adversarial import Objective, wasserstein_penalty, zero_centred_penalty
 from imagesmith.losses.perceptual import FeatureNet, perceptual
+from imagesmith.tensors.warping import stays_inside
 
 Nets = dict[str, nn.Module]
 Turn = tuple[str, Tensor, dict[str, Tensor]]
@@ -169,16 +170,8 @@ def flow_error(net: nn.Module, frames: Tensor, flow: Tensor, known: Tensor, powe
     now, before = frames[:, 1:].flatten(0, 1), frames[:, :-1].flatten(0, 1)
     wanted = flow.flatten(0, 1).float()
     error = (net(now, before).float() - wanted).square().sum(dim=1).add(1e-4).sqrt().pow(power)
-    counts = is_inside(wanted) * known.float().repeat_interleave(flow.shape[1])[:, None, None]
+    counts = stays_inside(wanted)[:, 0] * known.float().repeat_interleave(flow.shape[1])[:, None, None]
     return (error * counts).sum() / counts.sum().clamp(min=1)
-
-
-def is_inside(flow: Tensor) -> Tensor:
-    """bool (N, H, W): whether the place that `flow` (N, 2, H, W) points to lies in the frame."""
-    height, width = flow.shape[-2:]
-    columns = flow[:, 0] + torch.arange(width, device=flow.device)
-    rows = flow[:, 1] + torch.arange(height, device=flow.device)[:, None]
-    return (columns >= 0) & (columns <= width - 1) & (rows >= 0) & (rows <= height - 1)
 
 
 def classify_step(nets: Nets, batch: tuple[Tensor, ...], label_smoothing: float) -> Iterator[Turn]:
