@@ -91,16 +91,16 @@ class Network:
         row_samples = picture.width * picture.channels
         row_bytes = row_samples * net.scale**2 * SAMPLE_BYTES[depth]
         cut = functools.partial(plan_for, net, picture.height, picture.width, self._tile, row_bytes=row_bytes)
-        is_free = self._tile == "auto"
-        area_px = best_tile_px(net, self._runtime, picture.height, picture.width) if is_free else tile_px(net)
         if limits == UNLIMITED:
-            return cut(area_px=area_px)
+            is_free = self._tile == "auto"
+            return cut(area_px=best_tile_px(net, self._runtime, picture.height, picture.width) if is_free else None)
         side = math.ceil(_SAMPLE_PX / net.multiple_of) * net.multiple_of
         sample = from_float(torch.rand(1, picture.channels + net.planes, side, side), picture.depth)
         held = held_per_px(lambda x: from_float(subpixels(x), depth), sample, device)
         read_bytes = row_samples * SAMPLE_BYTES[picture.depth] if isinstance(picture, Scanlines) else 0
         demand = Demand(device, held, strip_row=row_bytes, read_row=read_bytes)
-        return plan_within(limits, cut, area_px, demand, report)
+        # from the usual area: finding a better one takes a tile of it, which may be over the limit itself
+        return plan_within(limits, cut, tile_px(net), demand, report)
 
     def _subpixels(self, picture: Picture, around: Around, report: Report, strength: float) -> Subpixels:
         """The network and all that surrounds it for this picture, as one function of a piece of its pixels."""
