@@ -9,9 +9,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from imagesmith.data import tiff_reader
 from imagesmith.data.files import read_header, read_image
 from imagesmith.data.tiff_reader import TiffFile
-from imagesmith.errors import FormatError, ImageError, TruncatedError
+from imagesmith.errors import FormatError, ImageError, TooLargeError, TruncatedError
 
 
 def stored(pixels: np.ndarray, **options: object) -> bytes:
@@ -25,18 +26,20 @@ def noise(*shape: int, dtype: type = np.uint16) -> np.ndarray:
     return values.astype(dtype) if dtype in (np.float32, np.float64) else (values * np.iinfo(dtype).max).astype(dtype)
 
 
+@pytest.mark.parametrize("bigtiff", [False, True])
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("planar", [False, True])
 @pytest.mark.parametrize("tile", [None, (16, 32)])
 @pytest.mark.parametrize("compression", [None, "adobe_deflate"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_rgb_layouts(byteorder: str, planar: bool, tile, compression, dtype: type) -> None:
-    """Planes taken for interleaved samples look like three small grey pictures."""
+def test_rgb_layouts(bigtiff: bool, byteorder: str, planar: bool, tile, compression, dtype: type) -> None:
+    """Planes taken for interleaved samples look like three small grey pictures; Pillow calls some BigTIFFs damaged."""
     pixels = noise(37, 51, 3, dtype=dtype)
     data = stored(
         np.moveaxis(pixels, 2, 0) if planar else pixels,
         photometric="rgb",
         planarconfig="separate" if planar else "contig",
+        bigtiff=bigtiff,
         byteorder=byteorder,
         tile=tile,
         compression=compression,
@@ -49,7 +52,10 @@ def test_rgb_layouts(byteorder: str, planar: bool, tile, compression, dtype: typ
 @pytest.mark.parametrize("tile", [None, (16, 32)])
 @pytest.mark.parametrize("predictor", [False, True])
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
-def test_the_way_through_libtiff_gives_the_same(planar: bool, tile, predictor: bool, dtype: type) -> None:
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_the_way_through_libtiff_gives_the_same(
+    planar: bool, tile, predictor: bool, dtype: type, bigtiff: bool
+) -> None:
     """Deep LZW files go through libtiff as gray; deflate files allow the comparison with tifffile."""
     if dtype is np.float32 and predictor:
         pytest.skip("needs a floating-point predictor")
@@ -62,6 +68,7 @@ def test_the_way_through_libtiff_gives_the_same(planar: bool, tile, predictor: b
         tile=tile,
         compression="adobe_deflate",
         predictor=predictor,
+        bigtiff=bigtiff,
         byteorder="<",
     )
     assert np.array_equal(TiffFile(data)._libtiff_pixels(), pixels)
@@ -78,6 +85,22 @@ def test_lzw_of_16_bit_colour_keeps_16_bits() -> None:
     back = read_image(b"".join(bytes(packet) for packet in packets))
     assert back.depth == "uint16"
     assert np.array_equal(back.pixels.numpy(), pixels)
+
+
+def test_a_codec_that_only_libtiff_has_is_no_damage() -> None:
+    """Zstandard, which tifffile looks for in the standard library of Python 3.14, was told to be a damaged file."""
+    pixels = noise(24, 32)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "TIFF", compression="zstd")
+    assert np.array_equal(read_image(stream.getvalue()).pixels[..., 0].numpy(), pixels)
+
+
+def test_a_big_endian_bigtiff_over_4_gb_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The places of its parts do not fit a classic directory: an error of struct would call the file cut short."""
+    monkeypatch.setattr(tiff_reader, "_CLASSIC_END", 1000)
+    data = stored(noise(37, 51, 3, dtype=np.uint8), photometric="rgb", bigtiff=True, byteorder=">")
+    with pytest.raises(TooLargeError, match="row by row"):
+        read_image(data)
 
 
 @pytest.mark.parametrize("white_is_zero", [False, True])

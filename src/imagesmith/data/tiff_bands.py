@@ -14,16 +14,13 @@ import numpy as np
 import tifffile
 
 from imagesmith.data.decoded import Decoded, WholeOnly, damaged, quiet, truncated
-from imagesmith.data.tiff_directory import Entry, directory, head, longs
+from imagesmith.data.tiff_directory import SAMPLE_TAGS, Entry, directory, head, longs, stored
 from imagesmith.data.tiff_reader import TiffFile, header_of, tiff_exif
 
-_KEPT_TAGS = (258, 259, 262, 266, 277, 284, 292, 293, 317, 320, 332, 338, 339, 347, 529, 530, 531, 532)
-"""Tags that tell how pixels are stored; those that tell where are made anew."""
 _DESCRIBING_TAGS = (274, 282, 283, 296, 700, 34675)  # orientation, resolution, XMP, ICC
 _BAND_BYTES = 8 << 20
 _MOST_BAND_BYTES = 256 << 20
 _OLD_JPEG = 6
-_LONG8 = 16
 
 
 @dataclass(frozen=True)
@@ -43,10 +40,10 @@ class TiffBands:
         with open(path, "rb") as file, quiet(), tifffile.TiffFile(file) as tiff:
             self._page = page = tiff.pages.first
             self._order = tiff.byteorder
-            self._entries = {tag: _entry(page.tags[tag], file, self._order) for tag in _KEPT_TAGS if tag in page.tags}
-            self._describing = {
-                tag: _entry(page.tags[tag], file, self._order) for tag in _DESCRIBING_TAGS if tag in page.tags
-            }
+            self._entries, self._describing = (
+                {tag: stored(page.tags[tag], file, self._order) for tag in tags if tag in page.tags}
+                for tags in (SAMPLE_TAGS, _DESCRIBING_TAGS)
+            )
             self._exif_notes: list[str] = []
             self._exif = tiff_exif(page, file, self._exif_notes)
             self._bytes = file.seek(0, 2)
@@ -137,11 +134,3 @@ def _pieces(strips: list[tuple[int, int]], height: int, per_strip: int, row_byte
             places = [strips[plane * down + strip][0] + start * row_bytes for plane in range(planes)]
             bands.append(_Band(count, count, [(place, count * row_bytes) for place in places]))
     return bands
-
-
-def _entry(tag: tifffile.TiffTag, file: BinaryIO, order: str) -> Entry:
-    """A tag as it stands in the file, in a form that classic TIFF knows."""
-    if tag.dtype >= _LONG8:
-        return longs(order, tag.value if isinstance(tag.value, tuple) else (tag.value,))
-    file.seek(tag.valueoffset)
-    return int(tag.dtype), tag.count, file.read(tag.valuebytecount)

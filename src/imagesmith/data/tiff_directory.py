@@ -2,8 +2,14 @@
 
 import struct
 from collections.abc import Mapping, Sequence
+from typing import BinaryIO
 
+import tifffile
+
+SAMPLE_TAGS = (258, 259, 262, 266, 277, 284, 292, 293, 317, 320, 332, 338, 339, 347, 529, 530, 531, 532)
+"""Tags that tell how pixels are stored, apart from their number and their places."""
 LONG = 4
+_LONG8 = 16
 Entry = tuple[int, int, bytes]
 """Type, count and value of a tag (TIFF 6.0, section 2), the value in the byte order of the file."""
 
@@ -11,6 +17,14 @@ Entry = tuple[int, int, bytes]
 def longs(order: str, numbers: Sequence[int]) -> Entry:
     """A tag of 32-bit integers; `order` is '<' or '>'."""
     return LONG, len(numbers), struct.pack(f"{order}{len(numbers)}I", *numbers)
+
+
+def stored(tag: tifffile.TiffTag, file: BinaryIO, order: str) -> Entry:
+    """A tag as it stands in the file, in a form that classic TIFF knows."""
+    if tag.dtype >= _LONG8:
+        return longs(order, tag.value if isinstance(tag.value, tuple) else (tag.value,))
+    file.seek(tag.valueoffset)
+    return int(tag.dtype), tag.count, file.read(tag.valuebytecount)
 
 
 def head(order: str, directory_at: int) -> bytes:

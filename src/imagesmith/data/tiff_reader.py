@@ -5,16 +5,17 @@ way: tifffile where its codecs reach (none, deflate, PackBits), else libtiff tol
 """
 
 import io
+from collections.abc import Mapping
 from typing import BinaryIO
 
 import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, truncated
+from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, too_large, truncated
 from imagesmith.data.frame import Header
 from imagesmith.data.pillow_formats import open_plugin, to_gray_or_rgb
-from imagesmith.data.tiff_directory import directory, head, longs
+from imagesmith.data.tiff_directory import SAMPLE_TAGS, Entry, directory, head, longs, stored
 from imagesmith.data.tiff_writer import DIRECTORIES, TEXT_TAGS
 from imagesmith.errors import FormatError, ImageError
 from imagesmith.tensors import Depth
@@ -22,6 +23,8 @@ from imagesmith.tensors import Depth
 _WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
 _GRAY_OR_RGB = (0, 1, 2)
 _BYTEWISE = (5, 8, 32773, 32946, 34925, 50000)  # LZW, deflate, PackBits, deflate, LZMA, Zstandard
+_PLACE_TAGS = (256, 257, 273, 278, 279, 322, 323, 324, 325)
+_CLASSIC_END = 1 << 32  # as far as a classic directory can point
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples (TIFF 6.0, section 18)
 
 
@@ -83,7 +86,7 @@ class TiffFile:
         )
 
     def _pillow_pixels(self, partial: bool, icc: bytes | None, notes: list[str]) -> tuple[np.ndarray, bytes | None]:
-        image = open_plugin(_PillowTiff, self._data)
+        image = open_plugin(_PillowTiff, self._for_pillow())
         if self._ends_early() and not partial:
             raise truncated("tif")
         loaded = load(image, "tif", partial)
@@ -93,6 +96,20 @@ class TiffFile:
             notes.append(f"16-bit {image.mode} read as 8-bit")
         pixels, icc = to_gray_or_rgb(image._new(loaded.im), "tif", icc, notes)
         return (self._scaled(pixels, notes) if pixels.dtype == np.uint16 else pixels), icc
+
+    def _for_pillow(self) -> bytes:
+        """The file; a big-endian BigTIFF, which Pillow finds no directory in, with a classic one behind it."""
+        tiff, tags = self._page.parent, self._page.tags
+        if not tiff.is_bigtiff or tiff.byteorder == "<":
+            return self._data
+        if len(self._data) > _CLASSIC_END:
+            raise too_large("tif", "a big-endian BigTIFF of over 4 GB is only read row by row")
+        entries = {tag: stored(tags[tag], io.BytesIO(self._data), ">") for tag in SAMPLE_TAGS if tag in tags}
+        for tag in _PLACE_TAGS:
+            if tag in tags:
+                value = tags[tag].value
+                entries[tag] = longs(">", value if isinstance(value, tuple) else (value,))
+        return _with_directory(self._data, entries)
 
     def _ends_early(self) -> bool:
         """Whether a strip or tile lies, in whole or part, behind the end of the file."""
@@ -108,8 +125,9 @@ class TiffFile:
             raise truncated("tif")
         try:
             raw = page.asarray()
-        except (ValueError, NotImplementedError) as error:
-            if "imagecodecs" not in str(error):  # which says that tifffile lacks the codec
+        except (ValueError, NotImplementedError, ModuleNotFoundError) as error:
+            # tifffile lacks the codec, or Python before 3.14 the module of the same name
+            if "imagecodecs" not in str(error) and not isinstance(error, ModuleNotFoundError):
                 raise
             raw = self._libtiff_pixels()
             if raw is None:
@@ -133,7 +151,8 @@ class TiffFile:
         predictor = int(page.predictor)
         planar = int(page.planarconfig) == 2 and page.samplesperpixel > 1
         unreadable = (self._bits, self._kind) not in ((16, 1), (32, 3)) or self._compression not in _BYTEWISE
-        if unreadable or page.parent.is_bigtiff or (predictor == 3 and page.samplesperpixel > 1 and not planar):
+        too_far = len(self._data) > _CLASSIC_END
+        if unreadable or too_far or (predictor == 3 and page.samplesperpixel > 1 and not planar):
             return None
         if planar:
             parts = range(page.samplesperpixel)
@@ -170,7 +189,8 @@ class TiffFile:
         entries |= (
             {322: (page.tilewidth * widen,), 323: (page.tilelength,)} if page.is_tiled else {278: (page.rowsperstrip,)}
         )
-        data = _with_directory(self._data, entries)
+        order = page.parent.byteorder
+        data = _with_directory(self._data, {tag: longs(order, numbers) for tag, numbers in entries.items()})
         return to_array(open_plugin(_PillowTiff, data), "tif", partial=False)
 
     def _scaled(self, raw: np.ndarray, notes: list[str]) -> np.ndarray:
@@ -265,9 +285,8 @@ def tiff_exif(page: tifffile.TiffPage, file: BinaryIO, notes: list[str]) -> byte
         return None
 
 
-def _with_directory(data: bytes, entries: dict[int, tuple[int, ...]]) -> bytes:
-    """A classic TIFF whose first directory holds `entries`, all as 32-bit integers; the old data keep their places."""
+def _with_directory(data: bytes, entries: Mapping[int, Entry]) -> bytes:
+    """A classic TIFF whose only directory holds `entries`; the old data keep their places."""
     order = "<" if data[:2] == b"II" else ">"
     start = len(data) + len(data) % 2
-    tags = {tag: longs(order, numbers) for tag, numbers in entries.items()}
-    return b"".join((head(order, start), data[8:], b"\0" * (len(data) % 2), directory(order, start, tags)))
+    return b"".join((head(order, start), data[8:], b"\0" * (len(data) % 2), directory(order, start, entries)))
