@@ -1,14 +1,21 @@
-"""Counts, as the command line reads them."""
+"""Counts and sizes, as the command line reads them."""
 
 import pytest
 import typer
 
-from imagesmith.apps.cli.options import parse_count
+from imagesmith.apps.cli.options import parse_bytes, parse_count
 
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("200000", 200_000), ("500k", 500_000), ("1.5M", 1_500_000), ("2Mi", 2 * 1024**2), ("4Ki", 4096), ("1G", 10**9)],
+    [
+        ("200000", 200_000),
+        ("500k", 500_000),
+        ("1.5M", 1_500_000),
+        ("2Mi", 2 * 1024**2),
+        ("4Ki", 4096),
+        ("2T", 2 * 10**12),
+    ],
 )
 def test_counts_are_read_as_people_write_them(text: str, number: int) -> None:
     """The accident: 2Mi images taken for two, or for 2,000,000."""
@@ -20,3 +27,18 @@ def test_other_counts_are_refused(text: str) -> None:
     """The accident: a length of nonsense, and a run that ends at once or never."""
     with pytest.raises(typer.BadParameter):
         parse_count(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("900M", 9 * 10**8), ("2GB", 2 * 10**9), ("1.5GiB", 3 * 2**29), ("2T", 2 * 10**12)]
+)
+def test_sizes_are_read_as_people_write_them(text: str, number: int) -> None:
+    """The accident: 2GB, as every other program takes it, refused with advice on counts."""
+    assert parse_bytes(text) == number
+
+
+@pytest.mark.parametrize("text", ["0", "lots", "B", "2 GB", "-1G"])
+def test_other_sizes_are_refused_with_an_example(text: str) -> None:
+    """The accident: a limit of nothing, which no picture can keep."""
+    with pytest.raises(typer.BadParameter, match=f"such as 900M, 2GB or 1.5GiB, got '{text}'"):
+        parse_bytes(text)

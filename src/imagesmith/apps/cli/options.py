@@ -31,12 +31,20 @@ class Dtype(StrEnum):
 
 
 def parse_count(text: str) -> int:
-    """A whole number with an optional k, M, G (thousands) or Ki, Mi, Gi (1024s): '2Mi' is 2097152."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([kKMG])(i?))?", text)
-    count = match and int(float(match[1]) * (1024 if match[3] else 1000) ** " KMG".index((match[2] or " ").upper()))
+    """A whole number with an optional k, M, G, T (thousands) or Ki, Mi, Gi, Ti (1024s): '2Mi' is 2097152."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([kKMGT])(i?))?", text)
+    count = match and int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index((match[2] or " ").upper()))
     if not count:
         raise typer.BadParameter(f"expected a count such as 200000, 500k or 2Mi, got '{text}'")
     return count
+
+
+def parse_bytes(text: str) -> int:
+    """Like `parse_count`, with or without a B behind it: '2G' and '2GB' are 2000000000."""
+    try:
+        return parse_count(text.removesuffix("B"))
+    except typer.BadParameter:
+        raise typer.BadParameter(f"expected a size above 0 such as 900M, 2GB or 1.5GiB, got '{text}'") from None
 
 
 ModelArgument = Annotated[

@@ -16,6 +16,7 @@ from imagesmith.apps.cli.options import (
     JsonFlag,
     OverwriteFlag,
     QuietFlag,
+    parse_bytes,
     parse_count,
 )
 
@@ -127,11 +128,11 @@ def restore(
     ] = "200M",  # type: ignore[assignment]
     max_ram: Annotated[
         int | None,
-        typer.Option("--max-ram", parser=parse_count, metavar="BYTES", help="Most memory to hold: 2G, 900M."),
+        typer.Option("--max-ram", parser=parse_bytes, metavar="BYTES", help="Most memory to hold: 2G, 900M."),
     ] = None,
     max_vram: Annotated[
         int | None,
-        typer.Option("--max-vram", parser=parse_count, metavar="BYTES", help="The same of an accelerator."),
+        typer.Option("--max-vram", parser=parse_bytes, metavar="BYTES", help="The same of an accelerator."),
     ] = None,
     workers: Annotated[
         str,
