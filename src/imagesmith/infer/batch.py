@@ -30,6 +30,7 @@ from imagesmith.infer.plan import Job, check_distinct, checked_format, names_a_f
 from imagesmith.infer.rows import Rows
 from imagesmith.infer.stages import Loaded, Stages
 from imagesmith.runtime.interrupt import stop_on_request
+from imagesmith.runtime.memory import check_above_held
 
 if TYPE_CHECKING:
     from imagesmith.infer.chained import Auto
@@ -65,6 +66,8 @@ def restore_files(
     check_distinct(jobs)
     if options.uncertainty is not None and names_a_file(options.uncertainty) and len(jobs) > 1:
         raise UsageError(f"expected a folder for {len(jobs)} heat maps, got '{options.uncertainty}'; name a folder")
+    if options.max_ram is not None:
+        check_above_held(options.max_ram)
     stages = Stages(restorer, options, Places(jobs, options, manifests, _settings(restorer, options)))
     if options.dry_run:
         return _rehearse(stages, jobs, on_progress)

@@ -13,7 +13,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from imagesmith.errors import ImageError
+from imagesmith.errors import ImageError, UsageError
 from imagesmith.runtime.tiling import STRIP_BYTES, TilePlan
 
 _WORKSPACE = 1.5
@@ -58,6 +58,16 @@ def resident_memory() -> int:
 def room_within(limit: int | None) -> int | None:
     """Bytes that may still be taken: up to `limit` resident bytes, or as far as the machine goes; None if unknown."""
     return available_memory() if limit is None else limit - resident_memory()
+
+
+def check_above_held(limit: int) -> None:
+    """UsageError for a limit that this process exceeds before it has read a picture."""
+    held = resident_memory()
+    if limit <= held:
+        raise UsageError(
+            f"expected {_named('ram', limit)} to be more than the {held / 1e9:.2f} GB that the program and its model "
+            "hold\nallow some hundred MB more than that"
+        )
 
 
 @torch.inference_mode()
