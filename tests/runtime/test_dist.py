@@ -120,7 +120,7 @@ def test_nobody_is_waited_for_longer_than_agreed(monkeypatch: pytest.MonkeyPatch
 
 def test_after_a_restart_nobody_calls_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """torchrun's store outlives its processes: who was started again first called the address of a dead one, and died."""
-    lasting = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    lasting = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     lasting.set(dist._PORT, str(_free_port()))  # of the leader that was killed
     places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(lasting.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     for name, value in places.items():

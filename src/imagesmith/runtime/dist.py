@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # public, though not in __all__
 from torch.distributed.rendezvous import rendezvous
 
 from imagesmith.errors import ImagesmithError, TrainingError
@@ -98,7 +99,7 @@ def join_world(device: str, timeout_minutes: float = 15) -> World:
     return World(rank, size, int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def _fresh_store(rank: int, size: int, timeout: timedelta) -> dist.Store:
+def _fresh_store(rank: int, size: int, timeout: timedelta) -> Store:
     """Where the processes find each other's addresses: the leader's, as old as itself.
 
     torchrun keeps one store over all restarts (torch 2.13), in which a quick process finds the addresses of the dead.
@@ -109,13 +110,13 @@ def _fresh_store(rank: int, size: int, timeout: timedelta) -> dist.Store:
         return lasting  # it is the leader's own
     host = os.environ["MASTER_ADDR"]
     if rank == 0:
-        store = dist.TCPStore(host, 0, size, is_master=True, wait_for_workers=False, timeout=timeout)
+        store = TCPStore(host, 0, size, is_master=True, wait_for_workers=False, timeout=timeout)
         lasting.set(_PORT, str(store.port))
         return store
     deadline = time.monotonic() + timeout.total_seconds()
     while not _answers(host, port := int(lasting.get(_PORT))) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return dist.TCPStore(host, port, size, wait_for_workers=False, timeout=timeout)
+    return TCPStore(host, port, size, wait_for_workers=False, timeout=timeout)
 
 
 def _answers(host: str, port: int) -> bool:
