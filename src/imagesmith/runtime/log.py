@@ -1,6 +1,6 @@
 """The record of a run: console lines, `history.jsonl` and TensorBoard, all by images seen.
 
-Statistics are summed on the device and read once per tick, so logging costs no synchronisation per step.
+Statistics are summed where they are, on the device if need be, and read and written once per tick.
 """
 
 import json
