@@ -6,6 +6,8 @@ import tomllib
 from itertools import chain
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 import imagesmith
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,20 +40,29 @@ def test_no_requirement_names_an_nvidia_package_directly_or_through_others() -> 
 
     torch itself is left out of the walk: which build of it comes is the user's choice of index, not ours.
     """
-    seen: set[str] = set()
-    queue = [_name(r) for r in PROJECT["dependencies"] + list(chain(*PROJECT["optional-dependencies"].values()))]
+    seen: set[tuple[str, ...]] = set()
+    everything = PROJECT["dependencies"] + list(chain(*PROJECT["optional-dependencies"].values()))
+    queue = [Requirement(text) for text in everything]
     while queue:
-        name = queue.pop()
-        if name in seen or name == "torch":
+        wanted = queue.pop()
+        key = (_name(wanted.name), *sorted(wanted.extras))
+        if key in seen or key[0] == "torch":
             continue
-        seen.add(name)
-        assert not name.startswith(("nvidia-", "cuda-", "triton")), name
+        seen.add(key)
+        assert not key[0].startswith(("nvidia-", "cuda-", "triton")), key
         try:
-            requires = importlib.metadata.requires(name) or []
+            needed = map(Requirement, importlib.metadata.requires(wanted.name) or [])
         except importlib.metadata.PackageNotFoundError:
             continue
-        queue += [_name(r) for r in requires if "extra ==" not in r]
-    assert {"pydantic-core", "scipy"} <= seen, "the walk did not reach the requirements of requirements"
+        extras = "", *wanted.extras
+        queue += [r for r in needed if r.marker is None or any(r.marker.evaluate({"extra": name}) for name in extras)]
+    assert {("pydantic-core",), ("scipy",)} <= seen, "the walk did not reach the requirements of requirements"
+
+
+def test_shipped_weights_stay_small() -> None:
+    """The accident: a package index refuses the wheel, or everybody downloads a network that few use."""
+    weights = (ROOT / "src" / "imagesmith" / "zoo" / "weights").iterdir()
+    assert sum(file.stat().st_size for file in weights) < 40 << 20
 
 
 def test_the_installed_package_is_this_one() -> None:
