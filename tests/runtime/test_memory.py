@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from imagesmith.errors import ImageError
+from imagesmith.errors import ImageError, UsageError
 from imagesmith.runtime import memory
 from imagesmith.runtime.memory import (
     Demand,
     Limits,
     available_memory,
+    check_above_held,
     held_per_px,
     plan_within,
     resident_memory,
@@ -87,6 +88,13 @@ def test_the_room_under_a_limit_shrinks_with_what_is_held() -> None:
     assert before - after == pytest.approx(held.numel(), rel=0.2)
     assert room_within(1 << 20) < 0, "more is held than may be"
     assert resident_memory() > 50 << 20
+
+
+def test_a_limit_below_what_is_held_is_refused() -> None:
+    """Each of 100,000 pictures in turn would be told not to fit, for a limit that none of them could keep."""
+    with pytest.raises(UsageError, match="1e-06 GB to be more than"):
+        check_above_held(1000)
+    check_above_held(1 << 40)
 
 
 class Chain(nn.Module):
