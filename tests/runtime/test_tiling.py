@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagesmith.errors import ImageError, ModelError, UsageError
-from imagesmith.nets import RESTORERS, NetSpec, build_net
+from imagesmith.nets import NetSpec, build_net
 from imagesmith.runtime import tiling
 from imagesmith.runtime.device import Runtime, prepare
 from imagesmith.runtime.tiling import (
     guarded,
-    measure_halo,
     plan_for,
     plan_tiles,
     run_rows,
@@ -110,23 +109,6 @@ def test_a_batch_is_its_images() -> None:
     with torch.inference_mode():
         whole = net(x)
     assert (run_tiled(net, x, plan_tiles(20, 31, net.halo, 8)) - whole).abs().max() < 1e-5
-
-
-@pytest.mark.parametrize("name", sorted(RESTORERS))
-def test_the_declared_halo_is_the_measured_one(name: str) -> None:
-    """A halo declared too small leaves seams, one declared too large wastes time on every tile."""
-    net = build_net(NetSpec(name, {}))
-    assert measure_halo(net) == net.halo
-
-
-def test_a_global_net_has_no_halo() -> None:
-    """A net that looks at the whole image can never be tiled exactly; a number here would hide that."""
-
-    class Global(EvenSizes):
-        def forward(self, x: Tensor) -> Tensor:
-            return x * self.conv.weight.mean() + x.mean(dim=(2, 3), keepdim=True)
-
-    assert measure_halo(Global(), largest=128) is None
 
 
 def test_tiles_are_equal_and_within_the_area() -> None:

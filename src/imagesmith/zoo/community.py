@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from imagesmith.errors import ModelError
 from imagesmith.nets import NetSpec
-from imagesmith.runtime.tiling import measure_halo
+from imagesmith.runtime.halo import measure_halo
 from imagesmith.zoo.pytorch_files import read_state_dict
 from imagesmith.zoo.weights import Model, describe
 
