@@ -87,7 +87,7 @@ def train_sr(record: Record, folder: Path, changes: list[str]) -> None:
 
 def train_rpgan(record: Record, folder: Path, changes: list[str]) -> None:
     """The preset rpgan on pictures of 64x64."""
-    draw_photos(folder / "data", 256, 64)
+    draw_photos(folder / "data", 128, 64)
     with patch.object(gan, "fit", record.fit):
         gan.train_gan(override(rpgan(str(folder / "data"), str(folder / "run")), changes), quiet=True)
 
