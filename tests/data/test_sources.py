@@ -138,6 +138,21 @@ def test_no_member_leads_out_of_the_output_folder(tmp_path: Path) -> None:
     assert items.skipped == len(names_out)
 
 
+def test_an_archive_is_listed_once_for_all_its_members_and_again_when_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 100,000 thumbnails in a zip each began with reading the names of all of them, for hours."""
+    path, opened = tmp_path / "set.zip", []
+    items = list_items([archive(path, {f"{k}.png": bytes([k]) for k in range(9)})], recursive=False)
+    zip_file = zipfile.ZipFile
+    monkeypatch.setattr(zipfile, "ZipFile", lambda path: opened.append(path) or zip_file(path))
+    assert [item.read() for item in items] == [bytes([k]) for k in range(9)]
+    assert len(opened) == 1
+    monkeypatch.undo()
+    archive(path, {f"{k}.png": b"new" for k in range(9)})
+    assert items[3].read() == b"new"
+
+
 def test_zip_bombs_and_broken_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The declared size is checked before a byte is unpacked; damage is an error of that item only."""
     path = archive(tmp_path / "bomb.zip", {"a.png": bytes(5 << 20)})

@@ -1,6 +1,7 @@
 """What the user named - files, folders, patterns, zip archives, standard input - as one sorted list of items."""
 
 import contextlib
+import functools
 import glob
 import lzma
 import os
@@ -199,8 +200,15 @@ def leads_out(name: PurePosixPath) -> bool:
 
 
 def _read_member(path: Path, member: str) -> bytes:
-    with unpacking(f"{path}/{member}"), zipfile.ZipFile(path) as archive:
-        return read_zip_member(archive, member)
+    with unpacking(f"{path}/{member}"):
+        status = path.stat()
+        return read_zip_member(_opened(path, status.st_mtime_ns, status.st_size), member)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(path: Path, changed_ns: int, size: int) -> zipfile.ZipFile:
+    """The archive of this state, which stays open: reading the list of 100,000 members takes longer than a picture."""
+    return zipfile.ZipFile(path)
 
 
 def read_zip_member(archive: zipfile.ZipFile, member: str) -> bytes:
