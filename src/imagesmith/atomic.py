@@ -58,6 +58,8 @@ def _reason(error: OSError, path: Path) -> str:
     """What went wrong on the file system and what to do, in one line."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; free some space or choose another folder"
+    if error.errno == errno.EFBIG:
+        return "the disk takes no file of this size, as FAT takes none over 4 GB; choose another folder"
     if error.errno == errno.ENOENT:
         return f"the folder {path.parent} does not exist; create it first"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -92,6 +92,17 @@ def test_the_users_number_counts(make_jobs: MakeJobs, file_options: FileOptions)
         workers_for(make_jobs(5), replace(file_options, workers=3), GPU)
 
 
+def test_more_processes_than_memory_holds_are_refused(
+    make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch, file_options: FileOptions
+) -> None:
+    """--workers 1000 for 100,000 thumbnails: a thousand times torch, and the machine answers nobody any more."""
+    monkeypatch.setattr(plan, "available_memory", lambda: 1 << 30)
+    assert workers_for(make_jobs(200), replace(file_options, workers=6), CPU) == 6
+    assert workers_for(make_jobs(5), replace(file_options, workers=1000), CPU) == 5
+    with pytest.raises(UsageError, match=r"at most 6 workers for the 1\.1 GB"):
+        workers_for(make_jobs(200), replace(file_options, workers=1000), CPU)
+
+
 def test_what_may_become_one_file_stays_together() -> None:
     """a.jpg and a.webp may both turn out to hold PNG: apart, each process would write a.png and be content."""
     jobs = [job_of("a.jpg"), job_of("b.png"), job_of("a.webp"), job_of("a.1.png"), job_of("deep/a.png")]

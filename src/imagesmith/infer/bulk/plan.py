@@ -15,6 +15,7 @@ _MANY = 100  # pictures from which a pool repays the seconds that its processes 
 _SMALL_PX = 1 << 20  # pixels up to which one core computes a picture better than all cores together
 _LOOKED_AT = 9  # headers that tell how large the pictures are
 _PROCESS_BYTES = 800 << 20  # torch, a model, its tiles and a small picture
+_LEAST_PROCESS_BYTES = 160 << 20  # torch, which every process has to itself
 
 
 def workers_for(jobs: Sequence[Job], options: FileOptions, device: torch.device) -> int:
@@ -27,12 +28,24 @@ def workers_for(jobs: Sequence[Job], options: FileOptions, device: torch.device)
     if options.workers != "auto":
         if options.workers > 1 and device.type != "cpu":
             raise UsageError(f"expected one worker on {device.type}, got {options.workers}; it computes no faster")
-        return 1 if alone else min(options.workers, len(jobs))
+        return 1 if alone else _checked(min(options.workers, len(jobs)))
     cores = torch.get_num_threads()
     if alone or device.type != "cpu" or cores == 1 or len(jobs) < _MANY or _usual_pixels(jobs) > _SMALL_PX:
         return 1
     memory = available_memory()
     return cores if memory is None else max(1, min(cores, memory // _PROCESS_BYTES))
+
+
+def _checked(workers: int) -> int:
+    """A number of processes that the user chose; UsageError where the machine would drown in them."""
+    memory = available_memory()
+    if workers > 1 and memory is not None and workers * _LEAST_PROCESS_BYTES > memory:
+        most, free = max(1, memory // _LEAST_PROCESS_BYTES), f"{memory / 1e9:.1f} GB"
+        raise UsageError(
+            f"expected at most {most} workers for the {free} of memory that are free, got {workers}\n"
+            "one for each core is as fast as it gets"
+        )
+    return workers
 
 
 def _usual_pixels(jobs: Sequence[Job]) -> float:
