@@ -23,6 +23,7 @@ from imagesmith.data.video import Encoding, open_video, read_info, segment_write
 from imagesmith.infer.video.stream import VideoRestorer
 
 THREADS = 2
+_ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": str(THREADS)}
 SMALL = (320, 180)
 """Width and height of the film whose speed is measured."""
 
@@ -129,7 +130,7 @@ def kill(model: str, folder: Path, frames: int = 400, moments: int = 10) -> dict
         out, moment = folder / f"killed{number}.mp4", whole * rng.uniform(0.25, 1.0)
         finished = not _killed_after(moment, _command(film, out, model))
         segments = len([*out.with_name(f"{out.name}.parts").glob("*.segment")])
-        nothing_half_done = finished or not out.exists()
+        nothing_half_done = not out.exists() or frame_digests(out) == expected  # whole, when killed in the last check
         if not finished:
             _restore(film, out, model, "--resume")
         found = frame_digests(out)
@@ -176,7 +177,7 @@ def _restore(film: Path, out: Path, model: str, *more: str) -> str:
         out.unlink(missing_ok=True)
     done = subprocess.run(
         _command(film, out, model, *more),
-        env=os.environ | {"OMP_NUM_THREADS": str(THREADS)},
+        env=_ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -188,13 +189,17 @@ def _restore(film: Path, out: Path, model: str, *more: str) -> str:
 
 def _killed_after(seconds: float, command: list[str]) -> bool:
     """Whether the command still ran after so long; it and all its children are dead then."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return True
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, env=_ENVIRONMENT, stdout=said, stderr=said, start_new_session=True)
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        if code:
+            said.seek(0)
+            sys.exit(f"imagesmith restore failed with {code}:\n{said.read().decode(errors='replace')}")
     return False
 
 

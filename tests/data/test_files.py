@@ -158,9 +158,9 @@ def test_other_formats_are_refused_by_name_of_the_list(magic: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"\0\0\0\x1cftypisom" + bytes(16), "a video\nwrite its frames"),
-        (b"\x1a\x45\xdf\xa3" + bytes(16), "a video"),
-        (b"RIFF\0\0\0\0AVI LIST", "a video"),
+        (b"\0\0\0\x1cftypisom" + bytes(16), "a film\nimagesmith restore takes"),
+        (b"\x1a\x45\xdf\xa3" + bytes(16), "a film"),
+        (b"RIFF\0\0\0\0AVI LIST", "a film"),
         (b"\0\0\0\x18ftypheic" + bytes(16), "HEIC\nconvert it"),
         (b"%PDF-1.7", "PDF\nconvert it"),
     ],

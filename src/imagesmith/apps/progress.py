@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from imagesmith.data.video import Audit
+from imagesmith.data.video.info import counted
 from imagesmith.infer.outcome import Frames, ItemResult
 from imagesmith.infer.outcome import Progress as Event
 
@@ -27,7 +28,7 @@ def describe(result: ItemResult) -> str:
         return error if error.startswith(result.input) else f"{result.input}: {error}"
     sizes = " -> ".join(f"{width} x {height}" for width, height in filter(None, (result.in_size, result.out_size)))
     time_taken = f"{result.seconds:.1f} s" if result.status == "done" else result.status
-    frames = f"{result.frames} frames" if result.frames is not None else None
+    frames = counted(result.frames, "frame") if result.frames is not None else None
     facts = ", ".join(filter(None, (sizes, frames, time_taken)))
     doubt = [str(result.uncertainty)] if result.uncertainty else []
     doubt += [_audited(result.audit)] if result.audit else []

@@ -121,7 +121,9 @@ def _conclude(summary: Summary, restorer: Restorer | Auto | VideoRestorer, secon
         f"{counts[status]} {status}" for status in ("done", "planned", "skipped", "failed") if counts[status]
     )
     if summary.cancelled:
-        print(f"cancelled; the same command with --resume goes on ({done or 'nothing done'})", file=sys.stderr)
+        kept = f"{summary.kept_frames} frames of the next film kept" if summary.kept_frames else ""
+        so_far = ", ".join(filter(None, (done, kept))) or "nothing done"
+        print(f"cancelled; the same command with --resume goes on ({so_far})", file=sys.stderr)
     elif len(summary.results) > 1 or not counts["failed"]:
         how = f"with {restorer.card.name} (task {restorer.card.task}) on {restorer.runtime}"
         if isinstance(restorer, Auto):

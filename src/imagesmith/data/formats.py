@@ -72,9 +72,9 @@ def _refused(data: bytes) -> str:
     if not data:
         return "an empty file"
     is_heic = data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
-    is_video = not is_heic and (data[4:8] == b"ftyp" or data.startswith(_MATROSKA) or data[8:12] == b"AVI ")
-    if is_video:
-        return "a video\nwrite its frames as pictures first: ffmpeg -i VIDEO FOLDER/%05d.png"
+    is_film = not is_heic and (data[4:8] == b"ftyp" or data.startswith(_MATROSKA) or data[8:12] == b"AVI ")
+    if is_film:
+        return "a film\nimagesmith restore takes films whose names end as films do, in .mp4, .mkv or .avi: rename it"
     what = "HEIC" if is_heic else "PDF" if data.startswith(b"%PDF") else f"content that begins with {data[:8]!r}"
     return f"{what}\nconvert it to one of these first"
 

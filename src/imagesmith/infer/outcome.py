@@ -161,10 +161,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Summary:
-    """All results in the order of the inputs; items that a cancelled run did not finish are absent."""
+    """All results in the order of the inputs; items that a cancelled run did not finish are absent.
+
+    `kept_frames` are those of the film at which it was cancelled that need not be made again.
+    """
 
     results: list[ItemResult] = field(default_factory=list)
     cancelled: bool = False
+    kept_frames: int = 0
 
     @property
     def exit_code(self) -> int:

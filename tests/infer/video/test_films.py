@@ -109,6 +109,7 @@ def test_ctrl_c_ends_after_the_frame_and_resume_goes_on(run: Run, make_film, tmp
         patch.setattr(VideoRestorer, "frames", interrupted)
         summary = run(film)
     assert (summary.cancelled, summary.exit_code, summary.results) == (True, 130, [])
+    assert summary.kept_frames == 4, "a person learns that nothing was kept, and throws the parts away"
     output = tmp_path / "a.x2.mp4"
     assert parts_folder(output).exists()
     assert not output.exists()

@@ -22,6 +22,15 @@ def test_a_call_makes_a_film_and_tells_how_far_it_is(make_film, model_file: Path
     assert result.audit.ok
 
 
+def test_a_call_that_is_made_again_leaves_a_finished_film_alone(make_film, model_file: Path, tmp_path: Path) -> None:
+    """The accident: a script that resumes every film after a power cut, and stops at the first one that was done."""
+    film, options = make_film("a.mp4", 3), {"model": model_file, "preset": "ultrafast", "device": "cpu"}
+    assert imagesmith.restore_video(film, resume=True, **options).status == "done"
+    assert imagesmith.restore_video(film, resume=True, **options).status == "skipped"
+    with pytest.raises(OutputError, match="exists already"):
+        imagesmith.restore_video(film, **options)
+
+
 def test_what_goes_wrong_is_an_error(make_film, model_file: Path, tmp_path: Path, monkeypatch) -> None:
     """The accident: a result object with 'failed' in it that a script never looks at."""
     film = make_film("a.mp4", 3)

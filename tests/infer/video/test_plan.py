@@ -85,7 +85,7 @@ def test_a_place_is_checked_before_anything_is_computed(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="is itself an input"):
         check(tmp_path / "full" / ".." / "a.mp4", overwrite=True)
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match=r"takes the frames of one film, and .* is not empty"):
         check(full)
     assert check(full, overwrite=True)
     assert not check(empty)

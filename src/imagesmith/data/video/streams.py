@@ -101,7 +101,9 @@ def _codec(stream: Stream) -> str:
 
 
 def named(stream: Stream) -> str:
-    """ "audio stream 1 (aac, eng)"."""
+    """ "audio stream 1 (aac, eng)", "attachment stream 4 (font.ttf)"."""
+    if stream.type == "attachment":
+        return f"attachment stream {stream.index} ({stream.metadata.get('filename', 'without a name')})"
     language = f", {stream.language}" if stream.language not in (None, "und") else ""
     return f"{stream.type} stream {stream.index} ({_codec(stream)}{language})"
 

@@ -17,7 +17,7 @@ from imagesmith.infer.plan import check_distinct
 from imagesmith.infer.video.job import begun_runtime, film_settings, restore_film
 from imagesmith.infer.video.plan import FRAMES, FilmJob, FilmOptions, check_no_input, damage, plan_films, tag_of
 from imagesmith.infer.video.rehearsal import rehearse
-from imagesmith.infer.video.segments import source_digest
+from imagesmith.infer.video.segments import source_digest, unfinished_frames
 from imagesmith.infer.video.stream import VideoRestorer
 from imagesmith.runtime.interrupt import stop_on_request
 
@@ -70,7 +70,7 @@ def restore_films(
         )
     check_distinct(jobs)
     check_no_input(jobs)
-    results = list[ItemResult]()
+    results, kept = list[ItemResult](), 0
     with stop_on_request() as asked:
         for job in jobs:
             event = Progress(len(results), len(jobs), str(job.item), 0.0)
@@ -78,18 +78,19 @@ def restore_films(
             try:
                 report = functools.partial(_tell, on_progress, event)
                 manifest = manifests.get(job.root)
-                result = _settled(restorer, job, options, manifest=manifest, asked=asked, report=report)
+                result = settled(restorer, job, options, manifest=manifest, asked=asked, report=report)
             except Exception as error:
                 if isinstance(error, UsageError) and len(jobs) == 1:
                     raise
                 result = failed(_blank(restorer, job), error)
             if result is None:
+                kept = unfinished_frames(job.output)
                 break
             results.append(result)
             on_progress(Progress(len(results), len(jobs), str(job.item), 1.0, result))
             if asked.is_set():
                 break
-    return Summary(results, cancelled=asked.is_set() and len(results) < len(jobs))
+    return Summary(results, cancelled=asked.is_set() and len(results) < len(jobs), kept_frames=kept)
 
 
 def _tell(on_progress: Callable[[Progress], None], event: Progress, frames: Frames) -> None:
@@ -100,7 +101,7 @@ def _blank(restorer: VideoRestorer, job: FilmJob) -> ItemResult:
     return ItemResult(str(job.item), str(job.output), "skipped", restorer.card.name, restorer.scale)
 
 
-def _settled(
+def settled(
     restorer: VideoRestorer,
     job: FilmJob,
     options: FilmOptions,
@@ -109,7 +110,10 @@ def _settled(
     asked: threading.Event,
     report: Callable[[Frames], None],
 ) -> ItemResult | None:
-    """What becomes of one film: it was finished before, needs nothing, is only tried out, or is restored."""
+    """What becomes of one film: it was finished before, needs nothing, is only tried out, or is restored.
+
+    None where `asked` stopped it; `manifest` is what remembers finished films, if anything does.
+    """
     digest = source_digest(job.source) if manifest else ""
     settings = settings_digest(dict(film_settings(restorer, options)))
     if manifest and options.resume:

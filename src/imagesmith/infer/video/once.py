@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding
 from imagesmith.errors import OutputError, UsageError
+from imagesmith.infer.manifest import Manifest
 from imagesmith.infer.outcome import Frames, ItemResult
-from imagesmith.infer.video.films import planned
-from imagesmith.infer.video.job import restore_film
+from imagesmith.infer.video.films import planned, settled
 from imagesmith.infer.video.plan import FilmOptions, check_no_input, film_model
 from imagesmith.runtime.interrupt import stop_on_request
 from imagesmith.runtime.tiling import Tile
@@ -44,6 +44,7 @@ def restore_video(
 
     A run that ends early - by Ctrl-C, which raises KeyboardInterrupt, an error, or a kill - leaves `<output>.parts/`,
     and nothing under the output's name; the same call with `resume` goes on from there, and ends in the same frames.
+    What a call with `resume` finished, the next one leaves as it is: the status of its result is 'skipped'.
     Raises an ImagesmithError where something cannot be read or written, or the result lacks something of its source.
     """
     source = Path(source)
@@ -66,7 +67,8 @@ def restore_video(
         encoding=Encoding(codec, crf, preset, pix_fmt), start_s=start_s, end_s=end_s, resume=resume, overwrite=overwrite
     )
     with stop_on_request() as asked:
-        result = restore_film(restorer, job, options, asked, on_progress)
+        manifest = Manifest(job.root) if resume else None
+        result = settled(restorer, job, options, manifest=manifest, asked=asked, report=on_progress)
     if result is None:
         raise KeyboardInterrupt
     if result.error:

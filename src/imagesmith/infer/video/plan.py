@@ -10,7 +10,7 @@ from imagesmith.atomic import check_free
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding, VideoInfo, check_size, open_video, settle
 from imagesmith.data.video.encoding import FILMS, PICTURES
-from imagesmith.errors import UsageError
+from imagesmith.errors import OutputError, UsageError
 from imagesmith.estimate.jpeg import find_grid
 from imagesmith.estimate.noise import noise_sigma
 from imagesmith.infer.auto import JPEG_QUALITY, NOISE_SIGMA
@@ -116,6 +116,11 @@ def check_place(job: FilmJob, options: FilmOptions) -> bool:
     """Whether a result may replace what has its name; OutputError where something has that must stay."""
     may_replace = options.overwrite or (options.resume and is_joined(job.output))
     is_empty_folder = job.format == FRAMES and job.output.is_dir() and not any(job.output.iterdir())
+    if job.format == FRAMES and job.output.is_dir() and not is_empty_folder and not may_replace:
+        raise OutputError(
+            f"a folder takes the frames of one film, and {job.output} is not empty\n"
+            f"-o {job.output / job.source.stem}.mp4 writes a film there, -y (overwrite) adds the frames"
+        )
     check_free(job.output, overwrite=may_replace or is_empty_folder)
     return may_replace
 

@@ -175,6 +175,12 @@ def unfinished_facts(output: Path) -> dict[str, str]:
     return facts if found else {}
 
 
+def unfinished_frames(output: Path) -> int:
+    """How many frames of this output an unfinished run has kept."""
+    _, found = _read(parts_folder(output))
+    return sum(segment.frames for segment in found)
+
+
 def is_joined(output: Path) -> bool:
     """Whether the film of this name is the one of the parts beside it, made by a run that was killed thereafter."""
     try:
