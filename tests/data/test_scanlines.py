@@ -55,7 +55,9 @@ def same_as_whole(path: Path) -> Scanlines:
         rows = scan.rows(first, last)
         assert rows.dtype == whole.pixels.dtype
         assert torch.equal(rows, whole.pixels[first:last]), f"rows {first} to {last}"
-    assert torch.equal(torch.cat(tuple(scan.parts())), whole.pixels)
+    parts = tuple(scan.parts())
+    assert torch.equal(torch.cat(parts), whole.pixels)
+    assert max(map(len, parts)) == scan.band_rows, "what is said to be held is not what is held"
     return scan
 
 

@@ -126,9 +126,7 @@ def cut(area_px: int, strip_bytes: int) -> TilePlan:
     return plan_tiles(1000, 1000, 8, area_px=area_px, most_rows=max(16, strip_bytes // 12_000))
 
 
-@pytest.mark.parametrize(
-    "demand", [Demand(CPU, 500, 1000, 0), Demand(CPU, 10, 200_000, 0), Demand(CPU, 10, 10, 200_000)]
-)
+@pytest.mark.parametrize("demand", [Demand(CPU, 500, 1000), Demand(CPU, 10, 200_000), Demand(CPU, 10, 10, 200_000)])
 def test_tiles_are_as_large_as_a_limit_allows(monkeypatch: pytest.MonkeyPatch, demand: Demand) -> None:
     """Smaller tiles than needed cost time; larger ones than allowed end in a kill. Each kind of demand counts."""
     monkeypatch.setattr(memory, "resident_memory", lambda: 300_000_000)
@@ -146,8 +144,16 @@ def test_tiles_are_as_large_as_a_limit_allows(monkeypatch: pytest.MonkeyPatch, d
         plan_within(Limits(ram=300_000_000), cut, 1 << 17, demand, told.append)
 
 
+def test_rows_that_a_file_keeps_together_count() -> None:
+    """A scan in tiles of 1024 rows holds a quarter of a gigabyte before the first of our own tiles is computed."""
+    limits = Limits(ram=memory.resident_memory() + 400_000_000)
+    plan_within(limits, cut, 1 << 17, Demand(CPU, 500, 1000, 60_000), [].append)
+    with pytest.raises(ImageError, match="cannot be kept"):
+        plan_within(limits, cut, 1 << 17, Demand(CPU, 500, 1000, 60_000, read_band=256 << 20), [].append)
+
+
 def test_memory_of_an_accelerator_does_not_bound_tiles_of_the_processor() -> None:
     """--max-vram in a shared script must not slow down the machine without one."""
     told: list[str] = []
-    assert plan_within(Limits(vram=1), cut, 1 << 17, Demand(CPU, 500, 1000, 0), told.append) == cut(1 << 17, 64 << 20)
+    assert plan_within(Limits(vram=1), cut, 1 << 17, Demand(CPU, 500, 1000), told.append) == cut(1 << 17, 64 << 20)
     assert not told

@@ -31,7 +31,7 @@ class PngBands:
         if png.is_interlaced or png.bits < 8:
             raise WholeOnly("its rows are interlaced" if png.is_interlaced else "its pixels share bytes")
         self._row_bytes = png.row_bytes
-        self._band_rows = max(1, _BAND_BYTES // self._row_bytes)
+        self.band_rows = max(1, _BAND_BYTES // self._row_bytes)
 
     def described(self) -> Decoded:
         """The first band with the metadata of the whole picture."""
@@ -87,7 +87,7 @@ class PngBands:
                     while piece:
                         held += stream.decompress(piece, _BAND_BYTES)
                         piece = stream.unconsumed_tail
-                        while len(held) >= (wanted := self._row_bytes * min(self._band_rows, height - done)):
+                        while len(held) >= (wanted := self._row_bytes * min(self.band_rows, height - done)):
                             yield bytes(held[:wanted])
                             del held[:wanted]
                             done += wanted // self._row_bytes

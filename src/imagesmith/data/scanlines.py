@@ -24,6 +24,8 @@ class Bands(Protocol):
     """A file that is decoded band by band; making one reads its header only."""
 
     header: Header
+    band_rows: int
+    """Of the highest band."""
 
     def described(self) -> Decoded:
         """The first band with the metadata of the whole picture."""
@@ -39,9 +41,11 @@ class Scanlines:
 
     lost = None
 
-    def __init__(self, header: Header, meta: ImageMeta, bands: Callable[[], Iterator[np.ndarray]]) -> None:
-        """`bands` begins to decode, from the first row on, each time that it is called."""
-        self.header = header
+    def __init__(
+        self, header: Header, meta: ImageMeta, bands: Callable[[], Iterator[np.ndarray]], band_rows: int
+    ) -> None:
+        """`bands` begins to decode, from the first row on, each time that it is called; none is over `band_rows`."""
+        self.header, self.band_rows = header, min(band_rows, header.height)
         self.height, self.width, self.channels = header.height, header.width, header.channels
         self.depth: Depth = header.depth
         self.meta = meta
@@ -105,4 +109,4 @@ def read_scanlines(path: Path, *, max_pixels: int, least_bytes: int) -> Scanline
         with named(path), decoding(name):
             yield from opened
 
-    return Scanlines(dataclasses.replace(header, depth=str(decoded.pixels.dtype)), meta, bands)
+    return Scanlines(dataclasses.replace(header, depth=str(decoded.pixels.dtype)), meta, bands, opened.band_rows)

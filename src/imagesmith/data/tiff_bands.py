@@ -51,6 +51,7 @@ class TiffBands:
         if page.compression == _OLD_JPEG:
             raise WholeOnly("its JPEG is of the old kind, whose strips hang together")
         self._bands = self._cut()
+        self.band_rows = max(band.rows for band in self._bands)
         if any(place + size > self._bytes for band in self._bands for place, size in band.segments):
             raise truncated("tif")
 

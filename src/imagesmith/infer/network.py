@@ -97,8 +97,10 @@ class Network:
         side = math.ceil(_SAMPLE_PX / net.multiple_of) * net.multiple_of
         sample = from_float(torch.rand(1, picture.channels + net.planes, side, side), picture.depth)
         held = held_per_px(lambda x: from_float(subpixels(x), depth), sample, device)
-        read_bytes = row_samples * SAMPLE_BYTES[picture.depth] if isinstance(picture, Scanlines) else 0
-        demand = Demand(device, held, strip_row=row_bytes, read_row=read_bytes)
+        demand = Demand(device, held, strip_row=row_bytes)
+        if isinstance(picture, Scanlines):
+            read_row = row_samples * SAMPLE_BYTES[picture.depth]
+            demand = replace(demand, read_row=read_row, read_band=read_row * picture.band_rows)
         # from the usual area: finding a better one takes a tile of it, which may be over the limit itself
         return plan_within(limits, cut, tile_px(net), demand, report)
 
