@@ -15,7 +15,7 @@ from imagesmith.atomic import make_folder
 from imagesmith.data.files import read_image, write_image
 from imagesmith.data.formats import SUFFIXES
 from imagesmith.data.frame import Frame, ImageMeta
-from imagesmith.data.video.info import USUAL_RATE, VideoFrame, VideoInfo, counted
+from imagesmith.data.video.info import USUAL_RATE, VideoFrame, VideoInfo, counted, resized_note
 from imagesmith.errors import ImageError, OutputError, VideoError
 from imagesmith.tensors import Depth, from_float, to_float
 
@@ -75,9 +75,7 @@ def folder_frames(info: VideoInfo, notes: list[str]) -> Iterator[VideoFrame]:
     if repeated:
         notes.append(f"{counted(repeated, 'frame')} could not be read; the last good one is repeated instead")
     if resized:
-        notes.append(
-            f"{counted(resized, 'frame')} of another size scaled to {info.width}x{info.height}, that of the first"
-        )
+        notes.append(resized_note(resized, info))
 
 
 def _rgb(frame: Frame, depth: Depth) -> Tensor:

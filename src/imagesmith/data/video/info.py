@@ -72,6 +72,11 @@ class VideoFrame:
     repeated: bool = False
 
 
+def resized_note(number: int, info: VideoInfo) -> str:
+    """That so many frames had another size than that of the film."""
+    return f"{counted(number, 'frame')} of another size scaled to {info.width}x{info.height}, that of the first"
+
+
 def counted(number: int, noun: str) -> str:
     """ "1 frame", "2 frames"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

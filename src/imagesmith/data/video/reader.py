@@ -9,7 +9,7 @@ from av.container import InputContainer
 
 from imagesmith.data.video import animations, film, folders
 from imagesmith.data.video.colour import ToRgb
-from imagesmith.data.video.info import VideoFrame, VideoInfo, counted
+from imagesmith.data.video.info import VideoFrame, VideoInfo, resized_note
 from imagesmith.data.video.span import Span
 
 
@@ -86,9 +86,7 @@ def _film_frames(
         if number > skip:
             yield VideoFrame(to_rgb(frame), pts, repeated)
     if resized:
-        notes.append(
-            f"{counted(resized, 'frame')} of another size scaled to {info.width}x{info.height}, that of the first"
-        )
+        notes.append(resized_note(resized, info))
 
 
 def _picked(frames: Iterator[VideoFrame], info: VideoInfo, span: Span, skip: int) -> Generator[VideoFrame]:
