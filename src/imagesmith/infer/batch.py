@@ -18,15 +18,15 @@ from torch import Tensor
 
 from imagesmith import __version__
 from imagesmith.data.sources import list_items
-from imagesmith.errors import NothingUsableError, UsageError
+from imagesmith.errors import UsageError
 from imagesmith.infer.bulk.parcel import travels
 from imagesmith.infer.bulk.plan import workers_for
 from imagesmith.infer.bulk.pool import restore_in_processes
 from imagesmith.infer.bulk.ray_engine import restore_on_ray
-from imagesmith.infer.manifest import Manifest, settings_digest
+from imagesmith.infer.manifest import Manifest, settings_digest, without_results
 from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Summary
 from imagesmith.infer.places import Places
-from imagesmith.infer.plan import Job, check_distinct, checked_format, names_a_file, plan_jobs
+from imagesmith.infer.plan import Job, check_distinct, checked_format, names_a_file, plan_jobs, tag_of
 from imagesmith.infer.rows import Rows
 from imagesmith.infer.stages import Loaded, Stages
 from imagesmith.runtime.interrupt import stop_on_request
@@ -49,20 +49,12 @@ def restore_files(
 ) -> Summary:
     """Restore everything that `sources` name; see `Restorer.path`."""
     options = replace(options, format=checked_format(options.format))
-    card = restorer.card
-    tag = f".{card.task}{f'x{card.scale}' if card.scale > 1 else ''}"
     items = list_items(sources, recursive=options.recursive)
-    jobs = plan_jobs(items, destination, format=options.format, suffix=options.suffix, tag=tag)
+    jobs = plan_jobs(items, destination, format=options.format, suffix=options.suffix, tag=tag_of(restorer.card))
     roots = {job.root for job in jobs if job.root is not None}
     is_batch = len(jobs) > 1 or any(os.path.isdir(source) for source in sources)
     manifests = {root: Manifest(root) for root in roots} if options.resume or is_batch else {}
-    # results of an earlier run that lie among the inputs are not pictures to enlarge once more
-    jobs = [job for job in jobs if not any(manifest.owns(job.item.path) for manifest in manifests.values())]
-    if not jobs:
-        raise NothingUsableError(
-            "expected pictures to restore, found only results of an earlier run\n"
-            "name one by itself, or another folder with -o, to enlarge it once more"
-        )
+    jobs = without_results(jobs, manifests.values())
     check_distinct(jobs)
     if options.uncertainty is not None and names_a_file(options.uncertainty) and len(jobs) > 1:
         raise UsageError(f"expected a folder for {len(jobs)} heat maps, got '{options.uncertainty}'; name a folder")

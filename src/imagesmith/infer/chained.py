@@ -16,6 +16,7 @@ from imagesmith.errors import UsageError
 from imagesmith.infer import images
 from imagesmith.infer.auto import AUTO_TASK, Decision, examine, plan_chain
 from imagesmith.infer.batch import restore_files
+from imagesmith.infer.network import Report
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime.memory import UNLIMITED, Limits
@@ -23,8 +24,6 @@ from imagesmith.runtime.tiling import Tile
 from imagesmith.tensors import from_float, to_float
 from imagesmith.zoo import CARDS, ModelCard
 from imagesmith.zoo.cards import read_header, shipped_path
-
-Report = Callable[[str], None]
 
 _ANY_MODEL = "sr-x2"
 """Which model's runtime is told as that of a run before the first picture is known."""

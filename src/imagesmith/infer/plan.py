@@ -10,6 +10,7 @@ from imagesmith.data.formats import format_named
 from imagesmith.data.sources import Item
 from imagesmith.errors import FormatError, UsageError
 from imagesmith.tensors import Depth
+from imagesmith.zoo import ModelCard
 
 KEEP = "keep"
 STANDARD_STREAM = "-"
@@ -40,6 +41,11 @@ class Job:
         if kept == self.format or self.output is None:
             return replace(self, format=kept)
         return replace(self, format=kept, output=self.output.with_suffix(FORMATS[kept].suffixes[0]))
+
+
+def tag_of(card: ModelCard) -> str:
+    """What is put into the names of results that lie beside their inputs."""
+    return f".{card.task}{f'x{card.scale}' if card.scale > 1 else ''}"
 
 
 def plan_jobs(

@@ -9,13 +9,13 @@ from typing import Any
 
 from imagesmith.data.sources import Item
 from imagesmith.data.video import read_info
-from imagesmith.errors import NothingUsableError, OutputError, UsageError
-from imagesmith.infer.manifest import Manifest, settings_digest
+from imagesmith.errors import OutputError, UsageError
+from imagesmith.infer.manifest import Manifest, settings_digest, without_results
 from imagesmith.infer.named import check_asked
 from imagesmith.infer.outcome import Frames, ItemResult, Progress, Summary, failed
-from imagesmith.infer.plan import check_distinct
+from imagesmith.infer.plan import check_distinct, tag_of
 from imagesmith.infer.video.job import begun_runtime, film_settings, restore_film
-from imagesmith.infer.video.plan import FRAMES, FilmJob, FilmOptions, check_no_input, damage, plan_films, tag_of
+from imagesmith.infer.video.plan import FRAMES, FilmJob, FilmOptions, check_no_input, damage, plan_films
 from imagesmith.infer.video.rehearsal import rehearse
 from imagesmith.infer.video.segments import source_digest, unfinished_frames
 from imagesmith.infer.video.stream import VideoRestorer
@@ -62,12 +62,7 @@ def restore_films(
     """
     remembers = options.resume or options.remembers
     manifests = {root: Manifest(root) for root in {job.root for job in jobs}} if remembers else {}
-    jobs = [job for job in jobs if not any(manifest.owns(job.source) for manifest in manifests.values())]
-    if not jobs:
-        raise NothingUsableError(
-            "expected films to restore, found only results of an earlier run\n"
-            "name one by itself, or another folder with -o, to restore it once more"
-        )
+    jobs = without_results(jobs, manifests.values())
     check_distinct(jobs)
     check_no_input(jobs)
     results, kept = list[ItemResult](), 0

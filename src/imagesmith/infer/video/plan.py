@@ -19,7 +19,7 @@ from imagesmith.infer.outcome import Size
 from imagesmith.infer.plan import STANDARD_STREAM, Job
 from imagesmith.infer.video.segments import is_joined
 from imagesmith.tensors import to_float
-from imagesmith.zoo import CARDS, ModelCard
+from imagesmith.zoo import CARDS
 
 WRITTEN = (*FILMS, *(f".{name}" for name in PICTURES["animation"]))
 """Endings of what can be written."""
@@ -73,11 +73,6 @@ def film_model(task: str, scale: int | None = None) -> str:
 def names_a_film(destination: str | Path) -> bool:
     """Whether an output is a film or an animation, by its name."""
     return Path(destination).suffix.lower() in WRITTEN and not _is_written_as_folder(destination)
-
-
-def tag_of(card: ModelCard) -> str:
-    """What is put into the names of results that lie beside their inputs."""
-    return f".{card.task}{f'x{card.scale}' if card.scale > 1 else ''}"
 
 
 def plan_films(

@@ -49,7 +49,7 @@ class Smoothed:
 def steadied(result: Tensor, last: Tensor, scale: int) -> Tensor:
     """`result` mixed with `last`, the steadied one before; both (1, 3, H, W) in [0, 1], `scale` times the frame."""
     now = F.avg_pool2d(result, scale)
-    flow = F.interpolate(optical_flow(now, F.avg_pool2d(last, scale)), scale_factor=float(scale), mode="bilinear")
+    flow = _enlarged(optical_flow(now, F.avg_pool2d(last, scale)), scale)
     followed = moved(last, (scale * flow[0]).round().long())
     change, missed = (_differences(now, F.avg_pool2d(before, scale)) for before in (last, followed))
     follows = missed < _CLEARLY * change
