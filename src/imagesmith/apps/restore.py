@@ -121,7 +121,7 @@ def _conclude(summary: Summary, restorer: Restorer | Auto | VideoRestorer, secon
         f"{counts[status]} {status}" for status in ("done", "planned", "skipped", "failed") if counts[status]
     )
     if summary.cancelled:
-        kept = f"{summary.kept_frames} frames of the next film kept" if summary.kept_frames else ""
+        kept = f"{summary.kept_frames} frames of the unfinished film kept" if summary.kept_frames else ""
         so_far = ", ".join(filter(None, (done, kept))) or "nothing done"
         print(f"cancelled; the same command with --resume goes on ({so_far})", file=sys.stderr)
     elif len(summary.results) > 1 or not counts["failed"]:

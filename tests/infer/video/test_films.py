@@ -118,6 +118,26 @@ def test_ctrl_c_ends_after_the_frame_and_resume_goes_on(run: Run, make_film, tmp
     assert read_info(output).frames == 10
 
 
+def test_ctrl_c_in_the_last_steps_lets_them_end(run: Run, make_film, tmp_path: Path, monkeypatch) -> None:
+    """The accident: a night's film is whole but for its index, and one key throws it away, or says that it is not."""
+    a, b = make_film("a.mp4", 3), make_film("b.mp4", 3)
+
+    def interrupted(step):
+        def interrupt(*args, **options):
+            os.kill(os.getpid(), signal.SIGINT)
+            return step(*args, **options)
+
+        return interrupt
+
+    for name, step in (("join", jobs.join), ("audit", jobs.audit)):
+        with monkeypatch.context() as patch:
+            patch.setattr(jobs, name, interrupted(step))
+            summary = run(a, b, overwrite=True)
+        assert (statuses(summary), summary.cancelled) == (["done"], True)
+        assert not list(tmp_path.glob("*.parts"))
+    assert statuses(run(a, b, resume=True)) == ["skipped", "done"]
+
+
 def test_a_bad_audit_is_a_failure_with_words(run: Run, make_film, tmp_path: Path, monkeypatch) -> None:
     """The accident: half of the frames are black, and the exit code is 0."""
     frames = VideoRestorer.frames
