@@ -17,7 +17,7 @@ from imagesmith.errors import ConfigError
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.nets.flow import FlowNet
 from imagesmith.runtime.checkpoint import load_checkpoint
-from imagesmith.train import video
+from imagesmith.train import run as train_run
 from imagesmith.train.steps import ClipTerms, clip_step, flow_error
 from imagesmith.train.video import train_video
 from imagesmith.zoo import describe, load_model, save_model
@@ -72,7 +72,7 @@ def test_resumed_is_uninterrupted(photos: Path, tmp_path: Path, monkeypatch: pyt
         raise RuntimeError("the machine stops here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(video, "endless_batches", two_batches)
+        patch.setattr(train_run, "endless_batches", two_batches)
         with pytest.raises(RuntimeError, match="the machine stops here"):
             train_video(small(photos, tmp_path / "part", often), quiet=True)
     train_video(small(photos, tmp_path / "part", often), quiet=True)
@@ -81,6 +81,7 @@ def test_resumed_is_uninterrupted(photos: Path, tmp_path: Path, monkeypatch: pyt
     assert all(torch.equal(whole[name], part[name]) for name in whole)
 
 
+@pytest.mark.slow  # the quick one of this kind is in test_restore.py: the loop and its messages are the same
 def test_two_processes_train_the_same_network_as_one(photos: Path, tmp_path: Path, train_on_two: Any):
     """Clips are divided as pictures are; only the error of the flow, a mean over what could be seen, is each one's own."""
     changes = ["run.dtype=fp64", "run.validations=1", "flow_loss=0"]

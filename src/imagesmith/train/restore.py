@@ -15,7 +15,6 @@ from torch import nn
 
 from imagesmith.configs import AdversarialConfig, RestorerConfig
 from imagesmith.data.datasets import DegradedPatches, PairedPatches, PhotoFolder, load_photos
-from imagesmith.data.loader import endless_batches
 from imagesmith.data.pairs import Given, PairFolder, load_pairs
 from imagesmith.degrade import Chain, build_degradation
 from imagesmith.errors import ConfigError, not_one_of
@@ -73,15 +72,7 @@ def _train(config: RestorerConfig, chain: Chain | Given, net: Net, session: Sess
         )
         session.say("before the first step: " + ", ".join(f"{k} {v:.3f}" for k, v in state.extras["start"].items()))
     flow = Flow(
-        batches=lambda start: endless_batches(
-            dataset,
-            start,
-            state.choices["batch"],
-            workers=workers,
-            rank=session.world.rank,
-            world=session.world.size,
-            pin=arithmetic.device != "cpu",
-        ),
+        batches=session.batches(dataset, state, workers),
         step=step,
         validate=validation,
         rate_factors={"discriminator": config.adversarial.rate_factor} if config.adversarial else {},

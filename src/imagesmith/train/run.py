@@ -8,14 +8,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from imagesmith.atomic import write_whole
 from imagesmith.configs import Config, OptimConfig, RunConfig, load_config
+from imagesmith.data.loader import endless_batches
 from imagesmith.errors import ConfigError, TrainingError
 from imagesmith.runtime.checkpoint import load_newest
 from imagesmith.runtime.dist import World, join_world, leave_world
@@ -75,6 +78,20 @@ class Session:
                 f"set run.batch to a multiple of {parts * processes}"
             )
         return choices, Arithmetic(**choices["arithmetic"] | {"device": self.device})
+
+    def batches(
+        self, dataset: Dataset[Any], state: TrainState, workers: int
+    ) -> Callable[[int], Iterator[tuple[Tensor, ...]]]:
+        """This process' part of the endless batches of a run, from an image number on."""
+        return partial(
+            endless_batches,
+            dataset,
+            batch=state.choices["batch"],
+            workers=workers,
+            rank=self.world.rank,
+            world=self.world.size,
+            pin=self.device != "cpu",
+        )
 
     def state(self, nets: dict[str, nn.Module], choices: dict[str, Any], **options: Any) -> TrainState:
         """A state at the newest checkpoint, or a fresh one; `options` are those of `new_state`."""

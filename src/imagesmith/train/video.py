@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from imagesmith.configs import VideoConfig
 from imagesmith.data.clips import Clip, ClipFolder, DegradedClips, load_clips, validation_clips
 from imagesmith.data.files import Frame, write_image
-from imagesmith.data.loader import endless_batches
 from imagesmith.degrade import Chain, build_degradation
 from imagesmith.errors import ConfigError
 from imagesmith.metrics import METRICS
@@ -53,16 +52,8 @@ def train_video(config: VideoConfig, *, quiet: bool = False) -> Run:
 
 
 def _train(config: VideoConfig, chain: Chain, net: Net, session: Session) -> Run:
-    role = _role(config)
-    nets: Nets = {role: net}
-    step: Step = flow_step
-    if role == "restorer":
-        sharp = None
-        if config.adversarial:
-            nets["discriminator"] = build_discriminator(config.adversarial, net, config.data.patch_px)
-            sharp = sharp_terms(config.adversarial, session.device, config.run.dtype)
-        step = partial(clip_step, terms=ClipTerms(config.losses, config.change_loss, config.flow_loss, sharp))
-    unit = _unit(net, chain)
+    role, unit = _role(config), _unit(net, chain)
+    nets, step = _nets_and_step(config, net, session)
     folder = load_clips(
         config.data.folder,
         config.data.films if config.data.real > 0 else None,
@@ -93,15 +84,7 @@ def _train(config: VideoConfig, chain: Chain, net: Net, session: Session) -> Run
     clips = validation_clips(folder, chain, unit, VALIDATION_PX) if session.log else []
     validation = _ClipValidation(config, folder, clips, arithmetic, session.log)
     flow = Flow(
-        batches=lambda start: endless_batches(
-            dataset,
-            start,
-            state.choices["batch"],
-            workers=workers,
-            rank=session.world.rank,
-            world=session.world.size,
-            pin=arithmetic.device != "cpu",
-        ),
+        batches=session.batches(dataset, state, workers),
         step=step,
         validate=validation,
         rate_factors={"discriminator": config.adversarial.rate_factor} if config.adversarial else {},
@@ -123,6 +106,17 @@ def _train(config: VideoConfig, chain: Chain, net: Net, session: Session) -> Run
     run = Run(session.folder, state.images_seen, state.best)
     session.say(f"done: {_told(state.best)}; model in {run.model}")
     return run
+
+
+def _nets_and_step(config: VideoConfig, net: Net, session: Session) -> tuple[Nets, Step]:
+    """All networks that learn, and what a batch of clips asks of them."""
+    if config.task == "flow":
+        return {"flow": net}, flow_step
+    nets, sharp = {"restorer": net}, None
+    if config.adversarial:
+        nets["discriminator"] = build_discriminator(config.adversarial, net, config.data.patch_px)
+        sharp = sharp_terms(config.adversarial, session.device, config.run.dtype)
+    return nets, partial(clip_step, terms=ClipTerms(config.losses, config.change_loss, config.flow_loss, sharp))
 
 
 def _role(config: VideoConfig) -> str:
@@ -213,7 +207,7 @@ class _ClipValidation:
             self.log.picture("samples", sheet, state.images_seen)
         if better:
             state.best = scores | {"images_seen": state.images_seen}
-            self._keep(net, scores, state)
+            self._keep(net, state)
         name = next(iter(scores))
         draw_curve(Path(self.config.run.out), f"validation/{name}", (state.images_seen, scores[name]), name)
         self.log.say(f"validation {_told(scores)} (best {state.best[name]:.3f}) over {len(self.clips)} clips")
@@ -247,7 +241,7 @@ class _ClipValidation:
                 errors.append(float(flow_error(net, self.arithmetic.place(degraded), flow, known)))
         return sum(errors) / len(errors)
 
-    def _keep(self, net: nn.Module, scores: dict[str, float], state: TrainState) -> None:
+    def _keep(self, net: nn.Module, state: TrainState) -> None:
         config = self.config
         told = config.model_dump(mode="json", exclude={"run": {"out"}, "data": {"folder", "films"}})
         for name in ("start_from", "flow_from"):  # a card travels: it tells no folder of the machine that trained
