@@ -22,7 +22,7 @@ from video_films import draw_film, frame_digests, frame_times, moving_frames, so
 from imagesmith.data.video import Encoding, open_video, read_info, segment_writer
 from imagesmith.infer.video.stream import VideoRestorer
 
-THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))  # on a busy machine two that wait for each other never end
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))  # on a busy machine two that wait for each other never end
 _ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": str(THREADS)}
 SMALL = (320, 180)
 """Width and height of the film whose speed is measured."""
