@@ -104,16 +104,6 @@ def test_ten_bit_films_stay_so(tmp_path: Path, make_film: Callable, redo: Callab
     assert (after.pix_fmt, after.streams[0].codec) == ("yuv420p10le", "hevc")
 
 
-def test_what_of_hdr_is_not_kept_is_said(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
-    """The accident: HDR10 metadata vanish, and nobody knows why the television shows the film darker."""
-    screen = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1):max-cll=1000,400"
-    params = {"x265-params": f"log-level=none:{screen}"}
-    make_film(tmp_path / "in.mp4", range(2), pix_fmt="yuv420p10le", codec="libx265", options=params, tags=(9, 1, 9, 16))
-    info = redo(tmp_path / "in.mp4", tmp_path / "out.mp4").info
-    assert any("HDR10 metadata" in note for note in info.notes)
-    assert read_info(tmp_path / "out.mp4").colour == info.colour == ColourTags(BT2020, LIMITED, 9, 16)
-
-
 @pytest.mark.parametrize(
     ("pix_fmt", "size"),
     [("yuv420p", (8, 6)), ("yuv422p10le", (8, 5)), ("yuv444p", (7, 5)), ("bgr0", (7, 5)), ("yuv410p", (8, 8))],

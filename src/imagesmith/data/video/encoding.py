@@ -11,6 +11,7 @@ import av
 import av.error
 
 from imagesmith.data.video.colour import even_size
+from imagesmith.data.video.hdr10 import Hdr10
 from imagesmith.data.video.info import USUAL_RATE, Kind, VideoInfo
 from imagesmith.errors import UsageError, not_one_of
 
@@ -48,7 +49,7 @@ CODECS = {
 }
 PICTURES = {"folder": ("png", "tif", "jpg"), "animation": ("gif", "webp")}
 """What the frames of an output that is no film become; its parts are lossless films until then."""
-LOSSLESS = "ffv1"
+LOSSLESS, HEVC = "ffv1", "libx265"
 _MOST_ANIMATED = 300_000_000  # pixels before they are enlarged
 _SHALLOW = ("jpg", "gif", "webp")
 
@@ -76,7 +77,7 @@ class Encoding:
         """The encoder of a part: frames that become pictures wait in a lossless film."""
         return self.codec if self.codec in CODECS else LOSSLESS
 
-    def options(self) -> dict[str, str]:
+    def options(self, hdr10: Hdr10 | None = None) -> dict[str, str]:
         """What the encoder is told besides size, time and colour."""
         codec = CODECS[self.encoder]
         told = dict(codec.options)
@@ -84,6 +85,8 @@ class Encoding:
             told["crf"] = str(codec.crf if self.crf is None else self.crf)
         if codec.presets:
             told["preset"] = codec.presets[self.preset]
+        if hdr10 and self.encoder == HEVC:
+            told["x265-params"] += f":{hdr10.x265()}"
         return told
 
 
@@ -182,6 +185,8 @@ def lost_by(encoding: Encoding, info: VideoInfo, scale: int) -> tuple[str, ...]:
     notes = []
     if info.depth == "uint16" and av.VideoFormat(encoding.pix_fmt).components[0].bits == 8:
         notes.append(f"more than 8 bits are written with 8 ({encoding.pix_fmt})")
+    if info.hdr10 and encoding.codec != HEVC:
+        notes.append(f"HDR10 metadata, the light of the screen it was graded on, are not kept: {HEVC} writes them")
     size = info.width * scale, info.height * scale
     width, height = even_size(size, encoding.pix_fmt)
     if (width, height) != size:

@@ -17,6 +17,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from imagesmith.data.video.colour import colour_of, is_deep
+from imagesmith.data.video.hdr10 import Hdr10
 from imagesmith.data.video.info import StreamInfo, VideoInfo
 from imagesmith.data.video.timeline import Picture, Timeline, time_base_of
 from imagesmith.errors import VideoError
@@ -27,7 +28,6 @@ SUFFIXES = frozenset(
 )
 """Names by which films are told; what is inside is found out when they are opened."""
 _MOST_THREADS = 4
-_HDR = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
 
 # what matters is said in our own words, once; any other level calls Python from the decoders' own threads, and two
 # films that are opened at a time then wait for each other for ever
@@ -77,10 +77,6 @@ def film_info(path: Path) -> VideoInfo:
         tags, notes = colour_of(frame)
         if frame.interlaced_frame:
             notes += ("the film is interlaced and is kept so: lines of two moments are worked on as one picture",)
-        if any(frame.side_data.get(name) is not None for name in _HDR):
-            notes += (
-                "the brightness of the mastering screen (HDR10 metadata) is not kept; colours and their tags are",
-            )
         if frame.format.name.startswith(("yuva", "gbra", "rgba", "bgra", "argb", "abgr", "ya")):
             notes += ("transparency is not kept",)
         return VideoInfo(
@@ -99,6 +95,7 @@ def film_info(path: Path) -> VideoInfo:
             pix_fmt=frame.format.name,
             depth="uint16" if is_deep(frame) else "uint8",
             colour=tags,
+            hdr10=Hdr10.of(frame),
             interlaced=frame.interlaced_frame,
             streams=tuple(map(_described, container.streams)),
             chapters=tuple(container.chapters()),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor
 
 from imagesmith.data.video.colour import UNTAGGED, ColourTags
+from imagesmith.data.video.hdr10 import Hdr10
 from imagesmith.tensors import Depth
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class VideoInfo:
     pix_fmt: str = "rgb24"
     depth: Depth = "uint8"
     colour: ColourTags = UNTAGGED
+    hdr10: Hdr10 | None = None
     interlaced: bool = False
     streams: tuple[StreamInfo, ...] = ()
     chapters: tuple["Chapter", ...] = ()

@@ -70,7 +70,9 @@ def encoding_errors(path: Path) -> Iterator[None]:
 
 
 def _track(film: OutputContainer, info: VideoInfo, encoding: Encoding, size: tuple[int, int]) -> VideoStream:
-    track = film.add_stream(encoding.encoder, rate=min(info.rate or USUAL_RATE, _MOST_RATE), options=encoding.options())
+    track = film.add_stream(
+        encoding.encoder, rate=min(info.rate or USUAL_RATE, _MOST_RATE), options=encoding.options(info.hdr10)
+    )
     assert isinstance(track, VideoStream)
     track.width, track.height = size
     track.pix_fmt = encoding.pix_fmt
