@@ -4,12 +4,13 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from imagesmith.errors import UsageError
+from imagesmith.errors import UsageError, WorkerError
 from imagesmith.infer.manifest import FILE_NAME
 from imagesmith.infer.outcome import Progress
 from imagesmith.infer.restore import Restorer
@@ -123,4 +124,20 @@ def test_without_ray_the_way_to_it_is_told(
     """An ImportError with a traceback is no answer to `--engine ray`."""
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"pip install 'imagesmith\[cluster\]'"):
+        restorer.path(photos, tmp_path / "out", engine="ray")
+
+
+def test_a_cluster_that_is_gone_is_told(
+    restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray remembers a cluster that was killed, asks it for minutes, and then says that a node timed out."""
+
+    def init(**_: object) -> None:
+        raise ConnectionError("no GCS\n at all")
+
+    ray, data = ModuleType("ray"), ModuleType("ray.data")
+    vars(ray).update(init=init, is_initialized=lambda: False, data=data)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", data)
+    with pytest.raises(WorkerError, match=r"no GCS\nsee `ray status`; `ray stop` forgets"):
         restorer.path(photos, tmp_path / "out", engine="ray")

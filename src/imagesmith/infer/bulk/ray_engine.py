@@ -38,7 +38,7 @@ def restore_on_ray(
 ) -> Summary:
     """Restore `jobs` by so many actors; 'auto': one for each core, or GPU, that the cluster has or gets meanwhile."""
     if any(job.output is None or job.item.path is None for job in jobs):
-        raise UsageError("expected files for --engine ray, got a pipe; use --engine local")
+        raise UsageError("expected files for --engine ray, got standard input or output; use --engine local")
     ray = _ray()
     finished: dict[Job, ItemResult] = {}
     with _connected(ray), stop_on_request() as asked:
@@ -168,7 +168,10 @@ def _connected(ray: Any) -> Iterator[None]:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
     except Exception as error:  # Ray raises many kinds of them, and plain ones
         first = str(error).strip().partition("\n")[0]
-        raise WorkerError(f"Ray does not start, or its cluster does not answer: {first}\nsee `ray status`") from error
+        raise WorkerError(
+            f"Ray does not start, or its cluster does not answer: {first}\n"
+            "see `ray status`; `ray stop` forgets a cluster of this machine that is gone"
+        ) from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # which tells of each step of its plan
     try:
         yield
