@@ -6,7 +6,7 @@ A mask is a bool tensor (H, W), True where the picture is to be invented.
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,15 @@ def as_mask(mask: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     if holes.all():
         raise UsageError("the mask is full: no pixel is left to start from\nwhite is what will be invented; invert it")
     return holes
+
+
+def mask_for_all(mask: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor | Literal["auto"] | None:
+    """`as_mask`, once for all pictures of a run; None and 'auto' stay."""
+    return mask if mask is None or is_auto(mask) else as_mask(mask, max_pixels=max_pixels)
+
+
+def is_auto(mask: Any) -> bool:
+    return isinstance(mask, str) and mask == AUTO
 
 
 def _holes_of(mask: Any, max_pixels: int) -> Tensor:

@@ -14,7 +14,16 @@ from imagesmith.errors import ModelError, UsageError
 from imagesmith.infer import images
 from imagesmith.infer.batch import restore_files
 from imagesmith.infer.heat import expected_error
-from imagesmith.infer.holes import AUTO, as_mask, blended, check_size, check_wanted, guessed, scratch_mask
+from imagesmith.infer.holes import (
+    as_mask,
+    blended,
+    check_size,
+    check_wanted,
+    guessed,
+    is_auto,
+    mask_for_all,
+    scratch_mask,
+)
 from imagesmith.infer.modes import turned
 from imagesmith.infer.named import of_strength
 from imagesmith.infer.network import Around, Network, Report, weights_digest
@@ -245,7 +254,6 @@ class Restorer:
         self._check(mask, consistency)
         if not partial:
             check_wanted(self.card, mask)
-        is_file_or_picture = mask is not None and not (isinstance(mask, str) and mask == AUTO)
         options = FileOptions(
             recursive=recursive,
             resume=resume,
@@ -256,7 +264,7 @@ class Restorer:
             max_pixels=max_pixels,
             self_ensemble=self_ensemble,
             consistency=consistency,
-            mask=as_mask(mask, max_pixels=max_pixels) if is_file_or_picture else mask,  # type: ignore[arg-type]
+            mask=mask_for_all(mask, max_pixels=max_pixels),
             uncertainty=None if uncertainty is None else Path(uncertainty),
             dry_run=dry_run,
             workers=workers,
@@ -295,7 +303,7 @@ class Restorer:
         if self.card.task != "inpaint":
             return None
         check_wanted(self.card, mask)
-        if isinstance(mask, str) and mask == AUTO:
+        if is_auto(mask):
             return scratch_mask(frame, report)
         holes = as_mask(mask)
         check_size(holes, frame)

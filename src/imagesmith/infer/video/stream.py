@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.errors import UsageError
-from imagesmith.infer.holes import AUTO, as_mask, check_wanted
+from imagesmith.infer.holes import check_wanted, mask_for_all
 from imagesmith.infer.network import Report, weights_digest
 from imagesmith.infer.restore import Restorer, parse_tile
 from imagesmith.infer.video.cuts import Shot, marked
@@ -123,7 +123,7 @@ class VideoRestorer:
             steps = Remembering(model, runtime, tile=parse_tile(tile), deep_exactly=dtype == "auto")
             return cls(steps, card, runtime, weights_digest(card, model.net))
         restorer = Restorer.of(model, device=device, dtype=dtype, tile=tile, strength=strength, runtime=runtime)
-        holes = mask if mask is None or (isinstance(mask, str) and mask == AUTO) else as_mask(mask)
+        holes = mask_for_all(mask)
         steps = FrameByFrame(restorer, holes)
         digest = hashlib.sha256(f"{restorer.fingerprint} {strength} {temporal}".encode())
         digest.update(holes.numpy().tobytes() if isinstance(holes, Tensor) else str(holes).encode())
