@@ -2,6 +2,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import torch
 
 from imagesmith.data.video import Encoding, audit, join, open_video, read_info, segment_writer
@@ -21,6 +23,24 @@ def test_a_good_film_passes(tmp_path: Path, make_film: Callable, redo: Callable)
     assert audit(info, tmp_path / "out.mp4").timestamp_error_s == 0
     assert audit(info, tmp_path / "out.mp4").sound_offset_error_s == 0
     assert audit(info, tmp_path / "frames").timestamp_error_s is None
+
+
+def test_the_sound_of_a_broadcast_is_the_same_without_its_headers(
+    tmp_path: Path, make_film: Callable, redo: Callable
+) -> None:
+    """The accident: every .ts of a dashcam or a television ends in 'packets of sound are not those of the source'."""
+    make_film(tmp_path / "in.ts", audio=["aac"])
+
+    def heard(path: Path) -> np.ndarray:
+        with av.open(path) as film:
+            return np.concatenate([frame.to_ndarray() for frame in film.decode(audio=0)], axis=1)
+
+    for name in ("out.mp4", "out.mkv"):
+        info = redo(tmp_path / "in.ts", tmp_path / name).info
+        found = audit(info, tmp_path / name)
+        assert found.ok, found.sentences
+        assert found.audio_packets_equal
+        assert np.array_equal(heard(tmp_path / name), heard(tmp_path / "in.ts"))
 
 
 def test_an_excerpt_is_held_against_its_part(tmp_path: Path, make_film: Callable, redo: Callable) -> None:

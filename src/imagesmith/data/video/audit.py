@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from av.packet import Packet
 from torch.nn import functional as F
 
 from imagesmith.data.video.colour import ToRgb
@@ -148,9 +149,16 @@ def _sounds(info: VideoInfo, span: Span) -> dict[str, Fraction]:
                 and span.holds(packet.pts * packet.time_base, info)
             ):
                 index = packet.stream.index
-                digests.setdefault(index, hashlib.sha256()).update(bytes(packet))
+                digests.setdefault(index, hashlib.sha256()).update(_content(packet))
                 firsts.setdefault(index, packet.pts * packet.time_base)
     return {digest.hexdigest(): firsts[index] for index, digest in digests.items()}
+
+
+def _content(packet: Packet) -> bytes:
+    """What a packet holds, without the header (ADTS) that AAC has in broadcasts alone, where no index tells it."""
+    content = bytes(packet)
+    has_header = packet.stream.codec_context.name == "aac" and content[0] == 0xFF and content[1] & 0xF6 == 0xF0
+    return content[7 if content[1] & 1 else 9 :] if has_header else content
 
 
 def _changed_tags(before: VideoInfo, after: VideoInfo) -> list[str]:
