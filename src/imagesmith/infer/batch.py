@@ -23,9 +23,9 @@ from imagesmith.infer.bulk.parcel import travels
 from imagesmith.infer.bulk.plan import workers_for
 from imagesmith.infer.bulk.pool import restore_in_processes
 from imagesmith.infer.bulk.ray_engine import restore_on_ray
-from imagesmith.infer.manifest import Manifest, settings_digest, without_results
+from imagesmith.infer.manifest import Manifest, settings_digest
 from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Summary
-from imagesmith.infer.places import Places
+from imagesmith.infer.places import Places, without_results
 from imagesmith.infer.plan import Job, check_distinct, checked_format, names_a_file, plan_jobs, tag_of
 from imagesmith.infer.rows import Rows
 from imagesmith.infer.stages import Loaded, Stages

@@ -9,18 +9,16 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
-from imagesmith.errors import NothingUsableError, OutputError
-from imagesmith.infer.plan import Job
+from imagesmith.errors import OutputError
 from imagesmith.runtime.lock import in_turn
 
 FILE_NAME = ".imagesmith-manifest.jsonl"
-AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 @dataclass(frozen=True)
@@ -110,20 +108,6 @@ class Manifest:
     def _remember(self, entry: Entry) -> None:
         self._entries[entry.input] = entry
         self._outputs.add(os.path.abspath(self.path.parent / entry.output))
-
-
-def without_results(jobs: Sequence[AnyJob], manifests: Collection[Manifest]) -> list[AnyJob]:
-    """The jobs whose inputs are not results of an earlier run, which are not to be enlarged once more.
-
-    NothingUsableError where none is left.
-    """
-    others = [job for job in jobs if not any(manifest.owns(job.item.path) for manifest in manifests)]
-    if not others:
-        raise NothingUsableError(
-            "expected something to restore, found only results of an earlier run\n"
-            "name one by itself, or another folder with -o, to restore it once more"
-        )
-    return others
 
 
 def sha256_of(path: Path) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 from imagesmith.data.sources import Item
 from imagesmith.data.video import read_info
 from imagesmith.errors import OutputError, UsageError
-from imagesmith.infer.manifest import Manifest, settings_digest, without_results
+from imagesmith.infer.manifest import Manifest, settings_digest
 from imagesmith.infer.named import check_asked
 from imagesmith.infer.outcome import Frames, ItemResult, Progress, Summary, failed
+from imagesmith.infer.places import without_results
 from imagesmith.infer.plan import check_distinct, tag_of
 from imagesmith.infer.video.job import begun_runtime, film_settings, restore_film
 from imagesmith.infer.video.plan import FRAMES, FilmJob, FilmOptions, check_no_input, damage, plan_films
