@@ -1,6 +1,6 @@
 """Measuring restorers by the papers' protocols: targets and degraded pictures in, a report of rows and means out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -74,6 +74,24 @@ def evaluate_restorer(
         )
     assert not isinstance(restorer, VideoRestorer), "a VideoRestorer asks for clips"
     parts = recipe(degrade) if isinstance(degrade, str) else tuple(degrade or ())
+    return _evaluate_pictures(
+        restorer, targets, degraded, metrics, parts=parts, gray=gray, scale=scale, device=device, dtype=dtype
+    )
+
+
+def _evaluate_pictures(
+    restorer: Restorer | str | Path,
+    targets: str | Path,
+    degraded: str | Path | None,
+    metrics: Sequence[str] | None,
+    *,
+    parts: tuple[Part, ...],
+    gray: bool,
+    scale: int | None,
+    device: str,
+    dtype: str,
+) -> Report:
+    """`evaluate_restorer` for pictures; `parts` are the recipe, none where files are given."""
     if parts and degraded:
         raise UsageError("expected degraded images or a recipe that makes them, got both; leave one out")
     if gray and not parts:
@@ -81,18 +99,7 @@ def evaluate_restorer(
     chosen = None if metrics is None else [_metric(name) for name in metrics]
     files = target_files(Path(targets), Path(degraded) if degraded else None)
     subject = subject_of(restorer, scale, device, dtype)
-    if parts:
-        chain = Chain(tuple(build_degradation(part.name, part.options) for part in parts))
-        scale, holes = _fitting_scale(subject, scale, chain), parts[-1].name == "holes"
-        cases = made_cases([path for path, _ in files], chain, gray=gray, holes=holes)
-    else:
-        scale, holes = subject.scale or scale_of(*files[0]), False
-        if scale == 1 and degraded is None:
-            raise UsageError(
-                f"expected damaged pictures for '{subject.name}', which keeps the size, got the targets alone\n"
-                "name what damages them (--degrade gaussian_noise:sigma=[25,25]) or their folder (--degraded DIR)"
-            )
-        cases = file_cases(files, scale)
+    cases, scale, holes = _cases(subject, files, parts, scale, gray)
     if subject.name == "none" and scale > 1:
         raise UsageError(f"expected degraded images of the targets' size for the baseline none, got a scale of {scale}")
     cards = chosen or [METRICS[name] for name in _usual_metrics(parts, scale, gray)]
@@ -115,6 +122,23 @@ def evaluate_restorer(
     summary = {card.name: sum(row[card.name] for row in rows) / len(rows) for card in cards}
     caption = f"{subject.name} x{scale}: {provenance['protocol']}; input: {provenance['input']}"
     return Report(rows, summary, provenance, caption)
+
+
+def _cases(
+    subject: Subject, files: list[tuple[Path, Path | None]], parts: tuple[Part, ...], scale: int | None, gray: bool
+) -> tuple[Iterator[Case], int, bool]:
+    """What a recipe makes of the targets, or the files as they are; their scale, and whether they have holes."""
+    if parts:
+        chain = Chain(tuple(build_degradation(part.name, part.options) for part in parts))
+        scale, holes = _fitting_scale(subject, scale, chain), parts[-1].name == "holes"
+        return made_cases([path for path, _ in files], chain, gray=gray, holes=holes), scale, holes
+    scale = subject.scale or scale_of(*files[0])
+    if scale == 1 and files[0][1] is None:
+        raise UsageError(
+            f"expected damaged pictures for '{subject.name}', which keeps the size, got the targets alone\n"
+            "name what damages them (--degrade gaussian_noise:sigma=[25,25]) or their folder (--degraded DIR)"
+        )
+    return file_cases(files, scale), scale, False
 
 
 def _asks_for_clips(
