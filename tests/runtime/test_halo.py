@@ -11,7 +11,7 @@ from imagesmith.runtime.halo import measure_halo
 def test_the_declared_halo_is_the_measured_one(name: str) -> None:
     """A halo declared too small leaves seams, one declared too large wastes time on every tile."""
     net = build_net(NetSpec(name, {}))
-    assert measure_halo(net) == net.halo
+    assert measure_halo(net, rows=2 * net.multiple_of) == net.halo  # a few rows tell the same in a tenth of the time
 
 
 def test_a_global_net_has_no_halo() -> None:
