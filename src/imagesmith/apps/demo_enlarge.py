@@ -96,15 +96,16 @@ def _enlarge(target: Tensor, restorer: Restorer, stem: Path) -> Enlargement:
         bicubic=write_picture(bicubic, stem.with_name(f"{stem.name}.x{scale}.bicubic.png")),
         restored=write_picture(restored, stem.with_name(f"{stem.name}.x{scale}.imagesmith.png")),
         input_size=(small.shape[-1], small.shape[-2]),
-        psnr_y_bicubic=_psnr_y(bicubic, target, scale),
-        psnr_y_restored=_psnr_y(restored, target, scale),
+        psnr_y_bicubic=psnr_y(bicubic[None], target[None], scale),
+        psnr_y_restored=psnr_y(restored[None], target[None], scale),
         seconds=seconds,
     )
 
 
-def _psnr_y(restored: Tensor, target: Tensor, scale: int) -> float:
-    pair = [to_float(image.unsqueeze(0), "uint8") for image in (restored, target)]
-    return METRICS["psnr_y"].function(pair[0], pair[1], scale).item()
+def psnr_y(restored: Tensor, target: Tensor, crop: int) -> float:
+    """Of uint8 pictures (N, 3, H, W), on average, without `crop` pixels at each edge."""
+    pair = (to_float(images, "uint8") for images in (restored, target))
+    return METRICS["psnr_y"].function(*pair, crop).mean().item()
 
 
 def _facts(restorers: list[Restorer]) -> dict[str, str]:

@@ -1,11 +1,11 @@
 """The demo's film: a walk around a motorcycle, made small, enlarged by the command for films, shown side by side."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from imagesmith.apps.demo_enlarge import psnr_y
 from imagesmith.apps.demo_pictures import packaged_data, write_picture
 from imagesmith.apps.report import Chapter, Exhibit
 from imagesmith.data.files import read_image
@@ -13,8 +13,7 @@ from imagesmith.data.stereo import read_disparity, walk
 from imagesmith.data.video import open_video
 from imagesmith.data.video.generated import video_writer
 from imagesmith.infer.video.once import restore_video
-from imagesmith.metrics import METRICS
-from imagesmith.tensors import imresize, to_float
+from imagesmith.tensors import imresize
 
 PICTURE, DISPARITY, CREDIT = "motorcycle_left.png", "motorcycle_disp.npz", "Middlebury Stereo 2014, Scharstein et al."
 FRAMES, SHARE, FPS, SCALE = 24, 0.2, 12, 4
@@ -37,7 +36,7 @@ def enlarge_film(out: Path, *, device: str = "auto", dtype: str = "auto", model:
     with open_video(film) as reader:
         restored = torch.stack([frame.pixels.permute(2, 0, 1) for frame in reader])
     bicubic = torch.stack([imresize(frame, float(SCALE)) for frame in small])
-    gain = _psnr_y(restored, target) - _psnr_y(bicubic, target)
+    gain = psnr_y(restored, target, crop=0) - psnr_y(bicubic, target, crop=0)
     return Chapter(
         title="Enlarging a film",
         summary=f"{len(target)} frames enlarged by {SCALE} in {result.seconds:.1f} s; against bicubic {gain:+.2f} dB "
@@ -70,8 +69,3 @@ def _side_by_side(left: Tensor, right: Tensor, path: Path) -> Path:
         for pair in zip(left[..., :half], right[..., :half], strict=True):
             write(torch.cat(pair, dim=2).permute(1, 2, 0))
     return path
-
-
-def _psnr_y(restored: Tensor, target: Tensor) -> float:
-    as_float = partial(to_float, depth="uint8")
-    return METRICS["psnr_y"].function(as_float(restored), as_float(target), 0).mean().item()
