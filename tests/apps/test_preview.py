@@ -96,3 +96,10 @@ def test_the_seed_chooses_the_patches(photos, tmp_path):
     first, again, other = ((tmp_path / name).read_bytes() for name in "abc")
     assert first == again
     assert first != other
+
+
+def test_a_preset_of_films_is_told_where_its_samples_are(tmp_path: Path) -> None:
+    """The accident: 'did you mean sr-x2?' to somebody who meant films, and previews another training."""
+    result = CliRunner().invoke(app, ["data", "preview", str(tmp_path), "--preset", "vsr-x2"])
+    assert isinstance(result.exception, UsageError)
+    assert "`train video`" in str(result.exception)

@@ -1,5 +1,6 @@
 import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -96,6 +97,14 @@ def test_bits_that_get_lost_are_said() -> None:
     eight = settle(Encoding("libx264", pix_fmt="yuv420p"), info("uint16"), Path("a.mp4"))
     assert lost_by(eight, info("uint16"), 2) == ("more than 8 bits are written with 8 (yuv420p)",)
     assert lost_by(settle(Encoding(), info("uint16"), Path("frames")), info("uint16"), 1) == ()
+
+
+def test_a_shape_of_pixels_that_gets_lost_is_said() -> None:
+    """The accident: an archive of anamorphic tapes made lossless, and all of them too narrow."""
+    tape = replace(info(), sample_aspect=Fraction(16, 15))
+    [said] = lost_by(settle(Encoding("ffv1"), tape, Path("a.mkv")), tape, 1)
+    assert "16/15" in said
+    assert lost_by(settle(Encoding("libx264"), tape, Path("a.mkv")), tape, 1) == ()
 
 
 def test_the_encoder_is_told_what_was_asked(tmp_path: Path, film: Path, redo: Callable) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from imagesmith.apps.cli.configuration import ConfigOption, PresetOption, SetOption, configuration
 from imagesmith.apps.cli.options import GROUP, DebugFlag, JsonFlag, OverwriteFlag, PhotosArgument, RecursiveFlag
+from imagesmith.errors import UsageError
 
 app = typer.Typer(help="Look at data sets.", **GROUP)
 
@@ -70,8 +71,13 @@ def preview(
     """Draw the clean and degraded patches that a restorer would be trained on."""
     from imagesmith.apps.preview import run_preview
     from imagesmith.configs import RestorerConfig
-    from imagesmith.presets import RESTORER_PRESETS, restorer_preset
+    from imagesmith.presets import RESTORER_PRESETS, VIDEO_PRESETS, restorer_preset
 
+    if preset in VIDEO_PRESETS:
+        raise UsageError(
+            f"expected a preset of `train restorer`, got '{preset}' of films\n"
+            "what `train video` shows its network is in the folder samples/ of the run"
+        )
     resolved = configuration(
         RestorerConfig,
         (RESTORER_PRESETS, restorer_preset),

@@ -187,6 +187,10 @@ def lost_by(encoding: Encoding, info: VideoInfo, scale: int) -> tuple[str, ...]:
         notes.append(f"more than 8 bits are written with 8 ({encoding.pix_fmt})")
     if info.hdr10 and encoding.codec != HEVC:
         notes.append(f"HDR10 metadata, the light of the screen it was graded on, are not kept: {HEVC} writes them")
+    if info.sample_aspect != 1 and encoding.codec == LOSSLESS:
+        notes.append(
+            f"the shape of pixels ({info.sample_aspect}) is lost with {LOSSLESS}; libx264 with --crf 0 keeps it"
+        )
     size = info.width * scale, info.height * scale
     width, height = even_size(size, encoding.pix_fmt)
     if (width, height) != size:
