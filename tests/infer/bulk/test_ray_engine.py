@@ -93,7 +93,7 @@ def two_machines(importable_elsewhere: None, monkeypatch: pytest.MonkeyPatch):
     node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    monkeypatch.setenv("RAY_ADDRESS", str(cluster.address))
     yield
     cluster.shutdown()
 
