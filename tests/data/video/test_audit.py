@@ -53,6 +53,15 @@ def test_an_excerpt_is_held_against_its_part(tmp_path: Path, make_film: Callable
     assert not audit(info, tmp_path / "out.mp4").ok
 
 
+def test_what_was_told_to_be_lost_is_no_fault(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
+    """The accident: an archive of anamorphic tapes, each of which 'failed' after it was made as announced."""
+    make_film(tmp_path / "in.mp4", range(6), aspect=Fraction(4, 3))
+    info = redo(tmp_path / "in.mp4", tmp_path / "out.mkv", Encoding(codec="ffv1")).info
+    found = audit(info, tmp_path / "out.mkv")
+    assert found.ok, found.sentences
+    assert not found.tags_kept
+
+
 def test_what_is_wrong_is_found(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
     """The accident: black frames from a driver, a lost frame, sound of another film - and the audit says 'ok'."""
     make_film(tmp_path / "in.mp4", range(20), audio=["aac"])

@@ -13,6 +13,7 @@ from av.packet import Packet
 from torch.nn import functional as F
 
 from imagesmith.data.video.colour import ToRgb
+from imagesmith.data.video.encoding import LOSSLESS
 from imagesmith.data.video.film import decoded, opened, shown_stream
 from imagesmith.data.video.info import VideoInfo, counted
 from imagesmith.data.video.reader import open_video, read_info
@@ -22,6 +23,7 @@ from imagesmith.data.video.streams import is_heard
 _THUMB = (32, 18)
 _BLACK, _NOT_BLACK, _OTHER_COLOUR = 3, 10, 60  # mean of 0 to 255, and mean distance from the source
 _ANIMATION_TICK = Fraction(1, 100)
+_SHAPE = "the shape of pixels"
 _INAUDIBLE = Fraction(1, 1000)  # and what Matroska rounds to
 
 
@@ -29,6 +31,7 @@ _INAUDIBLE = Fraction(1, 1000)  # and what Matroska rounds to
 class Audit:
     """What the closing look found; times in seconds, None where a folder of frames has none.
 
+    What an encoding cannot hold, and is told about before (`lost_by`), is no fault, though `tags_kept` is False then.
     `timestamp_error_s` is the largest distance of a frame's time from the source's, after the constant by which a
     container may move all streams together; `sound_offset_error_s` how much sound moved against the pictures.
     `black_frames` are black, or far from the source's colours, where the source is not.
@@ -69,7 +72,7 @@ def audit(source_info: VideoInfo, output: Path, *, start_s: float | None = None,
         sentences.append(f"sound moved by {float(offset) * 1000:.3g} ms against the pictures")
     if not equal:
         sentences.append("packets of sound are not those of the source")
-    sentences += changed
+    sentences += [sentence for tag, sentence in changed.items() if not (tag == _SHAPE and _holds_no_shape(info))]
     return Audit(
         seen.frames_in,
         seen.frames_out,
@@ -161,16 +164,21 @@ def _content(packet: Packet) -> bytes:
     return content[7 if content[1] & 1 else 9 :] if has_header else content
 
 
-def _changed_tags(before: VideoInfo, after: VideoInfo) -> list[str]:
+def _changed_tags(before: VideoInfo, after: VideoInfo) -> dict[str, str]:
     """A sentence for each tag of a film that another film does not have."""
     if (before.kind, after.kind) != ("film", "film"):
-        return []
+        return {}
     pairs = {
         "colour": (before.colour, after.colour),
         "the turn": (before.matrix, after.matrix),
-        "the shape of pixels": (before.sample_aspect, after.sample_aspect),
+        _SHAPE: (before.sample_aspect, after.sample_aspect),
     }
-    return [f"{name} is {now}, was {was}" for name, (was, now) in pairs.items() if was != now]
+    return {name: f"{name} is {now}, was {was}" for name, (was, now) in pairs.items() if was != now}
+
+
+def _holds_no_shape(info: VideoInfo) -> bool:
+    """Whether the pictures are in a codec that leaves the shape of pixels to its container, where PyAV writes none."""
+    return any(stream.codec == LOSSLESS for stream in info.streams)
 
 
 def _allowed(before: VideoInfo, after: VideoInfo) -> Fraction:
