@@ -249,6 +249,7 @@ def _video_super_resolution(scale: int, data: str, out: str, minutes: float) -> 
         preset=f"vsr-x{scale}",
         net=Part(name="recurrent", options={"scale": scale}),
         degradations=(Part(name="bicubic", options={"scale": scale}), _codec(0.15)),
+        change_loss=0.5,
         start_from=f"sr-x{scale}",
         flow_from="vsr-x4",
         data=ClipConfig(folder=data),
