@@ -19,8 +19,9 @@ OPTIONS = {
     "shuffled": {"parts": [BLUR, SHARPEN]},
     "sometimes": {"part": SHARPEN},
 }
-BY_PLACE = {"cut_stream", "gaussian_noise", "holes", "missing_blocks", "old_photo", "poisson_gaussian_noise"}
-"""What draws by the place in the picture, so that a crop gets other draws than the whole."""
+BY_PLACE = {"cut_stream", "gaussian_noise", "h264", "holes", "missing_blocks", "old_photo", "poisson_gaussian_noise"}
+"""What draws by the place in the picture, so that a crop gets other draws than the whole; or, as an encoder does, gives
+each part of a picture what the whole of it leaves over."""
 
 
 def build(name: str):

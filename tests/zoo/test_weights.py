@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from skimage import data
 
 from imagesmith.errors import IntegrityError, ModelError, OutputError
-from imagesmith.nets import RESTORERS, NetSpec, build_net
+from imagesmith.nets import RESTORERS, VIDEO_RESTORERS, NetSpec, build_net
 from imagesmith.zoo import Model, describe, load_model, save_model, verify_model, write_golden
 from imagesmith.zoo.cards import CARDS
 
@@ -204,7 +204,7 @@ def test_a_restorer_says_nothing_about_classes(weight_file: Path):
 def test_every_shipped_model_verifies(name: str):
     assert verify_model(name) <= 1e-4
     net, card = load_model(name).net, CARDS[name]
-    own = ("scale", "halo") if card.net in RESTORERS else ("classes", "size")
+    own = ("scale", "halo") if card.net in RESTORERS | VIDEO_RESTORERS else ("classes", "size")
     for trait in ("channels", *own):
         assert getattr(card, trait) == getattr(net, trait), trait
     assert card.params == sum(parameter.numel() for parameter in net.parameters())

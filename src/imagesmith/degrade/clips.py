@@ -8,21 +8,23 @@ from typing import ClassVar
 import av
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from imagesmith.degrade.combine import Chain, Degradation, OneOf, Sometimes
 from imagesmith.degrade.draw import Range, chance, uniform
 from imagesmith.tensors import from_float, to_float
+
+_LEAST_PX = 16
 
 
 @dataclass(frozen=True)
 class H264:
     """Compression as films have it: H.264, 4:2:0, a quality `crf` (0 lossless, 51 worst) drawn per clip.
 
-    A picture is a clip of one frame. Sides must be even; the codec works in blocks of 16 pixels.
+    A picture is a clip of one frame. Frames are filled up to what the codec takes by repeating their last pixels.
     """
 
     crf: Range = (18.0, 35.0)
-    preset: str = "veryfast"
     scale: ClassVar[int] = 1
     planes: ClassVar[int] = 0
     context_px: ClassVar[int] = 16
@@ -32,9 +34,11 @@ class H264:
 
     def clip(self, clip: Tensor, rng: torch.Generator) -> Tensor:
         """(T, C, H, W), C = 1 or 3, nominally in [0, 1], through encoder and decoder."""
-        count, channels, height, width = clip.shape
-        options = {"crf": f"{uniform(self.crf, rng):.1f}", "preset": self.preset, "threads": "1"}
-        pixels = from_float(clip.expand(-1, 3, -1, -1), "uint8").permute(0, 2, 3, 1).contiguous().numpy()
+        count, channels, *size = clip.shape
+        height, width = (max(_LEAST_PX, side + side % 2) for side in size)
+        whole = F.pad(clip, (0, width - size[1], 0, height - size[0]), "replicate").expand(-1, 3, -1, -1)
+        options = {"crf": f"{uniform(self.crf, rng):.1f}", "preset": "veryfast", "threads": "1"}
+        pixels = from_float(whole, "uint8").permute(0, 2, 3, 1).contiguous().numpy()
         film = io.BytesIO()
         with av.open(film, "w", format="nut") as out:
             track = out.add_stream("libx264", rate=Fraction(25), options=options)
@@ -46,7 +50,8 @@ class H264:
         with av.open(film, "r") as coded:
             decoded = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in coded.decode(video=0)]
         assert len(decoded) == count, f"{count} frames went in, {len(decoded)} came out"
-        return to_float(torch.stack(decoded).permute(0, 3, 1, 2)[:, :channels], "uint8").to(clip.dtype)
+        inside = torch.stack(decoded).permute(0, 3, 1, 2)[:, :channels, : size[0], : size[1]]
+        return to_float(inside, "uint8").to(clip.dtype)
 
 
 def degrade_clip(part: Degradation, clip: Tensor, rng: torch.Generator) -> Tensor:

@@ -20,11 +20,11 @@ _SHORTEST_MS = 100  # what browsers make of a duration of 0
 
 
 def moves(path: Path) -> bool:
-    """Whether a file has more than one picture."""
+    """Whether a file has more than one picture; one that cannot be opened has not, and is refused as a picture."""
     try:
         with Image.open(path) as image:
             return getattr(image, "n_frames", 1) > 1
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
 
 
@@ -38,7 +38,7 @@ def animation_info(path: Path) -> VideoInfo:
             loop = image.info.get("loop", 1)
             with contextlib.suppress(EOFError, OSError):  # cut short: what is there is used
                 durations += (_duration(image, number) for number in range(getattr(image, "n_frames", 1)))
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise VideoError(f"{path}: not an animation that can be read: {error}") from error
     if not durations:
         raise VideoError(f"{path}: cut short before the end of its first picture")
