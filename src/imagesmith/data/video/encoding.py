@@ -13,6 +13,7 @@ import av.error
 from imagesmith.data.video.colour import even_size
 from imagesmith.data.video.hdr10 import Hdr10
 from imagesmith.data.video.info import USUAL_RATE, Kind, VideoInfo
+from imagesmith.data.video.priority import ordinary_threads
 from imagesmith.errors import UsageError, not_one_of
 
 os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder writes to the terminal past every other log
@@ -170,7 +171,8 @@ def check_size(encoding: Encoding, size: tuple[int, int]) -> None:
 def open_encoder(context: av.VideoCodecContext, size: tuple[int, int]) -> None:
     """Open an encoder that knows all it must; UsageError where it refuses frames of `size`."""
     try:
-        context.open()
+        with ordinary_threads():
+            context.open()
     except av.error.FFmpegError as error:
         raise UsageError(
             f"{context.name} cannot write {size[0]}x{size[1]} in {context.pix_fmt}; choose another codec or size"
