@@ -62,6 +62,16 @@ def test_a_run_leaves_a_model_of_films(photos: Path, tmp_path: Path):
     assert str(photos) not in model.card.to_json()
 
 
+def test_what_a_run_starts_from_has_to_be_beaten(photos: Path, tmp_path: Path):
+    """The accident: a fine-tuning that made a model worse, and leaves the worse one."""
+    start = train_video(small(photos, tmp_path / "start"), quiet=True)
+    wild = [f"start_from={start.model}", "optim.learning_rate=10", "optim.name=adam", "optim.ema_half_life_images=1"]
+    run = train_video(small(photos, tmp_path / "run", *wild), quiet=True)
+    assert run.best["images_seen"] == 0
+    before, after = (load_model(each.model).net.state_dict() for each in (start, run))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_resumed_is_uninterrupted(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The accident: something of a run that no checkpoint holds."""
     often = "run.checkpoint_minutes=1e-9"
