@@ -54,8 +54,11 @@ def _make_film(
     """
     frames = _moving_photo(len(pts), *size)
     quick = {"preset": "ultrafast"} if codec.startswith("libx26") else {}
+    options = dict(options or {})
+    if codec == "libx265":  # whose decoding times of so few frames are whatever the memory held
+        options["x265-params"] = ":".join(filter(None, [options.get("x265-params"), "bframes=0"]))
     with av.open(path, "w", container_options=container_options or {}) as film:
-        track = film.add_stream(codec, rate=25, options={**quick, **(options or {})})
+        track = film.add_stream(codec, rate=25, options={**quick, **options})
         track.width, track.height, track.pix_fmt = size[0], size[1], pix_fmt
         track.codec_context.time_base = track.time_base = time_base
         if aspect:

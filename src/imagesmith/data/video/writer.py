@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import av.error
 from av.container import OutputContainer
+from av.packet import Packet
 from av.video.stream import VideoStream
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from imagesmith.errors import OutputError
 
 Write = Callable[[Tensor, int], None]
 """Adds a frame, (H, W, 3) uint8 or uint16, at a PTS in the source's time base."""
+_LONG_BEFORE = 1 << 24  # ticks; more than a part has frames
 _MOST_RATE = Fraction(240)  # a hint for quality; AV1 takes no more, times stay as they are
 
 
@@ -42,10 +44,27 @@ def segment_writer(path: Path, info: VideoInfo, encoding: Encoding, *, size: tup
             assert pixels.shape == (size[1], size[0], 3), f"a frame of another size: {tuple(pixels.shape)}"
             frame = to_yuv(pixels)
             frame.pts, frame.time_base = pts - info.start, info.time_base
-            film.mux(track.encode(frame))
+            film.mux(in_order(track.encode(frame)))
 
+        in_order = _Order()
         yield write
-        film.mux(track.encode(None))
+        film.mux(in_order(track.encode(None)))
+
+
+class _Order:
+    """Decoding times that any muxer takes: rising, and long before what is shown; `join` counts the film's anew.
+
+    x265 makes those of a part of one or two frames out of memory that it never set.
+    """
+
+    def __init__(self) -> None:
+        self._next = -_LONG_BEFORE
+
+    def __call__(self, packets: list[Packet]) -> list[Packet]:
+        for packet in packets:
+            packet.dts = self._next
+            self._next += 1
+        return packets
 
 
 def part_format(encoding: Encoding) -> str:
