@@ -24,10 +24,9 @@ import torch
 from inference import finished
 from PIL import Image
 from roofline import Layer, layers, limits
-from straightforward import restored
+from straightforward import Fitted, restored
 from timing import own_peak_mib
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imagesmith import Restorer
 from imagesmith.runtime.tiling import plan_for
@@ -62,26 +61,6 @@ class Way:
     def facts(self) -> dict[str, Any]:
         """What is to be known of it beside its times."""
         return {}
-
-
-class Fitted(nn.Module):
-    """A network for pictures of any size and without knowledge about them: padded, unknown planes are zero."""
-
-    def __init__(self, net: Any) -> None:
-        super().__init__()
-        self.net = net
-        self.scale: int = net.scale
-        self.eval().requires_grad_(False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        net: Any = self.net
-        height, width = x.shape[-2:]
-        below, right = -height % net.multiple_of, -width % net.multiple_of
-        if below or right:
-            x = F.pad(x, (0, right, 0, below), mode="replicate")
-        if net.planes:
-            x = torch.cat((x, x.new_zeros(1, net.planes, *x.shape[-2:])), dim=1)
-        return net(x)[..., : height * self.scale, : width * self.scale]
 
 
 class Tiles(Way):

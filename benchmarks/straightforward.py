@@ -6,13 +6,35 @@ python benchmarks/straightforward.py MODEL IN_FOLDER OUT_FOLDER
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from imagesmith.zoo import load_model
+
+
+class Fitted(nn.Module):
+    """A network for pictures of any size and without knowledge about them: padded, unknown planes are zero."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+        self.scale: int = net.scale
+        self.eval().requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        net: Any = self.net
+        height, width = x.shape[-2:]
+        below, right = -height % net.multiple_of, -width % net.multiple_of
+        if below or right:
+            x = F.pad(x, (0, right, 0, below), mode="replicate")
+        if net.planes:
+            x = torch.cat((x, x.new_zeros(1, net.planes, *x.shape[-2:])), dim=1)
+        return net(x)[..., : height * self.scale, : width * self.scale]
 
 
 def restored(net: Callable[[Tensor], Tensor], photo: np.ndarray, device: str = "cpu") -> np.ndarray:
@@ -25,7 +47,7 @@ def restored(net: Callable[[Tensor], Tensor], photo: np.ndarray, device: str = "
 
 def main() -> None:
     name, source, destination = sys.argv[1:]
-    net = load_model(name).net
+    net = Fitted(load_model(name).net)
     for path in sorted(Path(source).iterdir()):
         photo = np.array(Image.open(path).convert("RGB"))
         Image.fromarray(restored(net, photo)).save(Path(destination) / path.name)

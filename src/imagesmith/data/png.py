@@ -19,8 +19,8 @@ from imagesmith.tensors import Depth
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
-_STRIP_BYTES = 1 << 19
-_TRIAL_BYTES = 1 << 15
+_STRIP_BYTES = 1 << 18
+_TRIAL_BYTES = 1 << 14
 _ROWS_PER_CHOICE = 8
 _RUNS, _SEARCH = (1, zlib.Z_RLE), (6, zlib.Z_DEFAULT_STRATEGY)  # (level, strategy)
 _WORTH_SEARCHING = 0.03  # the share of bytes that a ten times slower search must save

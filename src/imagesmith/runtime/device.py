@@ -3,13 +3,17 @@
 import copy
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from imagesmith.errors import UsageError
+from imagesmith.runtime.allocator import keep_freed_memory
 from imagesmith.runtime.remembered import Answer, found_once
 from imagesmith.runtime.turns import least_seconds
 
@@ -21,7 +25,8 @@ DEVICES = ("cpu", "cuda", "mps")
 
 CLEAR_MARGIN = 1.25  # a lower precision must be this much faster to be chosen
 LAYOUT_MARGIN = 1.03  # and channels_last this much: the plain layout stays where there is no gain
-_PROBE_MACS = 6e8  # one pass of the probe: ten milliseconds of one good core, in which small overheads do not count
+_PROBE_MACS = 1.5e9  # one pass of the probe: twenty milliseconds of one good core, in which overheads do not count
+_SAMPLE_PX = 64  # side of the picture that tells how many multiplications a pixel takes
 _PROBE_ROUNDS = 6
 _PROBE_SECONDS = 0.4  # no new round after this
 
@@ -58,7 +63,7 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime
     if not any(parameter.ndim == 4 for parameter in net.parameters()):
         return Runtime(place, dtypes[0], False, "no convolution whose layout matters")
     found = found_once(
-        f"precision and layout of {net_shape(net)} out of {', '.join(map(_name, dtypes))}",
+        f"precision and layout of {net_shape(net)} out of {', '.join(map(_name, dtypes))} in {_PROBE_MACS:g} steps",
         place,
         partial(_probe, net, place, dtypes),
         fits={"dtype": [_name(dtype) for dtype in dtypes], "channels_last": bool, "reason": str},
@@ -74,6 +79,8 @@ def net_shape(net: Net) -> str:
 
 def prepare(net: Net, runtime: Runtime) -> Net:
     """A copy of `net` for inference: fused, eval, without gradients, cast and moved; `net` itself stays as it is."""
+    if runtime.device.type == "cpu":
+        keep_freed_memory()
     ready = copy.deepcopy(net).fused().eval().requires_grad_(False)
     return ready.to(device=runtime.device, dtype=runtime.dtype, memory_format=runtime.memory_format)
 
@@ -148,15 +155,31 @@ def _label(candidate: _Candidate) -> str:
 
 def _measure(net: Net, device: torch.device, candidates: list[_Candidate]) -> dict[_Candidate, float]:
     """The least seconds of one pass over a small picture for each candidate."""
-    weights = sum(parameter.numel() for parameter in net.parameters())
-    side = min(96, max(24, math.isqrt(int(_PROBE_MACS / weights))))
-    side = math.ceil(side / net.multiple_of) * net.multiple_of
     passes = {}
+    side = 0
     for dtype, channels_last in candidates:
         runtime = Runtime(device, dtype, channels_last, reason="")
-        x = torch.full((1, net.channels + net.planes, side, side), 0.5, device=device)
         ready = prepare(net, runtime)
         run = getattr(ready, "subpixels", ready)  # nets for films have no sub-pixels
-        passes[dtype, channels_last] = partial(run, x.to(memory_format=runtime.memory_format))
+        side = side or _probe_side(run, net, device)
+        x = _gray(net, side, device).to(memory_format=runtime.memory_format)
+        passes[dtype, channels_last] = partial(run, x)
     least_seconds(passes, device, rounds=1, enough=0)  # loads libraries and builds kernels
     return least_seconds(passes, device, rounds=_PROBE_ROUNDS, enough=_PROBE_SECONDS)
+
+
+def _probe_side(run: Callable[[Tensor], object], net: Net, device: torch.device) -> int:
+    """Side of a picture that takes `_PROBE_MACS`, counted: a net that computes at lower resolutions needs a large one.
+
+    On a picture of a few cells its coarse levels are all overhead, and overhead is the same in every precision.
+    """
+    sample = math.ceil(_SAMPLE_PX / net.multiple_of) * net.multiple_of
+    with torch.inference_mode(), FlopCounterMode(display=False) as counted:
+        run(_gray(net, sample, device))
+    macs_per_px = counted.get_total_flops() / 2 / sample**2
+    side = min(512, max(24, math.isqrt(int(_PROBE_MACS / max(1, macs_per_px)))))
+    return math.ceil(side / net.multiple_of) * net.multiple_of
+
+
+def _gray(net: Net, side: int, device: torch.device) -> Tensor:
+    return torch.full((1, net.channels + net.planes, side, side), 0.5, device=device)

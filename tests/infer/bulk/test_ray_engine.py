@@ -1,6 +1,7 @@
 """The same run on Ray: the same results, and a lost actor loses nothing. Needs the extra `cluster`."""
 
 import importlib.util
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from imagesmith.errors import UsageError, WorkerError
+from imagesmith.infer.bulk import ray_engine
 from imagesmith.infer.manifest import FILE_NAME
 from imagesmith.infer.outcome import Progress
 from imagesmith.infer.restore import Restorer
@@ -141,3 +143,23 @@ def test_a_cluster_that_is_gone_is_told(
     monkeypatch.setitem(sys.modules, "ray.data", data)
     with pytest.raises(WorkerError, match=r"no GCS\nsee `ray status`; `ray stop` forgets"):
         restorer.path(photos, tmp_path / "out", engine="ray")
+
+
+def test_a_cluster_that_left_its_address_behind_is_not_waited_for(tmp_path: Path) -> None:
+    """After a power cut Ray's file names a cluster that is gone; `--engine ray` then waited for it without a word."""
+    file = tmp_path / "ray_current_cluster"
+    assert not ray_engine._is_left_behind(file)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        file.write_text("{}:{}".format(*server.getsockname()))
+        assert not ray_engine._is_left_behind(file)
+    assert ray_engine._is_left_behind(file)
+    file.write_text("nonsense")
+    assert ray_engine._is_left_behind(file)
+
+
+def test_an_address_that_the_user_gave_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever names a cluster wants an error when it is gone, not a cluster of one machine."""
+    file = tmp_path / "ray_current_cluster"
+    file.write_text("nonsense")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert not ray_engine._is_left_behind(file)

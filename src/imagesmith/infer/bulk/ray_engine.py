@@ -7,10 +7,13 @@ gives its pictures out once more; a ledger outside of the actors knows at which 
 import logging
 import os
 import pickle
+import socket
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -27,6 +30,9 @@ from imagesmith.runtime.interrupt import stop_on_request
 
 _BLOCK = 8  # groups of pictures that one task restores: what a lost actor costs, and how finely results come back
 _STOP = -1
+_REMEMBERED = Path(os.getenv("RAY_TMPDIR", tempfile.gettempdir()), "ray", "ray_current_cluster")
+"""Where `ray start` and a driver leave the address of the cluster of this machine; a killed one leaves it for ever."""
+_ANSWERS_WITHIN = 3.0  # seconds
 
 
 def restore_on_ray(
@@ -157,6 +163,20 @@ def _ray() -> Any:
     return ray
 
 
+def _is_left_behind(remembered: Path) -> bool:
+    """Whether this file of Ray's names a cluster that nobody answers for; Ray would wait minutes for it."""
+    if "RAY_ADDRESS" in os.environ:
+        return False  # which counts more for Ray than the file
+    try:
+        host, _, port = remembered.read_text().strip().rpartition(":")
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN):
+            return False
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+
+
 @contextmanager
 def _connected(ray: Any) -> Iterator[None]:
     """Within a cluster: the one that is there already (RAY_ADDRESS, `ray start`), or one of this machine alone."""
@@ -164,8 +184,9 @@ def _connected(ray: Any) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it calls the actors that Ray Data makes errors
+    address = "local" if _is_left_behind(_REMEMBERED) else None
     try:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
     except Exception as error:  # Ray raises many kinds of them, and plain ones
         first = str(error).strip().partition("\n")[0]
         raise WorkerError(
