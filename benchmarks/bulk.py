@@ -10,6 +10,7 @@ what starting costs. The stages of one picture on one core, for `scale_plan.py`,
 import argparse
 import importlib.util
 import io
+import json
 import os
 import resource
 import statistics
@@ -161,11 +162,19 @@ def show(what: str, ways: Mapping[str, Mapping[str, Any]]) -> None:
         )
 
 
+def kept(folder: Path) -> dict[str, Any]:
+    """What an earlier run found for other models; each has a line that says of what."""
+    path = folder / "bulk.json"
+    if path.exists():
+        return json.loads(path.read_text())["results"]
+    return {"what": {}, "small": {}, "large": {}, "stages": {}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["sr-x2", "sr-x4"], help="shipped names or weight files")
     parser.add_argument("--count", type=int, default=1000, help=f"small pictures, {SIDE}x{SIDE}")
-    parser.add_argument("--large-count", type=int, default=20)
+    parser.add_argument("--large-count", type=int, default=20, help="0 leaves them out")
     parser.add_argument("--large-side", type=int, default=1500)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="cores that may be used")
     parser.add_argument("--rounds", type=int, default=3)
@@ -174,7 +183,7 @@ def main() -> None:
     options = parser.parse_args()
     with_ray = importlib.util.find_spec("ray") is not None and not options.without_ray
     ways = [POOL, ALONE, *([RAY] if with_ray else []), SCRIPT]
-    result: dict[str, Any] = {"small": {}, "large": {}, "stages": {}}
+    result = kept(options.results)
     before = environment(options.threads)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -184,15 +193,16 @@ def main() -> None:
             label = Path(model).name
             run = partial(compare, model, work=work, threads=options.threads, rounds=options.rounds)
             result["small"][label] = run(ways, small)
-            result["large"][label] = run([way for way in ways if way != RAY], large)
+            if options.large_count:
+                result["large"][label] = run([way for way in ways if way != RAY], large)
             result["stages"][label] = stages(model, small[1], work)
             show(f"{options.count} small, {label}", result["small"][label])
-            show(f"{options.large_count} large, {label}", result["large"][label])
-    what = (
-        f"{options.count} photographs of {SIDE}x{SIDE} and {options.large_count} of "
-        f"{options.large_side}x{options.large_side}, folder to folder"
-    )
-    save("bulk", {"what": what, "environment": before, "results": result}, options.results)
+            show(f"{options.large_count} large, {label}", result["large"].get(label, {}))
+            result["what"][label] = (
+                f"{options.count} photographs of {SIDE}x{SIDE} and {options.large_count} of "
+                f"{options.large_side}x{options.large_side}, folder to folder, {options.rounds} rounds"
+            )
+            save("bulk", {"environment": before, "results": result}, options.results)
 
 
 if __name__ == "__main__":

@@ -160,12 +160,13 @@ def _fleet_rows(hours: float, limits: list[Limit], rate: float) -> list[tuple[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="sr-x4", help="a model that bulk.py measured")
+    parser.add_argument("--model", help="one that bulk.py measured; the first if none is named")
     parser.add_argument("--gpu-rate", type=float, help="pictures a second of one GPU, network alone, where measured")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder with bulk.json")
     parser.add_argument("--write", type=Path, help=f"put it into this page, between {BEGIN} and {END}")
     options = parser.parse_args()
-    text = "\n".join(plan(json.loads((options.results / "bulk.json").read_text()), options.model, options.gpu_rate))
+    bulk = json.loads((options.results / "bulk.json").read_text())
+    text = "\n".join(plan(bulk, options.model or next(iter(bulk["results"]["small"])), options.gpu_rate))
     if options.write is None:
         print(text)
         return

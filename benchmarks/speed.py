@@ -98,7 +98,12 @@ def report_training(result: dict[str, Any]) -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these parts")
-    parser.add_argument("--models", nargs="+", default=MODELS, help="shipped names or weight files, for pictures")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=MODELS,
+        help="shipped names or weight files, for pictures; none that needs a mask",
+    )
     parser.add_argument("--sides", nargs="+", type=int, default=SIDES, help="of square pictures in pixels")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=tuple(WAYS), help="of restoring")
     parser.add_argument("--device", default="cpu")

@@ -82,7 +82,9 @@ def test_films_are_told_in_frames_with_or_without_a_known_end(monkeypatch: pytes
 
 def test_what_the_closing_look_found_stands_in_the_line() -> None:
     """The accident: an audit that nobody reads because it is in a file."""
-    audit = Audit(5, 5, 0.0, 0.0, audio_packets_equal=True, tags_kept=True, black_frames=0, sentences=())
+    audit = Audit(
+        5, 5, 0.0, 0.0, has_sound=True, audio_packets_equal=True, tags_kept=True, black_frames=0, sentences=()
+    )
     film = ItemResult("a.mp4", "b.mp4", "done", "m", 2, (3, 4), (6, 8), 1.25, frames=5, audit=audit)
     assert describe(film) == (
         "a.mp4 -> b.mp4 (3 x 4 -> 6 x 8, 5 frames, 1.2 s); "
@@ -90,3 +92,5 @@ def test_what_the_closing_look_found_stands_in_the_line() -> None:
     )
     late = dataclasses.replace(film, audit=dataclasses.replace(audit, timestamp_error_s=0.0004))
     assert "times at most 0.4 ms off" in describe(late)
+    silent = dataclasses.replace(film, audit=dataclasses.replace(audit, has_sound=False))
+    assert "sound" not in describe(silent), "nobody kept a sound that was not there"

@@ -118,7 +118,8 @@ def _audited(audit: Audit) -> str:
     """What the closing look at a good film found, in a few words."""
     late = audit.timestamp_error_s
     times = {None: "", 0: ", each at its time"}.get(late, f", times at most {(late or 0) * 1000:.3g} ms off")
-    return f"checked: {audit.frames_out} of {audit.frames_in} frames{times}, sound as it was, none black"
+    sound = ", sound as it was" if audit.has_sound else ""
+    return f"checked: {audit.frames_out} of {audit.frames_in} frames{times}{sound}, none black"
 
 
 def _said(frames: Frames) -> str:

@@ -41,6 +41,7 @@ class Audit:
     frames_out: int
     timestamp_error_s: float | None
     sound_offset_error_s: float
+    has_sound: bool
     audio_packets_equal: bool
     tags_kept: bool
     black_frames: int
@@ -78,6 +79,7 @@ def audit(source_info: VideoInfo, output: Path, *, start_s: float | None = None,
         seen.frames_out,
         None if error is None else float(error),
         float(offset),
+        bool(kept),
         equal,
         not changed,
         seen.black,
