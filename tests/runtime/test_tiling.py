@@ -280,10 +280,10 @@ def test_only_the_rows_of_a_strip_are_read(multiple: int) -> None:
 
 
 def test_strips_of_wide_pictures_are_low() -> None:
-    """Four strips are on their way to the file at a time: squares of a picture 40,000 pixels wide are a gigabyte."""
+    """Four strips are on their way to the file at a time: squares of a picture 25,000 pixels wide are a gigabyte."""
     net = build_net(NetSpec("compact", {"scale": 4}))
-    plan = plan_for(net, 5000, 40_000, row_bytes=40_000 * 16 * 3)
-    assert plan.tallest * 40_000 * 16 * 3 <= tiling.STRIP_BYTES
+    plan = plan_for(net, 5000, 25_000, row_bytes=25_000 * 16 * 3)
+    assert plan.tallest * 25_000 * 16 * 3 <= tiling.STRIP_BYTES
     assert plan.largest_px <= tiling.tile_px(net)
     assert plan_for(net, 5000, 4000_000, row_bytes=4000_000 * 16 * 3).tallest >= net.halo, "mostly halo is computed"
     narrow = plan_for(net, 3000, 2000)

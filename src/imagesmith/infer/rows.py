@@ -7,7 +7,7 @@ from torch import Tensor
 from imagesmith.infer.channel import Channel
 from imagesmith.infer.outcome import Uncertainty
 
-_STRIPS_AHEAD = 2
+_STRIPS_AHEAD = 1
 
 
 class Rows(Channel[Tensor]):

@@ -6,16 +6,16 @@ import functools
 import os
 import sys
 
-KEPT_BYTES = 256 << 20
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-_LARGEST_MMAP_THRESHOLD = 32 << 20
+KEPT_BYTES = 128 << 20
+_MAPPED_BYTES = 25 << 20  # a little more than the largest tensor of a tile; what is larger is mapped by itself
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
     """Let this process keep up to `KEPT_BYTES` that its tensors have left for the next ones; whether it does now.
 
-    As it is, glibc hands memory of this size back at once and the kernel clears each page of it again for the next
+    One arena for all threads keeps it, instead of one each. As it is, glibc hands memory of this size back at once and the kernel clears each page of it again for the next
     tensor: up to an eighth of a network's time on two cores. Only glibc is told, and only where the user told it
     nothing (`MALLOC_...`, `GLIBC_TUNABLES`).
     """
@@ -24,5 +24,6 @@ def keep_freed_memory() -> bool:
         return False
     with contextlib.suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-        return bool(mallopt(_TRIM_THRESHOLD, KEPT_BYTES) and mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD))
+        settings = {_TRIM_THRESHOLD: KEPT_BYTES, _MMAP_THRESHOLD: _MAPPED_BYTES, _ARENA_MAX: 1}
+        return all([mallopt(name, value) for name, value in settings.items()])
     return False

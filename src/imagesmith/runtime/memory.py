@@ -18,7 +18,7 @@ from imagesmith.runtime.tiling import STRIP_BYTES, TilePlan
 
 _WORKSPACE = 1.5
 """What a CPU convolution takes besides its tensors, as a factor: reordered copies that no tensor shows."""
-_STRIPS_HELD = 5  # one is computed, two wait, one is written, one may be in both hands
+_STRIPS_HELD = 4  # one is computed, one waits, one is written, one may be in both hands
 _READ_COPIES = 2  # of the rows that a strip is computed from: as decoded, and put together
 _BAND_COPIES = 3  # of the least that can be decoded at a time: as stored, as handed to the decoder, and as decoded
 _RESERVE_BYTES = 48 << 20  # encoders, decoders, and what the allocator keeps

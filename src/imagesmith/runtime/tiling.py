@@ -30,7 +30,7 @@ TILE_BYTES = {"cpu": 24 << 20, "cuda": 512 << 20, "mps": 256 << 20}
 """Size of the largest tensor while a tile is computed. On CPUs: below the 32 MiB from which glibc maps, and the kernel
 clears, fresh memory for each tensor, which costs as much as a quarter of the arithmetic; `tests/runtime/test_tiling.py`
 has the sweep (marked slow) that shows where the best size lies."""
-STRIP_BYTES = 64 << 20
+STRIP_BYTES = 40 << 20
 """Size of a strip of the result, of which a few are on their way to the file at the same time."""
 
 SANE_RANGE = (-4.0, 5.0)  # a network's result far outside [0, 1] in low precision is an overflow, not a picture
