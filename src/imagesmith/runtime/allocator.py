@@ -15,9 +15,9 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 def keep_freed_memory() -> bool:
     """Let this process keep up to `KEPT_BYTES` that its tensors have left for the next ones; whether it does now.
 
-    One arena for all threads keeps it, instead of one each. As it is, glibc hands memory of this size back at once and the kernel clears each page of it again for the next
-    tensor: up to an eighth of a network's time on two cores. Only glibc is told, and only where the user told it
-    nothing (`MALLOC_...`, `GLIBC_TUNABLES`).
+    As it is, glibc hands memory of this size back at once and the kernel clears each page of it again for the next
+    tensor: up to an eighth of a network's time on two cores. One arena for all threads keeps it, instead of one each.
+    Only glibc is told, and only where the user told it nothing (`MALLOC_...`, `GLIBC_TUNABLES`).
     """
     told = any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.getenv("GLIBC_TUNABLES", "")
     if told or not sys.platform.startswith("linux"):
@@ -25,5 +25,5 @@ def keep_freed_memory() -> bool:
     with contextlib.suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
         settings = {_TRIM_THRESHOLD: KEPT_BYTES, _MMAP_THRESHOLD: _MAPPED_BYTES, _ARENA_MAX: 1}
-        return all([mallopt(name, value) for name, value in settings.items()])
+        return all(mallopt(name, value) for name, value in settings.items())
     return False
