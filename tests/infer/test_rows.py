@@ -29,10 +29,12 @@ def test_strips_arrive_in_order_and_end() -> None:
 def test_an_error_of_one_side_reaches_the_other() -> None:
     """Computing that fails must not leave half a picture as a whole one, nor writing that fails a computer waiting."""
     rows = Rows()
-    rows.put(torch.zeros(1))
-    rows.end(Cancelled())
+    thread = threading.Thread(target=lambda: (rows.put(torch.zeros(1)), rows.end(Cancelled())))
+    thread.start()
     with pytest.raises(Cancelled):
         list(rows)
+    thread.join(5)
+    assert not thread.is_alive()
     rows = Rows()
     rows.close()
     assert not rows.put(torch.zeros(1))
