@@ -163,11 +163,9 @@ def show(what: str, ways: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def kept(folder: Path) -> dict[str, Any]:
-    """What an earlier run found for other models; each has a line that says of what."""
+    """What earlier runs found, by model."""
     path = folder / "bulk.json"
-    if path.exists():
-        return json.loads(path.read_text())["results"]
-    return {"what": {}, "small": {}, "large": {}, "stages": {}}
+    return json.loads(path.read_text())["models"] if path.exists() else {}
 
 
 def main() -> None:
@@ -183,8 +181,7 @@ def main() -> None:
     options = parser.parse_args()
     with_ray = importlib.util.find_spec("ray") is not None and not options.without_ray
     ways = [POOL, ALONE, *([RAY] if with_ray else []), SCRIPT]
-    result = kept(options.results)
-    before = environment(options.threads)
+    models = kept(options.results)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         small = _folders(work, "small", options.count, SIDE)
@@ -192,17 +189,17 @@ def main() -> None:
         for model in options.models:
             label = Path(model).name
             run = partial(compare, model, work=work, threads=options.threads, rounds=options.rounds)
-            result["small"][label] = run(ways, small)
-            if options.large_count:
-                result["large"][label] = run([way for way in ways if way != RAY], large)
-            result["stages"][label] = stages(model, small[1], work)
-            show(f"{options.count} small, {label}", result["small"][label])
-            show(f"{options.large_count} large, {label}", result["large"].get(label, {}))
-            result["what"][label] = (
-                f"{options.count} photographs of {SIDE}x{SIDE} and {options.large_count} of "
-                f"{options.large_side}x{options.large_side}, folder to folder, {options.rounds} rounds"
-            )
-            save("bulk", {"environment": before, "results": result}, options.results)
+            models[label] = {
+                "what": f"{options.count} photographs of {SIDE}x{SIDE} and {options.large_count} of "
+                f"{options.large_side}x{options.large_side}, folder to folder",
+                "environment": environment(options.threads),
+                "small": run(ways, small),
+                "large": run([way for way in ways if way != RAY], large) if options.large_count else {},
+                "stages": stages(model, small[1], work),
+            }
+            show(f"{options.count} small, {label}", models[label]["small"])
+            show(f"{options.large_count} large, {label}", models[label]["large"])
+            save("bulk", {"models": models}, options.results)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """100 million pictures on many machines, computed from what `bulk.py` measured: stages, limits, failures, cost.
 
-    python benchmarks/scale_plan.py [--model sr-x4] [--gpu-rate PICTURES_PER_SECOND] [--write docs/scale.md]
+    python benchmarks/scale_plan.py [--model denoise] [--gpu-rate PICTURES_PER_SECOND] [--write docs/scale.md]
 
 Nothing here ran at that size. Rates of a core are measured (results/bulk.json); rates of storage, network and services,
 prices and failures are the constants below, each with its source or marked as an assumption to be replaced by yours.
@@ -73,21 +73,19 @@ def limits(stages: dict[str, Any]) -> list[Limit]:
     return sorted(every, key=lambda limit: limit.rate)
 
 
-def core_rate(bulk: dict[str, Any], model: str) -> float:
+def core_rate(measured: dict[str, Any]) -> float:
     """Pictures a second of one core, all stages together, in the pool."""
-    whole = bulk["results"]["small"][model]["pool"]
-    cores = bulk["environment"]["threads"]
-    rate = whole["pictures_per_second_after_start"]
-    return (rate or 1 / sum(bulk["results"]["stages"][model]["seconds"].values())) / (cores if rate else 1)
+    rate = measured["small"]["pool"]["pictures_per_second_after_start"]
+    return rate / measured["environment"]["threads"] if rate else 1 / sum(measured["stages"]["seconds"].values())
 
 
-def plan(bulk: dict[str, Any], model: str, gpu_rate: float | None) -> list[str]:
-    """The page's part in Markdown."""
-    stages, rate = bulk["results"]["stages"][model], core_rate(bulk, model)
+def plan(measured: dict[str, Any], model: str, gpu_rate: float | None) -> list[str]:
+    """The page's part in Markdown, from what bulk.py measured of `model`."""
+    stages, rate = measured["stages"], core_rate(measured)
     hours = PICTURES / rate / 3600
     text = [
         f"{PICTURES / 1e6:.0f} million pictures of {stages['pixels_in'] / 1e6:.3f} megapixels with `{model}` on "
-        f"{bulk['environment']['processor']}: {rate:.2f} pictures a second and core, **{hours:,.0f} core hours**.",
+        f"{measured['environment']['processor']}: {rate:.2f} pictures a second and core, **{hours:,.0f} core hours**.",
         "",
         *table(_stage_rows(stages, rate), ("stage", "one core, pictures/s", "core hours", "share")),
         "",
@@ -165,8 +163,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder with bulk.json")
     parser.add_argument("--write", type=Path, help=f"put it into this page, between {BEGIN} and {END}")
     options = parser.parse_args()
-    bulk = json.loads((options.results / "bulk.json").read_text())
-    text = "\n".join(plan(bulk, options.model or next(iter(bulk["results"]["small"])), options.gpu_rate))
+    models = json.loads((options.results / "bulk.json").read_text())["models"]
+    model = options.model or next(iter(models))
+    text = "\n".join(plan(models[model], model, options.gpu_rate))
     if options.write is None:
         print(text)
         return

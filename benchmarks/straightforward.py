@@ -1,4 +1,4 @@
-"""The script that a user would write: read with Pillow, whole image through the float32 network, save; one by one.
+"""The script that a user would write: read with Pillow, whole image, padded, through the float32 network, save.
 
 python benchmarks/straightforward.py MODEL IN_FOLDER OUT_FOLDER
 """

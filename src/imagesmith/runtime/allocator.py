@@ -7,7 +7,9 @@ import os
 import sys
 
 KEPT_BYTES = 128 << 20
-_MAPPED_BYTES = 25 << 20  # a little more than the largest tensor of a tile; what is larger is mapped by itself
+LARGEST_KEPT_BYTES = 24 << 20
+"""Tensors up to this size take memory that is kept; larger ones are mapped and given back each by itself."""
+_OVERHEAD = 1 << 20  # what an allocation takes besides its tensor, generously
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
 
@@ -24,6 +26,6 @@ def keep_freed_memory() -> bool:
         return False
     with contextlib.suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-        settings = {_TRIM_THRESHOLD: KEPT_BYTES, _MMAP_THRESHOLD: _MAPPED_BYTES, _ARENA_MAX: 1}
+        settings = {_TRIM_THRESHOLD: KEPT_BYTES, _MMAP_THRESHOLD: LARGEST_KEPT_BYTES + _OVERHEAD, _ARENA_MAX: 1}
         return all(mallopt(name, value) for name, value in settings.items())
     return False

@@ -63,7 +63,7 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime
     if not any(parameter.ndim == 4 for parameter in net.parameters()):
         return Runtime(place, dtypes[0], False, "no convolution whose layout matters")
     found = found_once(
-        f"precision and layout of {net_shape(net)} out of {', '.join(map(_name, dtypes))} in {_PROBE_MACS:g} steps",
+        f"precision and layout of {net_shape(net)} out of {', '.join(map(_name, dtypes))} by {_PROBE_MACS:g} MACs",
         place,
         partial(_probe, net, place, dtypes),
         fits={"dtype": [_name(dtype) for dtype in dtypes], "channels_last": bool, "reason": str},
@@ -78,7 +78,10 @@ def net_shape(net: Net) -> str:
 
 
 def prepare(net: Net, runtime: Runtime) -> Net:
-    """A copy of `net` for inference: fused, eval, without gradients, cast and moved; `net` itself stays as it is."""
+    """A copy of `net` for inference: fused, eval, without gradients, cast and moved; `net` itself stays as it is.
+
+    On a CPU this process keeps from now on the memory that tensors leave (`allocator.py`).
+    """
     if runtime.device.type == "cpu":
         keep_freed_memory()
     ready = copy.deepcopy(net).fused().eval().requires_grad_(False)
@@ -155,15 +158,14 @@ def _label(candidate: _Candidate) -> str:
 
 def _measure(net: Net, device: torch.device, candidates: list[_Candidate]) -> dict[_Candidate, float]:
     """The least seconds of one pass over a small picture for each candidate."""
-    passes = {}
-    side = 0
-    for dtype, channels_last in candidates:
-        runtime = Runtime(device, dtype, channels_last, reason="")
-        ready = prepare(net, runtime)
-        run = getattr(ready, "subpixels", ready)  # nets for films have no sub-pixels
-        side = side or _probe_side(run, net, device)
-        x = _gray(net, side, device).to(memory_format=runtime.memory_format)
-        passes[dtype, channels_last] = partial(run, x)
+    runtimes = {candidate: Runtime(device, *candidate, reason="") for candidate in candidates}
+    ready = {candidate: prepare(net, runtime) for candidate, runtime in runtimes.items()}
+    runs = {candidate: getattr(one, "subpixels", one) for candidate, one in ready.items()}  # films have no sub-pixels
+    x = _gray(net, _probe_side(runs[candidates[0]], net, device), device)
+    passes = {
+        candidate: partial(run, x.to(memory_format=runtimes[candidate].memory_format))
+        for candidate, run in runs.items()
+    }
     least_seconds(passes, device, rounds=1, enough=0)  # loads libraries and builds kernels
     return least_seconds(passes, device, rounds=_PROBE_ROUNDS, enough=_PROBE_SECONDS)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.errors import ImageError, ModelError, UsageError
+from imagesmith.runtime.allocator import LARGEST_KEPT_BYTES
 from imagesmith.runtime.device import Net, Runtime
 from imagesmith.tensors import Depth, from_float, is_out_of_memory
 
@@ -26,10 +27,10 @@ Subpixels = Callable[[Tensor], Tensor]
 Read = Callable[[int, int], Tensor]
 """(1, C, bottom - top, W): the rows of a picture from `top` to `bottom`, which never decrease from call to call."""
 
-TILE_BYTES = {"cpu": 24 << 20, "cuda": 512 << 20, "mps": 256 << 20}
-"""Size of the largest tensor while a tile is computed. On CPUs: below the 32 MiB from which glibc maps, and the kernel
-clears, fresh memory for each tensor, which costs as much as a quarter of the arithmetic; `tests/runtime/test_tiling.py`
-has the sweep (marked slow) that shows where the best size lies."""
+TILE_BYTES = {"cpu": LARGEST_KEPT_BYTES, "cuda": 512 << 20, "mps": 256 << 20}
+"""Size of the largest tensor while a tile is computed. On CPUs: what the C library still keeps, for the kernel clears
+fresh memory for each larger tensor, which costs as much as a quarter of the arithmetic; the sweep in
+`tests/runtime/test_tiling.py` (marked slow) shows where the best size lies."""
 STRIP_BYTES = 40 << 20
 """Size of a strip of the result, of which a few are on their way to the file at the same time."""
 

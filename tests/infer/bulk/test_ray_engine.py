@@ -157,9 +157,18 @@ def test_a_cluster_that_left_its_address_behind_is_not_waited_for(tmp_path: Path
     assert ray_engine._is_left_behind(file)
 
 
-def test_an_address_that_the_user_gave_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever names a cluster wants an error when it is gone, not a cluster of one machine."""
-    file = tmp_path / "ray_current_cluster"
-    file.write_text("nonsense")
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert not ray_engine._is_left_behind(file)
+def test_a_cluster_that_the_user_named_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever names a cluster wants to be told when it is gone: neither a cluster of one machine, nor silence."""
+    (tmp_path / "ray_current_cluster").write_text("nonsense")
+    monkeypatch.setattr(ray_engine, "_REMEMBERED", tmp_path / "ray_current_cluster")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert ray_engine._address() == "local"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = "{}:{}".format(*server.getsockname())
+        monkeypatch.setenv("RAY_ADDRESS", there)
+        assert ray_engine._address() is None
+    with pytest.raises(WorkerError, match=f"nobody answers at {there}"):
+        ray_engine._address()
+    for known in ("auto", "local", "ray://head:10001"):
+        monkeypatch.setenv("RAY_ADDRESS", known)
+        assert ray_engine._address() is None

@@ -165,16 +165,27 @@ def _ray() -> Any:
 
 def _is_left_behind(remembered: Path) -> bool:
     """Whether this file of Ray's names a cluster that nobody answers for; Ray would wait minutes for it."""
-    if "RAY_ADDRESS" in os.environ:
-        return False  # which counts more for Ray than the file
+    return remembered.exists() and not _answers(remembered.read_text().strip())
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody takes a connection at host:port."""
+    host, _, port = address.rpartition(":")
     try:
-        host, _, port = remembered.read_text().strip().rpartition(":")
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN):
-            return False
-    except FileNotFoundError:
-        return False
+            return True
     except (OSError, ValueError):
-        return True
+        return False
+
+
+def _address() -> str | None:
+    """What Ray shall connect to, None being its own choice; WorkerError where the user named a cluster that is gone."""
+    named = os.getenv("RAY_ADDRESS", "")
+    if not named:
+        return "local" if _is_left_behind(_REMEMBERED) else None
+    if ":" in named and "://" not in named and not _answers(named):
+        raise WorkerError(f"nobody answers at {named}, which RAY_ADDRESS names\nsee `ray status` there, or unset it")
+    return None
 
 
 @contextmanager
@@ -184,7 +195,7 @@ def _connected(ray: Any) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it calls the actors that Ray Data makes errors
-    address = "local" if _is_left_behind(_REMEMBERED) else None
+    address = _address()
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
     except Exception as error:  # Ray raises many kinds of them, and plain ones
