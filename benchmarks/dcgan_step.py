@@ -10,6 +10,7 @@ import argparse
 import copy
 import itertools
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable
@@ -26,11 +27,15 @@ from torch import Tensor, nn
 from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.nets.dcgan import DcganDiscriminator, DcganGenerator
 from imagesmith.presets import dcgan
+from imagesmith.runtime.dist import World
+from imagesmith.runtime.graphs import own_stream
 from imagesmith.tensors import generator_for, to_float
 from imagesmith.train.ema import update_ema
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, step_seconds
-from imagesmith.train.optim import build_optimizers
+from imagesmith.train.run import UNPLANNED
+from imagesmith.train.state import Plan, new_state
 from imagesmith.train.steps import GanTerms, Nets, gan_step
+from imagesmith.train.turns import WARM_UP, Computed, turns_of
 
 SIZE, BATCH, LATENT, WIDTH = 64, 64, 100, 64
 WINDOW = 10  # steps over which a curve is averaged before it is compared
@@ -93,21 +98,18 @@ def our_step(nets: Nets, arithmetic: Arithmetic) -> Step:
     """A step as training runs it: `gan_step` by the dcgan preset in the given arithmetic."""
     config = dcgan("unused", "unused").optim
     nets = {name: arithmetic.prepare(copy.deepcopy(net)) for name, net in nets.items()}
-    average = copy.deepcopy(nets["generator"])
-    optimizers = {name: build_optimizers(net, config) for name, net in nets.items()}
-    seen = itertools.count(BATCH, BATCH)
+    state = new_state(nets, config, Plan(UNPLANNED), {"batch": BATCH}, averaged=["generator"], spike=math.inf)
+    turns = turns_of(Computed(state, partial(gan_step, terms=TERMS), arithmetic, World()), True, print)
 
     def step(pixels: Tensor, latent: Tensor) -> Losses:
-        batch = tuple(arithmetic.place(part) for part in batch_of(pixels, latent))
         losses: dict[str, Tensor] = {}
-        for name, loss, _ in arithmetic.turns(gan_step(nets, batch, TERMS)):
-            nets[name].zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.get_total_norm([p.grad for p in nets[name].parameters() if p.grad is not None])
-            for optimizer in optimizers[name]:
-                optimizer.step()
-            losses[name] = loss.detach()
-        update_ema(average, nets["generator"], next(seen), BATCH, config.ema_half_life_images)
+        batch = tuple(arithmetic.place(part) for part in batch_of(pixels, latent))
+        for turn in turns.of(batch, tuple):
+            losses[turn.name] = turn.told.cpu()[0]  # what the guard waits for
+            turn.update()
+        state.images_seen += BATCH
+        average = state.averages["generator"]
+        update_ema(average, nets["generator"], state.images_seen, BATCH, config.ema_half_life_images)
         return losses["discriminator"], losses["generator"]
 
     return step
@@ -222,11 +224,14 @@ def main() -> None:
             run()
         return
     start = environment(options.threads)
-    seconds = take_turns(
-        {name: finished(make(), options.device, photos) for name, make in makers.items()},
-        rounds=options.rounds,
-        warm_up=2,
-    )
+    with own_stream(options.device):
+        seconds = take_turns(
+            {name: finished(make(), options.device, photos) for name, make in makers.items()},
+            rounds=options.rounds,
+            warm_up=WARM_UP + 2,
+        )
+        steps = options.curve_steps
+        curves = compare_curves(makers["ours"], makers["peer"], photos, steps) if steps else None
     spreads = {name: spread(values) for name, values in seconds.items()}
     again = [sys.executable, __file__, "--device", options.device, "--threads", str(options.threads)]
     result: dict[str, Any] = {
@@ -236,12 +241,14 @@ def main() -> None:
         "arithmetic": f"{arithmetic}: {reason}",
         "seconds": spreads,
         "speedup": round(spreads["peer"]["median"] / spreads["ours"]["median"], 3),
-        "peak_mib": {
-            name: round(peak([*again, "--dtype", arithmetic.dtype, "--only", name])[0] / 2**20) for name in makers
+        "peak_mib": {  # of the machine's memory, which tells nothing where a GPU computes
+            name: round(peak([*again, "--dtype", arithmetic.dtype, "--only", name])[0] / 2**20)
+            for name in makers
+            if options.device == "cpu"
         },
     }
-    if options.curve_steps:
-        result["curves"] = compare_curves(makers["ours"], makers["peer"], photos, options.curve_steps)
+    if curves:
+        result["curves"] = curves
     if options.json:
         print(json.dumps(result, indent=2, allow_nan=False))
         return
@@ -253,7 +260,8 @@ def report(result: dict[str, Any]) -> None:
     """The result in a few lines."""
     print(f"ours computes in {result['arithmetic']}")
     for name, values in result["seconds"].items():
-        print(f"{name}: {1000 * values['median']:.0f} ms a step, peak {result['peak_mib'][name]} MiB")
+        memory = f", peak {result['peak_mib'][name]} MiB" if name in result["peak_mib"] else ""
+        print(f"{name}: {1000 * values['median']:.1f} ms a step{memory}")
     print(f"{result['speedup']:.2f} times as fast as PyTorch's example")
     if curves := result.get("curves"):
         print(

@@ -17,6 +17,7 @@ import skimage
 import torch
 from timing import RESULTS, environment, save, spread, take_turns
 from torch import Tensor
+from torch.nn import functional as F
 
 from imagesmith.data.frame import Frame, ImageMeta
 from imagesmith.infer.restore import Restorer
@@ -36,11 +37,18 @@ def tile_loop(net: Any, photo: Tensor, device: str, side: int) -> Tensor:
         for left in range(0, width, side):
             above, before = max(0, top - PAD_PX), max(0, left - PAD_PX)
             bottom, right = min(height, top + side), min(width, left + side)
-            y = net(x[..., above : bottom + PAD_PX, before : right + PAD_PX])
+            y = _fitted(net, x[..., above : bottom + PAD_PX, before : right + PAD_PX])
             rows = slice((top - above) * scale, (bottom - above) * scale)
             columns = slice((left - before) * scale, (right - before) * scale)
             result[..., top * scale : bottom * scale, left * scale : right * scale] = y[..., rows, columns]
     return (result.float().cpu().clamp(0, 1) * 255).round().byte()[0].permute(1, 2, 0).contiguous()
+
+
+def _fitted(net: Any, tile: Tensor) -> Tensor:
+    """`net(tile)`, the tile repeated at its right and bottom edge up to the sizes that the network takes."""
+    height, width = tile.shape[-2:]
+    padded = F.pad(tile, (0, -width % net.multiple_of, 0, -height % net.multiple_of), mode="replicate")
+    return net(padded)[..., : height * net.scale, : width * net.scale]
 
 
 def candidates(model: str, device: str, photo: Tensor, side: int) -> dict[str, Callable[[], Tensor]]:
@@ -83,7 +91,7 @@ def main() -> None:
     }
     for name, each in seconds.items():
         print(f"{name:10} {1000 * each['median']:8.1f} ms, {result['speedup'][name]:.2f} times as fast as the loop")
-    save("gpu_speed", result, options.results)
+    save(f"gpu_speed_{options.model}", result, options.results)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,10 @@ def _processor() -> str:
 
 def commit() -> str:
     """The short hash of the checked-out commit."""
-    answer = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
-    )
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return "unknown"
     return answer.stdout.strip() or "unknown"

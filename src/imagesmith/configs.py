@@ -96,6 +96,8 @@ class RunConfig(Config):
     """Arithmetic of the networks; 'auto' takes bf16 where a probe says that it pays, weights stay float32."""
     checkpoint_minutes: float = Field(default=2.0, gt=0)
     """Minutes between checkpoints."""
+    graphs: bool = True
+    """On one GPU, record a step as CUDA graphs and replay it: Python is asked once what a step does, not every time."""
     accumulate: int = Field(default=1, ge=1)
     """Parts into which each batch is divided to save memory; their gradients are added up."""
     validations: int = Field(default=20, ge=1)

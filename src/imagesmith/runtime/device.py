@@ -25,7 +25,10 @@ DEVICES = ("cpu", "cuda", "mps")
 
 CLEAR_MARGIN = 1.25  # a lower precision must be this much faster to be chosen
 LAYOUT_MARGIN = 1.03  # and channels_last this much: the plain layout stays where there is no gain
-_PROBE_MACS = 1.5e9  # one pass of the probe: twenty milliseconds of one good core, in which overheads do not count
+_PROBE_MACS = {"cpu": 1.5e9, "cuda": 1.5e11}
+"""One pass of the probe: twenty milliseconds of one good core, a few of a GPU, in which overheads do not count."""
+_MOST_PROBE_PX = {"cpu": 512, "cuda": 1024}
+"""Side of the probe's picture at most."""
 _SAMPLE_PX = 64  # side of the picture that tells how many multiplications a pixel takes
 _PROBE_ROUNDS = 6
 _PROBE_SECONDS = 0.4  # no new round after this
@@ -62,8 +65,9 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime
         return Runtime(place, dtypes[0], False, "not probed on this device")
     if not any(parameter.ndim == 4 for parameter in net.parameters()):
         return Runtime(place, dtypes[0], False, "no convolution whose layout matters")
+    names = ", ".join(map(_name, dtypes))
     found = found_once(
-        f"precision and layout of {net_shape(net)} out of {', '.join(map(_name, dtypes))} by {_PROBE_MACS:g} MACs",
+        f"precision and layout of {net_shape(net)} out of {names} by {_PROBE_MACS[place.type]:g} MACs",
         place,
         partial(_probe, net, place, dtypes),
         fits={"dtype": [_name(dtype) for dtype in dtypes], "channels_last": bool, "reason": str},
@@ -171,15 +175,17 @@ def _measure(net: Net, device: torch.device, candidates: list[_Candidate]) -> di
 
 
 def _probe_side(run: Callable[[Tensor], object], net: Net, device: torch.device) -> int:
-    """Side of a picture that takes `_PROBE_MACS`, counted: a net that computes at lower resolutions needs a large one.
+    """Side of a picture that takes the device's `_PROBE_MACS`, counted.
 
-    On a picture of a few cells its coarse levels are all overhead, and overhead is the same in every precision.
+    A net that computes at lower resolutions needs a large one: on a picture of a few cells its coarse levels are all
+    overhead, and overhead is the same in every precision.
     """
     sample = math.ceil(_SAMPLE_PX / net.multiple_of) * net.multiple_of
     with torch.inference_mode(), FlopCounterMode(display=False) as counted:
         run(_gray(net, sample, device))
     macs_per_px = counted.get_total_flops() / 2 / sample**2
-    side = min(512, max(24, math.isqrt(int(_PROBE_MACS / max(1, macs_per_px)))))
+    side = math.isqrt(int(_PROBE_MACS[device.type] / max(1, macs_per_px)))
+    side = min(_MOST_PROBE_PX[device.type], max(24, side))
     return math.ceil(side / net.multiple_of) * net.multiple_of
 
 

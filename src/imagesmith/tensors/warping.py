@@ -1,5 +1,7 @@
 """Pictures moved along a flow: (N, 2, H, W) in pixels, right and down, which tells each pixel where to look."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,6 +24,45 @@ def stays_inside(flow: Tensor) -> Tensor:
     height, width = flow.shape[-2:]
     columns, rows = _places(flow)
     return ((columns >= 0) & (columns <= width - 1) & (rows >= 0) & (rows <= height - 1)).unsqueeze(1)
+
+
+def sampled(image: Tensor, grid: Tensor, padding: str) -> Tensor:
+    """`F.grid_sample`, bilinear without aligned corners, that can be differentiated by `image` as often as wanted.
+
+    torch's own knows no second derivative before 2.13, which gradient penalties need. `padding` is zeros, border or
+    reflection; the grid gets no gradient.
+    """
+    result: Tensor = _Sampled.apply(image, grid, ("zeros", "border", "reflection").index(padding))
+    return result
+
+
+class _Sampled(torch.autograd.Function):
+    """A linear function of the image."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, grid: Tensor, padding: int) -> Tensor:
+        ctx.save_for_backward(grid)
+        ctx.shape, ctx.padding = image.shape, padding
+        return torch.grid_sampler_2d(image, grid, 0, padding, False)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Spread.apply(gradient, *ctx.saved_tensors, ctx.shape, ctx.padding), None, None
+
+
+class _Spread(torch.autograd.Function):
+    """Its transpose: what lies at the places of `grid` is spread over the pixels of an image of `shape`."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, grid: Tensor, shape: torch.Size, padding: int) -> Tensor:
+        ctx.save_for_backward(grid)
+        ctx.padding = padding
+        like = values.new_zeros(shape)
+        return torch.ops.aten.grid_sampler_2d_backward(values, like, grid, 0, padding, False, [True, False])[0]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Sampled.apply(gradient, *ctx.saved_tensors, ctx.padding), None, None, None
 
 
 def _places(flow: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,27 +3,28 @@
 It owns backward, gradient averaging, rejection, optimisers, averages, the clock and the checkpoints.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from imagesmith.configs import OptimConfig, RunConfig
 from imagesmith.errors import TrainingError
 from imagesmith.runtime.checkpoint import drop_checkpoints, load_newest, save_checkpoint
 from imagesmith.runtime.dist import World
+from imagesmith.runtime.graphs import own_stream
 from imagesmith.runtime.guard import Verdict
 from imagesmith.runtime.interrupt import stop_on_request
 from imagesmith.runtime.log import RunLog
 from imagesmith.train.clock import Clock, passed
 from imagesmith.train.ema import update_ema
 from imagesmith.train.machine import Arithmetic
-from imagesmith.train.optim import rate_at
+from imagesmith.train.optim import rate_at, set_rate
 from imagesmith.train.state import TrainState
-from imagesmith.train.steps import Nets, Step, Turn
+from imagesmith.train.steps import Step
+from imagesmith.train.turns import Computed, Recorded, Wishes, turns_of
 
 Batch = tuple[Tensor, ...]
 MOST_ROLL_BACKS = 3
@@ -46,6 +47,8 @@ class Flow:
     """
     rate_factors: Mapping[str, float] = field(default_factory=dict)
     """Learning rate of a network as a multiple of the plan's, where it is another."""
+    before: Callable[[], Hashable] = lambda: None
+    """Called before each step; another value tells that the step's course is another than that of the step before."""
 
 
 def fit(
@@ -73,7 +76,9 @@ def fit(
 
     if state.images_seen == 0:
         save()
-    with stop_on_request() as stop:
+    computed = Computed(state, flow.step, arithmetic, world, run.accumulate)
+    turns = turns_of(computed, run.graphs, log.say if log else print)
+    with stop_on_request() as stop, own_stream(arithmetic.device):
         batches = flow.batches(state.images_seen)
         while state.progress < 1 and not state.extras.get("ended"):
             before = state.progress
@@ -81,12 +86,10 @@ def fit(
             rate = rate_at(before, optim) * state.rate_factor
             outcome = _turns(
                 state,
+                turns,
                 batch,
                 flow=flow,
                 rate=rate,
-                parts=run.accumulate,
-                arithmetic=arithmetic,
-                world=world,
                 log=log,
                 wishes=lambda: (*clock.wishes(), stop.is_set()),
             )
@@ -95,6 +98,7 @@ def fit(
                 log.say(f"{verdict.value} at {state.images_seen:,} images: {reason}")
             if verdict is Verdict.ROLL_BACK:
                 _roll_back(state, checkpoints, reason, world, log)
+                turns.forget()
                 clock.restart()
                 save()  # with what it remembers, so that a run that is killed now does not go back to the same fault
                 batches = flow.batches(state.images_seen)
@@ -139,67 +143,37 @@ class _Outcome:
 
 def _turns(
     state: TrainState,
+    turns: Computed | Recorded,
     batch: Batch,
     *,
     flow: Flow,
     rate: float,
-    parts: int,
-    arithmetic: Arithmetic,
-    world: World,
     log: RunLog | None,
-    wishes: Callable[[], Iterable[bool]],
+    wishes: Wishes,
 ) -> _Outcome:
     """Run every turn of one step at this learning rate; stops at the first that the guard does not accept.
 
-    The batch is divided into `parts` of equal size, and each turn adds up the gradients of all of them. The processes
-    exchange one message in each turn, and the device is waited for once: the guard has to judge before weights move.
+    The device is waited for once in each turn: the guard has to judge before weights move.
     """
-    divided = zip(*(part.chunk(parts) for part in batch), strict=True)
+    for name, optimizers in state.optimizers.items():
+        for optimizer in optimizers:
+            set_rate(optimizer, rate * flow.rate_factors.get(name, 1.0))
     done = _Outcome()
-    with ExitStack() as open_steps:
-        steps = [arithmetic.turns(flow.step(state.nets, part)) for part in divided]
-        for turns in steps:
-            open_steps.enter_context(closing(turns))
-        seen: dict[str, float] = {}
-        while (turn := _add_gradients(state.nets, steps)) is not None:
-            name, loss, scalars = turn
-            gradients = [p.grad for p in state.nets[name].parameters() if p.grad is not None]
-            told = torch.stack([value.detach().to(gradients[0]) for value in (loss, *scalars.values())])
-            wished = torch.tensor([float(wish) for wish in wishes()])
-            world.average([*gradients, told, wished])
-            norm = torch.nn.utils.get_total_norm(gradients)
-            mean_loss, *means, length = torch.cat([told, norm.view(1)]).tolist()
-            done.wishes = [share > 0 for share in wished.tolist()]
-            done.verdict, done.reason = state.guards[name].inspect(mean_loss, length)
+    seen: dict[str, float] = {}
+    with closing(turns.of(batch, wishes, flow.before())) as ready:
+        for turn in ready:
+            mean_loss, *means, length = turn.told.tolist()
+            done.wishes = [share > 0 for share in turn.wished.tolist()]
+            done.verdict, done.reason = state.guards[turn.name].inspect(mean_loss, length)
             if done.verdict is not Verdict.ACCEPT:
                 return done
-            for optimizer in state.optimizers[name]:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * flow.rate_factors.get(name, 1.0)
-                optimizer.step()
-            seen |= dict(zip(scalars, means, strict=True)) | {f"norm/{name}": length}
+            turn.update()
+            seen |= dict(zip(turn.scalars, means, strict=True)) | {f"norm/{turn.name}": length}
     if log:
         log.add(seen)
     if flow.watch is not None:
         done.verdict, done.reason = flow.watch(state, seen)
     return done
-
-
-def _add_gradients(nets: Nets, steps: Sequence[Iterator[Turn]]) -> Turn | None:
-    """The next turn of all parts of a batch, with the means of their losses, scalars and gradients; None at the end."""
-    turns: list[Turn] = []
-    for step in steps:
-        turn = next(step, None)
-        if turn is None:
-            return None
-        name, loss, scalars = turn
-        if not turns:
-            nets[name].zero_grad(set_to_none=True)
-        (loss / len(steps)).backward()
-        turns.append((name, loss.detach(), scalars))
-    name, _, scalars = turns[0]
-    mean_loss = torch.stack([loss for _, loss, _ in turns]).mean()
-    return name, mean_loss, {key: torch.stack([s[key] for _, _, s in turns]).mean() for key in scalars}
 
 
 def _roll_back(state: TrainState, checkpoints: Path, reason: str, world: World, log: RunLog | None) -> None:

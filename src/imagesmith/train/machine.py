@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from imagesmith.errors import UsageError
+from imagesmith.runtime.graphs import captured, own_stream
 from imagesmith.tensors import is_out_of_memory
 from imagesmith.train.steps import Nets, Step, Turn
 
@@ -156,17 +157,39 @@ def step_seconds(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor)
 
 
 def _times(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor) -> list[float]:
-    """Seconds of a few steps after the first, which also builds kernels; fewer where they take long."""
+    """Seconds of a few steps after the first, which also builds kernels; fewer where they take long.
+
+    On a GPU, of steps that are replayed, as training does.
+    """
     nets = {name: arithmetic.prepare(copy.deepcopy(net)) for name, net in nets.items()}
     placed = tuple(arithmetic.place(part) for part in batch)
-    times = []
-    while len(times) < 2 or (len(times) < 4 and sum(times) < LONG):
-        started = time.perf_counter()
+
+    def compute() -> None:
         for turn in arithmetic.turns(step(nets, placed)):
             turn[1].backward()
-        if arithmetic.device.startswith("cuda"):
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
         for net in nets.values():
             net.zero_grad(set_to_none=True)
+
+    with own_stream(arithmetic.device):
+        run = _replayed(compute) if arithmetic.device.startswith("cuda") else compute
+        times: list[float] = []
+        while len(times) < 2 or (len(times) < 4 and sum(times) < LONG):
+            started = time.perf_counter()
+            run()
+            if arithmetic.device.startswith("cuda"):
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - started)
     return times[1:]
+
+
+def _replayed(compute: Callable[[], None]) -> Callable[[], None]:
+    """`compute` as a graph, or itself where it cannot be one."""
+    for _ in range(2):
+        compute()
+    try:
+        _, graph = captured(compute)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        return compute
+    return graph.replay

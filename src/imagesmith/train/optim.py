@@ -29,10 +29,23 @@ def build_optimizers(net: nn.Module, config: OptimConfig) -> list[torch.optim.Op
     for parameter in net.parameters():
         between_features = parameter.ndim == 4 and min(parameter.shape[:2]) >= 16
         (kernels if config.name == "muon" and between_features else others).append(parameter)
-    # on GPUs one kernel for all parameters; None is torch's own choice
-    fused = all(parameter.is_cuda for parameter in others) or None
-    adam = torch.optim.Adam(others, lr=config.learning_rate, betas=config.betas, fused=fused)
-    return [Muon(kernels, config.learning_rate), adam] if kernels else [adam]
+    if all(parameter.is_cuda for parameter in others):
+        # one kernel for all parameters, and a rate that lies where a recorded step finds it
+        on_gpu = {"fused": True, "capturable": True}
+        muons_rate, adams_rate = (torch.tensor(config.learning_rate, device=others[0].device) for _ in range(2))
+    else:
+        on_gpu, muons_rate, adams_rate = {}, config.learning_rate, config.learning_rate
+    adam = torch.optim.Adam(others, lr=adams_rate, betas=config.betas, **on_gpu)
+    return [Muon(kernels, muons_rate), adam] if kernels else [adam]
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the coming step."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 class Muon(torch.optim.Optimizer):
@@ -43,7 +56,7 @@ class Muon(torch.optim.Optimizer):
     serves both. torch.optim.Muon takes matrices only, one at a time; here kernels of one shape share a batched product.
     """
 
-    def __init__(self, kernels: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+    def __init__(self, kernels: Iterable[Tensor], lr: float | Tensor, momentum: float = 0.95) -> None:
         super().__init__(kernels, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
@@ -57,7 +70,7 @@ class Muon(torch.optim.Optimizer):
             for kernels in by_shape.values():
                 self._update(kernels, group["lr"], group["momentum"])
 
-    def _update(self, kernels: list[Tensor], rate: float, keep: float) -> None:
+    def _update(self, kernels: list[Tensor], rate: float | Tensor, keep: float) -> None:
         updates = []
         for kernel in kernels:
             assert kernel.grad is not None, "kernels without a gradient were left out"
@@ -68,8 +81,8 @@ class Muon(torch.optim.Optimizer):
             updates.append(kernel.grad.lerp(momentum, keep).reshape(kernel.shape[0], -1))
         orthogonal = orthogonalise(torch.stack(updates))
         scale = 0.2 * max(orthogonal.shape[1:]) ** 0.5
-        for kernel, update in zip(kernels, orthogonal, strict=True):
-            kernel.add_(update.view(kernel.shape), alpha=-rate * scale)
+        for kernel, update in zip(kernels, orthogonal * (rate * scale), strict=True):
+            kernel.sub_(update.view(kernel.shape))
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

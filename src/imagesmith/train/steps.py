@@ -22,6 +22,8 @@ from imagesmith.tensors.warping import stays_inside
 Nets = dict[str, nn.Module]
 Turn = tuple[str, Tensor, dict[str, Tensor]]
 Step = Callable[[Nets, tuple[Tensor, ...]], Iterator[Turn]]
+Weight = float | Tensor
+"""Of a term of a loss; a tensor where it changes from step to step, see `Dials` in `train/turns.py`."""
 
 FLOW_POWER = 0.5
 """See `flow_error`."""
@@ -192,11 +194,11 @@ class GanTerms:
     """What a step of a GAN weighs, at one moment of its run."""
 
     objective: Objective
-    r1: float = 0.0
+    r1: Weight = 0.0
     """Weight gamma of R1, which adds gamma / 2 times the mean squared gradient norm on reals."""
-    r2: float = 0.0
+    r2: Weight = 0.0
     """The same on fakes."""
-    wasserstein: float = 0.0
+    wasserstein: Weight = 0.0
     """Weight of the one-centred penalty between reals and fakes."""
     penalty_share: float = 1.0
     """Share of the batch on which the penalties are computed, at least one image."""
@@ -229,7 +231,7 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
     loss = terms.objective.discriminator(real_logits, fake_logits)
     scalars = _discriminator_scalars(loss, real_logits, fake_logits)
     loss = _add_penalties(loss, scalars, {"r1": (terms.r1, r1), "r2": (terms.r2, r2)})
-    if terms.wasserstein > 0:
+    if not is_off(terms.wasserstein):
         penalty = wasserstein_penalty(partial(judge, 1), real, fake, shares)
         loss = loss + terms.wasserstein * penalty
         scalars["penalty/wasserstein"] = penalty.detach()
@@ -245,10 +247,10 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
 
 
 def _judge_penalised(
-    judge: Callable[[Tensor, slice], Tensor], images: Tensor, weight: float, share: float
+    judge: Callable[[Tensor, slice], Tensor], images: Tensor, weight: Weight, share: float
 ) -> tuple[Tensor, Tensor | None]:
     """`judge(images, their part of the batch)` of the whole batch, and the penalty on the first `share` of it."""
-    if weight == 0:
+    if is_off(weight):
         return judge(images, _ALL), None
     first = _first(len(images), share)
     rest = slice(first.stop, None)
@@ -256,6 +258,11 @@ def _judge_penalised(
     logits = judge(penalised, first)
     penalty = zero_centred_penalty(logits, penalised)
     return torch.cat([logits, judge(images[rest], rest)]) if first.stop < len(images) else logits, penalty
+
+
+def is_off(weight: Weight) -> bool:
+    """Whether it is the number 0; a tensor is not looked into, which would wait for the device."""
+    return not isinstance(weight, Tensor) and weight == 0
 
 
 def _first(count: int, share: float) -> slice:
@@ -273,7 +280,7 @@ def _discriminator_scalars(loss: Tensor, real_logits: Tensor, fake_logits: Tenso
 
 
 def _add_penalties(
-    loss: Tensor, scalars: dict[str, Tensor], penalties: dict[str, tuple[float, Tensor | None]]
+    loss: Tensor, scalars: dict[str, Tensor], penalties: dict[str, tuple[Weight, Tensor | None]]
 ) -> Tensor:
     """`loss` and half of gamma times each (gamma, penalty) that there is, which are logged as well."""
     for name, (gamma, penalty) in penalties.items():

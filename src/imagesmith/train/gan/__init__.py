@@ -5,8 +5,7 @@ and `curves.png`.
 """
 
 import math
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Hashable, Iterator
 
 import torch
 
@@ -20,7 +19,8 @@ from imagesmith.train.gan.watch import GanWatch
 from imagesmith.train.loop import Batch, Flow, fit
 from imagesmith.train.run import Run, open_run
 from imagesmith.train.state import TrainState
-from imagesmith.train.steps import GanTerms, Nets, Turn, gan_step, latent_size
+from imagesmith.train.steps import GanTerms, Nets, Turn, Weight, gan_step, is_off, latent_size
+from imagesmith.train.turns import Dials
 
 
 def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
@@ -37,6 +37,7 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
         # two networks that compete leap, and come back: what that means is the watch's business, not the loop's guard's
         state = session.state(nets, choices, averaged=["generator"], spike=math.inf)
         watch = GanWatch(config, pictures, state, arithmetic, session)
+        step = _GanStep(config, state, Dials(session.device))
         flow = Flow(
             batches=lambda start: gan_batches(
                 pictures,
@@ -47,7 +48,8 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
                 rank=session.world.rank,
                 world=session.world.size,
             ),
-            step=partial(_step, config, state),
+            step=step,
+            before=step.set_terms,
             validate=GanValidation(config, pictures, arithmetic, session, watch),
             watch=watch.step,
         )
@@ -65,22 +67,38 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
         return run
 
 
-def _step(config: GanConfig, state: TrainState, nets: Nets, batch: Batch) -> Iterator[Turn]:
+class _GanStep:
     """`gan_step` with the weights of this moment of the run."""
-    return gan_step(nets, batch, terms_at(config, state))
+
+    def __init__(self, config: GanConfig, state: TrainState, dials: Dials) -> None:
+        self.config, self.state, self.dials = config, state, dials
+
+    def set_terms(self) -> Hashable:
+        """Weigh the coming step; which of its terms there are at all."""
+        self.terms = terms_at(self.config, self.state, self.dials.set)
+        return self.terms.augment is None, *(is_off(getattr(self.terms, name)) for name in self.state.choices["gamma"])
+
+    def __call__(self, nets: Nets, batch: Batch) -> Iterator[Turn]:
+        return gan_step(nets, batch, self.terms)
 
 
-def terms_at(config: GanConfig, state: TrainState) -> GanTerms:
-    """What a step weighs now: the penalties fall with progress and rise by the guard, as augmentation does."""
+def terms_at(
+    config: GanConfig, state: TrainState, dial: Callable[[str, float], Weight] = lambda _, value: value
+) -> GanTerms:
+    """What a step weighs now: the penalties fall with progress and rise by the guard, as augmentation does.
+
+    `dial` says where the step finds a number of this name.
+    """
     fall = (1 + math.cos(math.pi * state.progress)) / 2
     factor = config.penalty_final + (1 - config.penalty_final) * fall
-    weights = {name: gamma * factor * state.extras["gamma_factor"] for name, gamma in state.choices["gamma"].items()}
-    strength = state.extras["strength"]["strength"]
+    factor *= state.extras["gamma_factor"]
+    weights = {name: dial(name, gamma * factor) for name, gamma in state.choices["gamma"].items()}
+    strength = dial("strength", state.extras["strength"]["strength"])
     # mirrored pictures are part of the data where that is allowed, and nowhere else
     augment = Augment(flip=config.data.flip)
     return GanTerms(
         objective=OBJECTIVES[config.objective],
-        augment=(lambda images, draws: augment.apply(images, strength, draws)) if strength > 0 else None,
+        augment=(lambda images, draws: augment.apply(images, strength, draws)) if not is_off(strength) else None,
         penalty_share=config.penalty_share,
         fresh_fakes=config.run.accumulate > 1,
         **weights,

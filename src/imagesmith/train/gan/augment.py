@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imagesmith.tensors.warping import sampled
+
 FLIP, SHIFT, ZOOM, TURN, BRIGHTNESS, CONTRAST, SATURATION, CUTOUT = range(8)
 DRAWS = (8, 3)
 """Uniform numbers that one image needs: for each transform whether it acts, and up to two amounts."""
@@ -53,12 +55,15 @@ class Augment:
         """`images`, each transform acting with probability `strength`; the images themselves at 0."""
         return self.apply(images, strength, draw_augmentations(len(images), rng)) if strength > 0 else images
 
-    def apply(self, images: Tensor, strength: float, draws: Tensor) -> Tensor:
+    def apply(self, images: Tensor, strength: float | Tensor, draws: Tensor) -> Tensor:
         """The transforms that `draws` (see `draw_augmentations`) stands for: the same ones whatever the images."""
         assert draws.shape == (len(images), *DRAWS), f"expected draws {(len(images), *DRAWS)}, got {draws.shape}"
-        # in [-1, 1], and 0 changes nothing; decided where the draws are, so that an accelerator is not waited for
-        amounts = (2 * draws[..., 1:] - 1) * (draws[..., :1] < strength)
-        moves, paints, cuts = (bool(part.any()) for part in (amounts[:, :4], amounts[:, 4:7], amounts[:, CUTOUT]))
+        amounts = (2 * draws[..., 1:] - 1) * (draws[..., :1] < strength)  # in [-1, 1], and 0 changes nothing
+        # an accelerator would have to be waited for to learn that a transform acts on no image
+        moves, paints, cuts = (
+            draws.device.type != "cpu" or bool(part.any())
+            for part in (amounts[:, :4], amounts[:, 4:7], amounts[:, CUTOUT])
+        )
         amounts = amounts.to(images.device, torch.promote_types(images.dtype, torch.float32), non_blocking=True)
         if moves:
             images = self._move(images, amounts)
@@ -69,7 +74,7 @@ class Augment:
     def _move(self, images: Tensor, amounts: Tensor) -> Tensor:
         """Flip, shift, zoom and turn in one bilinear sampling; flips and shifts alone move whole pixels."""
         height, width = images.shape[-2:]
-        size = amounts.new_tensor([width, height])
+        size = torch.stack([amounts.new_full((), side) for side in (width, height)])
         mirror = 1 - 2.0 * (amounts[:, FLIP, 0] > 0) if self.flip else torch.ones_like(amounts[:, FLIP, 0])
         step = torch.exp2(self.zoom * amounts[:, ZOOM, 0])
         angle = torch.deg2rad(self.turn * amounts[:, TURN, 0])
@@ -80,9 +85,9 @@ class Augment:
         shift = (self.shift * size * amounts[:, SHIFT]).round() * 2 / size
         matrix = torch.cat([linear, shift[:, :, None]], dim=2)
         grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-        sampled = F.grid_sample(images.to(grid.dtype), grid, padding_mode=self.padding, align_corners=False)
+        elsewhere = sampled(images.to(grid.dtype), grid, self.padding)
         moved = (matrix != torch.eye(2, 3, dtype=matrix.dtype, device=matrix.device)).flatten(1).any(1)
-        return torch.where(moved.view(-1, 1, 1, 1), sampled.to(images.dtype), images)
+        return torch.where(moved.view(-1, 1, 1, 1), elsewhere.to(images.dtype), images)
 
     def _paint(self, images: Tensor, amounts: Tensor) -> Tensor:
         """Saturation, contrast and brightness of the colours."""

@@ -1,0 +1,178 @@
+"""The turns of a step, computed one after the other, or on a GPU recorded once as CUDA graphs and replayed.
+
+A step of a small network is hundreds of kernels that take a GPU less time than Python needs to ask for them; a graph is
+asked for once. What a recorded step reads lies at fixed places: its batch, and the weights that `Dials` hold.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from imagesmith.errors import ImagesmithError
+from imagesmith.runtime.dist import World
+from imagesmith.runtime.graphs import captured
+from imagesmith.train.machine import Arithmetic
+from imagesmith.train.state import TrainState
+from imagesmith.train.steps import Nets, Step, Turn
+
+WARM_UP = 3
+"""Steps that are computed before one is recorded: libraries load, optimisers make their memory."""
+
+
+Wishes = Callable[[], Iterable[bool]]
+"""What the time on this process asks for, see `Clock.wishes`."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A turn whose gradients lie ready, for the guard to judge before the weights move."""
+
+    name: str
+    """Of the network whose turn it is."""
+    scalars: tuple[str, ...]
+    told: Tensor
+    """Loss, scalars and length of the gradient, on the device."""
+    wished: Tensor
+    """For each wish the share of processes that have it."""
+    update: Callable[[], object]
+    """Moves the weights."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Turns computed anew for every batch."""
+
+    state: TrainState
+    step: Step
+    arithmetic: Arithmetic
+    world: World
+    parts: int = 1
+
+    def forget(self) -> None:
+        """Nothing is remembered from step to step."""
+
+    def of(self, batch: tuple[Tensor, ...], wishes: Wishes, course: Hashable = None) -> Iterator[Ready]:
+        """The turns of one step on a batch that is divided into `parts`, whose gradients are added up.
+
+        The processes exchange one message in each turn, which holds their wishes as well.
+        """
+        nets, optimizers = self.state.nets, self.state.optimizers
+        divided = zip(*(part.chunk(self.parts) for part in batch), strict=True)
+        with ExitStack() as open_steps:
+            steps = [self.arithmetic.turns(self.step(nets, part)) for part in divided]
+            for turns in steps:
+                open_steps.enter_context(closing(turns))
+            while (turn := _add_gradients(nets, steps)) is not None:
+                name, loss, scalars = turn
+                gradients = [p.grad for p in nets[name].parameters() if p.grad is not None]
+                told = torch.stack([value.detach().to(gradients[0]) for value in (loss, *scalars.values())])
+                wished = _listed(wishes)
+                self.world.average([*gradients, told, wished])
+                told = torch.cat([told, torch.nn.utils.get_total_norm(gradients).view(1)])
+                yield Ready(name, tuple(scalars), told, wished, partial(_update, optimizers[name]))
+
+
+class Recorded:
+    """The same turns as CUDA graphs. Recorded again whenever their course changes; computed where that fails.
+
+    `say` is told why a step could not be recorded.
+    """
+
+    def __init__(self, computed: Computed, say: Callable[[str], None]) -> None:
+        self.computed, self.say = computed, say
+        self.fails = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Record anew: what the graphs read or write has moved."""
+        self._course: Hashable = None
+        self._computed_steps = 0
+        self._batch: tuple[Tensor, ...] = ()
+        self._graphs: list[tuple[torch.cuda.CUDAGraph, Ready]] = []
+
+    def of(self, batch: tuple[Tensor, ...], wishes: Wishes, course: Hashable = None) -> Iterator[Ready]:
+        """The turns of one step; `course` is another value whenever a step would do something else than before."""
+        course = course, tuple((part.shape, part.dtype) for part in batch)
+        if course != self._course:
+            self.forget()
+            self._course = course
+        if not (self._graphs or self.fails) and self._computed_steps >= WARM_UP:
+            self._record(batch)
+        if not self._graphs:
+            self._computed_steps += 1
+            yield from self.computed.of(batch, wishes)
+            return
+        for kept, part in zip(self._batch, batch, strict=True):
+            kept.copy_(part)
+        for graph, turn in self._graphs:
+            graph.replay()
+            yield replace(turn, wished=_listed(wishes))
+
+    def _record(self, batch: tuple[Tensor, ...]) -> None:
+        self._batch = tuple(part.clone(memory_format=torch.preserve_format) for part in batch)
+        pool, made = torch.cuda.graph_pool_handle(), []
+        try:
+            with closing(self.computed.of(self._batch, tuple)) as turns:
+                for _ in self.computed.state.nets:  # each of them has one turn
+                    turn, graph = captured(partial(next, turns), pool)
+                    _, update = captured(turn.update, pool)
+                    made.append((graph, replace(turn, update=update.replay)))
+        except ImagesmithError:
+            raise
+        except RuntimeError as error:
+            self.fails = True
+            self.say(f"this step cannot be recorded for the GPU and is asked for anew each time: {error}")
+            return
+        self._graphs = made
+
+
+def _listed(wishes: Wishes) -> Tensor:
+    return torch.tensor([float(wish) for wish in wishes()])
+
+
+def _update(optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    for optimizer in optimizers:
+        optimizer.step()
+
+
+def _add_gradients(nets: Nets, steps: Sequence[Iterator[Turn]]) -> Turn | None:
+    """The next turn of all parts of a batch, with the means of their losses, scalars and gradients; None at the end."""
+    turns: list[Turn] = []
+    for step in steps:
+        turn = next(step, None)
+        if turn is None:
+            return None
+        name, loss, scalars = turn
+        if not turns:
+            nets[name].zero_grad(set_to_none=True)
+        (loss / len(steps)).backward()
+        turns.append((name, loss.detach(), scalars))
+    name, _, scalars = turns[0]
+    mean_loss = torch.stack([loss for _, loss, _ in turns]).mean()
+    return name, mean_loss, {key: torch.stack([s[key] for _, _, s in turns]).mean() for key in scalars}
+
+
+def turns_of(computed: Computed, graphs: bool, say: Callable[[str], None]) -> Computed | Recorded:
+    """`computed`, recorded where `graphs` are wanted and can be: on one GPU."""
+    on_one_gpu = computed.arithmetic.device.startswith("cuda") and computed.world.size == 1
+    return Recorded(computed, say) if graphs and on_one_gpu else computed
+
+
+class Dials:
+    """Numbers that change from step to step, on the device, where a recorded step finds them."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._tensors: dict[str, Tensor] = {}
+
+    def set(self, name: str, value: float) -> float | Tensor:
+        """`value` for the coming step; on a CPU, where nothing is recorded, and for 0, the number itself."""
+        if value == 0 or self.device == "cpu":
+            return value
+        if name not in self._tensors:
+            self._tensors[name] = torch.empty((), device=self.device)
+        return self._tensors[name].fill_(value)
