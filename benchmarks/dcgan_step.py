@@ -253,7 +253,8 @@ def main() -> None:
         print(json.dumps(result, indent=2, allow_nan=False))
         return
     report(result)
-    save("dcgan_step", result, options.results)
+    kind = options.device.partition(":")[0]
+    save("dcgan_step" if kind == "cpu" else f"dcgan_step_{kind}", result, options.results)
 
 
 def report(result: dict[str, Any]) -> None:

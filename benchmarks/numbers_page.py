@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from published import CHECK, PUBLISHED, Published
-from speed_page import speed_section
+from speed_page import gpu_section, speed_section
 from timing import HERE, RESULTS
 
 from imagesmith.evaluate import PROTOCOL
@@ -26,7 +26,7 @@ def write_numbers(docs: Path = DOCS, results: Path = RESULTS) -> None:
     text = [
         "# Numbers",
         "",
-        "Written by `scores.py`, `restoration.py`, `video.py` and `speed.py` in `benchmarks/`; do not edit.",
+        "Written by the programs in `benchmarks/` from what they measured; do not edit.",
     ]
     if (results / "scores.json").exists():
         text += _super_resolution(json.loads((results / "scores.json").read_text())["results"])
@@ -36,6 +36,7 @@ def write_numbers(docs: Path = DOCS, results: Path = RESULTS) -> None:
         text += _video(json.loads((results / "video.json").read_text()))
     if (results / "speed.json").exists():
         text += speed_section(json.loads((results / "speed.json").read_text()), table)
+    text += gpu_section(results, table)
     docs.mkdir(parents=True, exist_ok=True)
     (docs / "numbers.md").write_text("\n".join(text) + "\n")
 

@@ -1,6 +1,8 @@
-"""The section of docs/numbers.md that speed.py measured."""
+"""The section of docs/numbers.md that speed.py measured, and what was measured on a GPU."""
 
+import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 Table = Callable[[Iterable[tuple[str, ...]], tuple[str, ...]], list[str]]
@@ -126,6 +128,38 @@ def _training(part: dict[str, Any], table: Table) -> list[str]:
         f"{asked:g}; of waiting for data is asked that it stays under {ASKED_WAITING:g} %."
     )
     return ["", verdict, "", *table(rows, headings)]
+
+
+def gpu_section(results: Path, table: Table) -> list[str]:
+    """What gpu_speed.py, inference.py and dcgan_step.py measured on a GPU, as far as they have."""
+    pictures = [json.loads(path.read_text()) for path in sorted(results.glob("gpu_speed_*.json"))]
+    lines = [
+        f"* {each['what']}: **{1e3 * each['seconds']['ours']['median']:.1f} ms**, "
+        f"**{each['speedup']['ours']:.2f}** times as fast as the tile loop in fp16, asked {ASKED['cuda'][0]:g}."
+        for each in pictures
+    ]
+    network, dcgan = (_read(results / f"{name}_cuda.json") for name in ("inference", "dcgan_step"))
+    if network:
+        found = network["bf16"]
+        lines.append(
+            f"* {network['what']}: {1e3 * found['seconds'][found['best']['ours']]['median']:.1f} ms in bf16, "
+            f"**{found['percent_of_convolution_limit']:.0f} %** of the rate of its bare convolutions, asked "
+            f"{ASKED['cuda'][1]:g}; RLFN's layer shapes take {found['speedup_over_rlfn']:.2f} times as long."
+        )
+    if dcgan:
+        lines.append(
+            f"* {dcgan['what']}: {1e3 * dcgan['seconds']['ours']['median']:.1f} ms, **{dcgan['speedup']:.2f}** times "
+            f"the rate of PyTorch's example, asked {ASKED_DCGAN['cuda']:g}."
+        )
+    if not lines:
+        return []
+    device = (pictures or [network or dcgan])[0]["device"]
+    return ["", "## On a GPU", "", f"On one {device}, which nothing else used; medians.", "", *lines]
+
+
+def _read(path: Path) -> Any:
+    """What a JSON file holds, None where there is none."""
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def _arithmetic(found: dict[str, Any]) -> str:

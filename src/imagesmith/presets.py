@@ -92,13 +92,14 @@ def jpeg(data: str, out: str, minutes: float = 60) -> RestorerConfig:
 def deblur(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Blind deblurring: camera shake, soft lenses, and some noise; 1.4M parameters.
 
-    Half of the shakes are short: from them a network learns to sharpen at all, which long ones alone teach too slowly.
+    A third of the shakes is short: from them a network learns to sharpen at all, which long ones alone teach too slowly.
     """
     photos = DataConfig(folder=data, patch_px=80, shrink=(1.0, 0.75), gray=0.1)
     net = Part(name="unet", options={"blocks": [2, 2, 4]})
     blurs = [
         {"name": "motion_blur", "options": {"length": [1, 7]}},
-        {"name": "motion_blur", "options": {"length": [5, 15]}},
+        {"name": "motion_blur", "options": {"length": [4, 15]}},
+        {"name": "motion_blur", "options": {"length": [4, 15]}},
         {"name": "gaussian_blur", "options": {"sigma": [0.3, 2.5]}},
     ]
     blur = Part(name="one_of", options={"parts": blurs})

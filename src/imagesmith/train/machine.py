@@ -139,7 +139,7 @@ def choose_workers(wanted: int | str, device: str) -> tuple[int, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if device == "cpu":
         return 1, f"{cores} cores belong to the networks; one process keeps patches ready"
-    return max(1, min(8, cores - 1)), f"{cores} cores feed the GPU"
+    return max(1, min(16, cores - 1)), f"{cores} cores feed the GPU"
 
 
 def step_seconds(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor) -> float:
