@@ -15,7 +15,7 @@ from timing import RESULTS, environment, save
 
 from imagesmith.configs import GanConfig, override
 from imagesmith.evaluate import evaluate_generator
-from imagesmith.presets import gan_preset
+from imagesmith.presets import GAN_PRESETS
 from imagesmith.train.gan import train_gan
 
 RECIPES: dict[str, tuple[str, list[str]]] = {
@@ -34,7 +34,7 @@ def recipe(name: str, data: str, out: Path, minutes: float) -> GanConfig:
     """The configuration of a recipe in its own run folder."""
     preset, changes = RECIPES[name]
     folder = out / name.replace(", ", "-").replace(" ", "-")
-    return override(gan_preset(preset)(data=data, out=str(folder), minutes=minutes), changes)
+    return override(GAN_PRESETS[preset](data=data, out=str(folder), minutes=minutes), changes)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from timing import RESULTS, environment, save
 from imagesmith.configs import override
 from imagesmith.infer.generate import Generator
 from imagesmith.metrics.modes import STACKED_SAMPLES, name_channels, stack_digits, stacked_modes
-from imagesmith.presets import gan_preset
+from imagesmith.presets import GAN_PRESETS, preset_of
 from imagesmith.train.gan import train_gan
 from imagesmith.zoo import load_model
 
@@ -55,7 +55,7 @@ def main() -> None:
     if not pictures.exists():
         stacked, _ = stack_digits(*digits(arguments.digits / "mnist_train.npz"), TRAINING_IMAGES, seed=0)
         np.savez(pictures, images=stacked.permute(0, 2, 3, 1).numpy())
-    config = gan_preset(arguments.preset)(
+    config = preset_of(GAN_PRESETS, arguments.preset)(
         data=str(pictures), out=str(arguments.out / arguments.preset), minutes=arguments.minutes
     )
     run = train_gan(override(config, ["data.flip=false", *arguments.changes]))

@@ -91,7 +91,7 @@ def test_both_lengths_are_a_contradiction(config):
 
 def test_unknown_preset_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'sr-x4'"):
-        presets.restorer_preset("srx4")
+        presets.preset_of(presets.RESTORER_PRESETS, "srx4")
 
 
 def test_no_torch_at_import(run_python):

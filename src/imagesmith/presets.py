@@ -1,13 +1,14 @@
 """Presets: ordinary functions that return complete configurations. A variation is a function, not a file."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
 
 from imagesmith.configs import (
     AdversarialConfig,
     AugmentConfig,
     ClassifierConfig,
     ClipConfig,
+    Config,
     DataConfig,
     GanConfig,
     ImageSetConfig,
@@ -18,6 +19,8 @@ from imagesmith.configs import (
     VideoConfig,
 )
 from imagesmith.errors import ConfigError, not_one_of
+
+C = TypeVar("C", bound=Config)
 
 
 def _super_resolution(
@@ -92,7 +95,7 @@ def jpeg(data: str, out: str, minutes: float = 60) -> RestorerConfig:
 def deblur(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Blind deblurring: camera shake, soft lenses, and some noise; 1.4M parameters.
 
-    A third of the shakes is short: from them a network learns to sharpen at all, which long ones alone teach too slowly.
+    A third of the shakes is short: from them a network learns to sharpen at all, which long ones teach too slowly.
     """
     photos = DataConfig(folder=data, patch_px=80, shrink=(1.0, 0.75), gray=0.1)
     net = Part(name="unet", options={"blocks": [2, 2, 4]})
@@ -366,29 +369,8 @@ def auto_gan(data: str, out: str, minutes: float = 60) -> GanConfig:
 GAN_PRESETS: dict[str, Callable[..., GanConfig]] = {"auto": auto_gan, "rpgan": rpgan, "dcgan": dcgan}
 
 
-def gan_preset(name: str) -> Callable[..., GanConfig]:
+def preset_of(presets: Mapping[str, Callable[..., C]], name: str) -> Callable[..., C]:
     """The preset function called `name`; ConfigError names the nearest match."""
-    if name not in GAN_PRESETS:
-        raise ConfigError(not_one_of("a preset", name, GAN_PRESETS))
-    return GAN_PRESETS[name]
-
-
-def restorer_preset(name: str) -> Callable[..., RestorerConfig]:
-    """The preset function called `name`; ConfigError names the nearest match."""
-    if name not in RESTORER_PRESETS:
-        raise ConfigError(not_one_of("a preset", name, RESTORER_PRESETS))
-    return RESTORER_PRESETS[name]
-
-
-def video_preset(name: str) -> Callable[..., VideoConfig]:
-    """The preset function called `name`; ConfigError names the nearest match."""
-    if name not in VIDEO_PRESETS:
-        raise ConfigError(not_one_of("a preset", name, VIDEO_PRESETS))
-    return VIDEO_PRESETS[name]
-
-
-def classifier_preset(name: str) -> Callable[..., ClassifierConfig]:
-    """The preset function called `name`; ConfigError names the nearest match."""
-    if name not in CLASSIFIER_PRESETS:
-        raise ConfigError(not_one_of("a preset", name, CLASSIFIER_PRESETS))
-    return CLASSIFIER_PRESETS[name]
+    if name not in presets:
+        raise ConfigError(not_one_of("a preset", name, presets))
+    return presets[name]

@@ -90,9 +90,9 @@ def test_a_frame_that_looks_like_nothing_before_is_not_trusted():
 
 @pytest.mark.parametrize("name", ["vsr-x4", "vsr-x2", "video-denoise"])
 def test_the_presets_networks_stay_below_their_size(name: str):
-    from imagesmith.presets import video_preset
+    from imagesmith.presets import VIDEO_PRESETS
 
-    part = video_preset(name)(data="", out="").net
+    part = VIDEO_PRESETS[name](data="", out="").net
     net = build_net(NetSpec(part.name, part.options))
     assert sum(parameter.numel() for parameter in net.parameters()) <= 600_000
 

@@ -1,6 +1,6 @@
 """`fit`: the one loop.
 
-It owns backward, gradient averaging, rejection, optimisers, averages, the clock and the checkpoints.
+It owns the learning rate, rejection, averages, the clock and the checkpoints; the turns of a step are `train/turns.py`.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping

@@ -22,7 +22,6 @@ from imagesmith.train.steps import Nets, Step, Turn
 WARM_UP = 3
 """Steps that are computed before one is recorded: libraries load, optimisers make their memory."""
 
-
 Wishes = Callable[[], Iterable[bool]]
 """What the time on this process asks for, see `Clock.wishes`."""
 

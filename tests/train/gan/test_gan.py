@@ -118,7 +118,7 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(pictures, tmp_path, monkey
     changes = [*SMALL, f"run.dtype={dtype}"] if preset == "rpgan" else shared
 
     def config(name: str, *more: str) -> GanConfig:
-        start = presets.gan_preset(preset)(data=str(pictures), out=str(tmp_path / name))
+        start = presets.GAN_PRESETS[preset](data=str(pictures), out=str(tmp_path / name))
         return override(start, [*changes, *more])
 
     train_gan(config("whole"), quiet=True)

@@ -18,7 +18,7 @@ SetOption = Annotated[
 
 def configuration(
     kind: type[Any],
-    presets: tuple[Mapping[str, Any], Callable[[str], Callable[..., Any]]],
+    presets: Mapping[str, Callable[..., Any]],
     *,
     preset: str | None,
     config: Path | None,
@@ -28,12 +28,12 @@ def configuration(
 ) -> Any:
     """The configuration that a preset or a file describes, with the values given on the command line."""
     from imagesmith.configs import load_config, override
+    from imagesmith.presets import preset_of
 
-    known, preset_called = presets
     if (preset is None) == (config is None):
-        raise UsageError(f"expected either --preset or --config; presets are {', '.join(known)}")
+        raise UsageError(f"expected either --preset or --config; presets are {', '.join(presets)}")
     data, out = given["data.folder"], given["run.out"]
-    start = load_config(config, kind) if config else preset_called(preset or "")(data=data, out=out)
+    start = load_config(config, kind) if config else preset_of(presets, preset or "")(data=data, out=out)
     start = adapt(start) if adapt else start
     assignments = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     return override(start, [*assignments, *(changes or [])])

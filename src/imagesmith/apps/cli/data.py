@@ -71,7 +71,7 @@ def preview(
     """Draw the clean and degraded patches that a restorer would be trained on."""
     from imagesmith.apps.preview import run_preview
     from imagesmith.configs import RestorerConfig
-    from imagesmith.presets import RESTORER_PRESETS, VIDEO_PRESETS, restorer_preset
+    from imagesmith.presets import RESTORER_PRESETS, VIDEO_PRESETS
 
     if preset in VIDEO_PRESETS:
         raise UsageError(
@@ -80,7 +80,7 @@ def preview(
         )
     resolved = configuration(
         RestorerConfig,
-        (RESTORER_PRESETS, restorer_preset),
+        RESTORER_PRESETS,
         preset=preset,
         config=config,
         given={"data.folder": data, "run.out": ".", "run.seed": seed},

@@ -51,7 +51,7 @@ def restorer(
     """Train a restorer on a folder of photographs, or on pairs in two folders."""
     from imagesmith.configs import Part, RestorerConfig
     from imagesmith.configs import recipe as read_recipe
-    from imagesmith.presets import RESTORER_PRESETS, fine_tuned, restorer_preset
+    from imagesmith.presets import RESTORER_PRESETS, fine_tuned
     from imagesmith.train.restore import train_restorer as train
     from imagesmith.zoo.cards import read_header
     from imagesmith.zoo.weights import find_weights
@@ -70,9 +70,8 @@ def restorer(
             preset = card.training.get("config", {}).get("preset")
         net = Part(name=card.net, options=card.options)
         adapt = partial(fine_tuned, start_from=start_from, task=card.task, net=net)
-    presets = RESTORER_PRESETS, restorer_preset
     resolved = configuration(
-        RestorerConfig, presets, preset=preset, config=config, given=given, changes=changes, adapt=adapt
+        RestorerConfig, RESTORER_PRESETS, preset=preset, config=config, given=given, changes=changes, adapt=adapt
     )
     _train(train, resolved, quiet=quiet)
 
@@ -95,14 +94,13 @@ def video(
 ) -> None:
     """Train a restorer of films on photographs, which are set in motion, and on films."""
     from imagesmith.configs import VideoConfig
-    from imagesmith.presets import VIDEO_PRESETS, video_preset
+    from imagesmith.presets import VIDEO_PRESETS
     from imagesmith.train.video import train_video as train
 
     given = _given(data, out, minutes, images)
     if films:
         given |= {"data.films": str(films)}
-    presets = VIDEO_PRESETS, video_preset
-    resolved = configuration(VideoConfig, presets, preset=preset, config=config, given=given, changes=changes)
+    resolved = configuration(VideoConfig, VIDEO_PRESETS, preset=preset, config=config, given=given, changes=changes)
     _train(train, resolved, quiet=quiet)
 
 
@@ -128,13 +126,12 @@ def gan(
 ) -> None:
     """Train a GAN on pictures: what is not given is chosen from data, machine and time, and told with its reason."""
     from imagesmith.configs import GanConfig
-    from imagesmith.presets import GAN_PRESETS, gan_preset
+    from imagesmith.presets import GAN_PRESETS
     from imagesmith.train.gan import train_gan as train
 
     given = _given(data, out, minutes, images)
-    presets = GAN_PRESETS, gan_preset
     resolved = configuration(
-        GanConfig, presets, preset=None if config else preset, config=config, given=given, changes=changes
+        GanConfig, GAN_PRESETS, preset=None if config else preset, config=config, given=given, changes=changes
     )
     _train(train, resolved, quiet=quiet)
 
@@ -161,12 +158,13 @@ def classifier(
 ) -> None:
     """Train a classifier on labelled pictures, such as measures generators by its features."""
     from imagesmith.configs import ClassifierConfig
-    from imagesmith.presets import CLASSIFIER_PRESETS, classifier_preset
+    from imagesmith.presets import CLASSIFIER_PRESETS
     from imagesmith.train.classifier import train_classifier as train
 
     given = _given(data, out, minutes, images)
-    presets = CLASSIFIER_PRESETS, classifier_preset
-    resolved = configuration(ClassifierConfig, presets, preset=preset, config=config, given=given, changes=changes)
+    resolved = configuration(
+        ClassifierConfig, CLASSIFIER_PRESETS, preset=preset, config=config, given=given, changes=changes
+    )
     _train(train, resolved, quiet=quiet)
 
 
