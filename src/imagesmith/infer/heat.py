@@ -15,9 +15,16 @@ if TYPE_CHECKING:
     from imagesmith.infer.restore import Restorer
 
 CALIBRATION: dict[str, tuple[float, float]] = {
+    "deblur": (4.369, 0.873),
+    "denoise": (5.033, 0.926),
+    "inpaint": (4.035, 1.045),
+    "jpeg": (4.912, 0.732),
+    "photo-x2": (7.034, 0.67),
+    "photo-x4": (10.088, 0.566),
     "sr-x2": (6.676, 0.691),
-    "sr-x3": (6.493, 0.667),
-    "sr-x4": (7.009, 0.661),
+    "sr-x3": (7.529, 0.687),
+    "sr-x4": (7.961, 0.649),
+    "sr-x4-gan": (1.68, 0.805),
 }
 """Expected absolute error = factor * disagreement ** exponent, both in grey levels, by the name of a model.
 

@@ -46,7 +46,7 @@ class _Sampled(torch.autograd.Function):
         return torch.grid_sampler_2d(image, grid, 0, padding, False)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         return _Spread.apply(gradient, *ctx.saved_tensors, ctx.shape, ctx.padding), None, None
 
 
@@ -61,7 +61,7 @@ class _Spread(torch.autograd.Function):
         return torch.ops.aten.grid_sampler_2d_backward(values, like, grid, 0, padding, False, [True, False])[0]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         return _Sampled.apply(gradient, *ctx.saved_tensors, ctx.padding), None, None, None
 
 

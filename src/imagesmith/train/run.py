@@ -30,7 +30,15 @@ from imagesmith.train.state import Plan, TrainState, new_state
 
 UNPLANNED = 1 << 40
 """Images of a run whose length is given in minutes, until its first step tells its speed."""
-_FREE = ("run.out", "run.minutes", "run.images", "run.checkpoint_minutes", "run.timeout_minutes", "data.workers")
+_FREE = (
+    "run.out",
+    "run.minutes",
+    "run.images",
+    "run.checkpoint_minutes",
+    "run.timeout_minutes",
+    "run.graphs",
+    "data.workers",
+)
 """What may differ when a run goes on."""
 
 

@@ -4,7 +4,7 @@ A step of a small network is hundreds of kernels that take a GPU less time than 
 asked for once. What a recorded step reads lies at fixed places: its batch, and the weights that `Dials` hold.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,7 +54,7 @@ class Computed:
     def forget(self) -> None:
         """Nothing is remembered from step to step."""
 
-    def of(self, batch: tuple[Tensor, ...], wishes: Wishes, course: Hashable = None) -> Iterator[Ready]:
+    def of(self, batch: tuple[Tensor, ...], wishes: Wishes, course: Hashable = None) -> Generator[Ready, None, None]:
         """The turns of one step on a batch that is divided into `parts`, whose gradients are added up.
 
         The processes exchange one message in each turn, which holds their wishes as well.
@@ -93,7 +93,7 @@ class Recorded:
         self._batch: tuple[Tensor, ...] = ()
         self._graphs: list[tuple[torch.cuda.CUDAGraph, Ready]] = []
 
-    def of(self, batch: tuple[Tensor, ...], wishes: Wishes, course: Hashable = None) -> Iterator[Ready]:
+    def of(self, batch: tuple[Tensor, ...], wishes: Wishes, course: Hashable = None) -> Generator[Ready, None, None]:
         """The turns of one step; `course` is another value whenever a step would do something else than before."""
         course = course, tuple((part.shape, part.dtype) for part in batch)
         if course != self._course:
