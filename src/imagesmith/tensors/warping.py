@@ -43,7 +43,7 @@ class _Sampled(torch.autograd.Function):
     def forward(ctx: Any, image: Tensor, grid: Tensor, padding: int) -> Tensor:
         ctx.save_for_backward(grid)
         ctx.shape, ctx.padding = image.shape, padding
-        return torch.grid_sampler_2d(image, grid, 0, padding, False)
+        return torch.grid_sampler_2d(image, grid.to(image.dtype), 0, padding, False)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
@@ -58,7 +58,8 @@ class _Spread(torch.autograd.Function):
         ctx.save_for_backward(grid)
         ctx.padding = padding
         like = values.new_zeros(shape)
-        return torch.ops.aten.grid_sampler_2d_backward(values, like, grid, 0, padding, False, [True, False])[0]
+        places = grid.to(values.dtype)
+        return torch.ops.aten.grid_sampler_2d_backward(values, like, places, 0, padding, False, [True, False])[0]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]

@@ -66,7 +66,8 @@ class Augment:
         )
         amounts = amounts.to(images.device, torch.promote_types(images.dtype, torch.float32), non_blocking=True)
         if moves:
-            images = self._move(images, amounts)
+            with torch.autocast(images.device.type, enabled=False):  # places need all their digits
+                images = self._move(images, amounts)
         if paints:
             images = self._paint(images, amounts)
         return self._cut(images, amounts) if cuts and self.cutout > 0 else images
