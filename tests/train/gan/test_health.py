@@ -102,6 +102,16 @@ def test_fakes_that_still_spread_have_not_collapsed():
     assert [health.observe_tick(signs, 50_000).state for _ in range(3)][-1] is State.MODE_COLLAPSE
 
 
+def test_fakes_that_come_nearer_as_a_whole_have_not_collapsed():
+    """The accident: a small network covers half of CIFAR-10 for good, and the guard took back a third of a run whose
+    distance had been the best so far at each of the last twelve validations."""
+    health = Health()
+    narrow = replace(VARIED, precision=0.93, coverage=0.56)
+    health.observe_tick(replace(narrow, coverage=0.57), 50_000)
+    assert {health.observe_tick(replace(narrow, nearer=True), 50_000).state for _ in range(6)} == {State.HEALTHY}
+    assert [health.observe_tick(narrow, 50_000).state for _ in range(3)][-1] is State.MODE_COLLAPSE
+
+
 def test_steps_that_are_not_finite_are_skipped_and_a_row_of_them_is_cured():
     """The accident: NaN enters the running means, and the guard itself is blind from then on."""
     for name in ("gap", "generator_norm", "penalty"):

@@ -94,6 +94,8 @@ class SetSigns:
     """Share of real images that have a fake near them."""
     held_out_gap: float | None = None
     """How much of its lead the discriminator owes to knowing its training images by heart, where it was measured."""
+    nearer: bool = False
+    """Whether the fakes are as a whole nearer to the real images than ever before."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,7 @@ class Health:
     def observe_tick(self, signs: SetSigns, images_seen: int) -> Diagnosis:
         """The diagnosis after a look at the images of the fixed latents."""
         self.best_diversity = max(self.best_diversity, signs.diversity)
-        growing = signs.coverage > self.best_coverage
+        growing = signs.coverage > self.best_coverage or signs.nearer
         self.best_coverage = max(self.best_coverage, signs.coverage)
         young = images_seen < self.grace_images
         asleep = young and self.best_diversity < GROWN

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ class GanValidation:
         if math.isfinite(distance) and distance < state.best.get(name, math.inf):
             state.best = {name: distance, "images_seen": state.images_seen}
             save_model(self.session.folder / "model.safetensors", state.averages["generator"], self._card(state))
+        nearer = state.best.get("images_seen") == state.images_seen
         signs = compare_sets(self.reals[evenly(COMPARED, len(self.reals))], features[:COMPARED])
         scores = {
             f"validation/{name}": distance,
@@ -90,8 +92,8 @@ class GanValidation:
             "gamma_factor": state.extras["gamma_factor"],
         }
         self._draw(state.images_seen, scores)
-        diagnosis = self.watch.tick(state, signs)  # may end the run
-        best = "the best so far" if state.best.get("images_seen") == state.images_seen else describe_best(state)
+        diagnosis = self.watch.tick(state, replace(signs, nearer=nearer))  # may end the run
+        best = "the best so far" if nearer else describe_best(state)
         self.session.say(
             f"{name} {distance:.2f} between {len(features):,} fakes and the pictures, lower is better ({best}); "
             f"diversity {signs.diversity:.2f} of theirs; {diagnosis}"
