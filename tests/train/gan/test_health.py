@@ -104,7 +104,7 @@ def test_fakes_that_still_spread_have_not_collapsed():
 
 def test_fakes_that_come_nearer_as_a_whole_have_not_collapsed():
     """The accident: a small network covers half of CIFAR-10 for good, and the guard took back a third of a run whose
-    distance had been the best so far at each of the last twelve validations."""
+    distance had been the best so far at ten validations in a row."""
     health = Health()
     narrow = replace(VARIED, precision=0.93, coverage=0.56)
     health.observe_tick(replace(narrow, coverage=0.57), 50_000)
