@@ -95,10 +95,11 @@ def jpeg(data: str, out: str, minutes: float = 60) -> RestorerConfig:
 def deblur(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Blind deblurring: camera shake, soft lenses, and some noise; 1.4M parameters.
 
-    A third of the shakes is short: from them a network learns to sharpen at all, which long ones teach too slowly.
+    The network mends what deconvolution leaves, and guesses where no kernel is known so that one can be found. A third
+    of the shakes is short: from them a network learns to sharpen at all, which long ones teach too slowly.
     """
-    photos = DataConfig(folder=data, patch_px=80, shrink=(1.0, 0.75), gray=0.1)
-    net = Part(name="unet", options={"blocks": [2, 2, 4]})
+    photos = DataConfig(folder=data, patch_px=96, shrink=(1.0, 0.75), gray=0.1)
+    net = Part(name="deconvolved-unet")
     blurs = [
         {"name": "motion_blur", "options": {"length": [1, 7]}},
         {"name": "motion_blur", "options": {"length": [4, 15]}},

@@ -39,7 +39,7 @@ def test_a_locked_network_shifts_no_colour_and_keeps_its_detail() -> None:
         sharp[:, 32:, :20] -= 0.05  # and less blue at the top
         return sharp
 
-    y = torch.nn.functional.pixel_shuffle(colour_locked(shifting, 4)(x), 4)
+    y = torch.nn.functional.pixel_shuffle(colour_locked(shifting, 4, 3)(x), 4)
     free = torch.nn.functional.pixel_shuffle(shifting(x), 4)
     faithful = torch.nn.functional.interpolate(x, scale_factor=4)
     assert (means(free - faithful, 32).abs() > 8).any()

@@ -18,6 +18,7 @@ SPECS: dict[str, list[dict[str, object]]] = {
         {"widths": [8, 12], "blocks": [1, 2], "planes": 1},
         {"widths": [8, 8, 12], "blocks": [1, 1, 1], "channels": 1},
     ],
+    "deconvolved-unet": [{"widths": [8, 12], "blocks": [1, 1]}],
     "filling-unet": [{"widths": [8, 12], "blocks": [1, 1]}, {"widths": [8], "blocks": [1], "channels": 1}],
 }
 CASES = [

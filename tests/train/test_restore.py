@@ -489,6 +489,35 @@ class TestPairs:
             train_restorer(paired(photos, noisy_photos, tmp_path, f"net={net}"), quiet=True)
 
 
+class TestDeblurring:
+    """What deconvolution makes is told by pairs and by any recipe, without a word of it in the configuration."""
+
+    NET = ("task=deblur", 'net={"name": "deconvolved-unet", "options": {"widths": [8, 8], "blocks": [1, 1]}}')
+
+    @pytest.mark.parametrize("given", [True, False])
+    def test_patches_hold_what_deconvolution_makes(self, photos: Path, noisy_photos: Path, tmp_path: Path, given: bool):
+        config = paired(photos, noisy_photos, tmp_path / "run", *self.NET)
+        if not given:
+            shake = [{"name": "motion_blur", "options": {"length": [5, 9]}}]
+            recipe = ["data.degraded=null", f"degradations={json.dumps(shake)}", "run.images=24"]
+            config = override(presets.deblur(str(photos), str(tmp_path / "run")), [*SMALL[4:], *self.NET, *recipe])
+        chain = restore.build_chain(config)
+        patches = restore.training_patches(config, restore.load_training_photos(config, chain), chain)
+        told = 0
+        for k in range(12):
+            degraded, target = patches[k]
+            assert (degraded.shape, target.shape) == ((9, 16, 16), (3, 16, 16))
+            told += int(not torch.equal(degraded[3:6], degraded[:3]))
+        assert told >= 6
+        run = train_restorer(config, quiet=True)
+        assert load_model(run.model).card.net == "deconvolved-unet"
+
+    def test_a_recipe_that_changes_the_size_is_refused(self, photos: Path, tmp_path: Path):
+        config = override(presets.deblur(str(photos), str(tmp_path)), [SMALL[3]])
+        with pytest.raises(ConfigError, match="keep size and channels"):
+            train_restorer(config, quiet=True)
+
+
 class TestFineTuning:
     def test_it_ends_early_and_keeps_what_it_started_from(self, photos: Path, tmp_path: Path):
         """Fine-tuning makes networks worse, and the file that the user takes away is the last one."""

@@ -66,16 +66,20 @@ def film_run(
 ) -> tuple[VideoRestorer, Callable[..., Summary]]:
     """What restores these films, and the call that does, given `on_progress`; `alone` see `plan_films`."""
     is_open = wanted.is_open and options["mask"] is None
-    usual = "denoise" if is_open else "inpaint" if options["mask"] is not None else "sr"
+    usual = None if is_open else "inpaint" if options["mask"] is not None else "sr"
     scale = None if is_open else wanted.scale
+    model, temporal = wanted.model, options["temporal"]
+    if model is None:
+        model, temporal = film_model(usual if wanted.task == "auto" else wanted.task, scale, temporal=temporal)
     restorer, jobs = planned(
         films,
         out,
-        wanted.model or film_model(usual if wanted.task == "auto" else wanted.task, scale),
+        model,
         task=wanted.task,
         scale=scale,
         alone=alone,
-        **{name: options[name] for name in ("suffix", "resume", "temporal", "mask", "strength")},
+        temporal=temporal,
+        **{name: options[name] for name in ("suffix", "resume", "mask", "strength")},
         **wanted.place,
     )
     asked = FilmOptions(

@@ -17,9 +17,11 @@ from torch.utils.data import Dataset
 from imagesmith.data.files import read_header, read_image
 from imagesmith.data.sources import Item, list_items
 from imagesmith.degrade import Chain
-from imagesmith.degrade.edges import mirrored_indices
+from imagesmith.degrade.deconvolved import kernel_as_found
 from imagesmith.errors import ImageError, NothingUsableError, UsageError
 from imagesmith.tensors import from_float, generator_for, imresize, to_float, to_gray
+from imagesmith.tensors.deconvolution import deconvolution_planes
+from imagesmith.tensors.edges import mirrored_indices
 
 Pair = tuple[Tensor, Tensor]
 
@@ -126,15 +128,25 @@ def middle_pair(pair: Pair, side_px: int) -> Pair:
     return degraded[:, top : top + height, left : left + width], inside
 
 
+@dataclass(frozen=True)
+class Given:
+    """Stands where a recipe would: the degraded pictures are given."""
+
+    scale: int
+    planes: int
+    deconvolved: bool = False
+    """Whether the planes are those of deconvolution; else they say nothing."""
+
+
 class PairedPatches(Dataset[Pair]):
     """Endless patches of given pairs: item k is (degraded (3 + planes, p, p), target (3, p * scale, p * scale)).
 
     float32 in [0, 1], at the same place, flip and rotation of a pair drawn in proportion to its area; a share `gray`
-    as luma. `pairs` are uint8, no degraded side below `patch_px`. The planes are 0: of given pictures nothing is known.
+    as luma. `pairs` are uint8, no degraded side below `patch_px`. `given` tells what the planes hold.
     """
 
-    def __init__(self, pairs: list[Pair], *, patch_px: int, seed: int, gray: float = 0.0, planes: int = 0) -> None:
-        self.pairs, self.patch_px, self.seed, self.gray, self.planes = pairs, patch_px, seed, gray, planes
+    def __init__(self, pairs: list[Pair], given: Given, *, patch_px: int, seed: int, gray: float = 0.0) -> None:
+        self.pairs, self.given, self.patch_px, self.seed, self.gray = pairs, given, patch_px, seed, gray
         self._areas = torch.tensor([degraded[0].numel() for degraded, _ in pairs]).cumsum(0)
 
     def __getitem__(self, index: int) -> Pair:
@@ -149,19 +161,23 @@ class PairedPatches(Dataset[Pair]):
             patch = image[:, top * scale : top * scale + side, left * scale : left * scale + side]
             patch = to_float(flip_and_rotate(patch, which), "uint8")
             patches.append(_as_colour(_luma(patch)) if as_gray else patch)
-        return _with_planes(patches[0], self.planes).contiguous(), patches[1].contiguous()
+        return _told(patches[0], patches[1], self.given).contiguous(), patches[1].contiguous()
 
 
-def whole_pair(pair: Pair, planes: int, multiple: int = 1) -> Pair:
+def whole_pair(pair: Pair, given: Given, multiple: int = 1) -> Pair:
     """(degraded, target), each (1, C, H, W) float32, of a uint8 pair; the degraded cut to a multiple of `multiple`."""
     height, width = (size // multiple * multiple for size in pair[0].shape[1:])
     scale = pair[1].shape[1] // pair[0].shape[1]
-    degraded = _with_planes(to_float(pair[0][:, :height, :width], "uint8"), planes)
-    return degraded[None], to_float(pair[1][:, : height * scale, : width * scale], "uint8")[None]
+    degraded = to_float(pair[0][:, :height, :width], "uint8")
+    target = to_float(pair[1][:, : height * scale, : width * scale], "uint8")
+    return _told(degraded, target, given)[None], target[None]
 
 
-def _with_planes(image: Tensor, planes: int) -> Tensor:
-    return torch.cat([image, image.new_zeros(planes, *image.shape[1:])])
+def _told(degraded: Tensor, target: Tensor, given: Given) -> Tensor:
+    """With its planes: 0, for of a given picture nothing is known, but for the kernel between it and its target."""
+    if given.deconvolved:
+        return torch.cat([degraded, deconvolution_planes(degraded, kernel_as_found(degraded, target))])
+    return torch.cat([degraded, degraded.new_zeros(given.planes, *degraded.shape[1:])])
 
 
 class DegradedPatches(Dataset[Pair]):

@@ -75,14 +75,6 @@ def pair_files(targets: Path, degraded: Path, *, recursive: bool = False) -> dic
 
 
 @dataclass(frozen=True)
-class Given:
-    """Stands where a recipe would: the degraded pictures are given, with so many planes, which say nothing."""
-
-    scale: int
-    planes: int
-
-
-@dataclass(frozen=True)
 class PairFolder:
     """The usable pairs of two folders, uint8 (3, h, w) and (3, h * scale, w * scale), split once and for all."""
 

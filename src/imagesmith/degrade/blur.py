@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.degrade.draw import Range, chance, uniform
-from imagesmith.degrade.edges import mirrored
+from imagesmith.tensors.edges import mirrored
 
 _PATH_POINTS = 192
 """Points of a camera's path: several to a pixel for the longest paths."""

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.degrade.draw import Range, chance, uniform
-from imagesmith.degrade.edges import mirrored
 from imagesmith.degrade.pillow import from_pillow, to_pillow
 from imagesmith.tensors.blocks import BLOCK, dct, from_blocks, inverse_dct, to_blocks, to_rgb, to_ycc
+from imagesmith.tensors.edges import mirrored
 
 _MCU_PX = 16
 """Side of what 4:2:0 codes together: two by two blocks of 8 pixels and one block of each chroma channel."""

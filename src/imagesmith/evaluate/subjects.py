@@ -9,16 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagesmith.data.files import Frame
+from imagesmith.data.files import Frame, ImageMeta
 from imagesmith.errors import UsageError
 from imagesmith.evaluate.cases import Made, colour
 from imagesmith.infer.manifest import sha256_of
 from imagesmith.infer.restore import Restorer
+from imagesmith.infer.shake import busiest_piece, deconvolving, kernel_of
 from imagesmith.infer.video.stream import VideoRestorer
 from imagesmith.nets import VIDEO_RESTORERS
+from imagesmith.nets.deconvolved import DeconvolvedUNet
 from imagesmith.runtime.device import Net, pick_runtime, prepare
 from imagesmith.runtime.tiling import run_tiled
 from imagesmith.tensors import from_float, imresize, to_float, to_gray
+from imagesmith.tensors.deconvolution import deconvolution_planes
 from imagesmith.zoo import load_model
 from imagesmith.zoo.cards import is_foreign, read_header
 from imagesmith.zoo.weights import find_weights
@@ -63,6 +66,8 @@ def _restored(restorer: Restorer, given: Frame | Made) -> Tensor:
     if isinstance(given, Frame):
         return colour(restorer.frame(given))
     net, picture = restorer.net, given.picture
+    if isinstance(net, DeconvolvedUNet):
+        return _deblurred(net, picture, restorer.runtime.device)
     told = given.planes.new_zeros(1, net.planes, *picture.shape[2:])
     known = min(net.planes, given.planes.shape[1])
     told[:, :known] = given.planes[:, :known]
@@ -74,6 +79,16 @@ def _restored(restorer: Restorer, given: Frame | Made) -> Tensor:
     if picture.shape[1] == 1:
         return to_gray(restored)
     return restored
+
+
+def _deblurred(net: Net, picture: Tensor, device: torch.device) -> Tensor:
+    """With the kernel found as for a file."""
+    x = picture.expand(-1, net.channels, -1, -1)
+    piece = busiest_piece(Frame(x[0].permute(1, 2, 0), "float32", ImageMeta("png", "RGB"))).to(device)
+    kernel = kernel_of(piece, run_tiled(net, piece, subpixels=deconvolving(net.subpixels, None)))
+    told = torch.cat([x, deconvolution_planes(x[0], kernel)[None]], dim=1)
+    restored = run_tiled(net, told.to(device))
+    return restored if picture.shape[1] == net.channels else to_gray(restored)
 
 
 def _nearest(x: Tensor, scale: int) -> Tensor:

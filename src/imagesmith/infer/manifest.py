@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from imagesmith.errors import OutputError
 from imagesmith.runtime.lock import in_turn
@@ -44,7 +44,6 @@ class Manifest:
         """What the first `until` bytes of the file tell; None: all of it."""
         self.path = folder / FILE_NAME
         self._lock = threading.Lock()
-        self._torn = False
         self._entries: dict[str, Entry] = {}
         self._outputs: set[str] = set()
         try:
@@ -54,7 +53,6 @@ class Manifest:
         except OSError as error:
             raise OutputError(f"cannot read {self.path}: {error.strerror}; check its rights or delete it") from error
         self._opened_at = len(content)
-        self._torn = bool(content) and not content.endswith(b"\n")
         for entry in _entries(content):
             self._remember(entry)
 
@@ -98,16 +96,22 @@ class Manifest:
         line = json.dumps(asdict(entry)) + "\n"
         with self._lock:
             try:
-                with open(self.path, "ab") as file, in_turn(file):
-                    file.write((("\n" if self._torn else "") + line).encode("ascii"))
+                with open(self.path, "a+b") as file, in_turn(file):
+                    # looked at in turn: before, another process may be in the middle of its line
+                    is_torn = file.seek(0, os.SEEK_END) > 0 and _last_byte(file) != b"\n"
+                    file.write((("\n" if is_torn else "") + line).encode("ascii"))
             except OSError as error:
                 raise OutputError(f"cannot write {self.path}: {error.strerror}; --resume will not work") from error
-            self._torn = False
             self._remember(entry)
 
     def _remember(self, entry: Entry) -> None:
         self._entries[entry.input] = entry
         self._outputs.add(os.path.abspath(self.path.parent / entry.output))
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
 
 
 def sha256_of(path: Path) -> str:

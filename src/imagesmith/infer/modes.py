@@ -52,15 +52,16 @@ def _turns(subpixels: Subpixels, scale: int, x: Tensor) -> Iterator[Tensor]:
             yield y.flip(3) if flip else y
 
 
-def colour_locked(subpixels: Subpixels, scale: int) -> Subpixels:
+def colour_locked(subpixels: Subpixels, scale: int, channels: int) -> Subpixels:
     """The result with the colours and brightness of the picture: what is broader than 2 pixels comes from there.
 
     The mean of the sub-pixels of each pixel is compared with the pixel, and the smooth part of the difference removed.
+    The first `channels` are the picture, what follows tells the network more.
     """
 
     def locked(x: Tensor) -> Tensor:
-        y = subpixels(x).unflatten(1, (x.shape[1], -1))
-        drift = _smooth(y.mean(dim=2) - x.to(y.device))
+        y = subpixels(x).unflatten(1, (channels, -1))
+        drift = _smooth(y.mean(dim=2) - x[:, :channels].to(y.device))
         fine = F.interpolate(drift, scale_factor=scale, mode="bilinear") if scale > 1 else drift
         return (y - F.pixel_unshuffle(fine, scale).view_as(y)).flatten(1, 2)
 

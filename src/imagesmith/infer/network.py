@@ -22,11 +22,14 @@ from imagesmith.infer.modes import (
     with_alpha,
 )
 from imagesmith.infer.planes import informed, planes_for
+from imagesmith.infer.shake import busiest_piece, deconvolving, kernel_of
+from imagesmith.nets.deconvolved import DeconvolvedUNet
 from imagesmith.runtime.area import best_tile_px
 from imagesmith.runtime.device import Net, Runtime, prepare
 from imagesmith.runtime.memory import UNLIMITED, Demand, Limits, held_per_px, plan_within
-from imagesmith.runtime.tiling import Subpixels, Tile, TilePlan, guarded, plan_for, run_rows, tile_px
-from imagesmith.tensors import Depth, from_float
+from imagesmith.runtime.tiling import Subpixels, Tile, TilePlan, guarded, plan_for, run_rows, run_tiled, tile_px
+from imagesmith.tensors import Depth, from_float, to_float
+from imagesmith.tensors.deconvolution import FILTER_REACH_PX
 from imagesmith.zoo import Model, ModelCard
 
 Report = Callable[[str], None]
@@ -46,6 +49,8 @@ class Network:
         self._deep_exactly, self._strength, self._colour_lock = deep_exactly, strength, colour_lock
         self._model_net = model.net
         self.net: Net = prepare(model.net, runtime)
+        self._finds_kernel = isinstance(model.net, DeconvolvedUNet)
+        self._told: int = 0 if self._finds_kernel else self.net.planes
 
     @functools.cached_property
     def _exact(self) -> Net:
@@ -67,21 +72,23 @@ class Network:
         Tiles are cut so that `limits` are kept; ImageError where they cannot be.
         """
         net, depth = self.net, depth or picture.depth
+        strength = self._strength if strength is None else strength
 
         def read(top: int, bottom: int) -> Tensor:
             rows = picture.rows(top, bottom)
-            if net.planes:
+            if self._told:
                 rows = torch.cat((rows, planes_for(self._card, picture, mask, top, bottom)), dim=2)
             return rows.permute(2, 0, 1).unsqueeze(0)
 
-        subpixels = self._subpixels(picture, around, report, self._strength if strength is None else strength)
+        kernel = self._kernel(picture) if self._finds_kernel else None
+        subpixels = self._subpixels(picture, around, report, strength=strength, kernel=kernel)
         plan = self._plan(picture, subpixels, depth, limits, report)
         if len(plan) > 1 and not getattr(net, "halo_is_exact", True):
             report(
                 f"this network sees farther than tiles overlap ({net.halo} px): seams are possible; --tile off has none"
             )
-        if self._colour_lock:
-            plan = replace(plan, halo=plan.halo + math.ceil(LOCK_PX / net.multiple_of) * net.multiple_of)
+        farther = LOCK_PX * self._colour_lock + FILTER_REACH_PX * self._finds_kernel
+        plan = replace(plan, halo=plan.halo + math.ceil(farther / net.multiple_of) * net.multiple_of)
         size = picture.height, picture.width
         return run_rows(subpixels, read, size, plan, scale=net.scale, depth=depth, multiple_of=net.multiple_of)
 
@@ -95,7 +102,7 @@ class Network:
             is_free = self._tile == "auto"
             return cut(area_px=best_tile_px(net, self._runtime, picture.height, picture.width) if is_free else None)
         side = math.ceil(_SAMPLE_PX / net.multiple_of) * net.multiple_of
-        sample = from_float(torch.rand(1, picture.channels + net.planes, side, side), picture.depth)
+        sample = from_float(torch.rand(1, picture.channels + self._told, side, side), picture.depth)
         held = held_per_px(lambda x: from_float(subpixels(x), depth), sample, device)
         demand = Demand(device, held, strip_row=row_bytes)
         if isinstance(picture, Scanlines):
@@ -104,7 +111,16 @@ class Network:
         # from the usual area: finding a better one takes a tile of it, which may be over the limit itself
         return plan_within(limits, cut, tile_px(net), demand, report)
 
-    def _subpixels(self, picture: Picture, around: Around, report: Report, strength: float) -> Subpixels:
+    def _kernel(self, picture: Picture) -> Tensor:
+        """The kernel of the picture's blur, found with the network's own guess at it sharp."""
+        net, piece = self.net, busiest_piece(picture)
+        blind = self._subpixels(picture, lambda run: run, lambda _: None, strength=1.0, kernel=None)
+        guess = run_tiled(net, piece, subpixels=blind)
+        return kernel_of(to_float(piece, picture.depth)[:, : picture.colours], guess[:, : picture.colours])
+
+    def _subpixels(
+        self, picture: Picture, around: Around, report: Report, *, strength: float, kernel: Tensor | None
+    ) -> Subpixels:
         """The network and all that surrounds it for this picture, as one function of a piece of its pixels."""
         runtime, net = self._runtime, self.net
         if self._deep_exactly and picture.depth != "uint8":
@@ -112,8 +128,10 @@ class Network:
             runtime, net = replace(runtime, dtype=torch.float32), self._exact
         run = guarded(net, runtime, lambda: self._exact, report)
         if self._colour_lock:
-            run = colour_locked(run, net.scale)
+            run = colour_locked(run, net.scale, net.channels)
         run = around(run)
+        if self._finds_kernel:
+            run = deconvolving(run, kernel)
         channels, colours = picture.channels, picture.colours
         low, high = colour_range(picture.parts(), colours, picture.depth, report)
 
@@ -128,7 +146,7 @@ class Network:
                 run = mixed(run, strength)
             return for_file(run, picture.depth, runtime.device, colours=colours, low=low, high=high)
 
-        return informed(run, mend, self._card, picture.depth, net.planes) if net.planes else mend(run)
+        return informed(run, mend, self._card, picture.depth, self._told) if self._told else mend(run)
 
 
 def weights_digest(card: ModelCard, net: nn.Module) -> str:

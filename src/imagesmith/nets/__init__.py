@@ -26,6 +26,7 @@ from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.nets.classifier import Cnn
 from imagesmith.nets.compact import Compact
 from imagesmith.nets.dcgan import DcganDiscriminator, DcganGenerator
+from imagesmith.nets.deconvolved import DeconvolvedUNet
 from imagesmith.nets.filling import FillingUNet
 from imagesmith.nets.flow import FlowNet
 from imagesmith.nets.patch import PatchDiscriminator, UNetDiscriminator
@@ -37,6 +38,7 @@ RESTORERS: dict[str, type[nn.Module]] = {
     "compact": Compact,
     "unet": UNet,
     "filling-unet": FillingUNet,
+    "deconvolved-unet": DeconvolvedUNet,
 }
 VIDEO_RESTORERS: dict[str, type[nn.Module]] = {
     "recurrent": Recurrent,

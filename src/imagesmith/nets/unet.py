@@ -50,6 +50,10 @@ class UNet(nn.Module):
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
+        return x[:, : self.channels] + self.residual(x)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) in the dtype of `x`: what is added to the picture."""
         y = F.pixel_unshuffle((x - 0.5).to(self.head.weight.dtype), 2)
         y = self.head(y)
         skips: list[Tensor] = []
@@ -60,7 +64,7 @@ class UNet(nn.Module):
                 y = shrink(y)
         for pairs, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
             y = pairs(skips.pop() + F.pixel_shuffle(grow(y), 2))
-        return x[:, : self.channels] + F.pixel_shuffle(self.tail(y), 2).to(x.dtype)
+        return F.pixel_shuffle(self.tail(y), 2).to(x.dtype)
 
     def subpixels(self, x: Tensor) -> Tensor:
         """The result itself: the size stays."""

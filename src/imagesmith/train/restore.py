@@ -14,13 +14,15 @@ import torch
 from torch import nn
 
 from imagesmith.configs import AdversarialConfig, RestorerConfig
-from imagesmith.data.datasets import DegradedPatches, PairedPatches, PhotoFolder, load_photos
-from imagesmith.data.pairs import Given, PairFolder, load_pairs
+from imagesmith.data.datasets import DegradedPatches, Given, PairedPatches, PhotoFolder, load_photos
+from imagesmith.data.pairs import PairFolder, load_pairs
 from imagesmith.degrade import Chain, build_degradation
+from imagesmith.degrade.deconvolved import Deconvolved
 from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.losses import LOSSES
 from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.nets import PATCH_DISCRIMINATORS, NetSpec, build_net
+from imagesmith.nets.deconvolved import DeconvolvedUNet
 from imagesmith.runtime.device import Net
 from imagesmith.runtime.guard import Guard
 from imagesmith.train.loop import Flow, fit
@@ -169,12 +171,14 @@ def _decide(
 def build_chain(config: RestorerConfig) -> Chain | Given:
     """The degradations of a configuration; ConfigError for names and options that do not exist."""
     check_losses(config.losses)
+    net: Any = build_net(NetSpec(config.net.name, config.net.options))
+    deconvolves = isinstance(net, DeconvolvedUNet)
     if config.data.degraded is None:
-        return Chain(tuple(build_degradation(part.name, part.options) for part in config.degradations))
+        chain = Chain(tuple(build_degradation(part.name, part.options) for part in config.degradations))
+        return Chain((Deconvolved(chain),)) if deconvolves else chain
     if config.task == "inpaint":
         raise ConfigError("expected a recipe with holes, got given pairs, which do not tell where theirs are")
-    net: Any = build_net(NetSpec(config.net.name, config.net.options))
-    return Given(net.scale, net.planes)
+    return Given(net.scale, net.planes, deconvolves)
 
 
 def load_training_photos(config: RestorerConfig, chain: Chain | Given) -> PhotoFolder | PairFolder:
@@ -206,12 +210,9 @@ def training_patches(
 ) -> DegradedPatches | PairedPatches:
     """The pairs of patches that a run learns from."""
     if isinstance(photos, PairFolder):
+        assert isinstance(chain, Given), "pairs are given"
         return PairedPatches(
-            photos.training,
-            patch_px=config.data.patch_px,
-            seed=config.run.seed,
-            gray=config.data.gray,
-            planes=chain.planes,
+            photos.training, chain, patch_px=config.data.patch_px, seed=config.run.seed, gray=config.data.gray
         )
     assert isinstance(chain, Chain), "photographs are degraded by a recipe"
     return DegradedPatches(

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from imagesmith.atomic import write_whole
 from imagesmith.configs import AdversarialConfig, RestorerConfig
-from imagesmith.data.datasets import Pair, PhotoFolder, degrade_whole, middle, middle_pair, whole_pair
+from imagesmith.data.datasets import Given, Pair, PhotoFolder, degrade_whole, middle, middle_pair, whole_pair
 from imagesmith.data.files import Frame, write_image
-from imagesmith.data.pairs import Given, PairFolder
+from imagesmith.data.pairs import PairFolder
 from imagesmith.degrade import Chain
 from imagesmith.metrics import METRICS
 from imagesmith.nets import NetSpec
@@ -130,8 +130,9 @@ class Validation:
 def whole_pairs(photos: PhotoFolder | PairFolder, chain: Chain | Given, multiple: int) -> list[Pair]:
     """What is kept apart for validation as (degraded, target), each (1, C, H, W) in [0, 1], of at most `MOST_PX`."""
     if isinstance(photos, PairFolder):
+        assert isinstance(chain, Given), "pairs are given"
         most_px = MOST_PX // chain.scale
-        return [whole_pair(middle_pair(pair, most_px), chain.planes, multiple) for pair in photos.validation]
+        return [whole_pair(middle_pair(pair, most_px), chain, multiple) for pair in photos.validation]
     assert isinstance(chain, Chain), "photographs are degraded by a recipe"
     return [degrade_whole(middle(photo, MOST_PX), chain, k, multiple) for k, photo in enumerate(photos.validation)]
 

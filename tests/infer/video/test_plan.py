@@ -95,10 +95,11 @@ def test_a_place_is_checked_before_anything_is_computed(tmp_path: Path) -> None:
 def test_a_film_gets_the_model_that_remembers_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The accident: flicker, although a model without it is shipped; or a model name that does not exist."""
     monkeypatch.setattr(plan, "CARDS", {"vsr-x4": None, "sr-x3": None, "video-denoise": None})
-    assert film_model("sr") == film_model("sr", 4) == "vsr-x4"
-    assert film_model("sr", 3) == "sr-x3"
-    assert film_model("denoise") == "video-denoise"
-    assert film_model("jpeg") == "jpeg"
+    assert film_model("sr") == film_model("sr", 4) == ("vsr-x4", False)
+    assert film_model("sr", 3) == ("sr-x3", False)
+    assert film_model("jpeg", temporal=True) == ("jpeg", True)
+    assert film_model("denoise") == ("denoise", True), "measured: ahead of video-denoise"
+    assert film_model(None) == ("video-denoise", False), "a film of which nothing is known may have blocks, too"
     with pytest.raises(UsageError, match="keeps the size"):
         film_model("denoise", 2)
 

@@ -38,9 +38,9 @@ def restore_video(
     """Restore a film, a folder of frames or an animation into `output`, with all of its frames, times, sound and tags.
 
     The model is `model`, or the shipped one for `task` ('sr') and `scale` (4): one for films where there is one, else
-    the one for pictures, frame by frame; `temporal` then calms what flickers. `output` is a film (.mp4, .mkv, .mov,
-    .webm, .gif, .webp), or a folder for frames; without it the film lies beside its source. `codec`, `crf`, `preset`
-    and `pix_fmt` are those of the encoder; `start_s` and `end_s` cut, in seconds.
+    the one for pictures, frame by frame; `temporal` then calms what flickers, and always does for 'denoise'. `output`
+    is a film (.mp4, .mkv, .mov, .webm, .gif, .webp), or a folder for frames; without it the film lies beside its
+    source. `codec`, `crf`, `preset` and `pix_fmt` are those of the encoder; `start_s` and `end_s` cut, in seconds.
 
     A run that ends early - by Ctrl-C, which raises KeyboardInterrupt, an error, or a kill - leaves `<output>.parts/`,
     and nothing under the output's name; the same call with `resume` goes on from there, and ends in the same frames.
@@ -50,10 +50,12 @@ def restore_video(
     source = Path(source)
     if not source.exists():
         raise UsageError(f"expected an existing film, got '{source}'; check the spelling")
+    if model is None:
+        model, temporal = film_model(task or "sr", scale, temporal=temporal)
     restorer, [job] = planned(
         [Item(PurePosixPath(source.absolute().name), source)],
         output,
-        model or film_model(task or "sr", scale),
+        model,
         task=task,
         scale=scale,
         resume=resume,

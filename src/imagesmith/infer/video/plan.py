@@ -63,11 +63,19 @@ class FilmJob(Job):
         return self.item.path
 
 
-def film_model(task: str, scale: int | None = None) -> str:
-    """The name of the shipped model for films: one that remembers the frames before, else the one for pictures."""
+def film_model(task: str | None, scale: int | None = None, *, temporal: bool = False) -> tuple[str, bool]:
+    """The shipped model for films, and whether what it makes is smoothed in time, which `temporal` asks for.
+
+    One that remembers the frames before where there is one, else the one for pictures. Of noise the one for pictures,
+    smoothed, removes more (docs/numbers.md); where no task is told, codecs' artefacts may be there as well.
+    """
+    if task is None:
+        return "video-denoise", temporal
     name = model_for(task, scale)
-    remembering = f"v{name}" if task == "sr" else f"video-{name}"
-    return remembering if remembering in CARDS else name
+    if task == "denoise":
+        return name, True
+    remembering = f"v{name}"
+    return remembering if remembering in CARDS else name, temporal
 
 
 def names_a_film(destination: str | Path) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from imagesmith.degrade.edges import mirrored, mirrored_indices
+from imagesmith.tensors.edges import mirrored, mirrored_indices
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 5)])

@@ -9,7 +9,7 @@ def mirrored(image: Tensor, left: int, right: int, top: int, bottom: int) -> Ten
     height, width = image.shape[-2:]
     rows = mirrored_indices(height, -top, top + height + bottom)
     columns = mirrored_indices(width, -left, left + width + right)
-    return image.index_select(-2, rows).index_select(-1, columns)
+    return image.index_select(-2, rows.to(image.device)).index_select(-1, columns.to(image.device))
 
 
 def mirrored_indices(size: int, start: int, count: int) -> Tensor:

@@ -1,0 +1,119 @@
+"""Deblurring: the kernel of the whole picture first, then a network in tiles."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+from imagesmith.data.files import Frame, ImageMeta, read_image, write_image
+from imagesmith.data.scanlines import read_scanlines
+from imagesmith.degrade.blur import MotionBlur, filtered
+from imagesmith.infer import network
+from imagesmith.infer.restore import Restorer
+from imagesmith.infer.shake import PIECE_PX, busiest_piece, kernel_of
+from imagesmith.nets import NetSpec, build_net
+from imagesmith.runtime.device import Runtime
+from imagesmith.tensors import generator_for
+from imagesmith.zoo import Model, describe
+
+Make = Callable[..., Restorer]
+
+
+@pytest.fixture
+def make(request: pytest.FixtureRequest) -> Make:
+    """A Restorer of a small network that keeps what deconvolution makes and adds a little of its own."""
+    spec = NetSpec("deconvolved-unet", {"widths": (8,), "blocks": (1,)})
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        net = build_net(spec).eval()
+    runtime = Runtime(torch.device("cpu"), torch.float32, channels_last=False, reason="")
+    return lambda **options: Restorer(Model(net, describe(net, spec, "toy", task="deblur")), runtime, **options)
+
+
+@pytest.fixture(scope="module")
+def sharp() -> np.ndarray:
+    return np.ascontiguousarray(data.astronaut()[20:180, 120:320])
+
+
+@pytest.fixture(scope="module")
+def shaken(sharp: np.ndarray) -> np.ndarray:
+    """uint8 (160, 200, 3), a shake of 8 pixels."""
+    kernel = MotionBlur((8, 8), share_straight=1).kernel(generator_for(1))
+    blurred = filtered(torch.from_numpy(sharp).permute(2, 0, 1).float(), kernel)
+    return blurred.round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def test_tiles_are_the_whole(make: Make, shaken: np.ndarray) -> None:
+    """The filter of deconvolution sees 48 pixels beyond the network; cut for the network alone, tiles have seams."""
+    whole, tiled = (make(tile=tile)(shaken).astype(int) for tile in ("off", 40))
+    assert np.abs(whole - tiled).max() <= 1
+    assert np.abs(whole - shaken).max() > 10, "nothing was deconvolved"
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
+def test_every_kind_of_picture_has_its_kernel(make: Make, shaken: np.ndarray, channels: int, depth: str) -> None:
+    """Gray, alpha and depth surround the deconvolution as they surround the network."""
+    colours = shaken if channels >= 3 else shaken[..., :1]
+    opaque = np.full((*shaken.shape[:2], 1), 255, np.uint8)
+    pixels = np.concatenate((colours, opaque), axis=2) if channels in (2, 4) else colours
+    plain = make()(np.squeeze(colours)).astype(float) / 255
+    given = {"uint8": pixels, "uint16": pixels.astype(np.uint16) * 257, "float32": (pixels / 255).astype(np.float32)}
+    result = (
+        np.asarray(make()(np.squeeze(given[depth])), dtype=float) / {"uint8": 255, "uint16": 65535, "float32": 1}[depth]
+    )
+    result = result.reshape(*shaken.shape[:2], -1)[..., : colours.shape[2]]
+    assert np.abs(result.clip(0, 1) - plain.reshape(result.shape)).max() < 2 / 255
+
+
+def test_a_picture_that_stays_in_its_file_gives_the_same(make: Make, shaken: np.ndarray, tmp_path: Path) -> None:
+    """Large pictures are read row by row: a kernel of other rows, or a filter without its margin, would show."""
+    write_image(Frame(torch.from_numpy(shaken), "uint8", ImageMeta("png", "RGB")), tmp_path / "shaken.png")
+    rows = read_scanlines(tmp_path / "shaken.png", max_pixels=10**6, least_bytes=0)
+    assert rows is not None
+    strips = torch.cat([strip for _, strip in make(tile=64).strips(rows)])
+    whole = make(tile="off").frame(read_image(tmp_path / "shaken.png")).pixels
+    assert (strips.int() - whole.int()).abs().max() <= 1
+
+
+def test_the_self_ensemble_turns_what_was_deconvolved(make: Make, shaken: np.ndarray) -> None:
+    """A kernel that is not turned with the picture blurs it a second time, in another direction."""
+    once, eight = (make()(shaken, self_ensemble=on).astype(float) for on in (False, True))
+    assert np.abs(once - eight).mean() < 2
+
+
+def test_the_shake_is_found_and_taken_back(make: Make, sharp: np.ndarray, shaken: np.ndarray) -> None:
+    def error(picture: np.ndarray) -> float:
+        return float(np.square(picture[24:-24, 24:-24].astype(float) - sharp[24:-24, 24:-24]).mean())
+
+    kernel = make().network._kernel(Frame(torch.from_numpy(shaken), "uint8", ImageMeta("png", "RGB")))
+    assert kernel.sum() == pytest.approx(1, abs=1e-5)
+    assert error(make()(shaken)) < error(shaken)
+
+
+def test_the_kernel_is_looked_for_where_something_is(make: Make) -> None:
+    """Sky and walls tell of no shake."""
+    pixels = torch.full((PIECE_PX + 60, 3 * PIECE_PX, 3), 200, dtype=torch.uint8)
+    pixels[:, 700:1100] = torch.randint(0, 255, (len(pixels), 400, 3), dtype=torch.uint8, generator=generator_for(0))
+    piece = busiest_piece(Frame(pixels, "uint8", ImageMeta("png", "RGB")))
+    assert piece.shape == (1, 3, PIECE_PX, PIECE_PX)
+    assert (piece != 200).float().mean() > 0.85
+
+
+def test_brighter_than_white_is_scaled_for_the_search() -> None:
+    """What an edge costs is told in [0, 1]; scene-referred floats reach far beyond."""
+    image = torch.rand(1, 3, 40, 40, generator=generator_for(2))
+    assert torch.allclose(
+        kernel_of(image * 900, image * 900), kernel_of(image / image.max(), image / image.max()), atol=1e-4
+    )
+
+
+def test_kernels_are_not_looked_for_by_other_networks(
+    make_restorer: Make, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would cost all others half a second a picture."""
+    monkeypatch.setattr(network, "kernel_of", lambda *_: pytest.fail("a kernel was looked for"))
+    make_restorer()(photo)
