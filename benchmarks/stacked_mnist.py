@@ -64,7 +64,13 @@ def main() -> None:
     made = torch.stack([sample.image for sample in generator.samples(range(STACKED_SAMPLES))]).permute(0, 3, 1, 2)
     held_out, _ = stack_digits(*digits(arguments.digits / "mnist_test.npz"), STACKED_SAMPLES, seed=1)
     found = {"preset": arguments.preset, "minutes": arguments.minutes, "images_seen": run.images_seen}
-    found |= {"params": generator.card.params, "samples": STACKED_SAMPLES, **score(made), "floor": score(held_out)}
+    found |= {
+        "generator": generator.card.net,
+        "params": generator.card.params,
+        "samples": STACKED_SAMPLES,
+        **score(made),
+        "floor": score(held_out),
+    }
     print(found)
     result = {"environment": environment(arguments.threads), "result": found}
     save(f"stacked_mnist_{arguments.preset}", result, arguments.results)

@@ -270,6 +270,8 @@ class GanConfig(Config):
     penalty_share: float = Field(default=1.0, gt=0, le=1)
     """Share of each batch on which the penalties are computed: they cost more than all the rest of a step."""
     augment: AugmentConfig = AugmentConfig()
+    start_from: str | None = None
+    """Run folder of a GAN whose networks, kinds and widths with them, this one begins with."""
     guard: Literal["act", "watch"] = "act"
     """Whether the guard may change learning rate, penalties and augmentation, or roll back; 'watch' only tells."""
     data: ImageSetConfig

@@ -95,8 +95,7 @@ def jpeg(data: str, out: str, minutes: float = 60) -> RestorerConfig:
 def deblur(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Blind deblurring: camera shake, soft lenses, and some noise; 1.4M parameters.
 
-    The network mends what deconvolution leaves, and guesses where no kernel is known so that one can be found. A third
-    of the shakes is short: from them a network learns to sharpen at all, which long ones teach too slowly.
+    The network mends what deconvolution leaves. A quarter of the blurs is a short shake, another one a soft lens.
     """
     photos = DataConfig(folder=data, patch_px=96, shrink=(1.0, 0.75), gray=0.1)
     net = Part(name="deconvolved-unet")

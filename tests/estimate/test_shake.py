@@ -39,9 +39,18 @@ def test_a_sharp_picture_is_left_alone(photo: Tensor) -> None:
     assert db(deconvolved(photo, kernel, 0.01), photo) > 30
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_edges_alone_are_a_beginning(photo: Tensor, seed: int) -> None:
+    """Nothing is known at first; what the network then makes of it must be a better guess than the blurred picture."""
+    rng = generator_for(seed)
+    blurred = filtered(photo, MotionBlur((9, 11), share_straight=1).kernel(rng))
+    blurred = (blurred + 2 / 255 * torch.randn(photo.shape, generator=rng)).clamp(0, 1)
+    assert db(deconvolved(blurred, blur_kernel(blurred), 0.01), photo) > db(blurred, photo) + 1
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (40, 5)])
 def test_pictures_of_any_size_have_a_kernel(size: tuple[int, int]) -> None:
     image = torch.rand(1, *size, generator=generator_for(0))
-    kernel = blur_kernel(image, image)
-    assert torch.isfinite(kernel).all()
-    assert float(kernel.sum()) == pytest.approx(1, abs=1e-5)
+    for kernel in (blur_kernel(image, image), blur_kernel(image)):
+        assert torch.isfinite(kernel).all()
+        assert float(kernel.sum()) == pytest.approx(1, abs=1e-5)

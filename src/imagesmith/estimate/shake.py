@@ -1,9 +1,12 @@
 """The path that a shaking camera drew: the kernel of a picture's blur, found together with its edges."""
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from imagesmith.tensors import to_gray
+from imagesmith.tensors import imresize, to_gray
 from imagesmith.tensors.deconvolution import (
     KERNEL_REACH_PX,
     fading,
@@ -15,29 +18,49 @@ from imagesmith.tensors.deconvolution import (
 from imagesmith.tensors.edges import mirrored
 
 _BORDER = 2 * KERNEL_REACH_PX + 2
-_ROUNDS = 15
-_EDGE_COST = 1e-3
-"""What each pixel on an edge costs at first, in squares of [0, 1]; a tenth less in each round."""
+_SCALES = (0.3536, 0.5, 0.7071, 1.0)
+_ROUNDS_PER_SCALE, _ROUNDS = 5, 15
+_COARSE_COST, _EDGE_COST = 4e-3, 1e-3
+"""What each pixel on an edge costs at first, in squares of [0, 1], without and with a guess."""
 _STIFFEST = 1.0
 
 
-def blur_kernel(blurred: Tensor, guess: Tensor) -> Tensor:
-    """The kernel that blurred a picture (C, H, W) in [0, 1], told a `guess` (C, H, W) at it without blur.
+def blur_kernel(blurred: Tensor, guess: Tensor | None = None) -> Tensor:
+    """The kernel that blurred a picture (C, H, W) in [0, 1], better if told a `guess` (C, H, W) at it without blur.
 
     In turns: the picture of few edges that the kernel takes to the blurred one (the L0 norm of slopes, Xu et al. 2013,
-    Pan et al. 2014), then the kernel between the two. One scale is enough because a network has guessed first.
+    Pan et al. 2014), then the kernel between the two. Without a guess on small copies of the picture first, where
+    shakes are short (Fergus et al. 2006).
     """
-    seen = mirrored(to_gray(blurred), _BORDER, _BORDER, _BORDER, _BORDER)
-    weight = fading(seen.shape[-2:], _BORDER)
-    known = torch.lerp(seen.mean(), seen, weight)
-    kernel = kernel_between(known, gradients(mirrored(to_gray(guess), _BORDER, _BORDER, _BORDER, _BORDER)), weight)
-    cost = _EDGE_COST
-    for _ in range(_ROUNDS):
+    seen = to_gray(blurred)
+    if guess is not None:
+        known, weight = _bordered(seen)
+        slopes = gradients(_bordered(to_gray(guess))[0])
+        return _in_turns(seen, kernel_between(known, slopes, weight), _ROUNDS, _EDGE_COST)
+    kernel = torch.tensor([[0.0, 0, 0], [0, 0.5, 0.5], [0, 0, 0]])
+    for scale in _SCALES:
+        side = 2 * math.ceil(scale * KERNEL_REACH_PX) + 1
+        kernel = F.interpolate(kernel[None, None], (side, side), mode="bicubic")[0, 0].clamp(min=0)
+        small = imresize(seen, scale) if scale < 1 else seen
+        kernel = _in_turns(small, kernel / kernel.sum(), _ROUNDS_PER_SCALE, _COARSE_COST)
+    return kernel
+
+
+def _in_turns(seen: Tensor, kernel: Tensor, rounds: int, cost: float) -> Tensor:
+    """`kernel` made better for a gray picture (1, H, W), round by round, in which edges cost ever less."""
+    seen, weight = _bordered(seen)
+    for _ in range(rounds):
         spectrum = kernel_spectrum(kernel, *seen.shape[-2:])
         periodic = torch.lerp(_convolved(seen, spectrum), seen, weight)  # Reeves 2005: no seam to be taken for an edge
-        kernel = kernel_between(periodic, gradients(_of_few_edges(periodic, spectrum, cost)), weight)
+        kernel = kernel_between(periodic, gradients(_of_few_edges(periodic, spectrum, cost)), weight, len(kernel) // 2)
         cost /= 1.1
     return kernel
+
+
+def _bordered(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mirrored beyond its edges, and the weight that fades what was added."""
+    x = mirrored(x, _BORDER, _BORDER, _BORDER, _BORDER)
+    return x, fading(x.shape[-2:], _BORDER)
 
 
 def _convolved(x: Tensor, spectrum: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from imagesmith.errors import UsageError
 from imagesmith.evaluate.cases import Made, colour
 from imagesmith.infer.manifest import sha256_of
 from imagesmith.infer.restore import Restorer
-from imagesmith.infer.shake import busiest_piece, deconvolving, kernel_of
+from imagesmith.infer.shake import busiest_piece, kernel_of
 from imagesmith.infer.video.stream import VideoRestorer
 from imagesmith.nets import VIDEO_RESTORERS
 from imagesmith.nets.deconvolved import DeconvolvedUNet
@@ -83,11 +83,13 @@ def _restored(restorer: Restorer, given: Frame | Made) -> Tensor:
 
 def _deblurred(net: Net, picture: Tensor, device: torch.device) -> Tensor:
     """With the kernel found as for a file."""
+
+    def mended(x: Tensor, kernel: Tensor) -> Tensor:
+        return run_tiled(net, torch.cat([x, deconvolution_planes(x[0], kernel)[None]], dim=1).to(device))
+
     x = picture.expand(-1, net.channels, -1, -1)
-    piece = busiest_piece(Frame(x[0].permute(1, 2, 0), "float32", ImageMeta("png", "RGB"))).to(device)
-    kernel = kernel_of(piece, run_tiled(net, piece, subpixels=deconvolving(net.subpixels, None)))
-    told = torch.cat([x, deconvolution_planes(x[0], kernel)[None]], dim=1)
-    restored = run_tiled(net, told.to(device))
+    piece = busiest_piece(Frame(x[0].permute(1, 2, 0), "float32", ImageMeta("png", "RGB")))
+    restored = mended(x, kernel_of(piece, lambda kernel: mended(piece, kernel)))
     return restored if picture.shape[1] == net.channels else to_gray(restored)
 
 

@@ -112,11 +112,14 @@ class Network:
         return plan_within(limits, cut, tile_px(net), demand, report)
 
     def _kernel(self, picture: Picture) -> Tensor:
-        """The kernel of the picture's blur, found with the network's own guess at it sharp."""
-        net, piece = self.net, busiest_piece(picture)
-        blind = self._subpixels(picture, lambda run: run, lambda _: None, strength=1.0, kernel=None)
-        guess = run_tiled(net, piece, subpixels=blind)
-        return kernel_of(to_float(piece, picture.depth)[:, : picture.colours], guess[:, : picture.colours])
+        """The kernel of the picture's blur, found with the network's help."""
+        piece, colours = busiest_piece(picture), picture.colours
+
+        def mended(kernel: Tensor) -> Tensor:
+            run = self._subpixels(picture, lambda run: run, lambda _: None, strength=1.0, kernel=kernel)
+            return run_tiled(self.net, piece, subpixels=run)[:, :colours]
+
+        return kernel_of(to_float(piece, picture.depth)[:, :colours], mended)
 
     def _subpixels(
         self, picture: Picture, around: Around, report: Report, *, strength: float, kernel: Tensor | None
@@ -130,7 +133,7 @@ class Network:
         if self._colour_lock:
             run = colour_locked(run, net.scale, net.channels)
         run = around(run)
-        if self._finds_kernel:
+        if kernel is not None:
             run = deconvolving(run, kernel)
         channels, colours = picture.channels, picture.colours
         low, high = colour_range(picture.parts(), colours, picture.depth, report)

@@ -1,7 +1,9 @@
 """Deblurring in two steps: deconvolution with the kernel of the whole picture, and a network that mends what it leaves.
 
-The kernel is found on one piece of the picture, with the network's guess at that piece when no kernel is known.
+The kernel is found on one piece of the picture, and once more with what the network makes of that piece.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,12 +14,12 @@ from imagesmith.runtime.tiling import Subpixels
 from imagesmith.tensors import to_float, to_gray
 from imagesmith.tensors.deconvolution import deconvolution_planes
 
-PIECE_PX = 448
+PIECE_PX = 440
 """Side of the piece that a kernel is found on: more pixels make it surer, and take longer."""
 _STEP_PX = 32
 
 
-def deconvolving(run: Subpixels, kernel: Tensor | None) -> Subpixels:
+def deconvolving(run: Subpixels, kernel: Tensor) -> Subpixels:
     """`run`, which takes pictures with their `deconvolution_planes`, for pictures alone; it sees so much farther."""
 
     def subpixels(x: Tensor) -> Tensor:
@@ -38,7 +40,11 @@ def busiest_piece(picture: Picture) -> Tensor:
     return rows[None, :, :, left : left + width]
 
 
-def kernel_of(blurred: Tensor, guess: Tensor) -> Tensor:
-    """`blur_kernel` of a piece and the network's guess at it, both (1, C, h, w) float of any range."""
+def kernel_of(blurred: Tensor, mended: Callable[[Tensor], Tensor]) -> Tensor:
+    """The kernel that blurred a piece (1, C, h, w), float of any range; `mended` is the piece mended with a kernel."""
     white = blurred.nan_to_num().max().clamp(min=1)
-    return blur_kernel(*((x[0].nan_to_num() / white).clamp(0, 1).cpu() for x in (blurred, guess)))
+
+    def within(x: Tensor) -> Tensor:
+        return (x[0].nan_to_num() / white).clamp(0, 1).cpu()
+
+    return blur_kernel(within(blurred), within(mended(blur_kernel(within(blurred)))))

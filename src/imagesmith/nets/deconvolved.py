@@ -14,8 +14,7 @@ from imagesmith.nets.unet import UNet
 class DeconvolvedUNet(UNet):
     """(N, 3 + 6, H, W) -> (N, 3, H, W): the blurred picture, and `tensors.deconvolution_planes` of it.
 
-    The result departs from the first three planes, the picture deconvolved. Where they are the blurred picture itself,
-    because no kernel is known, the network guesses without one.
+    The result departs from the first three planes, the picture deconvolved.
     """
 
     def __init__(self, widths: Sequence[int] = (48, 80, 96), blocks: Sequence[int] = (2, 2, 4)) -> None:

@@ -30,18 +30,18 @@ def gradients(x: Tensor) -> Tensor:
     return torch.cat([x.roll(-1, -1) - x, x.roll(-1, -2) - x])
 
 
-def kernel_between(blurred: Tensor, slopes: Tensor, weight: Tensor) -> Tensor:
+def kernel_between(blurred: Tensor, slopes: Tensor, weight: Tensor, reach: int = KERNEL_REACH_PX) -> Tensor:
     """The kernel whose convolution with the `slopes` (2, H, W) of a sharp picture gives those of `blurred` (1, H, W).
 
-    Least squares in one step (Cho and Lee 2009, sec. 4.2), of periodic pictures; `weight` (H, W) fades their seams.
-    What cannot be of a shake is taken away: negative parts, weak parts, islands.
+    2 * reach + 1 pixels a side. Least squares in one step (Cho and Lee 2009, sec. 4.2), of periodic pictures; `weight`
+    (H, W) fades their seams. What cannot be of a shake is taken away: negative parts, weak parts, islands.
     """
     size = blurred.shape[-2:]
     wanted, given = torch.fft.rfft2(gradients(blurred) * weight), torch.fft.rfft2(slopes * weight)
     power = given.abs().square().sum(0)
     solved = torch.fft.irfft2((given.conj() * wanted).sum(0) / (power + _RIDGE * blurred.numel()), s=size)
-    side = 2 * KERNEL_REACH_PX + 1
-    kernel = solved.roll((KERNEL_REACH_PX, KERNEL_REACH_PX), (0, 1))[:side, :side].clamp(min=0)
+    side = 2 * reach + 1
+    kernel = solved.roll((reach, reach), (0, 1))[:side, :side].clamp(min=0)
     return _centred(_one_piece(torch.where(kernel < _WEAKEST * kernel.max(), 0.0, kernel)))
 
 

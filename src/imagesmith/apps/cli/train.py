@@ -118,6 +118,10 @@ def gan(
     out: RunOption,
     preset: PresetOption = "auto",
     config: ConfigOption = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option("--start-from", metavar="RUN", help="Begin with the two networks in this run folder of a GAN."),
+    ] = None,
     minutes: MinutesOption = None,
     images: ImagesOption = None,
     changes: SetOption = None,
@@ -129,7 +133,7 @@ def gan(
     from imagesmith.presets import GAN_PRESETS
     from imagesmith.train.gan import train_gan as train
 
-    given = _given(data, out, minutes, images)
+    given = _given(data, out, minutes, images) | ({"start_from": start_from} if start_from else {})
     resolved = configuration(
         GanConfig, GAN_PRESETS, preset=None if config else preset, config=config, given=given, changes=changes
     )

@@ -14,6 +14,7 @@ from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.train.gan.augment import Augment
 from imagesmith.train.gan.choices import NetPair, decide
 from imagesmith.train.gan.pictures import divided_pictures, gan_batches
+from imagesmith.train.gan.start import Start
 from imagesmith.train.gan.validation import GanValidation, describe_best
 from imagesmith.train.gan.watch import GanWatch
 from imagesmith.train.loop import Batch, Flow, fit
@@ -30,10 +31,17 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
     TrainingError where the guard gave up; the best generator so far is then kept.
     """
     with open_run(config, quiet=quiet) as session:
+        start = None
+        if config.start_from and not session.newest:
+            start = Start.of(config.start_from, session.say)
         pictures = divided_pictures(config.data, session)
-        choices, arithmetic = session.choices(lambda: decide(config, pictures, session))
+        as_begun = config.model_copy(update=start.parts) if start else config
+        choices, arithmetic = session.choices(lambda: decide(as_begun, pictures, session))
         torch.manual_seed(config.run.seed)
-        nets = {name: arithmetic.prepare(net) for name, net in NetPair(**choices["nets"]).build().items()}
+        nets = NetPair(**choices["nets"]).build()
+        if start:
+            start.give(nets, session.say)
+        nets = {name: arithmetic.prepare(net) for name, net in nets.items()}
         # two networks that compete leap, and come back: what that means is the watch's business, not the loop's guard's
         state = session.state(nets, choices, averaged=["generator"], spike=math.inf)
         watch = GanWatch(config, pictures, state, arithmetic, session)

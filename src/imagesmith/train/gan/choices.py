@@ -12,6 +12,7 @@ from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.nets import DISCRIMINATORS, GENERATORS, NetSpec, build_net
 from imagesmith.train.gan.augment import DRAWS
 from imagesmith.train.gan.pictures import Pictures
+from imagesmith.train.gan.start import FROM_PICTURES
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, step_seconds
 from imagesmith.train.run import Session
 from imagesmith.train.steps import GanTerms, Nets, gan_step
@@ -116,7 +117,7 @@ def _choose_strength(config: GanConfig, pictures: Pictures) -> tuple[float, str]
 
 def configured_pair(config: GanConfig, pictures: Pictures) -> NetPair:
     """The configured networks with what the pictures say: size, channels, classes."""
-    own = {"size": list(pictures.size), "channels": pictures.channels, "classes": pictures.classes}
+    own = dict(zip(FROM_PICTURES, (list(pictures.size), pictures.channels, pictures.classes), strict=True))
     set_by = {"size": "data.size", "channels": "data.channels", "classes": "data.labels"}
     for role, part, table in (
         ("a generator", config.generator, GENERATORS),
