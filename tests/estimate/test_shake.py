@@ -6,7 +6,7 @@ from skimage import data
 from torch import Tensor
 
 from imagesmith.degrade.blur import GaussianBlur, MotionBlur, filtered
-from imagesmith.estimate.shake import blur_kernel
+from imagesmith.estimate.shake import blur_kernel, first_kernels
 from imagesmith.tensors import generator_for
 from imagesmith.tensors.deconvolution import deconvolved
 
@@ -45,12 +45,13 @@ def test_edges_alone_are_a_beginning(photo: Tensor, seed: int) -> None:
     rng = generator_for(seed)
     blurred = filtered(photo, MotionBlur((9, 11), share_straight=1).kernel(rng))
     blurred = (blurred + 2 / 255 * torch.randn(photo.shape, generator=rng)).clamp(0, 1)
-    assert db(deconvolved(blurred, blur_kernel(blurred), 0.01), photo) > db(blurred, photo) + 1
+    found = [db(deconvolved(blurred, kernel, 0.01), photo) for kernel in first_kernels(blurred)]
+    assert max(found) > db(blurred, photo) + 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (40, 5)])
 def test_pictures_of_any_size_have_a_kernel(size: tuple[int, int]) -> None:
     image = torch.rand(1, *size, generator=generator_for(0))
-    for kernel in (blur_kernel(image, image), blur_kernel(image)):
+    for kernel in (blur_kernel(image, image), *first_kernels(image)):
         assert torch.isfinite(kernel).all()
         assert float(kernel.sum()) == pytest.approx(1, abs=1e-5)

@@ -20,29 +20,40 @@ from imagesmith.tensors.edges import mirrored
 _BORDER = 2 * KERNEL_REACH_PX + 2
 _SCALES = (0.3536, 0.5, 0.7071, 1.0)
 _ROUNDS_PER_SCALE, _ROUNDS = 5, 15
-_COARSE_COST, _EDGE_COST = 4e-3, 1e-3
+_FIRST_COSTS, _EDGE_COST = (1e-3, 4e-3), 1e-3
 """What each pixel on an edge costs at first, in squares of [0, 1], without and with a guess."""
-_STIFFEST = 1.0
+_STIFFEST, _GROWTH = 1.0, 2
 
 
-def blur_kernel(blurred: Tensor, guess: Tensor | None = None) -> Tensor:
-    """The kernel that blurred a picture (C, H, W) in [0, 1], better if told a `guess` (C, H, W) at it without blur.
+def first_kernels(blurred: Tensor) -> list[Tensor]:
+    """Kernels that may have blurred a picture (C, H, W) in [0, 1], of which nothing else is known.
 
-    In turns: the picture of few edges that the kernel takes to the blurred one (the L0 norm of slopes, Xu et al. 2013,
-    Pan et al. 2014), then the kernel between the two. Without a guess on small copies of the picture first, where
-    shakes are short (Fergus et al. 2006).
+    On small copies of the picture first, where shakes are short (Fergus et al. 2006), each copy as `blur_kernel` does.
+    One for textures and one for strong edges: either ends at times in no blur at all, or in another shake.
     """
     seen = to_gray(blurred)
-    if guess is not None:
-        known, weight = _bordered(seen)
-        slopes = gradients(_bordered(to_gray(guess))[0])
-        return _in_turns(seen, kernel_between(known, slopes, weight), _ROUNDS, _EDGE_COST)
+    copies = [imresize(seen, scale) if scale < 1 else seen for scale in _SCALES]
+    return [_coarse_to_fine(copies, cost) for cost in _FIRST_COSTS]
+
+
+def blur_kernel(blurred: Tensor, guess: Tensor) -> Tensor:
+    """The kernel that blurred a picture (C, H, W) in [0, 1], told a `guess` (C, H, W) at it without blur.
+
+    In turns: the picture of few edges that the kernel takes to the blurred one (the L0 norm of slopes, Xu et al. 2013,
+    Pan et al. 2014), then the kernel between the two.
+    """
+    seen = to_gray(blurred)
+    known, weight = _bordered(seen)
+    slopes = gradients(_bordered(to_gray(guess))[0])
+    return _in_turns(seen, kernel_between(known, slopes, weight), _ROUNDS, _EDGE_COST)
+
+
+def _coarse_to_fine(copies: list[Tensor], cost: float) -> Tensor:
     kernel = torch.tensor([[0.0, 0, 0], [0, 0.5, 0.5], [0, 0, 0]])
-    for scale in _SCALES:
+    for scale, copy in zip(_SCALES, copies, strict=True):
         side = 2 * math.ceil(scale * KERNEL_REACH_PX) + 1
         kernel = F.interpolate(kernel[None, None], (side, side), mode="bicubic")[0, 0].clamp(min=0)
-        small = imresize(seen, scale) if scale < 1 else seen
-        kernel = _in_turns(small, kernel / kernel.sum(), _ROUNDS_PER_SCALE, _COARSE_COST)
+        kernel = _in_turns(copy, kernel / kernel.sum(), _ROUNDS_PER_SCALE, cost)
     return kernel
 
 
@@ -82,5 +93,5 @@ def _of_few_edges(blurred: Tensor, spectrum: Tensor, cost: float) -> Tensor:
         right, down = slopes
         back = right.roll(1, -1) - right + down.roll(1, -2) - down
         sharp = torch.fft.irfft2((data + stiffness * torch.fft.rfft2(back)) / (power + stiffness * sloped), s=size)
-        stiffness *= 2
+        stiffness *= _GROWTH
     return sharp
