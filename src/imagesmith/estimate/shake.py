@@ -19,10 +19,10 @@ from imagesmith.tensors.edges import mirrored
 
 _BORDER = 2 * KERNEL_REACH_PX + 2
 _SCALES = (0.3536, 0.5, 0.7071, 1.0)
-_ROUNDS_PER_SCALE, _ROUNDS = 5, 15
-_FIRST_COSTS, _EDGE_COST = (1e-3, 4e-3), 1e-3
+_ROUNDS_PER_SCALE, _ROUNDS = 5, 10
+_FIRST_COSTS, _EDGE_COST = (1e-3, 5e-3), 7e-4
 """What each pixel on an edge costs at first, in squares of [0, 1], without and with a guess."""
-_STIFFEST, _GROWTH = 1.0, 2
+_STIFFEST = 4.0
 
 
 def first_kernels(blurred: Tensor) -> list[Tensor]:
@@ -93,5 +93,5 @@ def _of_few_edges(blurred: Tensor, spectrum: Tensor, cost: float) -> Tensor:
         right, down = slopes
         back = right.roll(1, -1) - right + down.roll(1, -2) - down
         sharp = torch.fft.irfft2((data + stiffness * torch.fft.rfft2(back)) / (power + stiffness * sloped), s=size)
-        stiffness *= _GROWTH
+        stiffness *= 2
     return sharp
