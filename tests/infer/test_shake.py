@@ -53,8 +53,7 @@ def test_tiles_are_the_whole(make: Make, shaken: np.ndarray) -> None:
     assert np.abs(whole - shaken).max() > 10, "nothing was deconvolved"
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-@pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize(("channels", "depth"), [(1, "uint16"), (2, "uint8"), (3, "float32"), (4, "uint16")])
 def test_every_kind_of_picture_has_its_kernel(make: Make, shaken: np.ndarray, channels: int, depth: str) -> None:
     """Gray, alpha and depth surround the deconvolution as they surround the network."""
     colours = shaken if channels >= 3 else shaken[..., :1]
@@ -85,13 +84,13 @@ def test_the_self_ensemble_turns_what_was_deconvolved(make: Make, shaken: np.nda
     assert np.abs(once - eight).mean() < 2
 
 
-def test_the_shake_is_found_and_taken_back(make: Make, sharp: np.ndarray, shaken: np.ndarray) -> None:
+def test_the_shake_is_found_and_taken_back(sharp: np.ndarray, shaken: np.ndarray) -> None:
+    """By the shipped network: with one that knows nothing the better guess is not told from the worse."""
+
     def error(picture: np.ndarray) -> float:
         return float(np.square(picture[24:-24, 24:-24].astype(float) - sharp[24:-24, 24:-24]).mean())
 
-    kernel = make().network._kernel(Frame(torch.from_numpy(shaken), "uint8", ImageMeta("png", "RGB")))
-    assert kernel.sum() == pytest.approx(1, abs=1e-5)
-    assert error(make()(shaken)) < error(shaken)
+    assert error(Restorer.load("deblur", dtype="fp32")(shaken)) < 0.6 * error(shaken)
 
 
 def test_the_kernel_is_looked_for_where_something_is(make: Make) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from imagesmith.infer.restore import Restorer
 
 CALIBRATION: dict[str, tuple[float, float]] = {
-    "deblur": (4.369, 0.873),
+    "deblur": (5.737, 0.921),
     "denoise": (5.033, 0.926),
     "inpaint": (4.035, 1.045),
     "jpeg": (4.912, 0.732),
