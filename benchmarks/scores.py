@@ -69,7 +69,7 @@ def _facts(name: str, card: ModelCard) -> list[tuple[str, str]]:
     ]
     facts = {
         "task": f"{card.task}, x{card.scale}" if card.scale > 1 else card.task,
-        "network": f"{card.net} ({options})",
+        "network": f"{card.net} ({options})" if options else card.net,
         "parameters": f"{card.params:,}",
         "receptive radius": f"{card.halo} input pixels" if card.halo else "",
         "classes": ", ".join(card.class_names),

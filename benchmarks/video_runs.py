@@ -24,6 +24,7 @@ from imagesmith.infer.video.stream import VideoRestorer
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))  # on a busy machine two that wait for each other never end
 _ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": str(THREADS)}
+_ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled, and so is a checkout run before
 SMALL = (320, 180)
 """Width and height of the film whose speed is measured."""
 
