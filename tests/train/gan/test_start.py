@@ -11,6 +11,7 @@ from imagesmith.configs import GanConfig, override
 from imagesmith.errors import ConfigError
 from imagesmith.runtime.checkpoint import load_checkpoint
 from imagesmith.train.gan import train_gan, validation
+from imagesmith.zoo import load_model
 
 SMALL = [
     'generator.options={"widths": [8, 8]}',
@@ -70,6 +71,9 @@ def test_what_has_another_shape_begins_anew(pictures: Path, first: Path, tmp_pat
     log = (run.folder / "console.log").read_text()
     assert "tensors taken over from 'first'" in log
     assert newest(run.folder)[1]["choices"]["nets"]["generator"]["options"]["classes"] == 3
+    card = load_model(run.model).card
+    assert card.training["config"]["start_from"] == "first"
+    assert str(first.parent) not in card.to_json(), "a card tells nobody's folders"
 
 
 def test_a_resumed_run_does_not_start_again(pictures: Path, first: Path, tmp_path: Path) -> None:

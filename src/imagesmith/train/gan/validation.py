@@ -116,6 +116,9 @@ class GanValidation:
 
     def _card(self, state: TrainState) -> ModelCard:
         config, spec = self.config, state.choices["nets"]["generator"]
+        told = config.model_dump(mode="json", exclude={"run": {"out"}, "data": {"folder"}})
+        if config.start_from:  # a card travels: it tells no folder of the machine that trained
+            told["start_from"] = Path(config.start_from).name
         return describe(
             state.averages["generator"],
             NetSpec(**spec),
@@ -129,7 +132,7 @@ class GanValidation:
                 "minutes": round(state.seconds / 60, 1),
                 **{f"validation_{name}": round(value, 4) for name, value in state.best.items() if "fd" in name},
                 "choices": state.choices,
-                "config": config.model_dump(mode="json", exclude={"run": {"out"}, "data": {"folder"}}),
+                "config": told,
             },
             created=datetime.date.today().isoformat(),
         )
