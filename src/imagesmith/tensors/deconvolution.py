@@ -55,8 +55,8 @@ def deconvolved(picture: Tensor, kernel: Tensor, noise: float) -> Tensor:
     spectrum = kernel_spectrum(kernel, 256, 256)
     power = spectrum.abs().square() + noise * (slope_power(256, 256) + _FLAT)
     answer = torch.fft.irfft2(spectrum.conj() / power, s=(256, 256)).roll((reach, reach), (0, 1))[:side, :side]
-    fading = (math.pi * (2 * torch.linspace(-1, 1, side).abs() - 1).clamp(0, 1)).cos().add(1).div(2)
-    answer = answer * fading[:, None] * fading
+    window = (math.pi * (2 * torch.linspace(-1, 1, side).abs() - 1).clamp(0, 1)).cos().add(1).div(2)
+    answer = answer * window[:, None] * window
     answer = (answer / answer.sum()).to(picture.device)
     padded = mirrored(picture, reach, reach, reach, reach)
     size = [math.ceil(length / 16) * 16 for length in padded.shape[-2:]]  # lengths that FFTs like
