@@ -240,8 +240,7 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
     with frozen(discriminator):
         if terms.fresh_fakes:
             fake = generator(latent, label)
-        with torch.no_grad():
-            real_logits = judge(0, real) if terms.objective.pairs else real_logits
+        # what the discriminator said of the reals before its update: to ask again costs a pass and changes little
         loss = terms.objective.generator(real_logits.detach(), judge(1, fake))
         yield "generator", loss, {"loss/generator": loss.detach()}
 
