@@ -65,3 +65,11 @@ def test_a_rare_class_and_small_pictures_are_said() -> None:
     assert "'rare' has only 2 pictures" in text
     assert "a GAN would make 64x64" in text
     assert "2 pictures are smaller than that" in text
+
+
+def test_the_size_is_the_one_that_training_chooses() -> None:
+    """The accident: 128x128 is announced, and the next command makes 64x64."""
+    text = said([seen("a.png", size=(300, 300))])
+    assert "a GAN would make 64x64" in text
+    assert "--set data.most_px=128 makes 128x128" in text
+    assert "most_px" not in said([seen("a.png")])

@@ -117,3 +117,11 @@ def test_validation_is_the_same_in_every_run(photos: Path, films: Path):
 def test_no_films_in_a_folder_that_was_named_is_said(photos: Path, tmp_path: Path):
     with pytest.raises(NothingUsableError, match="expected films below"):
         load(photos, tmp_path)
+
+
+def test_films_too_small_or_short_to_train_on_are_named(photos: Path, films: Path):
+    """The accident: '3 films to train on', and every clip comes from photographs."""
+    for options, reason in (({"least_film_px": 200}, "smaller than 200"), ({"least_frames": 25}, "frames are too few")):
+        folder = load(photos, films, **options)
+        assert not folder.films
+        assert any("long.mp4" in skipped and reason in skipped for skipped in folder.skipped)

@@ -14,7 +14,7 @@ from torch import Tensor
 from imagesmith.errors import ImagesmithError, ModelError, NothingUsableError, OutputError, UsageError
 from imagesmith.evaluate import evaluate_generator, fake_statistics, load_extractor
 from imagesmith.evaluate.extractors import Extractor
-from imagesmith.evaluate.fakes import labels_like
+from imagesmith.evaluate.fakes import fakes_of, labels_like
 from imagesmith.evaluate.nearest import sheet
 from imagesmith.evaluate.set_metrics import LEAST_IMAGES, parse_metrics, split_reference
 from imagesmith.infer.generate import Generator
@@ -331,3 +331,28 @@ def test_the_command_prints_the_table_and_writes_the_report(
     assert [line.split()[0] for line in printed.out.splitlines()[:3]] == ["metric", "fd_toycnn", "kid_toycnn"]
     assert "20 images against 48 real ones" in printed.err
     assert json.loads((tmp_path / "r.json").read_text())["provenance"]["n_fake"] == 20
+
+
+def test_a_part_of_a_set_has_all_its_classes(reference: Path, classifier: Path, tmp_path: Path):
+    """The accident: sets are sorted by class, and the first images of one are all of the same."""
+    for name, colour in (("a", 0), ("b", 255)):
+        (tmp_path / "made" / name).mkdir(parents=True)
+        for k in range(40):
+            Image.new("RGB", (24, 16), (colour, k, 0)).save(tmp_path / "made" / name / f"{k}.png")
+    fakes = fakes_of(tmp_path / "made", truncation=1.0, seed=0, device="cpu")
+    (some,) = fakes.batches(40, fakes.labels(None, 40))
+    assert 5 < int((some[:, 0, 0, 0] == 0).sum()) < 35
+
+
+def test_images_are_measured_in_their_own_size(tmp_path: Path):
+    """The accident: images of 160x160 are shrunk to 128x128 behind the user's back, and measured better than they are."""
+    (tmp_path / "made").mkdir()
+    for k in range(3):
+        Image.new("RGB", (160, 150), (k, 0, 0)).save(tmp_path / "made" / f"{k}.png")
+    fakes = fakes_of(tmp_path / "made", truncation=1.0, seed=0, device="cpu")
+    assert (fakes.size, fakes.notes) == ((150, 160), ())
+    Image.new("RGB", (80, 80)).save(tmp_path / "made" / "other.png")
+    (tmp_path / "made" / "broken.png").write_bytes(b"no picture")
+    fakes = fakes_of(tmp_path / "made", truncation=1.0, seed=0, device="cpu")
+    assert any("differ in size" in note for note in fakes.notes)
+    assert any("broken.png" in note for note in fakes.notes)

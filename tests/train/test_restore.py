@@ -336,6 +336,19 @@ def test_other_configuration_in_the_same_folder_is_refused(photos, tmp_path):
         train_restorer(small(photos, tmp_path / "run", "optim.learning_rate=0.1"), quiet=True)
 
 
+def test_a_configuration_that_says_less_is_another_one(photos, tmp_path):
+    """The accident: an option that is left out is not compared, and the folder then refuses the one that began it."""
+    train_restorer(small(photos, tmp_path / "run"), quiet=True)
+    before = (tmp_path / "run" / "config.json").read_text()
+    less = small(photos, tmp_path / "run").model_copy(
+        update={"net": Part(name="compact", options={"scale": 2, "blocks": 1})}
+    )
+    with pytest.raises(ConfigError, match=r"started with net\.options\.width = 16, not nothing"):
+        train_restorer(less, quiet=True)
+    assert (tmp_path / "run" / "config.json").read_text() == before
+    train_restorer(small(photos, tmp_path / "run"), quiet=True)
+
+
 def test_start_from_takes_over_what_fits(photos, tmp_path):
     first = train_restorer(small(photos, tmp_path / "a"), quiet=True)
     x3 = ["net.options.scale=3", 'degradations=[{"name": "bicubic", "options": {"scale": 3}}]', "run.images=4"]

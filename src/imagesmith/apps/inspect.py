@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imagesmith.apps.contact_sheet import draw_sheet
 from imagesmith.atomic import check_free, replacing
-from imagesmith.data.advice import advice
+from imagesmith.data.advice import MOST_PX, advice
 from imagesmith.data.inspect import Inspection, inspect
 from imagesmith.data.shapes import choose_size
 
@@ -32,7 +32,7 @@ def run_inspect(source: str, *, as_json: bool, sheet: Path | None) -> None:
 
 def findings(found: Inspection) -> dict:
     """All findings as plain values: what `--json` prints."""
-    chosen = choose_size([(picture.height, picture.width) for picture in found.pictures])
+    chosen = choose_size([(picture.height, picture.width) for picture in found.pictures], most_px=MOST_PX)
     return {
         "source": found.source,
         "pictures": len(found.pictures),

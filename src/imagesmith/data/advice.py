@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from imagesmith.configs import ImageSetConfig
 from imagesmith.data.inspect import Inspection
 from imagesmith.data.shapes import choose_size
 
@@ -13,7 +14,11 @@ _PROSPECTS = (
 )
 
 
-def advice(found: Inspection, *, most_px: int = 128) -> list[str]:
+MOST_PX: int = ImageSetConfig.model_fields["most_px"].default
+"""The longest side that `train gan` chooses by itself."""
+
+
+def advice(found: Inspection, *, most_px: int = MOST_PX) -> list[str]:
     """One sentence for each thing to know or do before training: number, size, copies, colour, labels, parts."""
     lines = []
     if found.parts:
@@ -22,8 +27,11 @@ def advice(found: Inspection, *, most_px: int = 128) -> list[str]:
     different = len(found.pictures) - len(found.copies)
     prospect = next((words for limit, words in _PROSPECTS if different < limit), "plenty for a GAN of this size")
     lines.append(f"{different:,} different pictures: {prospect}")
-    chosen = choose_size([(picture.height, picture.width) for picture in found.pictures], most_px=most_px)
-    lines.append(f"a GAN would make {chosen.width}x{chosen.height}: {chosen.reason}")
+    sizes = [(picture.height, picture.width) for picture in found.pictures]
+    chosen, larger = (choose_size(sizes, most_px=px) for px in (most_px, 2 * most_px))
+    more = f"; --set data.most_px={2 * most_px} makes {larger.width}x{larger.height}, at several times the cost"
+    is_more = larger.height * larger.width > chosen.height * chosen.width
+    lines.append(f"a GAN would make {chosen.width}x{chosen.height}: {chosen.reason}{more if is_more else ''}")
     smaller = sum(p.height < chosen.height or p.width < chosen.width for p in found.pictures)
     if smaller:
         lines.append(f"{smaller:,} pictures are smaller than that and would be enlarged")

@@ -47,12 +47,15 @@ def load_clips(
     *,
     least_px: int,
     short_side_px: int,
+    least_film_px: int | None = None,
+    least_frames: int = 1,
     memory_bytes: float = math.inf,
 ) -> ClipFolder:
     """Decode the photographs below one folder and the films below another; what cannot be used is listed, not fatal.
 
     Films whose shorter side is over `short_side_px` are shrunk to that, which hides what their codec did. Films that do
-    not fit half of `memory_bytes` are cut short. NothingUsableError without photographs.
+    not fit half of `memory_bytes` are cut short. Photographs are of `least_px` a side, films of `least_film_px` and of
+    `least_frames` to train on. NothingUsableError without photographs.
     """
     still = load_photos(photos, validation_photos, least_px=least_px, memory_bytes=memory_bytes / 2)
     paths = [] if films is None else sorted(path for path in Path(films).rglob("*") if is_video(path))
@@ -60,9 +63,11 @@ def load_clips(
         raise NothingUsableError(f"expected films below {films}, got none; leave data.films out, or name their folder")
     budget = memory_bytes / 2 / max(1, len(paths))
     with ThreadPoolExecutor(2) as pool:
-        decoded = list(pool.map(lambda path: _decoded(path, least_px, short_side_px, budget), paths))
+        decoded = list(
+            pool.map(lambda path: _decoded(path, least_film_px or least_px, least_frames, short_side_px, budget), paths)
+        )
     usable = [film for film in decoded if isinstance(film, Tensor)]
-    kept = [max(VALIDATION_FRAMES, len(film) // 10) for film in usable]
+    kept = [_kept_frames(len(film)) for film in usable]
     return ClipFolder(
         films=[film[:-count] for film, count in zip(usable, kept, strict=True)],
         photos=still.training,
@@ -72,7 +77,11 @@ def load_clips(
     )
 
 
-def _decoded(path: Path, least_px: int, short_side_px: int, budget: float) -> Tensor | str:
+def _kept_frames(frames: int) -> int:
+    return max(VALIDATION_FRAMES, frames // 10)
+
+
+def _decoded(path: Path, least_px: int, least_frames: int, short_side_px: int, budget: float) -> Tensor | str:
     """The frames of a film as uint8 (T, 3, H, W), as many as the budget of bytes holds; or why it cannot be used."""
     frames: list[Tensor] = []
     try:
@@ -83,7 +92,7 @@ def _decoded(path: Path, least_px: int, short_side_px: int, budget: float) -> Te
                     break
     except (ImagesmithError, OSError) as error:
         return f"{path.name}: {error}"
-    if len(frames) < 2 * VALIDATION_FRAMES:
+    if len(frames) - _kept_frames(len(frames)) < max(VALIDATION_FRAMES, least_frames):
         return f"{path.name}: {len(frames)} frames are too few"
     height, width = frames[0].shape[1:]
     if min(height, width) < least_px:
@@ -95,6 +104,11 @@ def _shrunk(frame: Tensor, short_side_px: int) -> Tensor:
     factor = short_side_px / min(frame.shape[1:])
     frame = frame if frame.dtype == torch.uint8 else from_float(to_float(frame, "uint16"), "uint8")
     return imresize(frame, factor) if factor < 1 else frame
+
+
+def crop_px(patch_px: int, chain: Chain) -> int:
+    """The side of the piece of a film that a degraded patch of so many pixels is made from."""
+    return patch_px * chain.scale + 2 * chain.context_px
 
 
 class DegradedClips(Dataset[Clip]):
@@ -109,7 +123,7 @@ class DegradedClips(Dataset[Clip]):
     ) -> None:
         self.chain, self.frames, self.unit, self.seed = chain, frames, unit, seed
         self.target_px = patch_px * chain.scale
-        self.crop_px = self.target_px + 2 * chain.context_px
+        self.crop_px = crop_px(patch_px, chain)
         self.films = [film for film in folder.films if len(film) >= frames and min(film.shape[2:]) >= self.crop_px]
         self.photos, self.real = folder.photos, real if self.films else 0.0
         self._sizes = torch.tensor([float(film[:, 0].numel()) for film in self.films]).cumsum(0)

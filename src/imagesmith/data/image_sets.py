@@ -27,6 +27,10 @@ from imagesmith.data.pixels import read_pixels, read_size
 from imagesmith.data.shapes import as_channels, choose_size, fit
 from imagesmith.errors import ImageError, NothingUsableError, OutputError, UsageError
 
+Size = tuple[int, int] | Literal["own"] | None
+"""Height and width in pixels that pictures are brought to; 'own' keeps theirs, None chooses."""
+DIFFERENT_SIZES = "the pictures differ in size"
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -50,7 +54,7 @@ class ImageSet:
 def load_image_set(
     source: str | Path,
     *,
-    size: tuple[int, int] | None = None,
+    size: Size = None,
     channels: int | None = None,
     labels: Literal["auto", "none"] | Path = "auto",
     most_px: int = 128,
@@ -60,10 +64,10 @@ def load_image_set(
     """Decode every picture of a folder, zip, tar or npz to `size` (height, width) and `channels`.
 
     `source` may name a part: `cifar10.tar.gz::train` is what lies below `train`; or the CSV table of labels in the
-    folder of the pictures. Without `size`, `choose_size` takes one of at most `most_px` a side; without `channels`,
-    pictures that are all gray get one, others three. Labels come from a table: `labels`, or labels.csv in the folder;
-    or else from class folders. What would take more than `memory_bytes` is written to the file `pack_to` and mapped
-    from there. UsageError, NothingUsableError.
+    folder of the pictures. Without `size`, and for 'own' where pictures differ, `choose_size` takes one of at most
+    `most_px` a side; without `channels`, pictures that are all gray get one, others three. Labels come from a table:
+    `labels`, or labels.csv in the folder; or else from class folders. What would take more than `memory_bytes` is
+    written to the file `pack_to` and mapped from there. UsageError, NothingUsableError.
     """
     assert channels in (None, 1, 2, 3, 4), f"channels must be 1 to 4, got {channels}"
     path, part, table = locate(source)
@@ -87,10 +91,9 @@ def load_image_set(
         known = places if found.classes is None else found.classes
         entries = [entry for entry in collection.entries if entry.name in known]
         notes = [found.reason]
-        if size is None:
-            chosen = choose_size(_sizes(entries, str(source)), most_px=most_px)
-            size = chosen.height, chosen.width
-            notes.append(chosen.reason)
+        if size is None or size == "own":
+            size, why = _chosen(_sizes(entries, str(source)), most_px, is_own=size == "own")
+            notes.append(why)
         with _rows(len(entries), channels or 3, size, memory_bytes, pack_to) as images:
             names, skipped = _decode(entries, images)
             if not names:
@@ -126,6 +129,16 @@ def find_labels(path: Path, places: dict[str, str], labels: Literal["auto", "non
     if (path / TABLE).is_file():
         return labels_from_table(path / TABLE, places)
     return labels_from_folders(places)
+
+
+def _chosen(sizes: list[tuple[int, int]], most_px: int, *, is_own: bool) -> tuple[tuple[int, int], str]:
+    """The size for pictures of these sizes, their own if that is wished and they agree, and the reason."""
+    chosen = choose_size(sizes, most_px=most_px)
+    if is_own and len(set(sizes)) == 1:
+        height, width = sizes[0]
+        return (height, width), f"all pictures are {width}x{height}"
+    differ = f"{DIFFERENT_SIZES}: " if is_own else ""
+    return (chosen.height, chosen.width), differ + chosen.reason
 
 
 def _sizes(entries: list[Entry], where: str) -> list[tuple[int, int]]:
@@ -182,7 +195,7 @@ def _decode(entries: list[Entry], images: Tensor) -> tuple[list[str], list[str]]
 def _from_arrays(
     path: Path,
     *,
-    size: tuple[int, int] | None,
+    size: Size,
     channels: int | None,
     labels: Literal["auto", "none"] | Path,
     most_px: int,
@@ -193,10 +206,9 @@ def _from_arrays(
         raise UsageError(f"expected the labels of {path} inside it, as the array 'labels', got {labels}")
     arrays, numbers = load_arrays(path, memory_bytes=memory_bytes)
     notes = []
-    if size is None:
-        chosen = choose_size([arrays.shape[1:3]], most_px=most_px)
-        size = chosen.height, chosen.width
-        notes.append(chosen.reason)
+    if size is None or size == "own":
+        size, why = _chosen([arrays.shape[1:3]], most_px, is_own=size == "own")
+        notes.append(why)
     count, stored = len(arrays), arrays.shape[3]
     with _rows(count, channels or min(3, stored | 1), size, memory_bytes, pack_to) as images:
         for row, pixels in enumerate(arrays):

@@ -1,12 +1,13 @@
 """Measuring classifiers: the share of labelled pictures that they name right."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from imagesmith.data.image_sets import ImageSet, load_image_set
+from imagesmith.data.image_sets import ImageSet, Size, load_image_set
 from imagesmith.errors import UsageError, did_you_mean
 from imagesmith.evaluate.report import Report, software
 from imagesmith.runtime.device import pick_device
@@ -28,7 +29,7 @@ def evaluate_classifier(model: str | Path, reference: str | Path, *, device: str
     card = loaded.card
     if card.task != "classify":
         raise UsageError(f"expected a classifier, got '{card.name}', which is made for the task {card.task}")
-    pictures = load_image_set(reference, size=card.size, channels=card.channels)
+    pictures = measured_pictures(reference, card.size, card.channels)
     truth = known_labels(pictures, card.class_names, str(reference))
     place = pick_device(device)
     found = predict(loaded.net.to(place), pictures.images)
@@ -47,6 +48,13 @@ def evaluate_classifier(model: str | Path, reference: str | Path, *, device: str
     rows = _rows(found, truth, card)
     caption = f"{card.name} names {accuracy:.2%} of {len(pictures):,} pictures right: {PROTOCOL}"
     return Report(rows, {"accuracy": accuracy}, facts, caption, rows_are="class")
+
+
+def measured_pictures(source: str | Path, size: Size, channels: int | None = None) -> ImageSet:
+    """The pictures of a source as a network takes them; those that memory does not hold are mapped from a file."""
+    with tempfile.TemporaryDirectory(prefix="imagesmith-", ignore_cleanup_errors=True) as scratch:
+        # what is mapped outlives the file's name
+        return load_image_set(source, size=size, channels=channels, pack_to=Path(scratch) / "pictures.bin")
 
 
 def known_labels(pictures: ImageSet, class_names: tuple[str, ...], where: str) -> Tensor:

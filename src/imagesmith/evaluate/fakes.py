@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from imagesmith.data.archives import is_archive
-from imagesmith.data.image_sets import ImageSet, load_image_set
+from imagesmith.data.image_sets import DIFFERENT_SIZES, ImageSet
 from imagesmith.errors import ModelError, UsageError
-from imagesmith.evaluate.classifier import known_labels
+from imagesmith.evaluate.classifier import known_labels, measured_pictures
 from imagesmith.infer.generate import Generator
 from imagesmith.infer.latents import latents
 from imagesmith.metrics.sets import FeatureStatistics
@@ -40,6 +40,8 @@ class Fakes:
     labels: Callable[[ImageSet, int], "Labels"]
     """What labels so many images get beside this reference."""
     facts: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    """What a reader must know before trusting the numbers."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,13 @@ def _finite(made: Tensor) -> Tensor:
     return made.float()
 
 
+def sample(available: int, count: int) -> Tensor:
+    """`count` of so many indices, always the same, or all: sets are sorted by class, and their first are all of one."""
+    if count >= available:
+        return torch.arange(available)
+    return torch.randperm(available, generator=generator_for(available))[:count]
+
+
 def _ranges(count: int) -> Iterator[range]:
     return (range(k, min(k + _BATCH, count)) for k in range(0, count, _BATCH))
 
@@ -133,16 +142,18 @@ def _holds_images(source: str | Path) -> bool:
 
 
 def _read(source: str | Path) -> Fakes:
-    made = load_image_set(source)
+    made = measured_pictures(source, "own")
     height, width = made.images.shape[2:]
+    notes = [f"{len(made.skipped)} of the fakes cannot be used, first: {made.skipped[0]}"] if made.skipped else []
     return Fakes(
         name=str(source),
         size=(height, width),
         channels=made.images.shape[1],
         available=len(made),
-        batches=lambda count, _: iter(made.images[:count].split(_BATCH)),
+        batches=lambda count, _: (made.images[part] for part in sample(len(made), count).split(_BATCH)),
         labels=lambda real, count: Labels("as the images have them"),
-        facts={"skipped": len(made.skipped), "notes": list(made.notes)},
+        facts={"fakes_skipped": made.skipped, "fakes_prepared": list(made.notes)},
+        notes=(*notes, *(note for note in made.notes if DIFFERENT_SIZES in note)),
     )
 
 

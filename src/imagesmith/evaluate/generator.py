@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imagesmith.data.image_sets import ImageSet, load_image_set
+from imagesmith.data.image_sets import ImageSet
 from imagesmith.errors import NothingUsableError, UsageError
+from imagesmith.evaluate.classifier import measured_pictures
 from imagesmith.evaluate.extractors import Extractor, load_extractor
-from imagesmith.evaluate.fakes import Fakes, fakes_of
+from imagesmith.evaluate.fakes import Fakes, fakes_of, sample
 from imagesmith.evaluate.nearest import SHOWN, check_sheet, nearest_training_images, write_sheet
 from imagesmith.evaluate.report import Report, software
 from imagesmith.evaluate.set_metrics import (
@@ -79,7 +80,7 @@ def evaluate_generator(
     kept, of_fakes = _gathered(fakes.batches(count, labels), count, extractors, "fake", report)
     _, of_reals = _gathered(real.images.split(512), len(real), extractors, "real", report)
     rows = [
-        patch_row(real.images[:SWD_IMAGES], kept)
+        patch_row(real.images[sample(len(real), SWD_IMAGES)], kept)
         if item.extractor is None
         else statistic_row(item, of_reals[item.extractor], of_fakes[item.extractor])
         for item in wanted
@@ -90,7 +91,7 @@ def evaluate_generator(
         "labels": labels.how,
         "reference": str(reference),
         **_protocol(fakes, real, count, wanted, extractors),
-        "notes": _notes(min(len(real), count), wanted, extractors, of_fakes),
+        "notes": [*fakes.notes, *_notes(min(len(real), count), wanted, extractors, of_fakes)],
         **software(),
     }
     if nearest is not None:
@@ -103,7 +104,7 @@ def evaluate_generator(
 
 def _reference(source: str | Path, fakes: Fakes) -> ImageSet:
     """The real images in the size and with the channels of the fakes."""
-    real = load_image_set(source, size=fakes.size, channels=fakes.channels)
+    real = measured_pictures(source, fakes.size, fakes.channels)
     if len(real) < LEAST_IMAGES:
         raise NothingUsableError(
             f"expected at least {LEAST_IMAGES} real images in '{source}', got {len(real)}; a set is measured, not a few"

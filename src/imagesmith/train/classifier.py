@@ -23,7 +23,7 @@ from imagesmith.nets import CLASSIFIERS, NetSpec, build_net
 from imagesmith.tensors import generator_for
 from imagesmith.train.loop import Flow, fit
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, step_seconds
-from imagesmith.train.pictures import load_pictures
+from imagesmith.train.pictures import load_pictures, told_of
 from imagesmith.train.run import Run, Session, open_run
 from imagesmith.train.state import TrainState
 from imagesmith.train.steps import Step, classify_step
@@ -53,7 +53,7 @@ def train_classifier(config: ClassifierConfig, *, quiet: bool = False) -> Run:
         torch.manual_seed(config.run.seed)
         net = build_net(spec)
         step = partial(classify_step, label_smoothing=config.label_smoothing)
-        choices, arithmetic = session.choices(partial(_decide, config, net, step, session))
+        choices, arithmetic = session.choices(partial(_decide, config, pictures, net, step, session))
         state = session.state({"classifier": arithmetic.prepare(net)}, choices)
         training, held_out = _divide(pictures, config.data.held_out)
         session.say(f"{len(training):,} pictures to train on, {len(held_out):,} kept apart for validation")
@@ -96,7 +96,7 @@ def _divide(pictures: ImageSet, held_out: int) -> tuple[Tensor, Tensor]:
     return training, apart if len(apart) else training
 
 
-def _decide(config: ClassifierConfig, net: Any, step: Step, session: Session) -> dict[str, Any]:
+def _decide(config: ClassifierConfig, pictures: ImageSet, net: Any, step: Step, session: Session) -> dict[str, Any]:
     """Arithmetic and batch for this machine, each said with its reason."""
 
     def seconds(arithmetic: Arithmetic, batch: int) -> float:
@@ -110,7 +110,7 @@ def _decide(config: ClassifierConfig, net: Any, step: Step, session: Session) ->
     part = batch // session.world.size // config.run.accumulate
     if part < 2:
         raise ConfigError(f"batch norm expects 2 pictures or more at once, got {part}; set run.batch higher")
-    return {"arithmetic": vars(arithmetic), "batch": batch}
+    return {"arithmetic": vars(arithmetic), "batch": batch, "pictures": told_of(pictures)}
 
 
 def _batches(

@@ -201,7 +201,8 @@ def load_training_photos(config: RestorerConfig, chain: Chain | Given) -> PhotoF
         config.data.folder,
         config.data.validation_images,
         least_px=chain.scale * 16,
-        memory_bytes=config.data.memory_gb * 1e9 / sum(factor**2 for factor in config.data.shrink),
+        # the photographs stay, beside their smaller copies
+        memory_bytes=config.data.memory_gb * 1e9 / (1 + sum(factor**2 for factor in config.data.shrink if factor < 1)),
     )
 
 

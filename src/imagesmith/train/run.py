@@ -157,13 +157,13 @@ def _claim(folder: Path, config: Config) -> None:
     path = folder / "config.json"
     if path.exists() and any((folder / "checkpoints").glob("*.safetensors")):
         before, now = (_flat(c.model_dump(mode="json")) for c in (load_config(path, type(config)), config))
-        changed = [key for key in now if key not in _FREE and before.get(key) != now[key]]
-        if changed:
-            key = changed[0]
-            raise ConfigError(
-                f"run folder {folder} was started with {key} = {before.get(key)!r}, not {now[key]!r}; "
-                "use another folder, or the same configuration to go on"
-            )
+        for key in (*now, *(key for key in before if key not in now)):
+            was, is_now = (repr(flat[key]) if key in flat else "nothing" for flat in (before, now))
+            if key not in _FREE and was != is_now:
+                raise ConfigError(
+                    f"run folder {folder} was started with {key} = {was}, not {is_now}; "
+                    "use another folder, or the same configuration to go on"
+                )
     write_whole(path, config.model_dump_json(indent=2) + "\n")
 
 

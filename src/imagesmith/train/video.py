@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from imagesmith.configs import VideoConfig
-from imagesmith.data.clips import Clip, ClipFolder, DegradedClips, load_clips, validation_clips
+from imagesmith.data.clips import Clip, ClipFolder, DegradedClips, crop_px, load_clips, validation_clips
 from imagesmith.data.files import Frame, write_image
 from imagesmith.degrade import Chain, build_degradation
 from imagesmith.errors import ConfigError
@@ -59,6 +59,8 @@ def _train(config: VideoConfig, chain: Chain, net: Net, session: Session) -> Run
         config.data.films if config.data.real > 0 else None,
         config.data.validation_images,
         least_px=config.data.patch_px * chain.scale,
+        least_film_px=crop_px(config.data.patch_px, chain),
+        least_frames=config.data.frames,
         short_side_px=config.data.short_side_px,
         memory_bytes=config.data.memory_gb * 1e9,
     )
@@ -243,7 +245,8 @@ class _ClipValidation:
         errors = []
         for degraded, _, flow, known in self.clips:
             if float(known) > 0:
-                errors.append(float(flow_error(net, self.arithmetic.place(degraded), flow, known)))
+                clip, wanted, share = (self.arithmetic.place(part) for part in (degraded, flow, known))
+                errors.append(float(flow_error(net, clip, wanted, share)))
         return sum(errors) / len(errors)
 
     def _keep(self, net: nn.Module, state: TrainState) -> None:

@@ -420,3 +420,14 @@ def test_a_lowered_rate_comes_back_while_the_run_is_healthy(pictures, tmp_path):
         watch.tick(state, varied)
     assert state.rate_factor == 1.0
     assert len(said) == 4, "nothing is said once it is back"
+
+
+def test_a_run_goes_on_with_its_own_pictures_only(tmp_path: Path):
+    """The accident: a class more, and every label means another one than in the weeks before."""
+    images, labels = discs(60)
+    np.savez(tmp_path / "discs.npz", images=images, labels=labels)
+    config = override(presets.rpgan(data=str(tmp_path / "discs.npz"), out=str(tmp_path / "run")), SMALL)
+    train_gan(config, quiet=True)
+    np.savez(tmp_path / "discs.npz", images=images, labels=np.arange(60) % 3)
+    with pytest.raises(ConfigError, match="another classes"):
+        train_gan(config, quiet=True)

@@ -14,6 +14,7 @@ from imagesmith.train.gan.augment import DRAWS
 from imagesmith.train.gan.pictures import Pictures
 from imagesmith.train.gan.start import FROM_PICTURES
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, step_seconds
+from imagesmith.train.pictures import told_of
 from imagesmith.train.run import Session
 from imagesmith.train.steps import GanTerms, Nets, gan_step
 
@@ -75,6 +76,7 @@ def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str,
         "arithmetic": vars(arithmetic),
         "batch": batch,
         "nets": asdict(pair),
+        "pictures": told_of(pictures.whole),
         "gamma": gamma,
         "strength": strength,
     }
