@@ -12,10 +12,13 @@ from imagesmith.errors import OutputError
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """A stream, also to be read, that appears under `path` as a whole when the block ends well, else not at all."""
+def replacing(path: Path, *, overwrite: bool = False, scratch: Path | None = None) -> Iterator[BinaryIO]:
+    """A stream, also to be read, that appears under `path` as a whole when the block ends well, else not at all.
+
+    Until then it lies in the folder `scratch`, of the same file system, or else beside `path`.
+    """
     check_free(path, overwrite=overwrite)
-    part = path.with_name(f".{secrets.token_hex(6)}.part")
+    part = part_beside(path, scratch)
     try:
         with open(part, "x+b") as stream:
             yield stream
@@ -27,6 +30,11 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def part_beside(path: Path, scratch: Path | None = None) -> Path:
+    """A name for what is not finished, in the folder `scratch` or else in that of `path`."""
+    return (scratch or path.parent) / f".{secrets.token_hex(6)}.part"
 
 
 def check_free(path: Path, *, overwrite: bool = False) -> None:

@@ -66,7 +66,7 @@ class Manifest:
             return None
         output = self.path.parent / entry.output
         try:
-            same = output.stat().st_size == entry.output_bytes and sha256_of(output) == entry.output_sha256
+            same = bytes_of(output) == entry.output_bytes and sha256_of(output) == entry.output_sha256
         except OSError:
             return None
         return output if same else None
@@ -92,7 +92,7 @@ class Manifest:
         `content` is where its bytes lie as long as it has not got its final name.
         """
         relative, content = os.path.relpath(output, self.path.parent), content or output
-        entry = Entry(name, input_sha256, settings, relative, content.stat().st_size, sha256_of(content))
+        entry = Entry(name, input_sha256, settings, relative, bytes_of(content), sha256_of(content))
         line = json.dumps(asdict(entry)) + "\n"
         with self._lock:
             try:
@@ -114,9 +114,22 @@ def _last_byte(file: BinaryIO) -> bytes:
     return file.read(1)
 
 
+def bytes_of(path: Path) -> int:
+    """The size of a file, or of all files of a folder of frames."""
+    return sum(file.stat().st_size for file in _files(path)) if path.is_dir() else path.stat().st_size
+
+
 def sha256_of(path: Path) -> str:
+    """The digest of a file, or of the names and digests of a folder of frames."""
+    if path.is_dir():
+        listing = "".join(f"{file.name} {sha256_of(file)}\n" for file in _files(path))
+        return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
 
 
 def settings_digest(settings: dict[str, object]) -> str:

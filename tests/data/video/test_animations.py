@@ -41,6 +41,7 @@ def test_an_animation_becomes_a_film_and_back(tmp_path: Path, redo: Callable) ->
     redo(tmp_path / "in.webp", tmp_path / "out.mp4")
     with open_video(tmp_path / "out.mp4") as reader:
         assert [frame.pts * reader.info.time_base * 1000 for frame in reader] == [0, 40, 240, 340]
+    assert read_info(tmp_path / "out.mp4").duration_s == pytest.approx(0.41), "the last picture flashes by"
     redo(tmp_path / "out.mp4", tmp_path / "again.gif")
     with open_video(tmp_path / "again.gif") as reader:
         assert [frame.pts for frame in reader] == [0, 40, 240, 340]

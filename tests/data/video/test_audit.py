@@ -5,6 +5,8 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from PIL import Image
+from skimage import data
 
 from imagesmith.data.video import Encoding, audit, join, open_video, read_info, segment_writer
 from imagesmith.data.video.colour import ColourTags
@@ -85,3 +87,31 @@ def test_what_is_wrong_is_found(tmp_path: Path, make_film: Callable, redo: Calla
     assert not other.tags_kept
     assert read_info(tmp_path / "other.mp4").colour == ColourTags(9, 1, 9, 16)
     assert any("colour" in sentence for sentence in other.sentences)
+
+
+def test_pictures_without_a_matrix_have_none_to_lose(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
+    """The accident: FFV1 is RGB, and every film of another matrix or range 'failed' after it was made rightly."""
+    make_film(tmp_path / "in.mp4", range(6), tags=(1, 2, 1, 1))
+    info = redo(tmp_path / "in.mp4", tmp_path / "out.mkv", Encoding(codec="ffv1")).info
+    found = audit(info, tmp_path / "out.mkv")
+    assert found.ok, found.sentences
+
+
+def test_a_picture_that_an_animation_shows_on_is_no_lost_frame(
+    tmp_path: Path, make_film: Callable, redo: Callable
+) -> None:
+    """The accident: encoders of animations merge equal frames, and a right GIF is called wrong."""
+    photo = Image.fromarray(data.astronaut()[40:88, 60:124])
+    other = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    frames = [photo, photo, other, other, other, photo]
+    for number, frame in enumerate(frames):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        frame.save(tmp_path / "in" / f"{number}.png")
+    for name in ("out.gif", "out.webp"):
+        info = redo(tmp_path / "in", tmp_path / name).info
+        assert read_info(tmp_path / name).frames < 6
+        found = audit(info, tmp_path / name)
+        assert found.ok, found.sentences
+        assert (found.frames_in, found.frames_out) == (6, 6)
+    photo.save(tmp_path / "in" / "3.png")
+    assert not audit(info, tmp_path / "out.gif").ok, "a frame that differs is taken for one shown on"

@@ -146,6 +146,7 @@ def test_a_span_cuts_sound_and_chapters_with_the_pictures(
     info = read_info(output)
     assert [chapter["metadata"]["title"] for chapter in info.chapters] == ["part 1", "part 2"]
     assert info.chapters[0]["start"] == 0
+    assert info.chapters[-1]["end"] * info.chapters[-1]["time_base"] <= Fraction(85, 100), "a chapter beyond the film"
     redo(source, tmp_path / "whole.mp4")
     assert redo(tmp_path / "whole.mp4", tmp_path / "again.mp4").notes == ()
     titles = [chapter["metadata"]["title"] for chapter in read_info(tmp_path / "again.mp4").chapters]

@@ -72,6 +72,19 @@ def test_resume_skips_what_is_done_and_results_are_no_inputs(run: Run, make_film
         run(result, resume=True)
 
 
+def test_a_folder_of_frames_is_finished_once(run: Run, make_film, tmp_path: Path) -> None:
+    """The accident: the same command with --resume fails on its own frames, and -y calls the others lost."""
+    film, frames = make_film("a.mp4", 3), tmp_path / "frames"
+    first = run(film, out=f"{frames}/", remembers=True)
+    assert statuses(first) == ["done"], first.results
+    assert statuses(run(film, out=f"{frames}/", remembers=True, resume=True)) == ["skipped"]
+    (frames / "000004.png").write_bytes((frames / "000001.png").read_bytes())
+    (frames / "cover.png").write_bytes((frames / "000001.png").read_bytes())
+    assert statuses(run(film, out=f"{frames}/", overwrite=True)) == ["done"]
+    assert len(list(frames.iterdir())) == 5
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".part"]
+
+
 def test_what_is_asked_wrongly_for_one_film_is_usage(run: Run, make_film, tmp_path: Path) -> None:
     """The accident: a misspelt codec that ends in exit code 3 and reads like a damaged film."""
     film = make_film("a.mp4", 3)

@@ -151,6 +151,7 @@ def test_a_film_whose_look_was_interrupted_is_known_as_ones_own(tmp_path: Path) 
         parts.note_joined(output)
         assert is_joined(output)
     assert resumed(output) == (2, 1, None)
+    assert is_joined(output), "interrupted once more, it is no longer known"
     parts_folder(output).joinpath(JOURNAL).unlink()
     assert not is_joined(output)
 
@@ -216,6 +217,8 @@ def test_another_content_is_another_source(tmp_path: Path, monkeypatch: pytest.M
     (folder / "2.png").write_bytes(b"two")
     digests |= {source_digest(film), source_digest(folder)}
     assert len(digests) == 4
+    (folder / "film.mp4.parts").mkdir()
+    assert source_digest(folder) in digests, "a film made in the folder of its frames"
     monkeypatch.setattr(segments, "_WHOLE_BYTES", 10)
     monkeypatch.setattr(segments, "_EDGE_BYTES", 4)
     large = source_digest(film)

@@ -76,7 +76,14 @@ def animation_frames(info: VideoInfo) -> Iterator[VideoFrame]:
 
 
 def write_animation(
-    frames: Iterable[VideoFrame], info: VideoInfo, output: Path, format: str, *, end_s: float | None, overwrite: bool
+    frames: Iterable[VideoFrame],
+    info: VideoInfo,
+    output: Path,
+    format: str,
+    *,
+    end_s: float | None,
+    overwrite: bool,
+    scratch: Path | None = None,
 ) -> None:
     """Write frames of the source `info` up to `end_s` as GIF or WebP with its durations; Pillow wants all at once."""
     pictures, times = [], []
@@ -95,5 +102,5 @@ def write_animation(
         "duration": durations,
         "loop": int(info.metadata.get("loop", 0)),
     }
-    with replacing(output, overwrite=overwrite) as stream:
+    with replacing(output, overwrite=overwrite, scratch=scratch) as stream:
         pictures[0].save(stream, format.upper(), quality=90, **options)

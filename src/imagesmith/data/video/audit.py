@@ -3,18 +3,23 @@
 import hashlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import numpy as np
+import torch
 from av.packet import Packet
+from torch import Tensor
 from torch.nn import functional as F
 
+from imagesmith.data.files import read_image
 from imagesmith.data.video.colour import ToRgb
 from imagesmith.data.video.encoding import LOSSLESS
 from imagesmith.data.video.film import decoded, opened, shown_stream
+from imagesmith.data.video.folders import frame_files, frame_name
 from imagesmith.data.video.info import VideoInfo, counted
 from imagesmith.data.video.reader import open_video, read_info
 from imagesmith.data.video.span import Span
@@ -22,6 +27,7 @@ from imagesmith.data.video.streams import is_heard
 
 _THUMB = (32, 18)
 _BLACK, _NOT_BLACK, _OTHER_COLOUR = 3, 10, 60  # mean of 0 to 255, and mean distance from the source
+_SAME_COLOUR = 2  # mean distance of frames that become the same picture
 _ANIMATION_TICK = Fraction(1, 100)
 _SHAPE = "the shape of pixels"
 _INAUDIBLE = Fraction(1, 1000)  # and what Matroska rounds to
@@ -53,11 +59,23 @@ class Audit:
         return not self.sentences
 
 
-def audit(source_info: VideoInfo, output: Path, *, start_s: float | None = None, end_s: float | None = None) -> Audit:
-    """Compare a finished output with the part of its source that it was made of; the pictures of both are decoded."""
+def audit(
+    source_info: VideoInfo,
+    output: Path,
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    frames: int | None = None,
+) -> Audit:
+    """Compare a finished output with the part of its source that it was made of; the pictures of both are decoded.
+
+    Of a folder, which may hold others besides, the first `frames` of those that are named by numbers are looked at.
+    """
     info, span = read_info(output), Span(start_s, end_s)
+    made = _moments(info, Span()) if info.kind != "folder" or frames is None else _numbered(output, frames)
     seen = _Seen()
-    for before, after in itertools.zip_longest(_moments(source_info, span), _moments(info, Span())):
+    pairs = _pairs_of_shown if info.kind == "animation" else itertools.zip_longest
+    for before, after in pairs(_moments(source_info, span), made):
         seen.add(before, after)
     timed = source_info.kind != "folder" and info.kind != "folder"
     error = max(seen.latest - seen.shift, seen.shift - seen.earliest) if timed else None
@@ -120,13 +138,47 @@ class _Seen:
             yield f"{counted(self.black, 'frame')} black, or of other colours than the source's"
 
 
+def _pairs_of_shown(
+    befores: Iterator[_Moment], afters: Iterator[_Moment]
+) -> Iterator[tuple[_Moment | None, _Moment | None]]:
+    """Frames of a source and of its animation, whose encoders show one picture longer where the next is the same."""
+    shown: tuple[_Moment, _Moment] | None = None
+    coming = next(afters, None)
+    for before in befores:
+        if shown is not None and np.abs(before.thumb - shown[0].thumb.astype(float)).mean() < _SAME_COLOUR:
+            shift = shown[1].time - shown[0].time
+            if coming is None or coming.time - shift > before.time + _ANIMATION_TICK:
+                yield before, shown[1]._replace(time=before.time + shift)
+                continue
+        yield before, coming
+        if coming is not None:
+            shown, coming = (before, coming), next(afters, None)
+    while coming is not None:
+        yield None, coming
+        coming = next(afters, None)
+
+
+def _numbered(folder: Path, frames: int) -> Iterator[_Moment]:
+    """The pictures that `write_folder` made, as far as they are there."""
+    by_name = {path.stem: path for path in frame_files(folder)}
+    for number in range(1, frames + 1):
+        if (path := by_name.get(Path(frame_name(number, "png")).stem)) is not None:
+            frame = read_image(path)
+            yield _Moment(Fraction(number - 1), _small(frame.pixels))
+
+
+def _small(pixels: Tensor) -> np.ndarray:
+    """(18, 32, 3) uint8 of (H, W, 3) uint8 or uint16."""
+    pixels = pixels if pixels.dtype == torch.uint8 else pixels.int() >> 8
+    small = F.interpolate(pixels.permute(2, 0, 1).float()[None], _THUMB[::-1], mode="area")[0]
+    return small.permute(1, 2, 0).byte().numpy()
+
+
 def _moments(info: VideoInfo, span: Span) -> Iterator[_Moment]:
     if info.kind != "film":
         with open_video(info.path, span.start_s, span.end_s) as reader:
             for frame in reader:
-                pixels = (frame.pixels if info.depth == "uint8" else frame.pixels.int() >> 8).permute(2, 0, 1).float()
-                small = F.interpolate(pixels[None], _THUMB[::-1], mode="area")[0]
-                yield _Moment(frame.pts * info.time_base, small.permute(1, 2, 0).byte().numpy())
+                yield _Moment(frame.pts * info.time_base, _small(frame.pixels))
         return
     to_rgb = ToRgb(info.colour, _THUMB, deep=False)
     first, stop = span.first(info), span.stop(info)
@@ -170,8 +222,11 @@ def _changed_tags(before: VideoInfo, after: VideoInfo) -> dict[str, str]:
     """A sentence for each tag of a film that another film does not have."""
     if (before.kind, after.kind) != ("film", "film"):
         return {}
+    colour = before.colour
+    if av.VideoFormat(after.pix_fmt).is_rgb:  # which has neither matrix nor range of its own
+        colour = replace(colour, matrix=after.colour.matrix, range=after.colour.range)
     pairs = {
-        "colour": (before.colour, after.colour),
+        "colour": (colour, after.colour),
         "the turn": (before.matrix, after.matrix),
         _SHAPE: (before.sample_aspect, after.sample_aspect),
     }

@@ -170,7 +170,8 @@ def decoded_from(
     with contextlib.suppress(av.error.FFmpegError, OSError):
         container.seek(pts, stream=stream)
     head = next(pictures, None)
-    if head is not None and head.pts <= pts:
+    # a frame without a time of its own (AVI has none) says nothing about where it lies
+    if head is not None and head.frame.pts is not None and head.pts <= pts:
         return itertools.chain([head], pictures)
     pictures.close()
     del notes[said:]

@@ -1,8 +1,8 @@
 """Folders of numbered frames, read and written as if they were films."""
 
+import contextlib
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagesmith.atomic import make_folder
+from imagesmith.atomic import make_folder, part_beside
 from imagesmith.data.files import read_image, write_image
 from imagesmith.data.formats import SUFFIXES
 from imagesmith.data.frame import Frame, ImageMeta
@@ -96,24 +96,46 @@ def _scaled(pixels: Tensor, info: VideoInfo) -> Tensor:
     return from_float(x[0].permute(1, 2, 0), info.depth).contiguous()
 
 
-def write_folder(frames: Iterable[VideoFrame], output: Path, format: str, *, overwrite: bool) -> None:
+def frame_name(number: int, format: str) -> str:
+    """What the picture of a frame, counted from 1, is called."""
+    return f"{number:06d}.{format}"
+
+
+def write_folder(
+    frames: Iterable[VideoFrame], output: Path, format: str, *, overwrite: bool, scratch: Path | None = None
+) -> None:
     """One picture a frame, 000001.png and on, in a folder that appears when all are there.
 
-    A folder that has something in it is only written to with `overwrite`, and then keeps its other files.
+    A folder that has something in it is only written to with `overwrite`, and then keeps its other files. Until all are
+    there they lie in `scratch`, see `atomic.replacing`.
     """
-    if output.is_dir() and any(output.iterdir()) and not overwrite:
+    is_new = not output.is_dir() or not any(output.iterdir())
+    if not is_new and not overwrite:
         raise OutputError(
             f"{output} exists and is not empty\nuse -y (overwrite) to write into it, or name another folder"
         )
-    part = output.with_name(f".{secrets.token_hex(6)}.part")
+    part = part_beside(output, scratch)
     make_folder(part)
     try:
         for number, frame in enumerate(frames, start=1):
             depth: Depth = "uint16" if frame.pixels.dtype == torch.uint16 else "uint8"
             picture = Frame(frame.pixels, depth, ImageMeta(format, "RGB"))
-            write_image(picture, part / f"{number:06d}.{format}", quality=95)
+            write_image(picture, part / frame_name(number, format), quality=95)
+        if is_new and _has_become(output, part):
+            return
         make_folder(output)
         for path in part.iterdir():
             os.replace(path, output / path.name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _has_become(output: Path, part: Path) -> bool:
+    """Whether the folder `part` could take the place of an empty or missing one: not of a link or a mounted disk."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            output.rmdir()
+        os.rename(part, output)
+    except OSError:
+        return False
+    return True

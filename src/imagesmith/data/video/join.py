@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from imagesmith.atomic import replacing
 from imagesmith.data.video.animations import write_animation
 from imagesmith.data.video.colour import ToRgb
-from imagesmith.data.video.encoding import Encoding, lost_by, output_kind, settle
+from imagesmith.data.video.encoding import LOSSLESS, Encoding, lost_by, output_kind, settle
 from imagesmith.data.video.film import decoded, opened, shown_stream
 from imagesmith.data.video.folders import write_folder
 from imagesmith.data.video.info import VideoFrame, VideoInfo
@@ -46,23 +46,28 @@ def join(
     overwrite: bool = False,
     start_s: float | None = None,
     end_s: float | None = None,
+    scratch: Path | None = None,
 ) -> tuple[str, ...]:
     """Make `output` of parts in their order, whole or not at all; returns sentences about what could not be kept.
 
     The span is the one that was read: sound and subtitles are cut to it, and everything moves so that the first frame
-    is at 0. Without a start no time changes.
+    is at 0. Without a start no time changes. Until it is whole the output lies in `scratch`, see `atomic.replacing`.
     """
     assert segments, "a film of no parts"
     encoding, span = settle(encoding, info, output), Span(start_s, end_s)
     parts = _Parts(segments, info)
     lost, kind = lost_by(encoding, info, parts.scale), output_kind(output)
     if kind == "folder":
-        write_folder(parts.frames(), output, encoding.codec, overwrite=overwrite)
+        write_folder(parts.frames(), output, encoding.codec, overwrite=overwrite, scratch=scratch)
         return (*lost, *left_out(info, output))
     if kind == "animation":
-        write_animation(parts.frames(), info, output, encoding.codec, end_s=end_s, overwrite=overwrite)
+        write_animation(parts.frames(), info, output, encoding.codec, end_s=end_s, overwrite=overwrite, scratch=scratch)
         return (*lost, *left_out(info, output))
-    with replacing(output, overwrite=overwrite) as stream, encoding_errors(output), contextlib.ExitStack() as stack:
+    with (
+        replacing(output, overwrite=overwrite, scratch=scratch) as stream,
+        encoding_errors(output),
+        contextlib.ExitStack() as stack,
+    ):
         source = stack.enter_context(opened(info.path)) if info.kind == "film" else None
         options = _container_options(info, source, output)
         film = stack.enter_context(
@@ -75,9 +80,9 @@ def join(
         film.metadata.update({key: text for key, text in info.metadata.items() if key not in _OF_THE_FILE})
         if source:
             copies, notes = copied_streams(source, film, info.path)
-            film.set_chapters(list(_moved(info.chapters, shift, parts.end * info.time_base + shift)))
+            film.set_chapters(list(_moved(info.chapters, shift, (parts.end + parts.step) * info.time_base + shift)))
             others = copied_packets(source, copies, info, span, shift)
-        pictures = parts.packets(track, round(shift / info.time_base))
+        pictures = parts.packets(track, round(shift / info.time_base), span)
         for _, packet in heapq.merge(pictures, others, key=lambda timed: timed[0]):
             film.mux(packet)
     return (*lost, *notes)
@@ -137,7 +142,14 @@ class _Parts:
         assert packet.pts is not None, "a part whose packets have no times"
         return round(packet.pts * packet.time_base / self._info.time_base) + self._info.start
 
-    def packets(self, track: VideoStream, shift: int) -> Iterator[tuple[Fraction, Packet]]:
+    def _last_duration(self, span: Span) -> int:
+        """Ticks that the last picture is shown: an animation tells it, whose pictures may stand for seconds."""
+        if self._info.kind != "animation":
+            return self.step
+        end = min(self._info.duration_s, self._info.duration_s if span.end_s is None else span.end_s)
+        return max(self.step, self._info.start + round(Fraction(end) / self._info.time_base) - self.end)
+
+    def packets(self, track: VideoStream, shift: int, span: Span) -> Iterator[tuple[Fraction, Packet]]:
         """(decoding time in seconds, packet for `track`), all times moved by `shift` ticks."""
         ordered = deque(self.first - (self.delay - k) * self.step for k in range(self.delay))
         for path in self.paths:
@@ -147,7 +159,8 @@ class _Parts:
             for packet in packets:
                 pts, dts = self._pts(packet) + shift, ordered.popleft() + shift
                 packet.time_base, packet.pts, packet.dts = self._info.time_base, pts, dts
-                packet.duration, packet.stream = self.step, track
+                packet.duration = self._last_duration(span) if pts - shift == self.end else self.step
+                packet.stream = track
                 yield dts * self._info.time_base, packet
 
     def frames(self) -> Iterator[VideoFrame]:
@@ -170,6 +183,8 @@ def _picture_track(
     track.time_base = info.time_base
     if track.codec.canonical_name == "hevc" and film.format.name in ("mp4", "mov"):
         track.codec_context.codec_tag = "hvc1"  # the name under which Apple's players know it
+    if track.codec.canonical_name == LOSSLESS:  # which says nothing of colours itself, as H.264 does
+        track.codec_context.color_primaries, track.codec_context.color_trc = info.colour.primaries, info.colour.transfer
     if source:
         labelled(track, shown_stream(source, info.path))
     if info.matrix:
@@ -189,9 +204,9 @@ def _container_options(info: VideoInfo, source: InputContainer | None, output: P
 
 
 def _moved(chapters: Sequence["Chapter"], shift: Fraction, end: Fraction) -> Iterator["Chapter"]:
-    """The chapters within 0 and `end` seconds after moving all by `shift` seconds."""
+    """The chapters within 0 and `end` seconds after moving all by `shift` seconds, the last one cut there."""
     for chapter in chapters:
         base = chapter["time_base"] or Fraction(1, av.time_base)
         first, last = (round(chapter[key] + shift / base) for key in ("start", "end"))
         if last > 0 and first * base <= end:
-            yield {**chapter, "start": max(0, first), "end": last}
+            yield {**chapter, "start": max(0, first), "end": max(first, min(last, math.ceil(end / base)))}

@@ -16,7 +16,7 @@ from imagesmith.infer.outcome import Frames, ItemResult, Progress, Summary, fail
 from imagesmith.infer.places import without_results
 from imagesmith.infer.plan import check_distinct, tag_of
 from imagesmith.infer.video.job import begun_runtime, film_settings, restore_film
-from imagesmith.infer.video.plan import FRAMES, FilmJob, FilmOptions, check_no_input, damage, plan_films
+from imagesmith.infer.video.plan import FilmJob, FilmOptions, check_no_input, damage, plan_films
 from imagesmith.infer.video.rehearsal import rehearse
 from imagesmith.infer.video.segments import source_digest, unfinished_frames
 from imagesmith.infer.video.stream import VideoRestorer
@@ -123,10 +123,13 @@ def settled(
         job = replace(job, notes=(*job.notes, f"{found}: {restorer.card.name}"))
     if options.dry_run:
         return rehearse(restorer, job, options)
-    result = restore_film(restorer, job, options, asked, report)
-    if manifest and result and result.status == "done" and job.format != FRAMES:
+
+    def remember() -> tuple[str, ...]:
         try:
-            manifest.record(job.name, digest, settings, job.output)
+            if manifest:
+                manifest.record(job.name, digest, settings, job.output)
         except OutputError as error:  # the film is good even so
-            return replace(result, notes=(*result.notes, str(error)))
-    return result
+            return (str(error),)
+        return ()
+
+    return restore_film(restorer, job, options, asked, report, remember=remember)

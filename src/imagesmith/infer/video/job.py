@@ -40,8 +40,12 @@ def restore_film(
     options: FilmOptions,
     asked: threading.Event,
     report: Callable[[Frames], None],
+    *,
+    remember: Callable[[], tuple[str, ...]] = tuple,
 ) -> ItemResult | None:
     """Restore one film; None where `asked` stopped it, and its parts lie beside the output for `resume`.
+
+    `remember` is called when the film is whole and good, and before its parts go; it returns what has to be said.
 
     Raises an ImagesmithError where the film cannot be read or written; nothing lies under the output's name then. A
     result that its audit finds to lack something has the status 'failed', and is left where it is.
@@ -63,7 +67,8 @@ def restore_film(
         if not is_whole:
             return None
         notes += [*said, *_join(parts, info, job, options, may_replace=may_replace)]
-        found = audit(info, job.output, start_s=options.start_s, end_s=options.end_s)
+        found = audit(info, job.output, start_s=options.start_s, end_s=options.end_s, frames=parts.frames)
+    notes += remember() if found.ok else ()
     drop_parts(job.output)
     return ItemResult(
         input=str(job.source),
@@ -119,6 +124,7 @@ def _join(parts: Parts, info: VideoInfo, job: FilmJob, options: FilmOptions, *, 
         overwrite=may_replace,
         start_s=options.start_s,
         end_s=options.end_s,
+        scratch=parts.folder,
     )
     parts.note_joined(job.output)
     return notes

@@ -8,7 +8,6 @@ not finished is made again from its first frame, so a run that was killed ends i
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from imagesmith.atomic import make_folder, write_whole
 from imagesmith.data.video import Encoding, VideoInfo, segment_writer
+from imagesmith.data.video.folders import frame_files
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.manifest import sha256_of
 from imagesmith.infer.outcome import Size
@@ -64,21 +64,21 @@ class Parts:
         """Frames in finished segments: how many a run that goes on leaves out of its source."""
         self.state = state
         """What the network remembered after them; None at the start, and where the film ends with them."""
-        self._folder = folder
+        self.folder = folder
         self._names = [segment.name for segment in finished]
 
     @property
     def segments(self) -> list[Path]:
-        return [self._folder / name for name in self._names]
+        return [self.folder / name for name in self._names]
 
     def note_joined(self, output: Path) -> None:
         """Remember that the film of these parts has its name, before it is looked at, which may be interrupted."""
-        with open(self._folder / JOURNAL, "a", encoding="ascii") as journal:
+        with open(self.folder / JOURNAL, "a", encoding="ascii") as journal:
             journal.write(json.dumps(_identity(output)) + "\n")
 
     def add(self, frames: Iterable[Restored], info: VideoInfo, encoding: Encoding, size: Size) -> None:
         """Write one segment, whole or not at all, then what the network remembers after it, then its line."""
-        path = self._folder / f"{len(self._names):06d}{SUFFIX}"
+        path = self.folder / f"{len(self._names):06d}{SUFFIX}"
         times, state = list[int](), None
         with segment_writer(path, info, encoding, size=size) as write:
             for frame in frames:
@@ -88,8 +88,8 @@ class Parts:
         segment = Segment(path.name, self.frames, len(times), sha256_of(path), times)
         if state is not None:
             done = self.frames + len(times)
-            save_checkpoint(self._folder / _STATES, done, state, done)
-        with open(self._folder / JOURNAL, "a", encoding="ascii") as journal:
+            save_checkpoint(self.folder / _STATES, done, state, done)
+        with open(self.folder / JOURNAL, "a", encoding="ascii") as journal:
             journal.write(_line(segment))
         self._names.append(path.name)
         self.frames += len(times)
@@ -106,14 +106,14 @@ def open_parts(output: Path, length: int, facts: Mapping[str, str], *, resume: b
     make_folder(folder)
     try:
         with sole_writer(folder):
-            parts = _opened(folder, length, facts, resume=resume, anew=anew)
+            parts = _opened(folder, length, facts, resume=resume, anew=anew, joined=is_joined(output))
             yield parts
     finally:
         if parts is not None and not parts.frames:
             drop_parts(output)
 
 
-def _opened(folder: Path, length: int, facts: Mapping[str, str], *, resume: bool, anew: bool) -> Parts:
+def _opened(folder: Path, length: int, facts: Mapping[str, str], *, resume: bool, anew: bool, joined: bool) -> Parts:
     was, found = _read(folder)
     if found and not resume and not anew:
         raise OutputError(
@@ -125,7 +125,10 @@ def _opened(folder: Path, length: int, facts: Mapping[str, str], *, resume: bool
     parts = Parts(folder, length, kept, state)
     _clear(folder, kept=parts.segments)
     drop_checkpoints(folder / _STATES, beyond=parts.frames)
-    write_whole(folder / JOURNAL, json.dumps(dict(facts)) + "\n" + "".join(map(_line, kept)))
+    lines = [json.dumps(dict(facts)) + "\n", *map(_line, kept)]
+    if joined and len(kept) == len(found):
+        lines.append((folder / JOURNAL).read_text(encoding="ascii").splitlines()[-1] + "\n")
+    write_whole(folder / JOURNAL, "".join(lines))
     return parts
 
 
@@ -138,9 +141,9 @@ def source_digest(source: Path) -> str:
     """A short name for the content of a film or a folder of frames; of large ones its ends, its size and its date."""
     digest = hashlib.sha256()
     if source.is_dir():
-        for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
-            status = entry.stat()
-            digest.update(f"{entry.name}:{status.st_size}:{status.st_mtime_ns};".encode(errors="surrogateescape"))
+        for frame in frame_files(source):  # and nothing else: the film may be made in the same folder
+            status = frame.stat()
+            digest.update(f"{frame.name}:{status.st_size}:{status.st_mtime_ns};".encode(errors="surrogateescape"))
         return digest.hexdigest()
     status = source.stat()
     if status.st_size <= _WHOLE_BYTES:
@@ -202,7 +205,9 @@ def _line(segment: Segment) -> str:
 def _clear(folder: Path, kept: Collection[Path]) -> None:
     """Remove all other segments, and what a killed process left half-written."""
     for path in (*folder.glob(f"*{SUFFIX}"), *folder.rglob(".*.part")):
-        if path not in kept:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path not in kept:
             path.unlink(missing_ok=True)
 
 
