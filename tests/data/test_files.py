@@ -6,6 +6,8 @@ import io
 import os
 import threading
 import warnings
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -422,3 +424,36 @@ def test_a_pipe_with_a_picture_name_does_not_hang(tmp_path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(ImageError, match="not a regular file"):
         read_image(tmp_path / "a.png")
+
+
+def test_what_a_gif_cannot_hold_is_said(tmp_path: Path) -> None:
+    """The accident: the profile, the camera's notes and half of the transparency are gone, without a word."""
+    pixels = torch.full((8, 8, 4), 128, dtype=torch.uint8)
+    meta = ImageMeta(
+        "png", "RGBA", icc=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), dpi=(300, 300)
+    )
+    notes = " ".join(write_image(Frame(pixels, "uint8", meta), tmp_path / "a.gif"))
+    assert "the colour profile, the resolution not kept" in notes
+    assert "half transparent" in notes
+    gray = torch.tensor([[[200, 0], [200, 255]]], dtype=torch.uint8).expand(8, -1, -1).contiguous()
+    write_image(Frame(gray, "uint8", ImageMeta("png", "gray+alpha")), tmp_path / "b.gif")
+    with Image.open(tmp_path / "b.gif") as image:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    assert alpha[:, 0].max() == 0
+    assert alpha[:, 1].min() == 255
+
+
+def test_colours_that_a_png_tells_without_a_profile_are_named() -> None:
+    """The accident: a picture of a wider gamut comes back untagged, and looks pale everywhere."""
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4), "red").save(stream, "PNG")
+    plain = stream.getvalue()
+    for kind, body, is_told in (
+        (b"gAMA", (45455).to_bytes(4, "big"), False),
+        (b"gAMA", (100000).to_bytes(4, "big"), True),
+        (b"cICP", bytes((9, 16, 0, 1)), True),
+        (b"cICP", bytes((1, 13, 0, 1)), False),
+    ):
+        chunk = len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+        notes = read_image(plain[:33] + chunk + plain[33:]).meta.notes
+        assert any(kind.decode() in note for note in notes) == is_told, (kind, body)

@@ -216,6 +216,20 @@ def test_a_changed_byte_in_a_png_is_found_at_once(tmp_path: Path) -> None:
         scanned(tmp_path / "a.png")
 
 
+def test_a_changed_header_is_found_and_changed_metadata_is_named(tmp_path: Path) -> None:
+    """The accident: another height or palette passes, written again with a checksum that fits."""
+    Image.fromarray(photo(3)).save(tmp_path / "a.png", dpi=(300, 300))
+    content = (tmp_path / "a.png").read_bytes()
+    header, resolution = bytearray(content), bytearray(content)
+    header[content.index(b"IHDR") + 11] ^= 1
+    resolution[content.index(b"pHYs") + 7] ^= 1
+    (tmp_path / "a.png").write_bytes(header)
+    with pytest.raises(ImageError, match="IHDR"):
+        scanned(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(resolution)
+    assert same_as_whole(tmp_path / "a.png").meta.notes == ("dropped a damaged pHYs chunk",)
+
+
 def test_damage_inside_a_strip_names_the_file(tmp_path: Path) -> None:
     """TIFF has no checksums: a broken strip shows only when it is decoded, in words even then."""
     tifffile.imwrite(tmp_path / "a.tif", photo(3), photometric="rgb", rowsperstrip=4, compression="adobe_deflate")

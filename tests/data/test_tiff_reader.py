@@ -142,6 +142,38 @@ def test_twelve_bits_are_stretched() -> None:
     assert any("12-bit" in note for note in back.meta.notes)
 
 
+def test_a_raw_file_is_not_its_thumbnail() -> None:
+    """The accident: a camera's DNG comes back as its preview of 160 pixels, 'done'."""
+    for options in ({"extratags": [(50706, 1, 4, (1, 4, 0, 0), True)]}, {"subfiletype": 1}):
+        with pytest.raises(FormatError, match="develop it first"):
+            read_header(stored(noise(12, 16, 3, dtype=np.uint8), photometric="rgb", **options))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_fourth_sample_that_nobody_explains_is_alpha(dtype: type) -> None:
+    """The accident: OpenCV writes no ExtraSamples, and 16-bit pictures lose their transparency, 8-bit ones do not."""
+    pixels = noise(12, 16, 4, dtype=dtype)
+    data = bytearray(stored(pixels, photometric="rgb", extrasamples=["unassalpha"]))
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        tag = tiff.pages.first.tags[338]
+    data[tag.offset : tag.offset + 2] = (65000).to_bytes(2, "little")  # a private tag in its place
+    assert read_header(bytes(data)).channels == 4
+    assert np.array_equal(read_image(bytes(data)).pixels.numpy(), pixels)
+
+
+def test_differences_of_floats_are_those_of_their_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: a float TIFF with a horizontal predictor is added up as numbers, and nothing looks wrong."""
+    pixels = noise(9, 11, 3, dtype=np.float32)
+    words = pixels.view(np.uint32).copy()
+    words[:, 1:] -= pixels.view(np.uint32)[:, :-1]
+    file = TiffFile(stored(words.view(np.float32), photometric="rgb"))
+    monkeypatch.setattr(type(file._page), "predictor", 2, raising=False)
+    file._page.predictor = 2
+    monkeypatch.setattr(file, "_as_gray", lambda *_: words.view(np.float32).reshape(9, 33, 1).copy())
+    file._compression = 5
+    assert np.array_equal(file._libtiff_pixels(), pixels)
+
+
 def test_float_values_are_kept_and_must_be_finite() -> None:
     """High dynamic range lies above 1; a NaN would spread through the network to every pixel near it."""
     pixels = noise(6, 5, 3, dtype=np.float32) * 40 - 3

@@ -21,6 +21,9 @@ BY_ROWS = ("png", "tif")
 _SEGMENT = 65533  # bytes that one segment of a JPEG can carry
 _ROWS_AT_ONCE = 256
 _QUALITY = 95
+_X_RESOLUTION = 282  # the tag of EXIF
+_BMP_HOLDS_NO = {"exif": "exif", "xmp": "xmp", "icc_profile": "the colour profile"}
+_UNKNOWN_TO = {"bmp": _BMP_HOLDS_NO, "gif": _BMP_HOLDS_NO | {"dpi": "the resolution"}}
 
 
 def encode(frame: Frame, stream: BinaryIO, name: str, quality: int | None) -> tuple[str, ...]:
@@ -99,6 +102,11 @@ def _with_channels_of(name: str, frame: Frame, notes: list[str]) -> Frame:
             notes.append("dropped the gray colour profile: the picture is stored as RGB")
             meta = dataclasses.replace(meta, icc=None)
         return Frame(torch.cat((pixels[..., :1].expand(-1, -1, 3), pixels[..., 1:]), dim=2), frame.depth, meta)
+    if name == "gif" and pixels.shape[2] in (2, 4):
+        colour, alpha = pixels[..., :-1], pixels[..., -1:]
+        if ((alpha > 0) & (alpha < 255)).any():
+            notes.append("what is half transparent becomes opaque: gif holds nothing between (png and webp do)")
+        return Frame(torch.cat((colour.expand(-1, -1, 3), alpha), dim=2), frame.depth, meta)
     return frame
 
 
@@ -124,16 +132,22 @@ def _options(frame: Frame, name: str, quality: int | None, notes: list[str]) -> 
         options = {"lossless": lossless, "quality": 50 if lossless else quality or _QUALITY, "exact": True}
     elif name == "avif":
         options = {"quality": quality or _QUALITY, "subsampling": "4:4:4"}
-    elif name == "bmp":
-        lost = [key for key in ("exif", "xmp", "icc_profile") if kept.pop(key)]
+    elif name in ("bmp", "gif"):
+        lost = [what for key, what in _UNKNOWN_TO[name].items() if kept.pop(key)]
         if lost:
-            notes.append(f"{', '.join(lost).replace('icc_profile', 'the colour profile')} not kept: bmp holds none")
+            notes.append(f"{', '.join(lost)} not kept: {name} holds none")
     elif name == "jp2":
         kept = {}  # put in by `jp2_boxes`
         options = {"irreversible": False, "mct": int(frame.pixels.shape[2] > 2)}
-    if name in ("webp", "avif") and kept.pop("dpi") and not meta.exif:
+    if name in ("webp", "avif") and kept.pop("dpi") and not _tells_resolution(meta.exif):
         notes.append(f"the resolution was not kept: {name} has no place for it outside EXIF")
     return options | {key: value for key, value in kept.items() if value}
+
+
+def _tells_resolution(exif: bytes | None) -> bool:
+    found = Image.Exif()
+    found.load(exif or b"")
+    return _X_RESOLUTION in found
 
 
 def _write_pillow(frame: Frame, stream: BinaryIO, name: str, options: dict[str, object]) -> None:

@@ -1,5 +1,6 @@
 """A PNG from top to bottom: bands of inflated rows become small PNGs of their own, which are read as any other."""
 
+import dataclasses
 import struct
 import zlib
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from imagesmith.data.decoded import Decoded, WholeOnly, damaged, truncated
-from imagesmith.data.png_reader import SIGNATURE, PngFile, mismatch
+from imagesmith.data.png_reader import CRITICAL, SIGNATURE, PngFile, dropped, mismatch
 
 _BAND_BYTES = 4 << 20
 _PIECE = 1 << 20
@@ -24,6 +25,7 @@ class PngBands:
         self._path = path
         self._chunks: list[tuple[bytes, bytes]] = []
         self._parts: list[tuple[int, int]] = []  # place and size of each IDAT
+        self._notes: list[str] = []
         with open(path, "rb") as file:
             self._walk(file)
         png = PngFile(_small(self._chunks, b"", height=None))
@@ -36,7 +38,8 @@ class PngBands:
     def described(self) -> Decoded:
         """The first band with the metadata of the whole picture."""
         first = next(self._inflated())
-        return self._png_of(first, self._chunks).decode(partial=False)
+        decoded = self._png_of(first, self._chunks).decode(partial=False)
+        return dataclasses.replace(decoded, notes=[*self._notes, *decoded.notes])
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """The pixels (rows, W, C) from top to bottom."""
@@ -63,9 +66,12 @@ class PngBands:
             stored = file.read(4)
             if left or len(stored) < 4:
                 raise truncated("png")
-            if kind == b"IDAT":
-                if stored != struct.pack(">I", checksum):
-                    raise mismatch(kind, at, "; --partial keeps what is above the damage")
+            is_intact = stored == struct.pack(">I", checksum)
+            if not is_intact and kind in CRITICAL:
+                raise mismatch(kind, at, "; --partial keeps what is above the damage" if kind == b"IDAT" else "")
+            if not is_intact:
+                self._notes.append(dropped(kind))
+            elif kind == b"IDAT":
                 self._parts.append((at + 8, size))
             elif kind == b"IEND":
                 return

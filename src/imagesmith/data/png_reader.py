@@ -28,6 +28,12 @@ _PIECE = 512
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
+CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+"""The chunks without which there is no picture."""
+_SRGB_GAMMA, _SRGB_CICP = 45455, b"\x01\x0d\x00\x01"
+_SRGB_PLACES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+
+
 @dataclass
 class _Chunks:
     """The chunks that matter, the parts of IDAT in order, and whether the file ends before IEND.
@@ -50,7 +56,7 @@ def _walk(data: bytes) -> _Chunks:
     while at + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
         body = data[at + 8 : at + 8 + size]
-        critical = kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+        critical = kind in CRITICAL
         if at + 12 + size > len(data):  # cut inside this chunk: keep what is there of the pixels
             if kind == b"IDAT":
                 found.idat.append(body)
@@ -63,7 +69,7 @@ def _walk(data: bytes) -> _Chunks:
         elif critical and not intact:
             raise mismatch(kind, at)
         elif not intact:
-            found.notes.append(f"dropped a damaged {kind.decode('latin1')} chunk")
+            found.notes.append(dropped(kind))
         elif kind == b"IDAT":
             found.idat.append(body)
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
@@ -80,6 +86,11 @@ def _walk(data: bytes) -> _Chunks:
         at += 12 + size
     found.ends_early = not ended
     return found
+
+
+def dropped(kind: bytes) -> str:
+    """What is said of a chunk of metadata whose checksum does not match."""
+    return f"dropped a damaged {kind.decode('latin1')} chunk"
 
 
 def mismatch(kind: bytes, at: int, advice: str = "") -> ImageError:
@@ -161,17 +172,31 @@ class PngFile:
         if self._colour == 3:
             notes.append(f"palette expanded to {'RGBA' if pixels.shape[2] == 4 else 'RGB'}")
         exif, xmp = self._exif_and_xmp()
+        if (icc := self._icc()) is None and self._has_colours_of_its_own:
+            notes.append("its colours are not those of sRGB (cICP, gAMA or cHRM), which is not kept: they may look off")
         return Decoded(
             pixels,
             "png",
             f"{self._bits}-bit {mode}",
-            icc=self._icc(),
+            icc=icc,
             exif=exif,
             xmp=xmp,
             dpi=self._dpi(),
             notes=notes,
             lost=lost,
         )
+
+    @property
+    def _has_colours_of_its_own(self) -> bool:
+        """Whether chunks other than a profile tell colours that are not those of sRGB."""
+        single = self._chunks.single
+        if b"cICP" in single:
+            return single[b"cICP"] != _SRGB_CICP
+        if b"sRGB" in single:
+            return False
+        gamma, places = single.get(b"gAMA", b""), single.get(b"cHRM", b"")
+        other_gamma = len(gamma) == 4 and abs(int.from_bytes(gamma, "big") - _SRGB_GAMMA) > 1000
+        return other_gamma or (len(places) == 32 and struct.unpack(">8I", places) != _SRGB_PLACES)
 
     def _mend_or_end_at_the_damage(self) -> str:
         """Leave only pixel data that can be trusted; says what became of it."""

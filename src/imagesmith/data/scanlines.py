@@ -101,6 +101,7 @@ def read_scanlines(path: Path, *, max_pixels: int, least_bytes: int) -> Scanline
             if header.pixel_bytes < least_bytes:
                 return None
             decoded = opened.described()
+        header = dataclasses.replace(header, channels=decoded.pixels.shape[2], depth=str(decoded.pixels.dtype))
         meta, turn = meta_of(decoded, header.channels)
         if turn != 1:
             raise WholeOnly(f"it has to be turned upright (orientation {turn})")
@@ -109,4 +110,4 @@ def read_scanlines(path: Path, *, max_pixels: int, least_bytes: int) -> Scanline
         with named(path), decoding(name):
             yield from opened
 
-    return Scanlines(dataclasses.replace(header, depth=str(decoded.pixels.dtype)), meta, bands, opened.band_rows)
+    return Scanlines(header, meta, bands, opened.band_rows)

@@ -21,7 +21,9 @@ from imagesmith.errors import FormatError, ImageError
 from imagesmith.tensors import Depth
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
-_GRAY_OR_RGB = (0, 1, 2)
+_RGB = 2
+_GRAY_OR_RGB = (0, 1, _RGB)
+_DNG_VERSION = 50706  # the tag that tells a camera's raw file
 _BYTEWISE = (5, 8, 32773, 32946, 34925, 50000)  # LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _PLACE_TAGS = (256, 257, 273, 278, 279, 322, 323, 324, 325)
 _CLASSIC_END = 1 << 32  # as far as a classic directory can point
@@ -163,8 +165,9 @@ class TiffFile:
         pixels = gray.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
         if predictor == 2:  # each sample is a difference to the pixel before it in its strip or tile
             step = page.tilewidth if page.is_tiled else page.imagewidth
+            words = pixels.view(np.uint32) if pixels.dtype == np.float32 else pixels  # of floats the bits are added up
             for x in range(0, page.imagewidth, step):
-                tile = pixels[:, x : x + step]
+                tile = words[:, x : x + step]
                 np.cumsum(tile, axis=1, dtype=tile.dtype, out=tile)
         return pixels
 
@@ -247,6 +250,11 @@ def header_of(tiff: tifffile.TiffFile) -> Header:
             f"expected a flat TIFF of at most 64 samples, got {page.samplesperpixel} samples of "
             f"{bits} bits, depth {page.imagedepth}; export it as RGB or gray"
         )
+    if _DNG_VERSION in page.tags or page.is_reduced:
+        raise FormatError(
+            f"expected a picture, got a camera's raw file or a preview: its first page is a small copy "
+            f"({page.imagewidth}x{page.imagelength}); develop it first, and export it as TIFF"
+        )
     area = page.imagewidth * page.imagelength
     if page.is_tiled and page.tilewidth * page.tilelength > 4 * area + (1 << 22):
         raise damaged("tif", f"its tiles of {page.tilewidth}x{page.tilelength} are far larger than the picture")
@@ -263,8 +271,13 @@ def header_of(tiff: tifffile.TiffFile) -> Header:
 
 
 def _first_extra(page: tifffile.TiffPage) -> int:
-    """What the first sample after the colours is (TIFF 6.0, ExtraSamples); 0 if there is none or nobody knows."""
-    return int(page.extrasamples[0]) if page.extrasamples else 0
+    """What the first sample after the colours is (TIFF 6.0, ExtraSamples); 0 if there is none or nobody knows.
+
+    A fourth sample of RGB that nobody explains is alpha: OpenCV writes it so.
+    """
+    if page.extrasamples:
+        return int(page.extrasamples[0])
+    return _UNASSOCIATED if int(page.photometric) == _RGB and page.samplesperpixel == 4 else 0
 
 
 def tiff_exif(page: tifffile.TiffPage, file: BinaryIO, notes: list[str]) -> bytes | None:

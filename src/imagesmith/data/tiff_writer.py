@@ -168,12 +168,13 @@ def _append_directories(file: BinaryIO, directories: dict[int, TiffImagePlugin.I
     """
     is_big = _read_at(file, 2, "<H") == 43
     number, pointer, entry, pointer_at = ("<Q", "<Q", "<HHQQ", 8) if is_big else ("<H", "<I", "<HHII", 4)
+    kind = 16 if is_big else 4  # LONG8, or LONG
     start = _read_at(file, pointer_at, pointer)
     count, size = _read_at(file, start, number), struct.calcsize(entry)
     entries = [file.read(size) for _ in range(count)]
     for tag, directory in directories.items():
         offset = _aligned_end(file)
-        entries.append(struct.pack(entry, tag, 4, 1, offset))
+        entries.append(struct.pack(entry, tag, kind, 1, offset))
         file.write(directory.tobytes(offset))
     start = _aligned_end(file)
     entries.sort(key=lambda raw: raw[:2][::-1])

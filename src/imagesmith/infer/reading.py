@@ -15,7 +15,8 @@ from imagesmith.zoo import ModelCard
 
 LARGE_BYTES = 128 << 20
 """Decoded size from which on a picture is read row by row."""
-_WHOLE_COPIES = 2  # of a picture, while it is decoded as a whole
+_WHOLE_COPIES = 2.4  # of a picture, while it is decoded as a whole: Pillow takes 4 bytes for a pixel of RGB
+_PNG_COPIES = 3  # of a PNG's file at that time; of other formats one
 _LEAST_LARGE_BYTES = 1 << 20
 _LARGE_FILE_BYTES = 8 << 20
 
@@ -76,7 +77,10 @@ def _check_room(source: Path, why: str, options: FileOptions) -> None:
     room = room_within(options.max_ram)
     if room is None or (options.max_ram is None and source.stat().st_size < _LARGE_FILE_BYTES):
         return
-    needed = read_header(source, max_pixels=options.max_pixels).pixel_bytes * _WHOLE_COPIES
+    needed = source.stat().st_size
+    if needed <= room:  # or not even its header is looked for
+        header = read_header(source, max_pixels=options.max_pixels)
+        needed = round(header.pixel_bytes * _WHOLE_COPIES + needed * (_PNG_COPIES if header.format == "png" else 1))
     if needed > room:
         limit = "memory" if options.max_ram is None else f"--max-ram {options.max_ram / 1e9:g} GB"
         raise TooLargeError(
