@@ -75,9 +75,11 @@ def noise_before(image: Tensor, grid: Grid) -> float:
     """Sigma in grey levels of white noise that a picture had before it was compressed at `grid`.
 
     Of the calmest blocks: noise gives all coefficients the same variance, of which steps leave what is far from zero.
-    0 where the steps are so coarse that nothing of it shows.
+    0 where the steps are so coarse that nothing of it shows, and in pictures smaller than a block.
     """
     blocks = _coefficients(255 * to_gray(centre(image, _SIDE).float())[0], grid.top, grid.left)
+    if not len(blocks):
+        return 0.0
     steps = luma_table(grid.quality)
     use = torch.tensor([u * BLOCK + v for u in range(BLOCK) for v in range(BLOCK) if 3 <= u + v <= 6])
     energy = blocks[:, use].square().mean(dim=1)

@@ -20,8 +20,10 @@ from imagesmith.tensors.edges import mirrored
 _BORDER = 2 * KERNEL_REACH_PX + 2
 _SCALES = (0.3536, 0.5, 0.7071, 1.0)
 _ROUNDS_PER_SCALE, _ROUNDS = 5, 10
-_FIRST_COSTS, _EDGE_COST = (1e-3, 5e-3), 7e-4
-"""What each pixel on an edge costs at first, in squares of [0, 1], without and with a guess."""
+_FIRST_COSTS = (1e-3, 5e-3)
+"""What each pixel on an edge costs at first, in squares of [0, 1], where nothing is guessed."""
+EDGE_COSTS = (7e-4, 5e-4)
+"""The same with a guess, and with a second one that is better."""
 _STIFFEST = 4.0
 
 
@@ -36,7 +38,7 @@ def first_kernels(blurred: Tensor) -> list[Tensor]:
     return [_coarse_to_fine(copies, cost) for cost in _FIRST_COSTS]
 
 
-def blur_kernel(blurred: Tensor, guess: Tensor) -> Tensor:
+def blur_kernel(blurred: Tensor, guess: Tensor, edge_cost: float = EDGE_COSTS[0]) -> Tensor:
     """The kernel that blurred a picture (C, H, W) in [0, 1], told a `guess` (C, H, W) at it without blur.
 
     In turns: the picture of few edges that the kernel takes to the blurred one (the L0 norm of slopes, Xu et al. 2013,
@@ -45,7 +47,7 @@ def blur_kernel(blurred: Tensor, guess: Tensor) -> Tensor:
     seen = to_gray(blurred)
     known, weight = _bordered(seen)
     slopes = gradients(_bordered(to_gray(guess))[0])
-    return _in_turns(seen, kernel_between(known, slopes, weight), _ROUNDS, _EDGE_COST)
+    return _in_turns(seen, kernel_between(known, slopes, weight), _ROUNDS, edge_cost)
 
 
 def _coarse_to_fine(copies: list[Tensor], cost: float) -> Tensor:

@@ -1,6 +1,6 @@
 """Deblurring in two steps: deconvolution with the kernel of the whole picture, and a network that mends what it leaves.
 
-The kernel is found on one piece of the picture, and once more with what the network makes of that piece.
+The kernel is found on one piece of the picture, and twice more with what the network makes of that piece.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.data.scanlines import Picture
-from imagesmith.estimate.shake import blur_kernel, first_kernels
+from imagesmith.estimate.shake import EDGE_COSTS, blur_kernel, first_kernels
 from imagesmith.runtime.tiling import Subpixels
 from imagesmith.tensors import to_float, to_gray
 from imagesmith.tensors.deconvolution import deconvolution_planes, gradients
@@ -52,8 +52,10 @@ def kernel_of(blurred: Tensor, mended: Callable[[Tensor], Tensor]) -> Tensor:
         return (x[0].nan_to_num() / white).clamp(0, 1).cpu()
 
     seen = within(blurred)
-    guesses = [within(mended(kernel)) for kernel in first_kernels(seen)]
-    return blur_kernel(seen, max(guesses, key=_slopes))
+    guess = max((within(mended(kernel)) for kernel in first_kernels(seen)), key=_slopes)
+    first_cost, cost = EDGE_COSTS
+    guess = within(mended(blur_kernel(seen, guess, first_cost)))
+    return blur_kernel(seen, guess, cost)
 
 
 def _slopes(picture: Tensor) -> float:
