@@ -139,3 +139,22 @@ def test_every_depth_and_shape_can_be_examined() -> None:
         for depth, values in (("float32", pixels * 3 - 1), ("uint16", (torch.rand(shape) * 65535).to(torch.uint16))):
             found = examine(Frame(values, depth, ImageMeta(format="tiff", mode="")))
             assert found.channels == (1 if shape[2] < 3 else 3)
+
+
+def test_a_float_picture_of_another_range_is_judged_as_the_network_sees_it() -> None:
+    """The accident: values of 0 to 65535 are clipped to white, in which nothing is found to mend."""
+    noisy = np.clip(data.camera()[:128, :128] / 255 + np.random.default_rng(0).normal(0, 0.1, (128, 128)), 0, 1)
+    plain, wide = (
+        examine(Frame(torch.from_numpy(noisy * top)[..., None].float(), "float32", ImageMeta("tif", "gray")))
+        for top in (1.0, 65535.0)
+    )
+    assert plain.noise > 15
+    assert wide.noise == pytest.approx(plain.noise, rel=0.02)
+
+
+def test_a_jpeg_smaller_than_a_block_can_be_examined() -> None:
+    """The accident: one thumbnail of 1x1 ends the examination of a folder of thousands."""
+    for size in ((1, 1), (200, 5)):
+        stream = io.BytesIO()
+        Image.new("RGB", size, "red").save(stream, "JPEG")
+        assert examine(read_image(stream.getvalue())).noise_before_jpeg == 0

@@ -419,3 +419,31 @@ def test_what_was_skipped_keeps_its_place(restorer: Restorer, photos: Path, tmp_
     again = restorer.path(sources, tmp_path / "out", resume=True)
     assert list(statuses(again).values()) == ["skipped", "failed"]
     assert pixels(tmp_path / "out" / "x.png").shape == (122, 166, 3)
+
+
+def test_a_heat_map_of_a_killed_run_stops_no_resume(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """The accident: the map was written and the result was not, and the same command fails for ever."""
+    maps, out = tmp_path / "maps", tmp_path / "out"
+    options = {"uncertainty": maps, "resume": True}
+    restorer.path(photos, out, **options)
+    before = statuses(restorer.path(photos, out, **options))
+    next(path for path in out.rglob("*.png") if path.is_file()).unlink()
+    after = statuses(restorer.path(photos, out, **options))
+    assert list(before.values()).count("failed") == list(after.values()).count("failed")
+    assert list(after.values()).count("done") == list(before.values()).count("done") + 1
+
+
+def test_maps_that_are_asked_for_later_are_made(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """The accident: --resume --uncertainty skips what was finished without a map, and no map is there."""
+    restorer.path(photos, tmp_path / "out", resume=True)
+    restorer.path(photos, tmp_path / "out", resume=True, uncertainty=tmp_path / "maps")
+    assert list((tmp_path / "maps").rglob("*.heat.png"))
+
+
+def test_two_inputs_for_one_heat_map_start_nothing(restorer: Restorer, photo: np.ndarray, tmp_path: Path) -> None:
+    """The accident: the map of 2020/a.png takes the place of that of 2019/a.png."""
+    for year in ("2019", "2020"):
+        (tmp_path / year).mkdir()
+        Image.fromarray(photo).save(tmp_path / year / "a.png")
+    with pytest.raises(UsageError, match="would both become"):
+        restorer.path([tmp_path / "2019", tmp_path / "2020"], uncertainty=tmp_path / "maps")

@@ -166,3 +166,13 @@ def test_a_frame_keeps_what_it_carries(filler: Restorer, photos: Path, mask: np.
     restored = filler.frame(frame, mask=torch.from_numpy(mask))
     assert restored.meta.format == "jpg"
     assert restored.meta.jpeg == frame.meta.jpeg
+
+
+def test_what_is_in_a_translucent_hole_is_never_seen(filler: Restorer, photo: np.ndarray, mask: np.ndarray) -> None:
+    """The accident: colours around a translucent pixel bound it, and in a hole they are the blemish itself."""
+    alpha = np.full(mask.shape, 128, np.uint8)
+    alpha[:, 40:] = 255
+    other = photo.copy()
+    other[mask] = 255 - other[mask]
+    found, expected = (filler(np.dstack((picture, alpha)), mask=mask) for picture in (other, photo))
+    assert np.array_equal(found, expected)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from imagesmith.data.files import Frame, ImageMeta, read_image, write_image
+from imagesmith.infer.chained import Auto
 from imagesmith.infer.lost import fill, lost_pixels
 from imagesmith.infer.outcome import ItemResult
 from imagesmith.infer.restore import Restorer
@@ -120,3 +121,29 @@ def test_every_kind_of_png(inpainter: Restorer, photo: np.ndarray, depth: str, c
     assert back.pixels[lost].float().std() > 0
     if channels in (2, 4):
         assert (back.pixels[lost][:, -1] == (65535 if depth == "uint16" else 255)).all()
+
+
+def test_auto_that_finds_nothing_else_still_writes_what_was_filled(photo: np.ndarray, tmp_path: Path) -> None:
+    """The accident: 'invented by inpaint' and exit code 0, and no file, because the rest of the picture is well."""
+    stream = io.BytesIO()
+    Image.fromarray(photo).save(stream, "PNG")
+    (tmp_path / "cut.png").write_bytes(stream.getvalue()[: int(len(stream.getvalue()) * 0.7)])
+    plain = dict.fromkeys(("recursive", "resume", "overwrite", "self_ensemble", "consistency", "dry_run"), False)
+    plain |= dict.fromkeys(("suffix", "mask", "uncertainty")) | {"format": "keep", "max_pixels": 10**8}
+    result = only(Auto(1), tmp_path / "cut.png", tmp_path / "out", partial=True, **plain)
+    assert result.lost is not None
+    assert result.decision is not None
+    assert not result.decision.chain
+    assert read_image(result.output).pixels.shape == photo.shape
+    assert (read_image(result.output).pixels[read_image(tmp_path / "cut.png", partial=True).lost] > 0).any()
+
+
+def test_the_heat_map_of_a_filled_picture_is_warm_where_it_was_filled(
+    inpainter: Restorer, cut_jpeg: Path, tmp_path: Path
+) -> None:
+    """The accident: --uncertainty asks for the mask that --partial does without, and every picture fails."""
+    lost = read_image(cut_jpeg, partial=True).lost
+    only(inpainter, cut_jpeg, tmp_path / "out.png", partial=True, uncertainty=tmp_path / "heat.png")
+    heat = read_image(tmp_path / "heat.png").pixels.int().sum(dim=2)
+    cold = heat[~lost].max()
+    assert heat[lost].float().mean() > cold

@@ -262,3 +262,14 @@ def test_the_fingerprint_tells_weights_apart(make_restorer: Make) -> None:
     changed = make_restorer()
     changed._model_net.tail.bias.data.add_(1e-3)
     assert changed.fingerprint != one.fingerprint
+
+
+def test_flat_alpha_is_cut_nowhere_or_everywhere(make_restorer: Make, photo: np.ndarray) -> None:
+    """The accident: an edge of alpha far away changes how a translucent pixel is bounded, in its tile and no other."""
+    alpha = np.full(photo.shape[:2], 128, np.uint8)
+    alpha[:20, :20] = 255
+    picture = np.dstack((photo, alpha))
+    whole, tiled = (make_restorer(tile=tile)(picture).astype(int) for tile in ("off", 17))
+    assert np.abs(whole - tiled).max() <= 1
+    even = make_restorer(tile="off")(np.dstack((photo, np.full_like(alpha, 128)))).astype(int)
+    assert np.abs(whole[80:, 80:] - even[80:, 80:]).max() <= 1

@@ -1,5 +1,6 @@
 """Consistency: what was measured can be had back from the result, after rounding and writing it."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -9,9 +10,9 @@ from PIL import Image
 from skimage import data
 
 from imagesmith.data.files import Frame, ImageMeta, read_image
-from imagesmith.errors import ImageError
+from imagesmith.errors import ImageError, TooLargeError
 from imagesmith.infer.intervals import Intervals
-from imagesmith.infer.truth import HALF_LEVEL, agreeing_with_jpeg, agreeing_with_size
+from imagesmith.infer.truth import HALF_LEVEL, agreeing_with_jpeg, agreeing_with_size, check_room
 from imagesmith.tensors import from_float, imresize, to_float
 
 PHOTO = np.ascontiguousarray(data.astronaut()[40:112, 150:246])
@@ -142,3 +143,25 @@ def test_a_picture_smaller_than_a_block_is_left_as_it_is() -> None:
     agreed, lacking = agreeing_with_jpeg(decoded, frame)
     assert lacking == 0.0
     assert torch.equal(agreed, frame.pixels.permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_ask_for_nothing(value: float) -> None:
+    """The accident: NaN passes for agreement, or infinity eats its surroundings."""
+    frame = small_frame(2, "float32")
+    expected, _ = agreeing_with_size(invented(frame, 2), frame, 2)
+    pixels = frame.pixels.clone()
+    pixels[5, 6] = value
+    frame = dataclasses.replace(frame, pixels=pixels)
+    agreed, lacking = agreeing_with_size(invented(frame, 2).nan_to_num(0, 0, 0), frame, 2)
+    assert lacking == 0
+    assert agreed.isfinite().all()
+    assert torch.allclose(agreed[:, 30:, 30:], expected[:, 30:, 30:], atol=2 / 255)
+
+
+def test_no_room_for_a_whole_result_is_told_before() -> None:
+    """The accident: --consistency takes ten times what --max-ram allows, and nothing is said."""
+    frame = small_frame(2)
+    with pytest.raises(TooLargeError, match="--consistency"):
+        check_room(frame, 4, limit=1)
+    check_room(frame, 4, limit=None)

@@ -13,7 +13,8 @@ from imagesmith.data.files import read_image
 from imagesmith.data.sources import list_items
 from imagesmith.errors import ImagesmithError, NothingUsableError
 from imagesmith.estimate.noise import NoiseCurve, noise_curve
-from imagesmith.infer.auto import BLUR_PX, NOISE_BEFORE_JPEG, NOISE_SIGMA, Findings, colours_of, examine
+from imagesmith.infer.auto import BLUR_PX, NOISE_BEFORE_JPEG, NOISE_SIGMA, Findings, examine
+from imagesmith.infer.modes import seen_colours
 
 _FEW = 0.1
 """Share of the pictures below which a damage is an exception that the recipe leaves out."""
@@ -101,7 +102,7 @@ def _examined(source: str, recursive: bool) -> Iterator[Examined]:
         except ImagesmithError as error:
             print(f"left out {item}: {error}", file=sys.stderr)
             continue
-        yield Examined(examine(frame), noise_curve(colours_of(frame)))
+        yield Examined(examine(frame), noise_curve(seen_colours(frame)))
 
 
 def _is_noisy(findings: Findings) -> bool:

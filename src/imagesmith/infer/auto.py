@@ -4,14 +4,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
-
 from imagesmith.data.files import Frame
 from imagesmith.estimate.blur import edge_blur
 from imagesmith.estimate.jpeg import Grid, find_grid, noise_before, quality_of_tables
 from imagesmith.estimate.noise import noise_sigma
 from imagesmith.estimate.scratches import find_scratches
-from imagesmith.tensors import to_float
+from imagesmith.infer.modes import seen_colours
 
 AUTO_TASK = "auto"
 """Task of what chooses its models for each picture."""
@@ -100,7 +98,7 @@ class Decision:
 
 def examine(frame: Frame) -> Findings:
     """What `frame` suffers from, by its own tables and by its pixels."""
-    image = colours_of(frame)
+    image = seen_colours(frame)
     channels, height, width = image.shape
     grid = find_grid(image)
     quality, source = (None, None) if grid is None else (grid.quality, "grid")
@@ -169,8 +167,3 @@ def _enlargement(findings: Findings) -> int | None:
     if longest >= SMALL_PX:
         return None
     return min(4, max(2, -(-ENLARGED_PX // longest)))
-
-
-def colours_of(frame: Frame) -> Tensor:
-    """The picture as estimators take it: (C, H, W) float in [0, 1], C = 1 or 3, without alpha."""
-    return to_float(frame.pixels[..., : frame.colours], frame.depth).nan_to_num().clamp(0, 1).permute(2, 0, 1)

@@ -55,9 +55,9 @@ def restore_files(
     is_batch = len(jobs) > 1 or any(os.path.isdir(source) for source in sources)
     manifests = {root: Manifest(root) for root in roots} if options.resume or is_batch else {}
     jobs = without_results(jobs, manifests.values())
-    check_distinct(jobs)
     if options.uncertainty is not None and names_a_file(options.uncertainty) and len(jobs) > 1:
         raise UsageError(f"expected a folder for {len(jobs)} heat maps, got '{options.uncertainty}'; name a folder")
+    check_distinct(jobs, options.uncertainty)
     if options.max_ram is not None:
         check_above_held(options.max_ram)
     stages = Stages(restorer, options, Places(jobs, options, manifests, _settings(restorer, options)))
@@ -130,6 +130,7 @@ def _rehearse(stages: Stages, jobs: Sequence[Job], on_progress: Callable[[Progre
 
 def _settings(restorer: "Restorer | Auto", options: FileOptions) -> str:
     """A digest of all that decides the results of the same inputs."""
+    with_maps = {} if options.uncertainty is None else {"uncertainty": True}
     return settings_digest(
         {
             "version": __version__,
@@ -142,5 +143,6 @@ def _settings(restorer: "Restorer | Auto", options: FileOptions) -> str:
             "strength": restorer.strength,
             "consistency": options.consistency,
             "mask": options.mask.numpy().tobytes() if isinstance(options.mask, Tensor) else options.mask,
+            **with_maps,
         }
     )

@@ -117,7 +117,7 @@ class Auto:
         pixels = images.stacked((rows for _, rows in strips), frame, chain.scale)
         return Frame(pixels, frame.depth, images.result_meta(frame, chain.scale, notes))
 
-    def uncertainty(self, frame: Frame, *, mask: Any = None) -> Tensor:
+    def uncertainty(self, frame: Frame, *, mask: Any = None, limits: Limits = UNLIMITED) -> Tensor:
         raise AssertionError("refused by `path`")
 
     def path(

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from imagesmith.data.files import Frame, ImageMeta
 from imagesmith.infer.holes import guessed
-from imagesmith.infer.modes import spread
-from imagesmith.tensors import from_float, to_float
+from imagesmith.infer.modes import seen_colours, spread
+from imagesmith.runtime.memory import UNLIMITED, Limits
+from imagesmith.tensors import from_float
 
 if TYPE_CHECKING:
     from imagesmith.infer.restore import Restorer
@@ -37,27 +38,30 @@ _RAMP = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10)
 """Colours of a heat map from no error to WHITE_LEVELS, evenly spaced, each lighter than the one before."""
 
 
-def disagreement(restorer: "Restorer", frame: Frame, mask: Tensor | None) -> Tensor:
-    """(H * scale, W * scale) in grey levels: the spread of the 8 turns, and the distance to a faithful partner."""
-    pixels = to_float(frame.pixels, frame.depth)
-    colours = pixels[..., : frame.colours]
-    frame = replace(frame, pixels=torch.nan_to_num(colours).clamp(0, 1).contiguous(), depth="float32")
+def disagreement(restorer: "Restorer", frame: Frame, mask: Tensor | None, limits: Limits = UNLIMITED) -> Tensor:
+    """(H * scale, W * scale) in grey levels: the spread of the 8 turns, and the distance to a faithful partner.
+
+    Of a float picture beyond [0, 1] they are those of what the network sees, whose whole range is 255 levels.
+    """
+    frame = replace(frame, pixels=seen_colours(frame).permute(1, 2, 0).contiguous(), depth="float32")
     if mask is not None:
         if not mask.any():
             return torch.zeros(mask.shape)
-        frame, mask = guessed(frame, mask, lambda small, left: restorer.frame(small, mask=left))
-    strips = restorer.network.strips(frame, mask, lambda run: spread(run, restorer.scale), lambda _: None, strength=1.0)
+        frame, mask = guessed(frame, mask, lambda small, left: restorer.frame(small, mask=left, limits=limits))
+    strips = restorer.network.strips(
+        frame, mask, lambda run: spread(run, restorer.scale), lambda _: None, strength=1.0, limits=limits
+    )
     found = restorer.strength * torch.cat([rows.mean(dim=2) for _, rows in strips])
     if restorer.partner is not None:
-        sharp, faithful = (one.frame(frame).pixels for one in (restorer, restorer.partner))
+        sharp, faithful = (one.frame(frame, limits=limits).pixels for one in (restorer, restorer.partner))
         found = found + (sharp - faithful).abs().mean(dim=2)
     return found * 255 if mask is None else torch.where(mask, found * 255, 0.0)
 
 
-def expected_error(restorer: "Restorer", frame: Frame, mask: Tensor | None) -> Tensor:
+def expected_error(restorer: "Restorer", frame: Frame, mask: Tensor | None, limits: Limits = UNLIMITED) -> Tensor:
     """`disagreement`, translated into the absolute error that goes with it on photographs; see CALIBRATION."""
     factor, exponent = CALIBRATION.get(restorer.card.name, (1.0, 1.0))
-    return factor * disagreement(restorer, frame, mask) ** exponent
+    return factor * disagreement(restorer, frame, mask, limits) ** exponent
 
 
 def fitted(disagreements: Tensor, errors: Tensor, bins: int = 40) -> tuple[float, float]:

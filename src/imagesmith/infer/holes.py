@@ -17,6 +17,7 @@ from imagesmith.data.files import MAX_PIXELS, Frame, read_image
 from imagesmith.errors import UsageError
 from imagesmith.estimate.scratches import find_scratches
 from imagesmith.infer import images
+from imagesmith.infer.modes import seen_colours
 from imagesmith.tensors import from_float, to_float
 from imagesmith.zoo import ModelCard
 
@@ -92,8 +93,7 @@ def check_size(mask: Tensor, frame: Frame) -> None:
 
 def scratch_mask(frame: Frame, report: Callable[[str], None]) -> Tensor:
     """Where the picture is scratched, which may be nowhere; `report` is told how much that is."""
-    light = torch.nan_to_num(to_float(frame.pixels, frame.depth)).permute(2, 0, 1)
-    mask = find_scratches(light[: frame.colours].clamp(0, 1))
+    mask = find_scratches(seen_colours(frame))
     found = int(mask.sum())
     report(
         f"scratches: {found} pixels ({found / mask.numel():.1%})"

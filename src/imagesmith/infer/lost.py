@@ -8,6 +8,7 @@ from torch import Tensor
 
 from imagesmith.data.files import Frame
 from imagesmith.infer.outcome import Lost
+from imagesmith.runtime.memory import UNLIMITED, Limits
 
 if TYPE_CHECKING:
     from imagesmith.infer.restore import Restorer
@@ -21,7 +22,7 @@ def lost_pixels(mask: Tensor, inventor: str | None) -> Lost:
     return Lost(count, round(count / mask.numel(), 6), box, inventor)
 
 
-def fill(frame: Frame, inpainter: "Restorer") -> Frame:
+def fill(frame: Frame, inpainter: "Restorer", limits: Limits = UNLIMITED) -> Frame:
     """The frame with its lost pixels invented, opaque where it has alpha; all others stay bit by bit."""
     assert frame.lost is not None, "nothing is lost of this frame"
     if frame.pixels.shape[2] > frame.colours:
@@ -29,4 +30,4 @@ def fill(frame: Frame, inpainter: "Restorer") -> Frame:
         opaque = 1.0 if frame.depth == "float32" else torch.iinfo(pixels.dtype).max
         pixels[..., -1] = torch.where(frame.lost, torch.full_like(pixels[..., -1], opaque), pixels[..., -1])
         frame = replace(frame, pixels=pixels)
-    return replace(frame, pixels=inpainter.frame(frame, mask=frame.lost).pixels, lost=None)
+    return replace(frame, pixels=inpainter.frame(frame, mask=frame.lost, limits=limits).pixels, lost=None)

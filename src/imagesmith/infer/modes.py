@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imagesmith.data.frame import Frame
 from imagesmith.runtime.tiling import Subpixels
 from imagesmith.tensors import Depth, to_float, to_gray
 
@@ -97,13 +98,14 @@ def for_colours(subpixels: Subpixels, net_channels: int, colours: int) -> Subpix
     return gray
 
 
-def with_alpha(colour: Subpixels, gray: Subpixels, flat_px: int) -> Subpixels:
+def with_alpha(colour: Subpixels, gray: Subpixels, flat_px: int, *, is_bounded: bool = True) -> Subpixels:
     """Colour and straight alpha (the last channel): colour is premultiplied, alpha takes the same network as gray.
 
     Edges of both are then equally sharp, and the network's overshoot at a hard edge cancels in their quotient. Left in
     the result it would be a rim, so alpha stays between the four pixels around it and colour between the colours that
-    are visible around it; what is opaque all round is the network's alone. Where alpha is constant within `flat_px` the
-    network is not asked: it would wobble there. Invisible pixels keep the colour they hide.
+    are visible around it, if it `is_bounded`; what is opaque all round is the network's alone. Where alpha is constant
+    within `flat_px` there is no edge, and the network is not asked for it: it would wobble there. Invisible pixels keep
+    the colour they hide.
     """
 
     def both(x: Tensor) -> Tensor:
@@ -114,10 +116,10 @@ def with_alpha(colour: Subpixels, gray: Subpixels, flat_px: int) -> Subpixels:
         scale = math.isqrt(y.shape[2])
         y_alpha = raw.clamp(-_highest_corner(-alpha, scale), _highest_corner(alpha, scale)).unsqueeze(1)
         y = (y / raw.clamp(min=_VISIBLE).unsqueeze(1)).clamp(0, 1)
-        if not flat.all():
-            seen, opaque = alpha > 0, _lowest(alpha, 1) == 1
-            darkest = _lowest(torch.where(seen, straight, 1.0), 1).where(~opaque, 0.0).unsqueeze(2)
-            brightest = _highest(torch.where(seen, straight, 0.0), 1).where(~opaque, 1.0).unsqueeze(2)
+        if is_bounded and not flat.all():
+            seen, edge = alpha > 0, ~(flat | (_lowest(alpha, 1) == 1))
+            darkest = _lowest(torch.where(seen, straight, 1.0), 1).where(edge, 0.0).unsqueeze(2)
+            brightest = _highest(torch.where(seen, straight, 0.0), 1).where(edge, 1.0).unsqueeze(2)
             y = y.clamp(darkest, brightest)
         y = torch.where(y_alpha < _VISIBLE, straight.unsqueeze(2), y)
         return torch.cat((y, y_alpha), dim=1).flatten(1, 2)
@@ -172,6 +174,13 @@ def for_file(
         return (y * span.unsqueeze(2) + offset.unsqueeze(2)).flatten(1, 2)
 
     return ranged
+
+
+def seen_colours(frame: Frame) -> Tensor:
+    """(C, H, W) float in [0, 1], C = 1 or 3: the colours of a frame as a network sees them, see `colour_range`."""
+    colours = to_float(frame.pixels[..., : frame.colours], frame.depth)
+    low, high = colour_range([frame.pixels], frame.colours, frame.depth, lambda _: None)
+    return ((colours.nan_to_num(low, high, low) - low) / (high - low)).clamp(0, 1).permute(2, 0, 1)
 
 
 def colour_range(

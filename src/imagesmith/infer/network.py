@@ -144,7 +144,8 @@ class Network:
             if colours < channels:
                 # what only mends colours leaves alpha alone: noise, JPEG and scratches are not in it
                 alpha = gray if net.scale > 1 else lambda x: x
-                run = with_alpha(run, alpha, min(FLAT_PX, net.halo))
+                # the colours around a pixel bound nothing in a hole, where they are what has to go
+                run = with_alpha(run, alpha, min(FLAT_PX, net.halo), is_bounded=self._card.task != "inpaint")
             if strength < 1:
                 run = mixed(run, strength)
             return for_file(run, picture.depth, runtime.device, colours=colours, low=low, high=high)

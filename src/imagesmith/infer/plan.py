@@ -80,19 +80,25 @@ def output_key(output: Path) -> str:
     return os.path.normcase(os.path.abspath(output))
 
 
-def check_distinct(jobs: Sequence[Job]) -> None:
-    """UsageError where two jobs would write the same file."""
+def check_distinct(jobs: Sequence[Job], heat_maps: Path | None = None) -> None:
+    """UsageError where two jobs would write the same file; `heat_maps` is where those go, see `heat_place`."""
     taken: dict[str, Job] = {}
     for job in jobs:
-        if job.output is None:
-            continue
-        key = output_key(job.output)
-        if key in taken:
-            raise UsageError(
-                f"'{taken[key].item}' and '{job.item}' would both become '{job.output}'\n"
-                "rename one of them, or restore them into different folders"
-            )
-        taken[key] = job
+        places = [job.output, None if heat_maps is None else heat_place(job, heat_maps)]
+        for place in filter(None, places):
+            other = taken.setdefault(output_key(place), job)
+            if other is not job:
+                raise UsageError(
+                    f"'{other.item}' and '{job.item}' would both become '{place}'\n"
+                    "rename one of them, or restore them into different folders"
+                )
+
+
+def heat_place(job: Job, heat_maps: Path) -> Path:
+    """The file of a job's heat map: `heat_maps` itself, or in this folder under the input's name."""
+    if names_a_file(heat_maps):
+        return heat_maps
+    return heat_maps / job.item.name.with_name(f"{job.item.name.name}.heat.png")
 
 
 def checked_format(format: str) -> str:

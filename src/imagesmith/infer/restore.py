@@ -28,7 +28,7 @@ from imagesmith.infer.modes import turned
 from imagesmith.infer.named import of_strength
 from imagesmith.infer.network import Around, Network, Report, weights_digest
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
-from imagesmith.infer.truth import agreeing_with_jpeg, agreeing_with_size
+from imagesmith.infer.truth import agreeing_with_jpeg, agreeing_with_size, check_room
 from imagesmith.nets import RESTORERS, VIDEO_RESTORERS
 from imagesmith.runtime.device import Net, Runtime, pick_runtime
 from imagesmith.runtime.memory import UNLIMITED, Limits
@@ -194,7 +194,7 @@ class Restorer:
         if holes is not None:
             if not holes.any():
                 return iter([(0, frame.pixels)])
-            frame, within_reach = guessed(frame, holes, lambda small, left: self.frame(small, mask=left))
+            frame, within_reach = guessed(frame, holes, lambda small, left: self.frame(small, mask=left, limits=limits))
             strips = self.network.strips(frame, within_reach, around, report, limits=limits)
             return blended(strips, frame, within_reach)
         if consistency:
@@ -205,7 +205,7 @@ class Restorer:
         """Who restores this picture, and the decision: itself, whatever the picture."""
         return self, None
 
-    def uncertainty(self, frame: Frame, *, mask: Any = None) -> Tensor:
+    def uncertainty(self, frame: Frame, *, mask: Any = None, limits: Limits = UNLIMITED) -> Tensor:
         """How wrong each pixel of the result is expected to be: float32 (H * scale, W * scale), grey levels of 8 bits.
 
         From how far the 8 turns of the self-ensemble disagree and, where the card names a faithful partner, how far the
@@ -213,7 +213,7 @@ class Restorer:
         Takes the time of 8 or 10 restorations, and memory for the whole.
         """
         self._check(mask, consistency=False)
-        return expected_error(self, frame, self._holes(frame, mask, lambda _: None))
+        return expected_error(self, frame, self._holes(frame, mask, lambda _: None), limits)
 
     def path(
         self,
@@ -311,6 +311,7 @@ class Restorer:
 
     def _agreeing(self, frame: Frame, around: Around, report: Report, limits: Limits) -> Iterator[tuple[int, Tensor]]:
         """The whole result as one strip, moved until it agrees with the picture."""
+        check_room(frame, self.scale, limits.ram)
         strips = self.network.strips(frame, None, around, report, depth="float32", limits=limits)
         result = torch.cat([rows for _, rows in strips]).permute(2, 0, 1)
         if self.card.task == "jpeg":

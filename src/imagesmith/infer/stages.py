@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
+import torch
 from torch import Tensor
 
-from imagesmith.atomic import make_folder, replacing
+from imagesmith.atomic import check_free, make_folder, replacing
 from imagesmith.data.encode import encode_rows
 from imagesmith.data.files import Frame, Header, write_image
 from imagesmith.data.scanlines import Picture
@@ -23,7 +24,7 @@ from imagesmith.infer.images import result_meta, stacked
 from imagesmith.infer.lost import fill, lost_pixels
 from imagesmith.infer.outcome import FileOptions, ItemResult, Uncertainty, failed
 from imagesmith.infer.places import Places, bytes_needed, check_memory, is_whole
-from imagesmith.infer.plan import Job, names_a_file
+from imagesmith.infer.plan import Job, heat_place
 from imagesmith.infer.reading import picture_header, read_picture
 from imagesmith.infer.rows import Drawn, Rows
 from imagesmith.zoo import CARDS
@@ -102,7 +103,7 @@ class Stages:
             if decision is not None:
                 notes = (*result.notes, str(decision))
                 result = replace(result, model=decision.name, scale=restorer.scale, notes=notes, decision=decision)
-                if not decision.chain and job.keeps and job.output is not None:
+                if not decision.chain and picture.lost is None and job.keeps and job.output is not None:
                     return replace(result, status="skipped", output=None, in_size=(picture.width, picture.height))
             size = picture.width, picture.height, picture.channels
             header = Header(picture.meta.format, *size, picture.depth, frames=1)
@@ -170,7 +171,7 @@ class Stages:
         """The strips of the result; what there is to say besides is left in `rows`."""
         picture = self._whole(loaded.picture)
         if self._options.uncertainty is not None:
-            rows.uncertainty = self._doubted(loaded.job, picture, self._options.uncertainty)
+            rows.uncertainty = self._doubted(loaded, picture, heat_place(loaded.job, self._options.uncertainty))
         for _, strip in self._strips(loaded.restorer, picture, rows.notes.append):
             if asked.is_set():
                 raise Cancelled
@@ -179,7 +180,7 @@ class Stages:
     def _whole(self, picture: Picture) -> Picture:
         """The picture, in which what did not survive in the file is invented before anything else."""
         if isinstance(picture, Frame) and picture.lost is not None and self._inventor is not None:
-            return fill(picture, self._inpainter)
+            return fill(picture, self._inpainter, self._options.limits)
         return picture
 
     def _strips(
@@ -198,14 +199,24 @@ class Stages:
             limits=options.limits,
         )
 
-    def _doubted(self, job: Job, picture: Picture, place: Path) -> Uncertainty:
-        """Write the heat map of a result at `place`, or into this folder under the input's name."""
-        if not names_a_file(place):
-            place = place / job.item.name.with_name(f"{job.item.name.name}.heat.png")
+    def _doubted(self, loaded: Loaded, picture: Picture, place: Path) -> Uncertainty:
+        """Write the heat map of the result at `place`."""
+        options, job = self._options, loaded.job
+        # in a folder of maps, that of a result which is not there is of a run that was killed
+        may_replace = self._places.may_replace(job) or (
+            place != options.uncertainty and job.output is not None and not job.output.exists()
+        )
+        if place != options.uncertainty:
             make_folder(place.parent)
+        check_free(place, overwrite=may_replace)
         assert isinstance(picture, Frame), "read as a whole for this"
-        error = self._restorer.uncertainty(picture, mask=self._options.mask)
-        write_image(heat_map(error), place, overwrite=self._options.overwrite)
+        is_filled = self._restorer.card.task == "inpaint" and options.mask is None  # what the file lost, see `_whole`
+        if is_filled and loaded.picture.lost is None:
+            error = torch.zeros(picture.height, picture.width)
+        else:
+            mask = loaded.picture.lost if is_filled else options.mask
+            error = self._restorer.uncertainty(picture, mask=mask, limits=options.limits)
+        write_image(heat_map(error), place, overwrite=may_replace)
         ordered = error.flatten().sort().values
         return Uncertainty(
             mean=round(error.mean().item(), 3),

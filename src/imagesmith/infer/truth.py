@@ -1,7 +1,6 @@
 """Results that agree with what was measured: moved as little as it takes, as a whole and not in strips.
 
 Both ways feed back what the file will hold - clipped and rounded to its depth - so that agreement survives writing.
-Each holds about ten float64 copies of the result.
 """
 
 import math
@@ -13,8 +12,9 @@ from torch.nn import functional as F
 
 from imagesmith.data.files import Frame
 from imagesmith.data.metadata import turn_upright
-from imagesmith.errors import ImageError
+from imagesmith.errors import ImageError, TooLargeError
 from imagesmith.infer.intervals import Intervals
+from imagesmith.runtime.memory import room_within
 from imagesmith.tensors import Depth, from_float, imresize, to_float
 
 HALF_LEVEL = 0.5 / 255
@@ -28,21 +28,34 @@ Correction = Callable[[Tensor], tuple[Tensor, float]]
 """What to add to a picture (C, H, W) so that it agrees, and how many grey levels beyond tolerance it now is."""
 
 
+def check_room(frame: Frame, scale: int, limit: int | None) -> None:
+    """TooLargeError where about ten float64 copies of the result do not fit, into `limit` resident bytes if given."""
+    needed, room = 10 * 8 * frame.pixels.numel() * scale**2, room_within(limit)
+    if room is not None and needed > room:
+        raise TooLargeError(
+            f"consistency needs {needed / 1e9:.1f} GB for all of the result at once, {max(0, room) / 1e9:.1f} GB are "
+            "free; leave --consistency out"
+        )
+
+
 def agreeing_with_size(result: Tensor, frame: Frame, scale: int) -> tuple[Tensor, float]:
     """`result` (C, H * scale, W * scale), so that down-scaled by MATLAB's bicubic it is the picture of `frame`.
 
     Within half a grey level of 8 bits, after rounding to the frame's depth: iterative back-projection (Irani and Peleg
     1991). Also how many grey levels the farthest pixel still lacks, 0.0 where all agree; only contrasts that no larger
-    picture can have, such as a chessboard of pixels, make it positive. Where alpha is not opaque nothing is asked.
+    picture can have, such as a chessboard of pixels, make it positive. Where alpha is not opaque or
+    a value not finite nothing is asked.
     """
     given = to_float(frame.pixels, frame.depth).permute(2, 0, 1)
-    opaque = torch.ones(given.shape[1:], dtype=torch.bool)
+    whole = given[: frame.colours].isfinite().all(dim=0)
     if len(given) > frame.colours:
-        opaque = -F.max_pool2d(-given[-1:][None], 7, stride=1, padding=3)[0, 0] == 1
+        whole &= given[-1] == 1
         given = given[:-1]
+    asked = -F.max_pool2d(-whole.float()[None], 7, stride=1, padding=3)[0] == 1
+    given = given.nan_to_num(0, 0, 0)
 
     def correction(seen: Tensor) -> tuple[Tensor, float]:
-        error = torch.where(opaque, given - imresize(seen[: len(given)], 1 / scale), 0.0)
+        error = torch.where(asked, given - imresize(seen[: len(given)], 1 / scale), 0.0)
         change = torch.zeros_like(seen)
         change[: len(given)] = imresize(torch.where(error.abs() > quiet, error, 0.0), scale)
         return change, max(0.0, (error.abs().max().item() - HALF_LEVEL) * 255)
