@@ -83,6 +83,7 @@ def main() -> None:
     peer = seconds["tile loop"]["median"]
     result: dict[str, Any] = {
         "what": f"{options.model}, a picture of {options.size}, from memory to memory",
+        "pixels": width * height,
         "device": torch.cuda.get_device_name() if options.device.startswith("cuda") else options.device,
         "environment": start,
         "seconds": seconds,

@@ -1,8 +1,9 @@
-"""100 million pictures on many machines, computed from what `bulk.py` measured: stages, limits, failures, cost.
+"""100 million pictures on many machines, computed from what was measured on one: stages, limits, failures, cost.
 
-    python benchmarks/scale_plan.py [--model denoise] [--gpu-rate PICTURES_PER_SECOND] [--write docs/scale.md]
+    python benchmarks/scale_plan.py [--model denoise] [--write docs/scale.md]
 
-Nothing here ran at that size. Rates of a core are measured (results/bulk.json); rates of storage, network and services,
+Nothing here ran at that size. Rates of a core are measured by `bulk.py` (results/bulk.json), those of a GPU by
+`gpu_speed.py` where there is a result of the model; rates of storage, network and services,
 prices and failures are the constants below, each with its source or marked as an assumption to be replaced by yours.
 """
 
@@ -79,8 +80,8 @@ def core_rate(measured: dict[str, Any]) -> float:
     return rate / measured["environment"]["threads"] if rate else 1 / sum(measured["stages"]["seconds"].values())
 
 
-def plan(measured: dict[str, Any], model: str, gpu_rate: float | None) -> list[str]:
-    """The page's part in Markdown, from what bulk.py measured of `model`."""
+def plan(measured: dict[str, Any], model: str, on_gpu: dict[str, Any] | None) -> list[str]:
+    """The page's part in Markdown, from what bulk.py and, where it did, gpu_speed.py measured of `model`."""
     stages, rate = measured["stages"], core_rate(measured)
     hours = PICTURES / rate / 3600
     text = [
@@ -101,13 +102,16 @@ def plan(measured: dict[str, Any], model: str, gpu_rate: float | None) -> list[s
         f"The commanding process takes {DRIVER_BYTES / 1e3:.1f} kB for a picture: at most "
         f"{DRIVER_MEMORY / DRIVER_BYTES / 1e6:.0f} million pictures for one command in {DRIVER_MEMORY / 1e9:.0f} GB.",
     ]
-    if gpu_rate:
-        gpu_hours = PICTURES / gpu_rate / 3600
+    if on_gpu:
+        rate = on_gpu["pixels"] / on_gpu["seconds"]["ours"]["median"] / stages["pixels_in"]
+        gpu_hours = PICTURES / rate / 3600
         text += [
             "",
-            f"A GPU that makes {gpu_rate:,.0f} pictures a second does the same in {gpu_hours:,.0f} GPU hours, "
-            f"${gpu_hours * DOLLARS_PER_GPU_HOUR:,.0f}, and needs {gpu_rate / _feeding(stages):.1f} cores that decode "
-            "and encode for it.",
+            f"One {on_gpu['device']} makes {rate * stages['pixels_in'] / 1e6:,.0f} megapixels a second of larger "
+            "pictures, from memory to memory. At that rate, which pictures as small as these do not reach by "
+            f"themselves, it would make {rate:,.0f} of them: {gpu_hours:,.0f} GPU hours, "
+            f"${gpu_hours * DOLLARS_PER_GPU_HOUR:,.0f}, and **{rate / _feeding(stages):.0f} cores that decode and "
+            "encode for it**, which break first.",
         ]
     return text
 
@@ -159,13 +163,14 @@ def _fleet_rows(hours: float, limits: list[Limit], rate: float) -> list[tuple[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="one that bulk.py measured; the first if none is named")
-    parser.add_argument("--gpu-rate", type=float, help="pictures a second of one GPU, network alone, where measured")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder with bulk.json")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what was measured")
     parser.add_argument("--write", type=Path, help=f"put it into this page, between {BEGIN} and {END}")
     options = parser.parse_args()
     models = json.loads((options.results / "bulk.json").read_text())["models"]
     model = options.model or next(iter(models))
-    text = "\n".join(plan(models[model], model, options.gpu_rate))
+    gpu = options.results / f"gpu_speed_{model}.json"
+    on_gpu = json.loads(gpu.read_text()) if gpu.exists() else None
+    text = "\n".join(plan(models[model], model, on_gpu))
     if options.write is None:
         print(text)
         return
