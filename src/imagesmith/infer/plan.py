@@ -86,12 +86,13 @@ def check_distinct(jobs: Sequence[Job], heat_maps: Path | None = None) -> None:
     for job in jobs:
         places = [job.output, None if heat_maps is None else heat_place(job, heat_maps)]
         for place in filter(None, places):
-            other = taken.setdefault(output_key(place), job)
-            if other is not job:
+            key = output_key(place)
+            if key in taken:
                 raise UsageError(
-                    f"'{other.item}' and '{job.item}' would both become '{place}'\n"
+                    f"'{taken[key].item}' and '{job.item}' would both become '{place}'\n"
                     "rename one of them, or restore them into different folders"
                 )
+            taken[key] = job
 
 
 def heat_place(job: Job, heat_maps: Path) -> Path:
