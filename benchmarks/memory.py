@@ -6,7 +6,6 @@ The operating system keeps the peak of a finished process (VmHWM), so nothing is
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,13 @@ from PIL import Image
 from timing import RESULTS, environment, photo_folder, save
 
 COMMAND = Path(sys.executable).with_name("imagesmith")
+_LAUNCH = """
+import os, subprocess, sys
+_, status, usage = os.wait4(subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL).pid, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""Started from a process of its own: a new one begins with the peak of the process that it was forked from."""
 
 
 def draw_photo(path: Path, side: int) -> None:
@@ -32,14 +38,11 @@ def draw_photo(path: Path, side: int) -> None:
 def peak(command: list[str]) -> tuple[int, float]:
     """(peak resident bytes, seconds) of a command that has to succeed."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    said = process.stderr.read() if process.stderr else ""
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(command)} failed with {process.returncode}:\n{said}")
+    done = subprocess.run([sys.executable, "-S", "-c", _LAUNCH, *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed with {done.returncode}:\n{done.stderr}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return usage.ru_maxrss * unit, time.perf_counter() - start
+    return int(done.stdout) * unit, time.perf_counter() - start
 
 
 def main() -> None:
