@@ -26,7 +26,7 @@ needs_ray = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def cluster(importable_elsewhere: None):
     """A cluster of two cores and little memory on this machine."""
     import ray
