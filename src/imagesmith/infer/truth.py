@@ -18,6 +18,7 @@ from imagesmith.runtime.memory import room_within
 from imagesmith.tensors import Depth, from_float, imresize, to_float
 
 HALF_LEVEL = 0.5 / 255
+_BYTES_OF_SIZE, _BYTES_OF_JPEG = 60, 92  # that the two ways take at most for a sample of the result: measured
 _ALMOST = 0.1 / 255
 _ROUNDS = 60
 _QUIET = 0.9  # of the tolerance: what lies within is left alone, or rounding would keep all pixels in motion
@@ -29,8 +30,9 @@ Correction = Callable[[Tensor], tuple[Tensor, float]]
 
 
 def check_room(frame: Frame, scale: int, limit: int | None) -> None:
-    """TooLargeError where about ten float64 copies of the result do not fit, into `limit` resident bytes if given."""
-    needed, room = 10 * 8 * frame.pixels.numel() * scale**2, room_within(limit)
+    """TooLargeError where the work on a result as a whole does not fit, into `limit` resident bytes if given."""
+    each = _BYTES_OF_SIZE if scale > 1 else _BYTES_OF_JPEG
+    needed, room = each * frame.pixels.numel() * scale**2, room_within(limit)
     if room is not None and needed > room:
         raise TooLargeError(
             f"consistency needs {needed / 1e9:.1f} GB for all of the result at once, {max(0, room) / 1e9:.1f} GB are "
@@ -43,8 +45,8 @@ def agreeing_with_size(result: Tensor, frame: Frame, scale: int) -> tuple[Tensor
 
     Within half a grey level of 8 bits, after rounding to the frame's depth: iterative back-projection (Irani and Peleg
     1991). Also how many grey levels the farthest pixel still lacks, 0.0 where all agree; only contrasts that no larger
-    picture can have, such as a chessboard of pixels, make it positive. Where alpha is not opaque or
-    a value not finite nothing is asked.
+    picture can have, such as a chessboard of pixels, make it positive. Nothing is asked where alpha is not
+    opaque or a value not finite.
     """
     given = to_float(frame.pixels, frame.depth).permute(2, 0, 1)
     whole = given[: frame.colours].isfinite().all(dim=0)

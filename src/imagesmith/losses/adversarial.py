@@ -19,7 +19,7 @@ class Objective:
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor, Tensor], Tensor]
     pairs: bool = False
-    """Whether the generator's part looks at the real logits, so that they have to be computed for its turn."""
+    """Whether the generator's part looks at the real logits; a restorer, whose turn comes first, asks for them."""
 
 
 def _non_saturating_discriminator(real: Tensor, fake: Tensor) -> Tensor:
