@@ -72,7 +72,7 @@ def load_newest(
         try:
             return load_checkpoint(path)
         except IntegrityError as error:
-            warn(f"{error}; the one before it is used")
+            warn(f"{error}; the next one is tried" if path != paths[-1] else f"{error}; it was the last one")
     return None
 
 

@@ -19,11 +19,11 @@ from torch.utils.data import Dataset
 from imagesmith.atomic import write_whole
 from imagesmith.configs import Config, OptimConfig, RunConfig, load_config
 from imagesmith.data.loader import endless_batches
-from imagesmith.errors import ConfigError, TrainingError
+from imagesmith.errors import ConfigError, IntegrityError, TrainingError
 from imagesmith.runtime.checkpoint import load_newest
 from imagesmith.runtime.dist import World, join_world, leave_world
 from imagesmith.runtime.lock import sole_writer
-from imagesmith.runtime.log import RunLog
+from imagesmith.runtime.log import RunLog, read_history
 from imagesmith.tensors import is_out_of_memory
 from imagesmith.train.machine import Arithmetic, choose_device
 from imagesmith.train.state import Plan, TrainState, new_state
@@ -119,7 +119,8 @@ class Session:
 def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
     """Join the processes that torchrun started and hold the run folder of `config` alone while the body trains.
 
-    ConfigError where the folder was begun with another configuration, TrainingError where memory ran out.
+    ConfigError where the folder was begun with another configuration or holds something else, IntegrityError where none
+    of its checkpoints is whole, TrainingError where memory ran out.
     """
     device = choose_device(config.run.device)
     world = join_world(device, config.run.timeout_minutes)
@@ -132,7 +133,7 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
         with ExitStack() as held:
             world.lead(lambda: held.enter_context(sole_writer(folder)))
             world.lead(lambda: _claim(folder, config))
-            newest = world.lead(lambda: load_newest(folder / "checkpoints", lambda text: print(text, file=sys.stderr)))
+            newest = world.lead(lambda: _newest(folder))
             log = RunLog(folder, newest[1]["images_seen"] if newest else 0, quiet=quiet) if world.is_leader else None
             if log:
                 held.callback(log.close)  # after a failure too: TensorBoard's thread would write on
@@ -152,10 +153,13 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
 def _claim(folder: Path, config: Config) -> None:
     """Write the configuration into a new run folder, or check that the old one is the same but for its length.
 
-    A run that failed before its first checkpoint, say for a misspelt folder of pictures, binds nobody.
+    A run that failed before its first checkpoint, say for a misspelt folder of pictures, binds nobody. A folder that
+    holds a model but no checkpoint, or a file of another kind called config.json, is refused.
     """
     path = folder / "config.json"
-    if path.exists() and any((folder / "checkpoints").glob("*.safetensors")):
+    if not _checkpoints(folder):
+        _check_nothing_is_lost(folder, type(config))
+    elif path.exists():
         before, now = (_flat(c.model_dump(mode="json")) for c in (load_config(path, type(config)), config))
         for key in (*now, *(key for key in before if key not in now)):
             was, is_now = (repr(flat[key]) if key in flat else "nothing" for flat in (before, now))
@@ -165,6 +169,39 @@ def _claim(folder: Path, config: Config) -> None:
                     "use another folder, or the same configuration to go on"
                 )
     write_whole(path, config.model_dump_json(indent=2) + "\n")
+
+
+def _check_nothing_is_lost(folder: Path, kind: type[Config]) -> None:
+    """ConfigError where a run that begins in this folder would overwrite a trained model or somebody's own file."""
+    if (folder / "model.safetensors").exists() or any(row["images_seen"] > 0 for row in read_history(folder)):
+        raise ConfigError(
+            f"expected a new run folder, got {folder}, which holds a trained model and no checkpoint to go on from; "
+            "name another folder, or remove this one"
+        )
+    path = folder / "config.json"
+    if path.exists():
+        try:
+            load_config(path, kind)
+        except ConfigError:
+            raise ConfigError(
+                f"expected a new run folder, got {folder} with a config.json of something else; "
+                "name another folder, or remove that file"
+            ) from None
+
+
+def _newest(folder: Path) -> tuple[dict[str, Tensor], Any] | None:
+    """The newest whole checkpoint of a run folder, or None where none was made yet; IntegrityError if none is whole."""
+    newest = load_newest(folder / "checkpoints", lambda text: print(text, file=sys.stderr))
+    if newest is None and (damaged := _checkpoints(folder)):
+        raise IntegrityError(
+            f"expected a whole checkpoint in {folder}, got {len(damaged)} damaged; "
+            "put a whole one back, or start another run in another folder"
+        )
+    return newest
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return list((folder / "checkpoints").glob("*.safetensors"))
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""A run folder: what lies in it is gone on with, or left alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from imagesmith import presets
+from imagesmith.configs import RestorerConfig, override
+from imagesmith.errors import ConfigError, IntegrityError
+from imagesmith.runtime.checkpoint import save_checkpoint
+from imagesmith.train.run import open_run
+
+
+def config(out: Path, *changes: str) -> RestorerConfig:
+    return override(presets.sr_x2(data="photos", out=str(out)), ["run.device=cpu", "run.images=8", *changes])
+
+
+def enter(out: Path, *changes: str) -> None:
+    """Begin a run, or go on with it, and leave it again."""
+    with open_run(config(out, *changes), quiet=True):
+        pass
+
+
+def checkpoint(out: Path, images_seen: int) -> Path:
+    return save_checkpoint(out / "checkpoints", images_seen, {"a": torch.ones(9)}, {"images_seen": images_seen})
+
+
+@pytest.mark.parametrize("kept", ["model.safetensors", "history.jsonl"])
+def test_a_trained_model_without_checkpoints_is_not_overwritten(tmp_path: Path, kept: str):
+    """The accident: somebody cleans up the checkpoints, and the next run replaces a night's model by its first one."""
+    enter(tmp_path)
+    (tmp_path / kept).write_text(json.dumps({"images_seen": 96}) + "\n")
+    for changes in ([], ["optim.learning_rate=0.1"]):
+        with pytest.raises(ConfigError, match="a trained model and no checkpoint to go on from; name another folder"):
+            enter(tmp_path, *changes)
+    assert json.loads((tmp_path / kept).read_text()) == {"images_seen": 96}
+    assert json.loads((tmp_path / "config.json").read_text())["optim"]["learning_rate"] != 0.1
+
+
+def test_a_config_of_somebody_else_is_not_overwritten(tmp_path: Path):
+    """The accident: -o names a folder of the user's own, whose config.json is replaced without a word."""
+    (tmp_path / "config.json").write_text('{"my": "own file"}')
+    with pytest.raises(ConfigError, match=r"with a config\.json of something else; name another folder"):
+        enter(tmp_path)
+    assert (tmp_path / "config.json").read_text() == '{"my": "own file"}'
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_binds_nobody(tmp_path: Path):
+    enter(tmp_path)
+    enter(tmp_path, "optim.learning_rate=0.1")
+    assert json.loads((tmp_path / "config.json").read_text())["optim"]["learning_rate"] == 0.1
+
+
+def test_a_run_without_a_whole_checkpoint_does_not_begin_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The accident: a full disk cut every checkpoint short, and days of training began again at image 0."""
+    enter(tmp_path)
+    for images in (4, 8):
+        path = checkpoint(tmp_path, images)
+        path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(IntegrityError, match=r"expected a whole checkpoint in .*, got 2 damaged; put a whole one back"):
+        enter(tmp_path)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.rpartition("; ")[2] for line in told] == ["the next one is tried", "it was the last one"]
