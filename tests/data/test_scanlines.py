@@ -1,7 +1,9 @@
 """Pictures read row by row: the same pixels and metadata as those of the file read as a whole, in little memory."""
 
+import gc
 import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -142,6 +144,24 @@ def test_rows_are_held_only_while_they_are_needed(tmp_path: Path) -> None:
         scan.rows(max(0, top - 5), min(scan.height, top + 25))
         most = max(most, sum(map(len, scan._held)))
     assert most <= 30 + 2 * (3000 // (WIDTH * 3))
+
+
+def test_bands_that_were_read_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: tifffile's objects hold each other and the bytes of their band, until Python looks for cycles."""
+    monkeypatch.setattr(tiff_bands, "_BAND_BYTES", 200_000)
+    tifffile.imwrite(tmp_path / "a.tif", np.tile(photo(3), (20, 20, 1)), rowsperstrip=2)
+    bands = iter(tiff_bands.TiffBands(tmp_path / "a.tif"))
+    next(bands)
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in bands:
+            pass
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held < 0.3 * HEIGHT * 20 * WIDTH * 20 * 3
 
 
 def test_rows_above_begin_again(tmp_path: Path) -> None:

@@ -21,6 +21,32 @@ def test_noise_has_one_strength_and_is_never_the_same_twice():
     assert (between - torch.eye(4)).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("around", ["shuffled", "resize"])
+def test_noise_inside_other_parts_is_never_the_same_twice(around: str):
+    """The same accident, in recipes that have their noise between a blur and a resize."""
+    noise = {"name": "gaussian_noise", "options": {"sigma": [20, 20]}}
+    blur = {"name": "gaussian_blur", "options": {"sigma": [0.3, 0.3]}}
+    options = {"parts": [noise, blur]} if around == "shuffled" else {"factor": [0.8, 0.8], "between": [noise]}
+    noisy = degrade_clip(build_degradation(around, options), flat(), torch.Generator().manual_seed(0)) - 0.5
+    between = torch.corrcoef(noisy.flatten(1))
+    assert (between - torch.eye(4)).abs().max() < 0.1
+
+
+def test_what_a_transmission_loses_is_lost_frame_by_frame():
+    """The accident: a clip taken for one tall picture, whose last frames are gone and whose first ones are whole."""
+    cut = build_degradation("cut_stream", {"kept": [0.5, 0.5]})
+    clip = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(6))
+    kept = (degrade_clip(cut, clip, torch.Generator().manual_seed(1)) == clip).float().mean(dim=(1, 2, 3))
+    assert ((kept > 0.3) & (kept < 0.7)).all()
+
+
+def test_h264_keeps_brightness():
+    """The accident: colours that are cut off where they should be rounded make every film a little darker."""
+    ramp = torch.arange(256.0).view(16, 16).repeat_interleave(16, 0).repeat_interleave(16, 1) / 255
+    clip = ramp.expand(1, 3, -1, -1)
+    assert abs(float((H264(crf=(0, 0)).clip(clip, torch.Generator()) - clip).mean())) * 255 < 0.1
+
+
 def test_a_blur_is_the_same_in_every_frame():
     rng = torch.Generator().manual_seed(1)
     clip = torch.rand(1, 3, 40, 40, generator=rng).expand(3, -1, -1, -1)

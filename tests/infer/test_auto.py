@@ -107,6 +107,14 @@ def test_damages_of_a_real_photo_are_found() -> None:
     assert noisy.noise_sigma == pytest.approx(20, rel=0.15)
 
 
+def test_a_gray_picture_with_three_equal_channels_is_gray() -> None:
+    """The accident: texture of a black-and-white scan saved as RGB is judged by the threshold of colours as noise."""
+    gray = data.gravel()[:300, :420]
+    assert plan_chain(examine(frame(gray[..., None].repeat(3, 2))), ALL) == plan_chain(
+        examine(frame(gray[..., None])), ALL
+    )
+
+
 def test_the_tables_of_a_file_count_before_its_pixels() -> None:
     """The accident: a quality guessed from pixels where the file itself tells it."""
     stream = io.BytesIO()

@@ -195,6 +195,13 @@ class TestLaws:
         restored, target = (tensor(image)[:, :1] for image in pair())
         assert torch.isfinite(score(name, restored, target, 4)).all()
 
+    def test_what_is_not_finite_is_refused(self, name: str):
+        """The accident: NaN becomes a grey level, and a broken network a number."""
+        restored, target = (tensor(image) for image in pair())
+        restored[0, 0, 20, 20] = math.nan
+        with pytest.raises(ImageError, match="finite"):
+            score(name, restored, target, 4)
+
     def test_an_image_smaller_than_the_crop_is_said(self, name: str):
         with pytest.raises(ImageError, match="crop"):
             score(name, torch.zeros(1, 3, 8, 64), torch.zeros(1, 3, 8, 64), 4)

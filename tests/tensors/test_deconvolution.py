@@ -101,3 +101,13 @@ def test_a_spectrum_is_that_of_the_convolution(photo: Tensor) -> None:
     image[32, 32] = 1
     seen = torch.fft.irfft2(torch.fft.rfft2(image) * kernel_spectrum(kernel, 64, 64), s=(64, 64))
     assert torch.allclose(seen[23:42, 23:42], kernel, atol=1e-3)
+
+
+def test_a_long_kernel_does_not_reach_around_its_border(photo: Tensor) -> None:
+    """The accident: a kernel moved into the middle, whose end leaves at one side and comes back at the other."""
+    kernel = torch.zeros(SIDE, SIDE)
+    kernel[SIDE // 2] = torch.linspace(0.1, 1, SIDE)
+    kernel /= kernel.sum()
+    found = kernel_between(filtered(photo, kernel).mean(0, keepdim=True), gradients(photo.mean(0, keepdim=True)), 1)
+    row = found[SIDE // 2]
+    assert row[row > 0].diff().min() > -0.01

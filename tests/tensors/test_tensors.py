@@ -37,6 +37,13 @@ class TestDepth:
         x = torch.tensor([-1.0, -0.49 / top, 0.5 / top, 1.0, 1.0 + 0.6 / top, 3.0])
         assert from_float(x, depth).tolist() == [0, 0, 1, top, top, top]
 
+    @pytest.mark.parametrize("depth", ["uint8", "uint16"])
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision_is_rounded_once(self, depth, dtype):
+        """Half of the grey levels off by one, and white black, because half precision holds fewer levels than a file."""
+        x = (torch.arange(256) / 255).to(dtype)
+        assert torch.equal(from_float(x, depth), from_float(x.float(), depth))
+
     def test_float_files_are_passed_on_unclamped(self):
         x = torch.tensor([-0.5, 0.25, 7.0])
         assert torch.equal(from_float(to_float(x, "float32"), "float32"), x)

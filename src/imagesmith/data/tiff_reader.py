@@ -5,6 +5,7 @@ way: tifffile where its codecs reach (none, deflate, PackBits), else libtiff tol
 """
 
 import io
+import weakref
 from collections.abc import Mapping
 from typing import BinaryIO
 
@@ -47,8 +48,11 @@ class TiffFile:
 
     def __init__(self, data: bytes):
         self._data = data
+        stream = io.BytesIO(data)
+        # tifffile's objects hold each other, and with them the bytes, until the collector of cycles comes
+        weakref.finalize(self, stream.close)
         with quiet():
-            tiff = tifffile.TiffFile(io.BytesIO(data))
+            tiff = tifffile.TiffFile(stream)
             self._page = page = tiff.pages.first
             self.header = header_of(tiff)
         self._bits, self._kind = int(page.bitspersample), int(page.sampleformat)

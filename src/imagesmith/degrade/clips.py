@@ -7,14 +7,22 @@ from typing import ClassVar
 
 import av
 import torch
+from av.video.reformatter import ColorRange, Interpolation
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagesmith.degrade.combine import Chain, Degradation, OneOf, Sometimes
+from imagesmith.degrade.combine import Chain, Degradation, OneOf, Parts, Shuffled, Sometimes
 from imagesmith.degrade.draw import Range, chance, uniform
+from imagesmith.degrade.noise import GaussianNoise, PoissonGaussianNoise
+from imagesmith.degrade.scale import Resize
 from imagesmith.tensors import from_float, to_float
 
 _LEAST_PX = 16
+
+SWSCALE_EXACTLY = (
+    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+)
+"""How swscale is to convert colours: as it is, it cuts off where it should round, half a grey level or a whole one."""
 
 
 @dataclass(frozen=True)
@@ -48,27 +56,45 @@ class H264:
             out.mux(track.encode(None))
         film.seek(0)
         with av.open(film, "r") as coded:
-            decoded = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in coded.decode(video=0)]
+            decoded = [_rgb(frame) for frame in coded.decode(video=0)]
         assert len(decoded) == count, f"{count} frames went in, {len(decoded)} came out"
         inside = torch.stack(decoded).permute(0, 3, 1, 2)[:, :channels, : size[0], : size[1]]
         return to_float(inside, "uint8").to(clip.dtype)
 
 
+def _rgb(frame: av.VideoFrame) -> Tensor:
+    """A decoded frame as uint8 (H, W, 3)."""
+    rgb = frame.reformat(format="rgb24", interpolation=SWSCALE_EXACTLY, dst_color_range=ColorRange.JPEG, threads=1)
+    return torch.from_numpy(rgb.to_ndarray())
+
+
 def degrade_clip(part: Degradation, clip: Tensor, rng: torch.Generator) -> Tensor:
-    """What `part` makes of a clip (T, C, H, W): its strength is drawn once, its noise anew for every frame."""
+    """What `part` makes of a clip (T, C, H, W): its strength is drawn once, its noise anew for every frame.
+
+    All else that chance decides, such as the path of a blur or the place of a hole, stands still.
+    """
     if isinstance(part, H264):
         return part.clip(clip, rng)
-    if isinstance(part, Chain):
-        for each in part.parts:
+    if isinstance(part, Chain | Sometimes | OneOf | Shuffled):
+        for each in _chosen(part, rng):
             clip = degrade_clip(each, clip, rng)
         return clip
-    if isinstance(part, Sometimes):
-        return degrade_clip(part.part, clip, rng) if chance(part.probability, rng) else clip
-    if isinstance(part, OneOf):
-        return degrade_clip(part.parts[int(torch.randint(len(part.parts), (), generator=rng))], clip, rng)
-    count, channels, height, width = clip.shape
-    if part.scale == 1 and part.context_px == 0 and part.planes == 0:  # pixel by pixel: all frames as one tall picture
+    if isinstance(part, Resize):
+        return part.frames(clip, rng, lambda smaller: degrade_clip(Chain(part.between), smaller, rng))
+    if isinstance(part, GaussianNoise | PoissonGaussianNoise):  # pixel by pixel: all frames as one tall picture
+        count, channels, height, width = clip.shape
         tall = part(clip.transpose(0, 1).reshape(channels, count * height, width), rng)
         return tall.reshape(channels, count, height, width).transpose(0, 1)
     seed = int(torch.randint(1 << 62, (), generator=rng))
     return torch.stack([part(frame, torch.Generator().manual_seed(seed)) for frame in clip])
+
+
+def _chosen(part: Chain | Sometimes | OneOf | Shuffled, rng: torch.Generator) -> Parts:
+    """The parts that are applied, in their order."""
+    if isinstance(part, Chain):
+        return part.parts
+    if isinstance(part, Sometimes):
+        return (part.part,) if chance(part.probability, rng) else ()
+    if isinstance(part, OneOf):
+        return (part.parts[int(torch.randint(len(part.parts), (), generator=rng))],)
+    return tuple(part.parts[index] for index in torch.randperm(len(part.parts), generator=rng).tolist())

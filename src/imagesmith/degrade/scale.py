@@ -1,6 +1,7 @@
 """Degradations that lose resolution."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagesmith.degrade.combine import Parts, refuse_other_shapes
+from imagesmith.degrade.combine import Chain, Parts, refuse_other_shapes
 from imagesmith.degrade.draw import Names, Range, uniform
 from imagesmith.degrade.pillow import from_pillow, to_pillow
 from imagesmith.errors import ConfigError, not_one_of
@@ -114,15 +115,20 @@ class Resize:
         return math.ceil((first + between / smallest + second) / self.scale) * self.scale
 
     def __call__(self, image: Tensor, rng: torch.Generator) -> Tensor:
-        height, width = image.shape[-2:]
-        factor = uniform(self.factor, rng)
-        image = self._resized(image, max(1, round(height * factor)), max(1, round(width * factor)), rng)
-        for part in self.between:
-            image = part(image, rng)
-        return self._resized(image, height // self.scale, width // self.scale, rng)
+        def between(frames: Tensor) -> Tensor:
+            return Chain(self.between)(frames[0], rng).unsqueeze(0)
 
-    def _resized(self, image: Tensor, height: int, width: int, rng: torch.Generator) -> Tensor:
+        return self.frames(image.unsqueeze(0), rng, between)[0]
+
+    def frames(self, clip: Tensor, rng: torch.Generator, between: Callable[[Tensor], Tensor]) -> Tensor:
+        """All frames (T, C, H, W) by one factor with the same filters; `between` stands for the parts of that name."""
+        height, width = clip.shape[-2:]
+        factor = uniform(self.factor, rng)
+        clip = self._resized(clip, max(1, round(height * factor)), max(1, round(width * factor)), rng)
+        return self._resized(between(clip), height // self.scale, width // self.scale, rng)
+
+    def _resized(self, clip: Tensor, height: int, width: int, rng: torch.Generator) -> Tensor:
         chosen = FILTERS[self.filters[int(torch.randint(len(self.filters), (), generator=rng))]]
-        if image.shape[-2:] == (height, width):
-            return image
-        return from_pillow(to_pillow(image).resize((width, height), chosen))
+        if clip.shape[-2:] == (height, width):
+            return clip
+        return torch.stack([from_pillow(to_pillow(frame).resize((width, height), chosen)) for frame in clip])

@@ -46,7 +46,7 @@ class Grid:
 
 def luma_table(quality: int) -> Tensor:
     """The 64 steps of libjpeg's luma table of a quality from 1 to 100."""
-    percent = 5000 / quality if quality < 50 else 200 - 2 * quality
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     return ((torch.tensor(STANDARD_LUMA, dtype=torch.float32) * percent + 50) / 100).floor().clamp(1, 255)
 
 

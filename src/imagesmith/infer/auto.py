@@ -99,6 +99,8 @@ class Decision:
 def examine(frame: Frame) -> Findings:
     """What `frame` suffers from, by its own tables and by its pixels."""
     image = seen_colours(frame)
+    if bool((image == image[:1]).all()):  # three equal channels tell no more of noise than one, which is judged as gray
+        image = image[:1]
     channels, height, width = image.shape
     grid = find_grid(image)
     quality, source = (None, None) if grid is None else (grid.quality, "grid")

@@ -88,8 +88,10 @@ def ssim_y(restored: Tensor, target: Tensor, crop: int) -> Tensor:
 
 
 def prepared(restored: Tensor, target: Tensor, crop: int) -> tuple[Tensor, Tensor]:
-    """Both images in grey levels of 8 bits, cropped."""
+    """Both images in grey levels of 8 bits, cropped; ImageError where the restored one is not finite."""
     assert restored.shape == target.shape, f"expected equal shapes, got {restored.shape} and {target.shape}"
+    if not restored.isfinite().all():
+        raise ImageError("expected finite pixels to measure, got NaN or infinity; look at what the network makes of it")
     if min(target.shape[-2:]) <= 2 * crop:
         raise ImageError(
             f"expected an image larger than the {crop} pixels that the protocol crops at each edge, "

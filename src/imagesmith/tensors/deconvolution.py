@@ -118,5 +118,6 @@ def _centred(kernel: Tensor) -> Tensor:
         kernel = torch.zeros_like(kernel)
         kernel[len(kernel) // 2, len(kernel) // 2] = total = 1.0
     kernel = kernel / total
-    down, right = _centre_of_mass(kernel)
-    return kernel.roll((-round(down), -round(right)), (0, 1))
+    down, right = map(round, _centre_of_mass(kernel))
+    moved = torch.nn.functional.pad(kernel, (-right, right, -down, down))  # what leaves at one side enters at no other
+    return moved / moved.sum()

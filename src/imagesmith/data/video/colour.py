@@ -10,17 +10,16 @@ from typing import NamedTuple
 import av
 import numpy as np
 import torch
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, VideoReformatter
 from torch import Tensor
+
+from imagesmith.degrade.clips import SWSCALE_EXACTLY
 
 UNSPECIFIED = 2  # of matrix, primaries and transfer
 BT709, BT470BG, SMPTE170M, BT2020 = 1, 5, 6, 9
 LIMITED, FULL = 1, 2
 _SD_LINES = 576
 _SWS = {BT709: 1, 4: 4, BT470BG: 5, SMPTE170M: 5, 7: 7, BT2020: 9, 10: 9}  # H.273 -> the numbers of swscale
-_FILTER = (
-    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-)
 _NAMES = {BT709: "BT.709", BT470BG: "BT.601", SMPTE170M: "BT.601", BT2020: "BT.2020"}
 
 
@@ -89,7 +88,7 @@ class ToRgb:
             self._width,
             self._height,
             "rgb48le" if self._deep else "rgb24",
-            interpolation=_FILTER,
+            interpolation=SWSCALE_EXACTLY,
             dst_color_range=ColorRange.JPEG,
             threads=1,
             **told,
@@ -132,7 +131,7 @@ class FromRgb:
             told = {"dst_colorspace": _SWS[self._tags.matrix], "dst_color_range": self._tags.range}
         rgb = av.VideoFrame.from_ndarray(array, "rgb24" if array.dtype == np.uint8 else "rgb48le")
         return self._reformatter.reformat(
-            rgb, format=self._pix_fmt, interpolation=_FILTER, src_color_range=ColorRange.JPEG, threads=1, **told
+            rgb, format=self._pix_fmt, interpolation=SWSCALE_EXACTLY, src_color_range=ColorRange.JPEG, threads=1, **told
         )
 
 
