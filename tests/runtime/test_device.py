@@ -39,6 +39,12 @@ def seconds_by_candidate(monkeypatch: pytest.MonkeyPatch, table: dict[tuple[torc
 FP32, BF16 = torch.float32, torch.bfloat16
 
 
+@pytest.fixture(autouse=True)
+def has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor of these tests has bf16, whatever the one they run on has."""
+    monkeypatch.setattr(device, "has_bf16", lambda _: True)
+
+
 @pytest.mark.parametrize(
     ("times", "dtype", "channels_last"),
     [
@@ -62,6 +68,16 @@ def test_lower_precision_only_for_a_clear_gain(
     assert (runtime.dtype, runtime.channels_last) == (dtype, channels_last)
     assert "ms" in runtime.reason
     assert str(runtime).startswith("cpu ")
+
+
+def test_emulated_bf16_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: a processor without bf16 is asked for ten seconds whether it is quicker."""
+    monkeypatch.setattr(device, "has_bf16", lambda _: False)
+    seconds_by_candidate(monkeypatch, dict.fromkeys([(d, c) for d in (FP32, BF16) for c in (True, False)], 1))
+    runtime = pick_runtime(net(), "cpu")
+    assert runtime.dtype == FP32
+    assert "bf16" not in runtime.reason
+    assert "emulates" in pick_runtime(net(), "cpu", "bf16").reason
 
 
 def test_the_probe_runs_once_for_each_shape_of_net(monkeypatch: pytest.MonkeyPatch) -> None:

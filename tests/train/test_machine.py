@@ -17,13 +17,28 @@ def net():
 
 
 @pytest.mark.parametrize(("bf16_ms", "expected"), [(50, "bf16"), (95, "fp32")])
-def test_bf16_is_taken_only_where_it_pays(bf16_ms, expected):
-    """bf16 is slower than float32 on processors that emulate it."""
+def test_bf16_is_taken_only_where_it_pays(monkeypatch, bf16_ms, expected):
+    """bf16 is slower than float32 on processors that have it in part."""
+    monkeypatch.setattr(machine, "has_bf16", lambda _: True)
     times = {"fp32": 0.1, "bf16": bf16_ms / 1000}
     arithmetic, reason = machine.choose_arithmetic(lambda candidate: times[candidate.dtype], "cpu", "auto")
     assert arithmetic.dtype == expected
     assert "bf16" in reason
     assert "ms" in reason
+
+
+def test_emulated_bf16_is_neither_tried_nor_taken_in_silence(monkeypatch):
+    """The accident: minutes pass before the first step, while a processor without bf16 is asked whether bf16 pays."""
+    monkeypatch.setattr(machine, "has_bf16", lambda _: False)
+    tried = []
+
+    def measure(candidate):
+        tried.append(candidate.dtype)
+        return 0.1
+
+    arithmetic, _ = machine.choose_arithmetic(measure, "cpu", "auto")
+    assert (arithmetic.dtype, tried) == ("fp32", ["fp32", "fp32"])
+    assert "emulates" in machine.choose_arithmetic(measure, "cpu", "bf16")[1]
 
 
 def test_batch_stops_growing_where_throughput_does():

@@ -23,6 +23,7 @@ Net = Any
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEVICES = ("cpu", "cuda", "mps")
 
+EMULATED = "this processor emulates bf16, several times slower than fp32"
 CLEAR_MARGIN = 1.25  # a lower precision must be this much faster to be chosen
 LAYOUT_MARGIN = 1.03  # and channels_last this much: the plain layout stays where there is no gain
 _PROBE_MACS = {"cpu": 1.5e9, "cuda": 1.5e11}
@@ -55,9 +56,10 @@ class Runtime:
 def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime:
     """The fastest runtime for `net` among those that `device` and `dtype` ('fp32' | 'bf16' | 'fp16' | 'auto') leave.
 
-    'auto' takes the first of cuda, mps, cpu that exists, and a precision below float32 only where the probe finds it
-    faster by `CLEAR_MARGIN`. The probe runs the net itself on a small picture, for half a second, once per net shape
-    and machine (`remembered.py`). A device that is not there or a precision that it cannot compute is a UsageError.
+    'auto' takes the first of cuda, mps, cpu that exists, and a precision below float32 only where the device has it and
+    the probe finds it faster by `CLEAR_MARGIN`. The probe runs the net itself on a small picture, for half a second,
+    once per net shape and machine (`remembered.py`). A device that is not there or a precision that it cannot compute
+    is a UsageError.
     """
     place = pick_device(device)
     dtypes = possible_dtypes(place, dtype)
@@ -72,7 +74,8 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime
         partial(_probe, net, place, dtypes),
         fits={"dtype": [_name(dtype) for dtype in dtypes], "channels_last": bool, "reason": str},
     )
-    return Runtime(place, DTYPES[found["dtype"]], found["channels_last"], found["reason"])
+    reason = found["reason"] + (f"; {EMULATED}" if dtype == "bf16" and not has_bf16(place) else "")
+    return Runtime(place, DTYPES[found["dtype"]], found["channels_last"], reason)
 
 
 def net_shape(net: Net) -> str:
@@ -116,18 +119,26 @@ def pick_device(device: str) -> torch.device:
         raise UsageError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from error
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether `device` computes bf16 itself. Emulated, as on processors that end at AVX2, it is not worth a probe."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return (
+        device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
 def possible_dtypes(device: torch.device, dtype: str) -> list[torch.dtype]:
-    """The precisions that `device` computes, float32 first; exactly one where the user chose, UsageError where none."""
-    bf16_in_hardware = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    """The precisions worth a probe, float32 first; the one that the user chose, UsageError where it is not there."""
     if dtype == "auto":
-        if device.type == "mps":
-            return [torch.float32]
-        return [torch.float32, torch.bfloat16 if bf16_in_hardware else torch.float16]
+        if device.type == "cuda":
+            return [torch.float32, torch.bfloat16 if has_bf16(device) else torch.float16]
+        return [torch.float32, torch.bfloat16] if has_bf16(device) else [torch.float32]
     if dtype not in DTYPES:
         raise UsageError(f"expected a dtype of auto, {', '.join(DTYPES)}, got '{dtype}'")
     if dtype == "fp16" and device.type == "cpu":
         raise UsageError("fp16 is not computed by CPUs; use --dtype bf16, fp32 or auto")
-    if dtype == "bf16" and not bf16_in_hardware:
+    if dtype == "bf16" and device.type == "cuda" and not has_bf16(device):
         raise UsageError(f"{torch.cuda.get_device_name(device)} has no bf16 arithmetic; use --dtype fp16, fp32 or auto")
     return [DTYPES[dtype]]
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from imagesmith.errors import UsageError
+from imagesmith.runtime.device import EMULATED, has_bf16
 from imagesmith.runtime.graphs import captured, own_stream
 from imagesmith.tensors import is_out_of_memory
 from imagesmith.train.steps import Nets, Step, Turn
@@ -80,17 +81,22 @@ def choose_device(wanted: str) -> str:
 def choose_arithmetic(measure: Callable[[Arithmetic], float], device: str, wanted: str) -> tuple[Arithmetic, str]:
     """The arithmetic for which `measure` gives the fewest seconds for a training step.
 
-    Nothing is measured where the user names a number format, so that the same run can be repeated to the bit.
+    Nothing is measured where the user names a number format, so that the same run can be repeated to the bit, and bf16
+    only where the device has it.
     """
+    is_native = has_bf16(torch.device(device))
     if wanted != "auto":
-        return Arithmetic(device, wanted, wanted != "fp64"), f"{wanted} as asked, in a fixed layout"
+        emulated = f", though {EMULATED}" if wanted == "bf16" and not is_native else ""
+        return Arithmetic(device, wanted, wanted != "fp64"), f"{wanted} as asked{emulated}, in a fixed layout"
+    dtypes = ("fp32", "bf16") if is_native else ("fp32",)
     seconds = {
         (dtype, channels_last): measure(Arithmetic(device, dtype, channels_last))
-        for dtype in ("fp32", "bf16")
+        for dtype in dtypes
         for channels_last in (False, True)
     }
-    best = {dtype: min((False, True), key=lambda layout: seconds[dtype, layout]) for dtype in ("fp32", "bf16")}
-    dtype = "bf16" if seconds["bf16", best["bf16"]] * PAYS < seconds["fp32", best["fp32"]] else "fp32"
+    best = {dtype: min((False, True), key=lambda layout: seconds[dtype, layout]) for dtype in dtypes}
+    pays = is_native and seconds["bf16", best["bf16"]] * PAYS < seconds["fp32", best["fp32"]]
+    dtype = "bf16" if pays else "fp32"
     measured = ", ".join(
         f"{name} {'channels_last' if layout else 'contiguous'} {value * 1e3:.0f} ms"
         for (name, layout), value in seconds.items()
