@@ -5,16 +5,18 @@
 Every shipped restorer mends middles of photographs that its own training recipe degraded. Half of them fit the power
 law (`CALIBRATION` in infer/heat.py, printed ready to be copied there), the other half tells what the map is worth: the
 rank correlation (Spearman) with the true error, of all pixels and all blocks of 8x8, and the error expected and found
-in the tenth of the pixels that the map marks most. Writes results/uncertainty.json. FOLDER must not hold a test set.
+in the tenth of the pixels that the map marks most. Writes results/uncertainty.json, in which the models that are not
+measured keep their rows. FOLDER must not hold a test set.
 """
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from timing import environment, save
+from timing import RESULTS, environment, save
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -85,15 +87,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--side", type=int, default=160)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file")
     options = parser.parse_args()
     photos = list(images_by_name(options.photos).values())
     photos = photos[:: max(1, len(photos) // options.count)][: options.count]
     names = options.only or [name for name, card in CARDS.items() if card.net in RESTORERS]
-    rows = {}
+    kept = options.results / "uncertainty.json"
+    rows = json.loads(kept.read_text())["models"] if kept.exists() else {}
     for name in names:
-        rows[name] = measured(name, photos, options.side)
+        rows[name] = {**measured(name, photos, options.side), "side": options.side, "environment": environment()}
         print(f'    "{name}": ({rows[name]["factor"]}, {rows[name]["exponent"]}),  # {rows[name]}', flush=True)
-    save("uncertainty", {"environment": environment(), "models": rows})
+    save("uncertainty", {"environment": environment(), "models": dict(sorted(rows.items()))}, options.results)
 
 
 if __name__ == "__main__":
