@@ -14,9 +14,9 @@ from torch import Tensor
 from imagesmith.errors import ImagesmithError, ModelError, NothingUsableError, OutputError, UsageError
 from imagesmith.evaluate import evaluate_generator, fake_statistics, load_extractor
 from imagesmith.evaluate.extractors import Extractor
-from imagesmith.evaluate.fakes import fakes_of, labels_like
+from imagesmith.evaluate.fakes import Labels, fakes_of, labels_like
 from imagesmith.evaluate.nearest import sheet
-from imagesmith.evaluate.set_metrics import LEAST_IMAGES, parse_metrics, split_reference
+from imagesmith.evaluate.set_metrics import LEAST_IMAGES, parse_metrics, patch_row, split_reference
 from imagesmith.infer.generate import Generator
 from imagesmith.metrics.sets import frechet_distance
 from imagesmith.nets import NetSpec, build_net
@@ -340,8 +340,34 @@ def test_a_part_of_a_set_has_all_its_classes(reference: Path, classifier: Path, 
         for k in range(40):
             Image.new("RGB", (24, 16), (colour, k, 0)).save(tmp_path / "made" / name / f"{k}.png")
     fakes = fakes_of(tmp_path / "made", truncation=1.0, seed=0, device="cpu")
-    (some,) = fakes.batches(40, fakes.labels(None, 40))
+    (some,) = fakes.batches(40, Labels("as the images have them"))
     assert 5 < int((some[:, 0, 0, 0] == 0).sum()) < 35
+
+
+def _two_classes() -> Tensor:
+    """128 images, sorted by class: 64 crops of a photograph, then 64 of noise."""
+    photo, rng = data.astronaut(), np.random.default_rng(0)
+    crops = [photo[y : y + 16, x : x + 16] for y, x in rng.integers(0, 480, (64, 2))]
+    return torch.from_numpy(np.concatenate((crops, rng.integers(0, 256, (64, 16, 16, 3))))).byte().permute(0, 3, 1, 2)
+
+
+def test_fewer_fakes_than_reals_are_compared_with_all_classes():
+    """The accident: 200 pictures of CIFAR-10 scored 55 instead of 18, compared with as many of the first class."""
+    real = _two_classes()
+    mixed = real[torch.randperm(128, generator=torch.Generator().manual_seed(0))]
+    one_class, all_classes = (patch_row(images, mixed[:32])["value"] for images in (real[:64], mixed[32:]))
+    for row in (patch_row(real, mixed[:32]), patch_row(mixed[:32], real)):
+        assert row["value"] == pytest.approx(all_classes, rel=0.5)
+        assert row["value"] < one_class / 2
+
+
+def test_the_patches_of_many_fakes_are_of_all_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The accident: of 50,000 sorted fakes the first 16,384 gave their patches, three classes of ten."""
+    for module in ("generator", "set_metrics"):
+        monkeypatch.setattr(f"imagesmith.evaluate.{module}.SWD_IMAGES", 32)
+    np.savez(tmp_path / "sorted.npz", images=_two_classes().permute(0, 2, 3, 1).numpy())
+    (row,) = evaluate_generator(tmp_path / "sorted.npz", tmp_path / "sorted.npz", ["swd"]).rows
+    assert row["value"] < row["floor"]
 
 
 def test_images_are_measured_in_their_own_size(tmp_path: Path):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -77,12 +77,12 @@ def evaluate_generator(
     report(f"{fakes.name}: {count} images against {len(real)} real ones")
     extractors = _extractors(wanted, given, for_sheet=nearest is not None, device=device)
     labels = fakes.labels(real, count)
-    kept, of_fakes = _gathered(fakes.batches(count, labels), count, extractors, "fake", report)
-    _, of_reals = _gathered(real.images.split(512), len(real), extractors, "real", report)
+    made = _gathered(fakes.batches(count, labels), count, extractors, "fake", report)
+    of_reals = _gathered(real.images.split(512), len(real), extractors, "real", report).features
     rows = [
-        patch_row(real.images[sample(len(real), SWD_IMAGES)], kept)
+        patch_row(real.images, made.drawn)
         if item.extractor is None
-        else statistic_row(item, of_reals[item.extractor], of_fakes[item.extractor])
+        else statistic_row(item, of_reals[item.extractor], made.features[item.extractor])
         for item in wanted
     ]
     provenance = {
@@ -91,13 +91,13 @@ def evaluate_generator(
         "labels": labels.how,
         "reference": str(reference),
         **_protocol(fakes, real, count, wanted, extractors),
-        "notes": [*fakes.notes, *_notes(min(len(real), count), wanted, extractors, of_fakes)],
+        "notes": [*fakes.notes, *_notes(min(len(real), count), wanted, extractors, made.features)],
         **software(),
     }
     if nearest is not None:
         name = next(iter(extractors))
-        found = nearest_training_images(of_reals[name], of_fakes[name][:SHOWN], real.names)
-        write_sheet(nearest, kept[:SHOWN], real.images, found)
+        found = nearest_training_images(of_reals[name], made.features[name][:SHOWN], real.names)
+        write_sheet(nearest, made.first, real.images, found)
         provenance["nearest"] = {"features": name, "fakes": found}
     return Report(rows, {row["name"]: row["value"] for row in rows}, provenance, _caption(provenance), "metric")
 
@@ -127,22 +127,35 @@ def _extractors(
     }
 
 
+class _Gathered(NamedTuple):
+    """What is kept of a set of images (N, C, H, W) that are seen once."""
+
+    first: Tensor
+    """SHOWN of them, for the sheet."""
+    drawn: Tensor
+    """SWD_IMAGES at most, of all classes."""
+    features: dict[str, Tensor]
+    """(N, F) on the CPU, of all of them by extractor."""
+
+
 def _gathered(
     batches: Iterable[Tensor], total: int, extractors: dict[str, Extractor], kind: str, report: Say
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The first SWD_IMAGES images, and the features (N, F) of all of them by extractor, on the CPU."""
-    kept: list[Tensor] = []
+) -> _Gathered:
+    """See `_Gathered`; `total` is N."""
+    wanted = torch.zeros(total, dtype=torch.bool)
+    wanted[sample(total, SWD_IMAGES)] = True
+    first, drawn = torch.empty(0), list[Tensor]()
     features: dict[str, list[Tensor]] = {name: [] for name in extractors}
     done = 0
     for batch in batches:
-        if done < SWD_IMAGES:
-            kept.append(batch[: SWD_IMAGES - done])
+        first = first if done else batch[:SHOWN]
+        drawn.append(batch[wanted[done : done + len(batch)]])
         for name, extractor in extractors.items():
             features[name].append(extractor(batch).cpu())
         before, done = done, done + len(batch)
         if 10 * done // total > 10 * before // total:
             report(f"{kind} images: {done} of {total}")
-    return torch.cat(kept), {name: torch.cat(parts) for name, parts in features.items()}
+    return _Gathered(first, torch.cat(drawn), {name: torch.cat(parts) for name, parts in features.items()})
 
 
 def _protocol(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from imagesmith.errors import UsageError, not_one_of
 from imagesmith.evaluate.extractors import INCEPTION, INCEPTION_FILES, Extractor
+from imagesmith.evaluate.fakes import sample
 from imagesmith.metrics.neighbours import copies, precision, recall
 from imagesmith.metrics.sets import Estimate, FeatureStatistics, frechet_distance, kernel_distance, sliced_wasserstein
 from imagesmith.tensors import generator_for
@@ -21,8 +22,8 @@ SWD = "swd"
 SWD_IMAGES = 16_384
 """Most images of each set whose patches are compared, the number of the paper."""
 SWD_PROTOCOL = (
-    f"Karras et al. 2018: 7x7 patches of a Laplacian pyramid, the first {SWD_IMAGES} images at most, times 1000, "
-    "mean over the levels"
+    "Karras et al. 2018: 7x7 patches of a Laplacian pyramid, as many images of either set, drawn from all of it where "
+    f"it has more and {SWD_IMAGES} at most, times 1000, mean over the levels"
 )
 LEAST_IMAGES = 10
 """Fewer cannot be halved for the floor and still have neighbours."""
@@ -120,10 +121,18 @@ def statistic_row(wanted: Wanted, real: Tensor, fake: Tensor) -> dict[str, Any]:
 
 
 def patch_row(real: Tensor, fake: Tensor) -> dict[str, Any]:
-    """The row of the sliced Wasserstein distance of images uint8 (N, C, H, W)."""
+    """The row of the sliced Wasserstein distance of images uint8 (N, C, H, W), of which as many as fit are drawn."""
+    real, fake = (_drawn(images, SWD_IMAGES) for images in (real, fake))
     rest, held = split_reference(len(real), len(fake))
-    value, floor = (_mean(sliced_wasserstein(*pair)) for pair in ((real, fake), (real[rest], real[held])))
+    fewest = min(len(real), len(fake))
+    equal = (_drawn(images, fewest) for images in (real, fake))
+    value, floor = (_mean(sliced_wasserstein(*pair)) for pair in (equal, (real[rest], real[held])))
     return _row(SWD, Estimate(value, None), Estimate(floor, None), "lower")
+
+
+def _drawn(images: Tensor, most: int) -> Tensor:
+    """At most so many of the images, of all classes."""
+    return images if len(images) <= most else images[sample(len(images), most)]
 
 
 def _mean(by_level: Mapping[int, float]) -> float:

@@ -176,7 +176,7 @@ def sliced_wasserstein(real: Tensor, fake: Tensor, *, seed: int = 0) -> dict[int
     Karras et al. 2018, section 5: levels of a Laplacian pyramid, halved while both sides stay at least 16; 7x7 patches,
     up to 128 of each image and up to 131,072 in all; each channel of a set normalised to mean 0 and deviation 1; mean
     absolute difference of the sorted projections, over 512 random directions. `real` and `fake` are uint8 (N, C, H, W);
-    of the larger set the first images are taken.
+    of the larger set the first images are taken, so one that is sorted has to be shuffled before.
     """
     assert real.shape[1:] == fake.shape[1:], f"expected images of equal shape, got {real.shape} and {fake.shape}"
     if min(real.shape[-2:]) < _PATCH:
