@@ -14,6 +14,7 @@ from imagesmith.data.frame import ImageMeta
 from imagesmith.errors import UsageError
 from imagesmith.infer import chained
 from imagesmith.infer.chained import Auto, Chained
+from imagesmith.runtime.device import Runtime
 from imagesmith.zoo import CARDS
 
 OPTIONS = {
@@ -59,6 +60,18 @@ def test_one_model_is_what_it_is_alone_and_none_changes_nothing(make_restorer, f
     restorer = make_restorer()
     assert torch.equal(run(Chained([restorer]), frame), restorer.frame(frame).pixels)
     assert torch.equal(run(Chained([]), frame), frame.pixels)
+
+
+@pytest.mark.parametrize(("depth", "exactly"), [("uint8", False), ("uint16", True)])
+def test_what_a_file_holds_decides_the_precision(make_restorer, frame: Frame, depth: str, exactly: bool) -> None:
+    """The accident: the floats between two models pass for a deep file, and the default command takes twice as long."""
+    small = frame.pixels[:16, :16]
+    if depth == "uint16":
+        small = (small.int() * 257).to(torch.uint16)
+    half = make_restorer(scale=1, runtime=Runtime(torch.device("cpu"), torch.bfloat16, channels_last=True, reason=""))
+    result = run(Chained([half, half]), replace(frame, pixels=small, depth=depth))
+    assert result.dtype == small.dtype
+    assert ("_exact" in half.network.__dict__) is exactly
 
 
 @pytest.fixture

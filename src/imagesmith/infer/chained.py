@@ -54,12 +54,15 @@ class Chained:
         *before, last = self._restorers
         if not before:
             return last.strips(frame, mask=_mask_for(last), self_ensemble=self_ensemble, report=report, limits=limits)
+        deep = frame.depth != "uint8"  # between them the floats of an 8-bit file are no more exact than it is
         between = replace(frame, pixels=to_float(frame.pixels, frame.depth), depth="float32")
         for restorer in before:
-            between = restorer.frame(between, mask=_mask_for(restorer), self_ensemble=self_ensemble, limits=limits)
+            mask = _mask_for(restorer)
+            between = restorer.frame(between, mask=mask, self_ensemble=self_ensemble, limits=limits, deep=deep)
             if frame.depth != "float32":
                 between = replace(between, pixels=between.pixels.clamp(0, 1))  # what no file of this depth can hold
-        strips = last.strips(between, mask=_mask_for(last), self_ensemble=self_ensemble, report=report, limits=limits)
+        mask = _mask_for(last)
+        strips = last.strips(between, mask=mask, self_ensemble=self_ensemble, report=report, limits=limits, deep=deep)
         return ((top, from_float(rows, frame.depth)) for top, rows in strips)
 
 

@@ -66,12 +66,15 @@ class Network:
         depth: Depth | None = None,
         strength: float | None = None,
         limits: Limits = UNLIMITED,
+        deep: bool | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
         """What the network makes of the picture, in values of `depth` and at a `strength` if not the usual ones.
 
-        Tiles are cut so that `limits` are kept; ImageError where they cannot be.
+        Tiles are cut so that `limits` are kept; ImageError where they cannot be. `deep` is whether the file has more
+        than 8 bits; None: as the picture has.
         """
         net, depth = self.net, depth or picture.depth
+        deep = picture.depth != "uint8" if deep is None else deep
         strength = self._strength if strength is None else strength
 
         def read(top: int, bottom: int) -> Tensor:
@@ -80,8 +83,8 @@ class Network:
                 rows = torch.cat((rows, planes_for(self._card, picture, mask, top, bottom)), dim=2)
             return rows.permute(2, 0, 1).unsqueeze(0)
 
-        kernel = self._kernel(picture) if self._finds_kernel else None
-        subpixels = self._subpixels(picture, around, report, strength=strength, kernel=kernel)
+        kernel = self._kernel(picture, deep) if self._finds_kernel else None
+        subpixels = self._subpixels(picture, around, report, strength=strength, deep=deep, kernel=kernel)
         plan = self._plan(picture, subpixels, depth, limits, report)
         if len(plan) > 1 and not getattr(net, "halo_is_exact", True):
             report(
@@ -111,22 +114,22 @@ class Network:
         # from the usual area: finding a better one takes a tile of it, which may be over the limit itself
         return plan_within(limits, cut, tile_px(net), demand, report)
 
-    def _kernel(self, picture: Picture) -> Tensor:
+    def _kernel(self, picture: Picture, deep: bool) -> Tensor:
         """The kernel of the picture's blur, found with the network's help."""
         piece, colours = busiest_piece(picture), picture.colours
 
         def mended(kernel: Tensor) -> Tensor:
-            run = self._subpixels(picture, lambda run: run, lambda _: None, strength=1.0, kernel=kernel)
+            run = self._subpixels(picture, lambda run: run, lambda _: None, strength=1.0, deep=deep, kernel=kernel)
             return run_tiled(self.net, piece, subpixels=run)[:, :colours]
 
         return kernel_of(to_float(piece, picture.depth)[:, :colours], mended)
 
     def _subpixels(
-        self, picture: Picture, around: Around, report: Report, *, strength: float, kernel: Tensor | None
+        self, picture: Picture, around: Around, report: Report, *, strength: float, deep: bool, kernel: Tensor | None
     ) -> Subpixels:
         """The network and all that surrounds it for this picture, as one function of a piece of its pixels."""
         runtime, net = self._runtime, self.net
-        if self._deep_exactly and picture.depth != "uint8":
+        if self._deep_exactly and deep:
             # bf16 has 8 bits of mantissa: its noise would show in the lower bits of a deeper file
             runtime, net = replace(runtime, dtype=torch.float32), self._exact
         run = guarded(net, runtime, lambda: self._exact, report)

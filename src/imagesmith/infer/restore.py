@@ -26,7 +26,7 @@ from imagesmith.infer.holes import (
 )
 from imagesmith.infer.modes import turned
 from imagesmith.infer.named import of_strength
-from imagesmith.infer.network import Around, Network, Report, weights_digest
+from imagesmith.infer.network import Network, Report, weights_digest
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
 from imagesmith.infer.truth import agreeing_with_jpeg, agreeing_with_size, check_room
 from imagesmith.nets import RESTORERS, VIDEO_RESTORERS
@@ -154,8 +154,9 @@ class Restorer:
         self_ensemble: bool = False,
         consistency: bool = False,
         limits: Limits = UNLIMITED,
+        deep: bool | None = None,
     ) -> Frame:
-        """The restored frame, `scale` times as large; what was done besides is added to its notes."""
+        """The restored frame, `scale` times as large; what was done besides is added to its notes. See `strips`."""
         notes: list[str] = []
         strips = self.strips(
             frame,
@@ -164,6 +165,7 @@ class Restorer:
             consistency=consistency,
             report=notes.append,
             limits=limits,
+            deep=deep,
         )
         pixels = images.stacked((rows for _, rows in strips), frame, self.scale)
         return Frame(pixels, frame.depth, images.result_meta(frame, self.scale, notes))
@@ -177,29 +179,32 @@ class Restorer:
         consistency: bool = False,
         report: Report = lambda _: None,
         limits: Limits = UNLIMITED,
+        deep: bool | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
         """The restored picture from top to bottom: the first row and the rows (h, W * scale, C) of each strip.
 
         Only one strip is held at a time, unless `consistency` needs the whole. `report` is told what the user should
         know, such as a tile that was redone. Of `Scanlines`, which only models without holes and without `consistency`
-        take, a few rows are held at a time as well.
+        take, a few rows are held at a time as well. `deep` is whether the file has more than 8 bits, where that is not
+        told by the frame, such as the result of another model.
         """
         self._check(mask, consistency)
         around = functools.partial(turned, scale=self.scale) if self_ensemble else _as_it_is
+        run = functools.partial(self.network.strips, around=around, report=report, limits=limits, deep=deep)
         if not isinstance(frame, Frame):
             assert not consistency, "the whole has to agree"
             assert self.card.task != "inpaint", "holes are filled from all around them"
-            return self.network.strips(frame, None, around, report, limits=limits)
+            return run(frame, None)
         holes = self._holes(frame, mask, report)
         if holes is not None:
             if not holes.any():
                 return iter([(0, frame.pixels)])
-            frame, within_reach = guessed(frame, holes, lambda small, left: self.frame(small, mask=left, limits=limits))
-            strips = self.network.strips(frame, within_reach, around, report, limits=limits)
-            return blended(strips, frame, within_reach)
+            fill = functools.partial(self.frame, limits=limits, deep=deep)
+            frame, within_reach = guessed(frame, holes, lambda small, left: fill(small, mask=left))
+            return blended(run(frame, within_reach), frame, within_reach)
         if consistency:
-            return self._agreeing(frame, around, report, limits)
-        return self.network.strips(frame, None, around, report, limits=limits)
+            return self._agreeing(frame, run, report, limits)
+        return run(frame, None)
 
     def choose(self, frame: Picture) -> tuple[Self, None]:
         """Who restores this picture, and the decision: itself, whatever the picture."""
@@ -309,11 +314,12 @@ class Restorer:
         check_size(holes, frame)
         return holes
 
-    def _agreeing(self, frame: Frame, around: Around, report: Report, limits: Limits) -> Iterator[tuple[int, Tensor]]:
-        """The whole result as one strip, moved until it agrees with the picture."""
+    def _agreeing(
+        self, frame: Frame, run: Callable[..., Iterator[tuple[int, Tensor]]], report: Report, limits: Limits
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The whole result of `run`, the network's strips, as one, moved until it agrees with the picture."""
         check_room(frame, self.scale, limits.ram)
-        strips = self.network.strips(frame, None, around, report, depth="float32", limits=limits)
-        result = torch.cat([rows for _, rows in strips]).permute(2, 0, 1)
+        result = torch.cat([rows for _, rows in run(frame, None, depth="float32")]).permute(2, 0, 1)
         if self.card.task == "jpeg":
             agreed, lacking = agreeing_with_jpeg(result, frame)
             what = "every JPEG coefficient lies in the interval of the file"
