@@ -165,6 +165,18 @@ def test_files_are_replaced_only_on_request(call: Callable[[str], None]) -> None
     assert Path("out/seed0000.png").read_bytes() != before
 
 
+@pytest.mark.parametrize("name", ["photo.png", "seed0001.png"])
+def test_variations_never_take_the_place_of_the_photograph(call: Callable[[str], None], name: str) -> None:
+    """The accident: `-y` for last week's variations, and the only copy of a photograph is 64 pixels wide."""
+    Path("out").mkdir()
+    Image.fromarray(data.chelsea()[:40, :50]).save(f"out/{name}")
+    before = Path("out", name).read_bytes()
+    for replaces in ("", " -y"):
+        with pytest.raises(OutputError, match=f"out/{name} is itself the input"):
+            call(f"variations plain out/{name} --seeds 0-1 --steps 1 -o ./out/../out{replaces} -q")
+    assert Path("out", name).read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "line",
     [

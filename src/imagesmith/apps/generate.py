@@ -22,7 +22,7 @@ from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, read_image, write_
 from imagesmith.data.formats import SUFFIXES, format_named
 from imagesmith.data.grid import enlargement, image_grid
 from imagesmith.data.video.generated import check_video, video_writer
-from imagesmith.errors import FormatError, UsageError
+from imagesmith.errors import FormatError, OutputError, UsageError
 from imagesmith.infer.edit import project, variations
 from imagesmith.infer.generate import Generator, Sample, generate, interpolate
 from imagesmith.infer.latents import Seeds
@@ -150,10 +150,13 @@ def run_variations(
     wanted, say = Seeds.parse(seeds), _sayer(quiet)
     wanted.check_distinct()
     digits = max(_LEAST_DIGITS, len(str(wanted.highest)))
-    names = (f"seed{seed:0{digits}}.png" for seed in wanted)
-    _check_names(out, itertools.chain(("sheet.png", "photo.png", "reconstruction.png"), names), overwrite=overwrite)
     generator = Generator.load(model, device=device)
     _check_sheet(2 + len(wanted), generator.size, "take fewer seeds")
+    names = ["sheet.png", "photo.png", "reconstruction.png", *(f"seed{seed:0{digits}}.png" for seed in wanted)]
+    given = photo.resolve()
+    if given.parent == out.resolve() and given.name in names:
+        raise OutputError(f"{photo} is itself the input\nname another folder with -o")
+    _check_names(out, names, overwrite=overwrite)
     frame = read_image(photo)
     make_folder(out)
     tell = _Pace("of the search", say)
