@@ -65,6 +65,15 @@ def test_accuracy_counts_every_picture_and_tells_the_mistakes(judge: Path, pictu
     assert len(json.loads((tmp_path / "report.json").read_text())["provenance"]["weights_sha256"]) == 64
 
 
+def test_pictures_that_cannot_be_read_are_told_beside_the_score(judge: Path, pictures: Path):
+    """The accident: half of a class is broken, and the accuracy of the other half is printed as that of the set."""
+    (pictures / "white" / "1.png").write_bytes(b"no picture")
+    table = evaluate_classifier(judge, pictures, device="cpu").table()
+    assert "100.00% of 5 pictures" in table
+    assert "1 of the pictures cannot be used, first:" in table
+    assert "white/1.png" in table
+
+
 def test_a_reference_may_have_fewer_classes_but_no_unknown_ones(judge: Path, pictures: Path):
     for picture in (pictures / "gray").iterdir():
         picture.unlink()

@@ -1,6 +1,7 @@
 """Evaluation of generators: names, floors, labels, provenance, and what is said where it cannot work."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -368,6 +369,15 @@ def test_the_patches_of_many_fakes_are_of_all_classes(tmp_path: Path, monkeypatc
     np.savez(tmp_path / "sorted.npz", images=_two_classes().permute(0, 2, 3, 1).numpy())
     (row,) = evaluate_generator(tmp_path / "sorted.npz", tmp_path / "sorted.npz", ["swd"]).rows
     assert row["value"] < row["floor"]
+
+
+def test_reals_that_cannot_be_read_are_told_beside_the_score(reference: Path, classifier: Path, tmp_path: Path):
+    """The accident: a third of the reference is broken, and the score against the rest is printed without a word."""
+    shutil.copytree(reference, tmp_path / "reals")
+    (tmp_path / "reals" / "skin" / "00.png").write_bytes(b"no picture")
+    table = evaluate_generator(reference, tmp_path / "reals", ["fd"], features=classifier).table()
+    assert "47 fakes against 47 reals" in table
+    assert "1 of the reals cannot be used, first:" in table
 
 
 def test_images_are_measured_in_their_own_size(tmp_path: Path):

@@ -47,7 +47,8 @@ def evaluate_classifier(model: str | Path, reference: str | Path, *, device: str
     }
     rows = _rows(found, truth, card)
     caption = f"{card.name} names {accuracy:.2%} of {len(pictures):,} pictures right: {PROTOCOL}"
-    return Report(rows, {"accuracy": accuracy}, facts, caption, rows_are="class")
+    lines = [caption, *unused(pictures, "pictures")]
+    return Report(rows, {"accuracy": accuracy}, facts, "\n".join(lines), rows_are="class")
 
 
 def measured_pictures(source: str | Path, size: Size, channels: int | None = None) -> ImageSet:
@@ -55,6 +56,12 @@ def measured_pictures(source: str | Path, size: Size, channels: int | None = Non
     with tempfile.TemporaryDirectory(prefix="imagesmith-", ignore_cleanup_errors=True) as scratch:
         # what is mapped outlives the file's name
         return load_image_set(source, size=size, channels=channels, pack_to=Path(scratch) / "pictures.bin")
+
+
+def unused(pictures: ImageSet, name: str) -> list[str]:
+    """A sentence on what a score is not about because it could not be used; empty where all of it was."""
+    skipped = pictures.skipped
+    return [f"{len(skipped)} of the {name} cannot be used, first: {skipped[0]}"] if skipped else []
 
 
 def known_labels(pictures: ImageSet, class_names: tuple[str, ...], where: str) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from imagesmith.data.archives import is_archive
 from imagesmith.data.image_sets import DIFFERENT_SIZES, ImageSet
 from imagesmith.errors import ModelError, UsageError
-from imagesmith.evaluate.classifier import known_labels, measured_pictures
+from imagesmith.evaluate.classifier import known_labels, measured_pictures, unused
 from imagesmith.infer.generate import Generator
 from imagesmith.infer.latents import latents
 from imagesmith.metrics.sets import FeatureStatistics
@@ -144,7 +144,6 @@ def _holds_images(source: str | Path) -> bool:
 def _read(source: str | Path) -> Fakes:
     made = measured_pictures(source, "own")
     height, width = made.images.shape[2:]
-    notes = [f"{len(made.skipped)} of the fakes cannot be used, first: {made.skipped[0]}"] if made.skipped else []
     return Fakes(
         name=str(source),
         size=(height, width),
@@ -153,7 +152,7 @@ def _read(source: str | Path) -> Fakes:
         batches=lambda count, _: (made.images[part] for part in sample(len(made), count).split(_BATCH)),
         labels=lambda real, count: Labels("as the images have them"),
         facts={"fakes_skipped": made.skipped, "fakes_prepared": list(made.notes)},
-        notes=(*notes, *(note for note in made.notes if DIFFERENT_SIZES in note)),
+        notes=(*unused(made, "fakes"), *(note for note in made.notes if DIFFERENT_SIZES in note)),
     )
 
 

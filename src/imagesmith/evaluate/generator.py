@@ -9,7 +9,7 @@ from torch import Tensor
 
 from imagesmith.data.image_sets import ImageSet
 from imagesmith.errors import NothingUsableError, UsageError
-from imagesmith.evaluate.classifier import measured_pictures
+from imagesmith.evaluate.classifier import measured_pictures, unused
 from imagesmith.evaluate.extractors import Extractor, load_extractor
 from imagesmith.evaluate.fakes import Fakes, fakes_of, sample
 from imagesmith.evaluate.nearest import SHOWN, check_sheet, nearest_training_images, write_sheet
@@ -91,7 +91,11 @@ def evaluate_generator(
         "labels": labels.how,
         "reference": str(reference),
         **_protocol(fakes, real, count, wanted, extractors),
-        "notes": [*fakes.notes, *_notes(min(len(real), count), wanted, extractors, made.features)],
+        "notes": [
+            *unused(real, "reals"),
+            *fakes.notes,
+            *_notes(min(len(real), count), wanted, extractors, made.features),
+        ],
         **software(),
     }
     if nearest is not None:
