@@ -58,8 +58,9 @@ def evaluate_generator(
     `features` is the Inception file that makes `fid` possible, or a classifier for `fd`, `kid`, ...; without it the
     shipped classifiers serve (`fd_cifarcnn`). As many fakes as reals are made, at most 50,000, from the seeds `seed`,
     `seed` + 1, ...; labels are as frequent as in the reference. `nearest` names a picture to write: fakes beside their
-    nearest reals. The floor of each metric is what a part of the reference scores against the rest of it; where these
-    are fewer images than the score has, the caption tells by how much that alone raises the floor of a distance.
+    nearest reals; where that fails in the end, `provenance["nearest"]["error"]` says why. The floor of each metric is
+    what a part of the reference scores against the rest of it; where these are fewer images than the score has, the
+    caption tells by how much that alone raises the floor of a distance.
     """
     if images is not None and images < LEAST_IMAGES:
         raise UsageError(f"expected at least {LEAST_IMAGES} images to measure, got {images}")
@@ -101,8 +102,8 @@ def evaluate_generator(
     if nearest is not None:
         name = next(iter(extractors))
         found = nearest_training_images(of_reals[name], made.features[name][:SHOWN], real.names)
-        write_sheet(nearest, made.first, real.images, found)
-        provenance["nearest"] = {"features": name, "fakes": found}
+        error = write_sheet(nearest, made.first, real.images, found)
+        provenance["nearest"] = {"features": name, "fakes": found, "error": error}
     return Report(rows, {row["name"]: row["value"] for row in rows}, provenance, _caption(provenance), "metric")
 
 

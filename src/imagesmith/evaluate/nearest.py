@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from imagesmith.data.files import Frame, write_image
 from imagesmith.data.formats import format_named
-from imagesmith.errors import FormatError, OutputError, UsageError
+from imagesmith.errors import FormatError, ImagesmithError, OutputError, UsageError
 from imagesmith.metrics.neighbours import nearest
 
 SHOWN = 16
@@ -38,10 +38,16 @@ def check_sheet(path: Path) -> None:
         raise OutputError(f"{path} cannot be written: expected a file in a folder that exists; create it first")
 
 
-def write_sheet(path: str | Path, fakes: Tensor, reals: Tensor, found: list[dict[str, Any]]) -> None:
-    """Write rows of: fake | its nearest reals, from uint8 (N, C, H, W); an existing file is replaced."""
+def write_sheet(path: str | Path, fakes: Tensor, reals: Tensor, found: list[dict[str, Any]]) -> str | None:
+    """Write rows of: fake | its nearest reals, from uint8 (N, C, H, W); an existing file is replaced.
+
+    Why it could not be written, if so: what was measured is not to be lost with it.
+    """
     rows = [torch.stack([fake, *(reals[k] for k in item["indices"])]) for fake, item in zip(fakes, found, strict=True)]
-    write_image(Frame.of(sheet(torch.stack(rows))), path, overwrite=True)
+    try:
+        write_image(Frame.of(sheet(torch.stack(rows))), path, overwrite=True)
+    except ImagesmithError as error:
+        return str(error)
 
 
 def sheet(images: Tensor) -> Tensor:

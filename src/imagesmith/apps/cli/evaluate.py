@@ -15,9 +15,12 @@ from imagesmith.apps.cli.options import (
     Dtype,
     DtypeOption,
     ModelArgument,
+    OverwriteFlag,
     QuietFlag,
     parse_count,
 )
+from imagesmith.atomic import check_free
+from imagesmith.errors import OutputError
 
 app = typer.Typer(help="Measure a model by a stated protocol.", **GROUP)
 
@@ -69,6 +72,7 @@ def restorer(
         bool, typer.Option("--temporal", help="Targets are clips: smooth a model for pictures in time.")
     ] = False,
     report: ReportOption = None,
+    overwrite: OverwriteFlag = False,
     device: DeviceOption = Device.AUTO,
     dtype: DtypeOption = Dtype.FP32,
     debug: DebugFlag = False,
@@ -76,6 +80,7 @@ def restorer(
     """Measure a restorer against undamaged pictures or clips."""
     from imagesmith.evaluate import evaluate_restorer as evaluate
 
+    _check_free(report, overwrite=overwrite)
     measured = evaluate(
         model,
         targets,
@@ -120,6 +125,7 @@ def generator(
         Path | None, typer.Option("--nearest", metavar="PNG", help="Picture of fakes beside their nearest real images.")
     ] = None,
     report: ReportOption = None,
+    overwrite: OverwriteFlag = False,
     device: DeviceOption = Device.AUTO,
     quiet: QuietFlag = False,
     debug: DebugFlag = False,
@@ -127,6 +133,7 @@ def generator(
     """Measure generated images against real ones, with the score of held-out real images beside each."""
     from imagesmith.evaluate import evaluate_generator as evaluate
 
+    _check_free(nearest, report, overwrite=overwrite)
     measured = evaluate(
         model,
         reference,
@@ -150,12 +157,14 @@ def classifier(
         str, typer.Option("--reference", metavar="DATA", help="Labelled pictures that it was not trained on.")
     ],
     report: ReportOption = None,
+    overwrite: OverwriteFlag = False,
     device: DeviceOption = Device.AUTO,
     debug: DebugFlag = False,
 ) -> None:
     """Measure a classifier by the share of labelled pictures that it names right."""
     from imagesmith.evaluate.classifier import evaluate_classifier as evaluate
 
+    _check_free(report, overwrite=overwrite)
     measured = evaluate(model, reference, device=device)
     _tell(measured, report)
 
@@ -164,7 +173,16 @@ def _names(metrics: str | None) -> list[str] | None:
     return None if metrics is None else [name.strip() for name in metrics.split(",")]
 
 
+def _check_free(*written: Path | None, overwrite: bool) -> None:
+    """OutputError where a file that will be written is there already: told before the measuring, not after."""
+    for path in filter(None, written):
+        check_free(path, overwrite=overwrite)
+
+
 def _tell(measured: Any, report: Path | None) -> None:
-    print(measured.table())
+    """The table first: no file that cannot be written may cost what was measured."""
+    print(measured.table(), flush=True)
     if report:
         measured.save(report)
+    if error := measured.provenance.get("nearest", {}).get("error"):
+        raise OutputError(error)
