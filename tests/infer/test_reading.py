@@ -1,5 +1,6 @@
 """Large pictures go through row by row: the same result as that of the whole, in memory that does not grow with them."""
 
+import io
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image, ImageCms
 
 from imagesmith.data import png_bands, tiff_bands
 from imagesmith.data.files import read_header, read_image
-from imagesmith.errors import UsageError
+from imagesmith.errors import TooLargeError, UsageError
 from imagesmith.infer import reading
 from imagesmith.infer.chained import Auto
 from imagesmith.infer.outcome import FileOptions, ItemResult, Progress
@@ -63,6 +64,13 @@ def deep(photo: np.ndarray, kind: str) -> np.ndarray:
     if "16" in kind:
         return pixels.astype(np.uint16) * 251
     return pixels.astype(np.float32) / 90 if "float" in kind else pixels
+
+
+def asked(**options: object) -> FileOptions:
+    """What is asked of a run: nothing, but for `options`."""
+    nothing = dict.fromkeys(("recursive", "resume", "overwrite", "partial", "self_ensemble", "consistency"), False)
+    nothing |= dict.fromkeys(("suffix", "mask", "uncertainty"))
+    return FileOptions(**{**nothing, "format": "keep", "max_pixels": 1 << 24, "dry_run": False, **options})
 
 
 @pytest.mark.parametrize("kind", ["gray", "RGB", "RGBA", "gray 16", "RGB 16", "RGBA 16", "RGB float"])
@@ -140,10 +148,7 @@ def test_what_is_read_as_a_whole_says_why(restorer: Restorer, photo: np.ndarray,
     assert note.endswith("JPEG is decoded as a whole")
     (note,) = done(restorer, tmp_path / "a.png", tmp_path / "b.out.png", consistency=True).notes[:1]
     assert "--consistency needs all of it" in note
-    everything = dict.fromkeys(("recursive", "resume", "overwrite", "partial", "self_ensemble", "consistency"), False)
-    nothing = dict.fromkeys(("suffix", "mask", "uncertainty"))
-    options = FileOptions(**everything, **nothing, format="keep", max_pixels=1 << 20, dry_run=False)
-    (note,) = read_picture(tmp_path / "a.png", Auto.card, options).meta.notes
+    (note,) = read_picture(tmp_path / "a.png", Auto.card, asked()).meta.notes
     assert "--task auto looks at all of it" in note
 
 
@@ -164,6 +169,22 @@ def test_a_limit_that_cannot_be_kept_is_refused_in_words(
     with pytest.raises(UsageError, match=r"more than the 0.30 GB that the program and its model hold"):
         restorer.path(tmp_path / "a.png", tmp_path / "b.png", max_ram=1000)
     assert not (tmp_path / "b.png").exists()
+
+
+@pytest.mark.parametrize("given", [bytes, io.BytesIO])
+def test_a_limit_holds_for_pipes_and_archives(
+    restorer: Restorer, monkeypatch: pytest.MonkeyPatch, given: Callable[[bytes], bytes | io.BytesIO]
+) -> None:
+    """The accident: a megabyte of flat PNG out of a pipe is 200 MB of pixels before anybody asks for the limit."""
+    monkeypatch.setattr(memory, "resident_memory", lambda: 300_000_000)
+    stream = io.BytesIO()
+    Image.new("L", (3000, 3000)).save(stream, "PNG")
+    content = stream.getvalue()
+    fits = 300_000_000 + 3000 * 3000 * 2.4 + 2 * len(content) + 1
+    assert read_picture(given(content), restorer.card, asked(max_ram=fits)).height == 3000
+    monkeypatch.setattr(reading, "read_image", lambda *_, **__: pytest.fail("it was decoded"))
+    with pytest.raises(TooLargeError, match=r"^expected a picture that fits.*\n.*a pipe or an archive"):
+        read_picture(given(content), restorer.card, asked(max_ram=fits - 100))
 
 
 def test_a_limit_makes_tiles_smaller_and_is_told(

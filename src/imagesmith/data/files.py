@@ -49,7 +49,7 @@ Source = Path | str | bytes | BinaryIO
 def read_header(source: Source, *, max_pixels: int = MAX_PIXELS) -> Header:
     """What a picture file declares, without decoding a pixel."""
     with named(source):
-        name, data = _content(source, max_pixels)
+        name, data = content_of(source, max_pixels)
         with decoding(name):
             return FORMATS[name].open(data).header
 
@@ -63,7 +63,7 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
     damaged file ImageError. Messages begin with the file's name where it has one.
     """
     with named(source):
-        name, data = _content(source, max_pixels)
+        name, data = content_of(source, max_pixels)
         with decoding(name):
             opened = FORMATS[name].open(data)
             header = opened.header
@@ -143,7 +143,7 @@ def format_of_file(path: Path) -> str:
         return format_of(stream.read(_ENOUGH_TO_TELL))
 
 
-def _content(source: Source, max_pixels: int) -> tuple[str, bytes]:
+def content_of(source: Source, max_pixels: int) -> tuple[str, bytes]:
     """The format and all bytes of a source; no picture, or too large for an allowed one, it is refused unread."""
     if isinstance(source, bytes):
         return format_of(source), source

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from imagesmith.data.decoded import WholeOnly
-from imagesmith.data.files import Header, read_header, read_image
+from imagesmith.data.files import Header, content_of, named, read_header, read_image
 from imagesmith.data.scanlines import Picture, Scanlines, read_scanlines
 from imagesmith.errors import TooLargeError
 from imagesmith.infer.auto import AUTO_TASK
@@ -29,7 +29,9 @@ def read_picture(source: Path | bytes | BinaryIO, card: ModelCard, options: File
     scan, why = _by_rows(source, card, options)
     if scan is not None:
         return scan
-    if isinstance(source, Path) and source.is_file():
+    if not isinstance(source, Path | bytes):
+        _, source = content_of(source, options.max_pixels)
+    if isinstance(source, bytes) or source.is_file():
         _check_room(source, why, options)
     frame = read_image(source, max_pixels=options.max_pixels, partial=options.partial)
     if frame.pixels.nbytes < LARGE_BYTES:
@@ -72,18 +74,20 @@ def _what_needs_all(card: ModelCard, options: FileOptions) -> str | None:
     return next((why for why, is_needed in needs.items() if is_needed), None)
 
 
-def _check_room(source: Path, why: str, options: FileOptions) -> None:
+def _check_room(source: Path | bytes, why: str, options: FileOptions) -> None:
     """TooLargeError for a file whose picture does not fit as a whole; small files are let through unread."""
-    room = room_within(options.max_ram)
-    if room is None or (options.max_ram is None and source.stat().st_size < _LARGE_FILE_BYTES):
+    is_held = isinstance(source, bytes)
+    room, size = room_within(options.max_ram), len(source) if is_held else source.stat().st_size
+    if room is None or (options.max_ram is None and size < _LARGE_FILE_BYTES):
         return
-    needed = source.stat().st_size
+    needed = 0 if is_held else size
     if needed <= room:  # or not even its header is looked for
         header = read_header(source, max_pixels=options.max_pixels)
-        needed = round(header.pixel_bytes * _WHOLE_COPIES + needed * (_PNG_COPIES if header.format == "png" else 1))
+        needed += round(header.pixel_bytes * _WHOLE_COPIES) + size * (header.format == "png") * (_PNG_COPIES - 1)
     if needed > room:
         limit = "memory" if options.max_ram is None else f"--max-ram {options.max_ram / 1e9:g} GB"
-        raise TooLargeError(
-            f"{source}: expected a picture that fits into {limit} ({max(0, room) / 1e9:.2f} GB are free), "
-            f"this one takes {needed / 1e9:.2f} GB\nit is read as a whole: {why}"
-        )
+        with named(source):
+            raise TooLargeError(
+                f"expected a picture that fits into {limit} ({max(0, room) / 1e9:.2f} GB are free), "
+                f"this one takes {needed / 1e9:.2f} GB\nit is read as a whole: {why}"
+            )
