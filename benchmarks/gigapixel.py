@@ -11,9 +11,6 @@ A band of the result is compared with the same band restored in memory. Finished
 import argparse
 import json
 import os
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import torch
+from memory import COMMAND, peak
 from PIL import Image
 from timing import PHOTOS, RESULTS, environment, photo_folder, save
 
@@ -29,7 +27,6 @@ from imagesmith.data.files import Frame, ImageMeta
 from imagesmith.data.scanlines import read_scanlines
 from imagesmith.infer.restore import Restorer
 
-COMMAND = Path(sys.executable).with_name("imagesmith")
 LIMIT_BYTES = 1_000_000_000
 BAND_ROWS = 512
 COMPARED_ROWS = 256
@@ -78,34 +75,27 @@ def draw(path: Path, side: int, height: int) -> None:
     part.rename(path)
 
 
+def resident(process: int) -> Iterator[int]:
+    """Resident bytes of a process, ten times a second until it ends; none where the system has no /proc."""
+    while True:
+        try:
+            pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        except OSError:
+            return
+        if not pages:  # ended, and nobody has asked yet how
+            return
+        yield pages * os.sysconf("SC_PAGE_SIZE")
+        time.sleep(0.1)
+
+
 def watched(command: list[str]) -> dict[str, float]:
     """Seconds, and resident bytes sampled and as the system tells, of a command that has to succeed."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command)
     samples: list[int] = []
-    over = threading.Event()
-
-    def sample() -> None:
-        while not over.wait(0.1):
-            try:
-                pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-            except (OSError, IndexError):
-                return
-            samples.append(pages * os.sysconf("SC_PAGE_SIZE"))
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    over.set()
-    sampler.join()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(command)} failed with {process.returncode}")
-    seconds = time.perf_counter() - start
+    peak_bytes, seconds = peak(command, lambda process: samples.extend(resident(process)))
     middle = samples[len(samples) // 2 :]
     return {
         "seconds": round(seconds, 1),
-        "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "peak_bytes": peak_bytes,
         "sampled_peak_bytes": max(samples, default=0),
         "second_half_growth_bytes": max(middle, default=0) - (middle[0] if middle else 0),
     }

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -18,7 +19,9 @@ from timing import RESULTS, environment, photo_folder, save
 COMMAND = Path(sys.executable).with_name("imagesmith")
 _LAUNCH = """
 import os, subprocess, sys
-_, status, usage = os.wait4(subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL).pid, 0)
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(process.pid, flush=True)
+_, status, usage = os.wait4(process.pid, 0)
 print(usage.ru_maxrss)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
@@ -35,14 +38,21 @@ def draw_photo(path: Path, side: int) -> None:
     photo.save(path, compress_level=1)
 
 
-def peak(command: list[str]) -> tuple[int, float]:
-    """(peak resident bytes, seconds) of a command that has to succeed."""
+def peak(command: list[str], watch: Callable[[int], object] = lambda _: None) -> tuple[int, float]:
+    """(peak resident bytes, seconds) of a command that has to succeed; `watch` gets its process id and may stay."""
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-S", "-c", _LAUNCH, *command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed with {done.returncode}:\n{done.stderr}")
+    with tempfile.TemporaryFile("w+") as errors:
+        launch = [sys.executable, "-S", "-c", _LAUNCH, *command]
+        with subprocess.Popen(launch, stdout=subprocess.PIPE, stderr=errors, text=True) as launched:
+            assert launched.stdout is not None
+            if process := launched.stdout.readline():
+                watch(int(process))
+            answer = launched.stdout.read()
+        if launched.returncode:
+            errors.seek(0)
+            sys.exit(f"{' '.join(command)} failed with {launched.returncode}:\n{errors.read()}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return int(done.stdout) * unit, time.perf_counter() - start
+    return int(answer) * unit, time.perf_counter() - start
 
 
 def main() -> None:
