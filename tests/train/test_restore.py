@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -347,6 +348,17 @@ def test_a_configuration_that_says_less_is_another_one(photos, tmp_path):
         train_restorer(less, quiet=True)
     assert (tmp_path / "run" / "config.json").read_text() == before
     train_restorer(small(photos, tmp_path / "run"), quiet=True)
+
+
+def test_a_run_goes_on_with_its_own_photographs_only(photos, tmp_path):
+    """The accident: photographs are added to the folder, others are kept apart, and those were trained on."""
+    folder = Path(shutil.copytree(photos, tmp_path / "photos"))
+    train_restorer(small(folder, tmp_path / "run", "run.images=4"), quiet=True)
+    Image.fromarray(data.rocket()[:200, :240]).save(folder / "d.png")
+    with pytest.raises(
+        ConfigError, match=r"the photos of .* that the run was begun with, got another number: 3, not 2"
+    ):
+        train_restorer(small(folder, tmp_path / "run", "run.images=8"), quiet=True)
 
 
 def test_start_from_takes_over_what_fits(photos, tmp_path):

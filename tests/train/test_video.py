@@ -1,6 +1,7 @@
 """Runs of restorers of films: exact when interrupted, taking over what fits, refusing what cannot be."""
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,17 @@ def test_resumed_is_uninterrupted(photos: Path, tmp_path: Path, monkeypatch: pyt
     whole, part = last_tensors(tmp_path / "whole"), last_tensors(tmp_path / "part")
     assert whole.keys() == part.keys()
     assert all(torch.equal(whole[name], part[name]) for name in whole)
+
+
+def test_a_run_goes_on_with_its_own_photographs_only(photos: Path, tmp_path: Path):
+    """The accident: photographs are added to the folder, others are kept apart, and those were trained on."""
+    folder = Path(shutil.copytree(photos, tmp_path / "photos"))
+    train_video(small(folder, tmp_path / "run", "run.images=2", "run.validations=1"), quiet=True)
+    Image.fromarray(data.rocket()[:160, :200]).save(folder / "d.png")
+    with pytest.raises(
+        ConfigError, match=r"the photos of .* that the run was begun with, got another number: 3, not 2"
+    ):
+        train_video(small(folder, tmp_path / "run", "run.images=4", "run.validations=1"), quiet=True)
 
 
 @pytest.mark.slow  # the quick one of this kind is in test_restore.py: the loop and its messages are the same

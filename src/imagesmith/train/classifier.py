@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from imagesmith.configs import ClassifierConfig
-from imagesmith.data.batches import ImageBatches, split
+from imagesmith.data.batches import ImageBatches
 from imagesmith.data.image_sets import ImageSet
 from imagesmith.data.loader import EndlessBatches
 from imagesmith.errors import ConfigError, UsageError, not_one_of
@@ -47,15 +47,16 @@ def train_classifier(config: ClassifierConfig, *, quiet: bool = False) -> Run:
         if option in config.net.options:
             raise ConfigError(f"expected net.options without '{option}', which the pictures tell; leave it out")
     with open_run(config, quiet=quiet) as session:
-        pictures = load_pictures(config.data, session)
+        pictures, training, held_out = load_pictures(config.data, session)
         known_labels(pictures, pictures.class_names, config.data.folder)
         spec = _spec(config, pictures)
         torch.manual_seed(config.run.seed)
         net = build_net(spec)
         step = partial(classify_step, label_smoothing=config.label_smoothing)
-        choices, arithmetic = session.choices(partial(_decide, config, pictures, net, step, session))
+        told = told_of(pictures, held_out)
+        choices, arithmetic = session.choices(lambda: _decide(config, net, step, session) | {"pictures": told})
         state = session.state({"classifier": arithmetic.prepare(net)}, choices)
-        training, held_out = _divide(pictures, config.data.held_out)
+        held_out = held_out if len(held_out) else training  # the smallest sets spare none
         session.say(f"{len(training):,} pictures to train on, {len(held_out):,} kept apart for validation")
         flow = Flow(
             batches=lambda start: _batches(config, pictures, training, choices["batch"], start=start, session=session),
@@ -90,13 +91,7 @@ def _spec(config: ClassifierConfig, pictures: ImageSet) -> NetSpec:
     return NetSpec(config.net.name, options | config.net.options)
 
 
-def _divide(pictures: ImageSet, held_out: int) -> tuple[Tensor, Tensor]:
-    """Positions to train on and to validate with; the smallest sets spare none and are validated with themselves."""
-    training, apart = split(len(pictures), held_out)
-    return training, apart if len(apart) else training
-
-
-def _decide(config: ClassifierConfig, pictures: ImageSet, net: Any, step: Step, session: Session) -> dict[str, Any]:
+def _decide(config: ClassifierConfig, net: Any, step: Step, session: Session) -> dict[str, Any]:
     """Arithmetic and batch for this machine, each said with its reason."""
 
     def seconds(arithmetic: Arithmetic, batch: int) -> float:
@@ -110,7 +105,7 @@ def _decide(config: ClassifierConfig, pictures: ImageSet, net: Any, step: Step, 
     part = batch // session.world.size // config.run.accumulate
     if part < 2:
         raise ConfigError(f"batch norm expects 2 pictures or more at once, got {part}; set run.batch higher")
-    return {"arithmetic": vars(arithmetic), "batch": batch, "pictures": told_of(pictures)}
+    return {"arithmetic": vars(arithmetic), "batch": batch}
 
 
 def _batches(

@@ -1,20 +1,29 @@
-"""The pictures of a run of generators or classifiers, as its configuration asks for them."""
+"""The pictures of a run: decoded as its configuration asks for them, divided, and known again when it goes on."""
 
+import hashlib
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from imagesmith.configs import ImageSetConfig
+from imagesmith.data.batches import split
+from imagesmith.data.datasets import Pair
 from imagesmith.data.image_sets import ImageSet, load_image_set
 from imagesmith.errors import ConfigError
 from imagesmith.train.run import Session
 
 MOST_LISTED = 20
 """Pictures that could not be used and are named one by one."""
+_SAMPLED = 16
 
 
-def load_pictures(data: ImageSetConfig, session: Session) -> ImageSet:
+def load_pictures(data: ImageSetConfig, session: Session) -> tuple[ImageSet, Tensor, Tensor]:
     """Decode the pictures, and say what was decided about them and what could not be used.
 
+    Returns them and the positions (int64) of those to train on and of those kept apart, which may be none.
     Those that `data.memory_gb` cannot hold are packed into a file of the run folder, one for each process.
     """
     pictures = load_image_set(
@@ -32,11 +41,12 @@ def load_pictures(data: ImageSetConfig, session: Session) -> ImageSet:
         session.say(f"skipped {problem}")
     if len(pictures.skipped) > MOST_LISTED:
         session.say(f"skipped {len(pictures.skipped) - MOST_LISTED} more")
-    _check_same(told_of(pictures), session.newest[1]["choices"].get("pictures") if session.newest else None, data)
-    return pictures
+    training, held_out = split(len(pictures), data.held_out)
+    check_same(told_of(pictures, held_out), "pictures", data.folder, session)
+    return pictures, training, held_out
 
 
-def told_of(pictures: ImageSet) -> dict[str, Any]:
+def told_of(pictures: ImageSet, held_out: Tensor) -> dict[str, Any]:
     """What a run remembers of its pictures: others would shift labels, and what is kept apart."""
     channels, height, width = pictures.images.shape[1:]
     return {
@@ -44,14 +54,43 @@ def told_of(pictures: ImageSet) -> dict[str, Any]:
         "size": [height, width],
         "channels": channels,
         "classes": list(pictures.class_names),
+        "sha256": _fingerprint(pictures.images[k] for k in held_out.tolist()),
     }
 
 
-def _check_same(now: dict[str, Any], begun: dict[str, Any] | None, data: ImageSetConfig) -> None:
-    """ConfigError where a run that goes on finds other pictures than it was begun with."""
-    for name, was in (begun or now).items():
-        if now[name] != was:
+def told_of_photos(training: Sequence[Tensor | Pair], kept_apart: Sequence[Tensor | Pair]) -> dict[str, Any]:
+    """What a run remembers of its photographs, pairs or films: with others, it would train on what is kept apart."""
+    parts = (item if isinstance(item, tuple) else (item,) for item in (*kept_apart, *training))
+    return {
+        "number": len(training),
+        "kept_apart": len(kept_apart),
+        "sha256": _fingerprint(itertools.chain.from_iterable(parts)),
+    }
+
+
+def check_same(now: dict[str, Any], what: str, folder: str, session: Session) -> None:
+    """ConfigError where a run that goes on finds others than those it was begun with, told as `what` in its choices."""
+    if session.newest is None:
+        return
+    begun = session.newest[1]["choices"].get(what, {})
+    if "sha256" not in begun:
+        raise ConfigError(
+            f"run folder {session.folder} was begun by an earlier version, which kept other {what} apart than this one "
+            "would; start another run"
+        )
+    for name, is_now in now.items():
+        if is_now != begun[name]:
             raise ConfigError(
-                f"expected the pictures of {data.folder} that the run was begun with, got another {name}: {now[name]}, "
-                f"not {was}\nput them back, or start another run"
+                f"expected the {what} of {folder} that the run was begun with, got another {name}: {is_now}, "
+                f"not {begun[name]}\nput them back, or start another run"
             )
+
+
+def _fingerprint(pictures: Iterable[Tensor]) -> str:
+    """A checksum of uint8 tensors of any shape: of some pixels spread over each, for gigabytes must not take long."""
+    digest = hashlib.sha256()
+    for picture in pictures:
+        digest.update(repr(tuple(picture.shape)).encode())
+        some = picture[tuple(slice(None, None, max(1, size // _SAMPLED)) for size in picture.shape)]
+        digest.update(some.contiguous().numpy().data)
+    return digest.hexdigest()

@@ -27,6 +27,7 @@ from imagesmith.runtime.device import Net
 from imagesmith.runtime.guard import Guard
 from imagesmith.train.loop import Flow, fit
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, choose_workers, step_seconds
+from imagesmith.train.pictures import check_same, told_of_photos
 from imagesmith.train.run import Run, Session, open_run
 from imagesmith.train.steps import Nets, SharpTerms, Step, restore_gan_step, restore_step
 from imagesmith.train.validation import Validation
@@ -54,7 +55,9 @@ def _train(config: RestorerConfig, chain: Chain | Given, net: Net, session: Sess
         nets["discriminator"] = build_discriminator(config.adversarial, net, config.data.patch_px)
         terms = sharp_terms(config.adversarial, session.device, config.run.dtype)
         step = partial(restore_gan_step, losses=config.losses, terms=terms)
-    choices, arithmetic = session.choices(partial(_decide, config, chain, nets, step, session))
+    told = told_of_photos(photos.training, photos.validation)
+    check_same(told, "photos", config.data.folder, session)
+    choices, arithmetic = session.choices(lambda: _decide(config, chain, nets, step, session) | {"photos": told})
     # a discriminator's loss leaps, and comes back: for the loop's guard a leap is none of its business
     spike = math.inf if config.adversarial else Guard.spike
     nets = {name: arithmetic.prepare(each) for name, each in nets.items()}

@@ -25,6 +25,7 @@ from imagesmith.runtime.guard import Guard
 from imagesmith.runtime.log import RunLog
 from imagesmith.train.loop import Flow, fit
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, choose_workers, step_seconds
+from imagesmith.train.pictures import check_same, told_of_photos
 from imagesmith.train.restore import build_discriminator, check_losses, sharp_terms, taken_over
 from imagesmith.train.run import Run, Session, open_run
 from imagesmith.train.state import TrainState
@@ -64,7 +65,9 @@ def _train(config: VideoConfig, chain: Chain, net: Net, session: Session) -> Run
         short_side_px=config.data.short_side_px,
         memory_bytes=config.data.memory_gb * 1e9,
     )
-    choices, arithmetic = session.choices(partial(_decide, config, chain, nets, step, session))
+    told = told_of_photos([*folder.photos, *folder.films], [*folder.kept_photos, *folder.kept_films])
+    check_same(told, "photos", config.data.folder, session)
+    choices, arithmetic = session.choices(lambda: _decide(config, chain, nets, step, session) | {"photos": told})
     nets = {name: arithmetic.prepare(each) for name, each in nets.items()}
     spike = math.inf if config.adversarial else Guard.spike
     state = session.state(nets, choices, averaged=[role], spike=spike)

@@ -76,7 +76,7 @@ def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str,
         "arithmetic": vars(arithmetic),
         "batch": batch,
         "nets": asdict(pair),
-        "pictures": told_of(pictures.whole),
+        "pictures": told_of(pictures.whole, pictures.held_out),
         "gamma": gamma,
         "strength": strength,
     }

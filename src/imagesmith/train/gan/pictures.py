@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.configs import GanConfig, ImageSetConfig
-from imagesmith.data.batches import ImageBatches, split
+from imagesmith.data.batches import ImageBatches
 from imagesmith.data.image_sets import ImageSet
 from imagesmith.errors import NothingUsableError
 from imagesmith.tensors import generator_for
@@ -64,7 +64,7 @@ def evenly(count: int, of: int) -> Tensor:
 
 def divided_pictures(data: ImageSetConfig, session: Session) -> Pictures:
     """Read what the configuration names, divide it, and say so; NothingUsableError below two pictures."""
-    whole = load_pictures(data, session)
+    whole, training, held_out = load_pictures(data, session)
     if len(whole) < 2:
         raise NothingUsableError(
             f"expected at least 2 pictures in {data.folder}, got {len(whole)}; add some, better hundreds"
@@ -73,7 +73,6 @@ def divided_pictures(data: ImageSetConfig, session: Session) -> Pictures:
         session.say(
             f"{len(whole)} pictures are few: a GAN will learn to repeat them; some {FEW} and more let it make new ones"
         )
-    training, held_out = split(len(whole), data.held_out)
     session.say(f"{len(training):,} pictures to train on, {len(held_out):,} kept apart to measure on")
     return Pictures(whole, training, held_out)
 

@@ -1,0 +1,56 @@
+"""What a run remembers of its pictures, and what it says when others come instead."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from imagesmith.data.image_sets import ImageSet
+from imagesmith.errors import ConfigError
+from imagesmith.train.pictures import check_same, told_of, told_of_photos
+
+PHOTOS = [torch.randint(0, 256, (3, 40, 50), generator=torch.Generator().manual_seed(k)).byte() for k in range(4)]
+
+
+def resumed(choices: dict[str, Any]) -> Any:
+    return SimpleNamespace(folder=Path("runs/mine"), newest=({}, {"choices": choices}))
+
+
+def test_other_photographs_in_the_same_number_are_noticed():
+    """The accident: one file of a folder is replaced, another one is kept apart, and the score tells of learnt ones."""
+    told = told_of_photos(PHOTOS[:3], PHOTOS[3:])
+    check_same(told, "photos", "photos/", resumed({"photos": told}))
+    for other in (told_of_photos(PHOTOS[1:], PHOTOS[:1]), told_of_photos([*PHOTOS[:2], PHOTOS[2].flip(2)], PHOTOS[3:])):
+        with pytest.raises(ConfigError, match=r"the photos of photos/ that the run was begun with, got another sha256"):
+            check_same(other, "photos", "photos/", resumed({"photos": told}))
+    with pytest.raises(ConfigError, match="another number: 2, not 3\nput them back"):
+        check_same(told_of_photos(PHOTOS[:2], PHOTOS[3:]), "photos", "photos/", resumed({"photos": told}))
+
+
+def test_pairs_are_told_with_both_of_their_pictures():
+    pairs = [(photo[:, ::2, ::2], photo) for photo in PHOTOS]
+    blurred = [(photo[:, ::2, ::2] // 2, photo) for photo in PHOTOS]
+    assert told_of_photos(pairs[:3], pairs[3:]) != told_of_photos(blurred[:3], blurred[3:])
+
+
+def test_other_pictures_kept_apart_are_noticed():
+    images = torch.stack(PHOTOS)
+    whole = ImageSet(images, None, (), [], [])
+    told = told_of(whole, torch.tensor([3]))
+    check_same(told, "pictures", "set.zip", resumed({"pictures": told}))
+    with pytest.raises(ConfigError, match="another sha256"):
+        check_same(told_of(whole, torch.tensor([2])), "pictures", "set.zip", resumed({"pictures": told}))
+
+
+def test_a_run_of_an_earlier_version_is_not_gone_on_with():
+    """The accident: a new version keeps other pictures apart, and a resumed run is measured on what it has learnt."""
+    told = told_of_photos(PHOTOS[:3], PHOTOS[3:])
+    for choices in ({}, {"photos": {"number": 3}}):
+        with pytest.raises(
+            ConfigError, match=r"run folder runs/mine was begun by an earlier version.*start another run"
+        ):
+            check_same(told, "photos", "photos/", resumed(choices))
+    fresh: Any = SimpleNamespace(newest=None)
+    check_same(told, "photos", "photos/", fresh)
