@@ -40,16 +40,17 @@ class Results:
 
     def add(self, name: str, result: dict[str, Any], started: dict[str, Any]) -> None:
         """Replace what was measured of one part, which began in this environment."""
-        self.values[name] = {"environment": started, **result}
-        save("speed", self.values, self._folder)
+        self._put(name, {"environment": started, **result})
 
     def add_pictures(self, row: dict[str, Any], started: dict[str, Any]) -> None:
-        """Replace the row of the same network, size and device."""
+        """Replace the row of the same network, size and device; the others keep the environment that they began in."""
         own = _place(row)
         rows = [other for other in self.values.get("pictures", {}).get("rows", []) if _place(other) != own]
-        self.add(
-            "pictures", {"rows": sorted([*rows, row | {"load_before": started["load_before"]}], key=_place)}, started
-        )
+        self._put("pictures", {"rows": sorted([*rows, {"environment": started, **row}], key=_place)})
+
+    def _put(self, name: str, part: dict[str, Any]) -> None:
+        self.values[name] = part
+        save("speed", self.values, self._folder)
 
 
 def _place(row: dict[str, Any]) -> tuple[str, str, int]:

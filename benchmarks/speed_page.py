@@ -25,7 +25,7 @@ def speed_section(result: dict[str, Any], table: Table) -> list[str]:
     """What speed.py measured, as far as it has."""
     text = ["", "## Speed"]
     if rows := result.get("pictures", {}).get("rows"):
-        text += _pictures(result["pictures"], rows, table)
+        text += _pictures(rows, table)
     if training := result.get("training"):
         text += _training(training, table)
     if startup := result.get("startup"):
@@ -34,8 +34,10 @@ def speed_section(result: dict[str, Any], table: Table) -> list[str]:
     return text
 
 
-def _pictures(part: dict[str, Any], rows: list[dict[str, Any]], table: Table) -> list[str]:
-    where = part["environment"]
+def _pictures(rows: list[dict[str, Any]], table: Table) -> list[str]:
+    machines = [_machine(row["environment"]) for row in rows]
+    is_one = len(set(machines)) == 1
+    where = machines[0] if is_one else "the machines that the first column names"
     headings = (
         "network, picture",
         "file to file",
@@ -47,19 +49,23 @@ def _pictures(part: dict[str, Any], rows: list[dict[str, Any]], table: Table) ->
     )
     return [
         "",
-        f"Median milliseconds on {where['processor']}, {where['threads']} threads, torch {where['torch']}, the whole "
-        "path of `Restorer` from file to file (PNG) and from pixels to pixels; beside each, how many times as long "
-        "others take with the same weights in the same turns: the plain float32 script, a loop over fixed tiles with a "
-        "margin of 10 pixels (half precision on GPUs), torch.compile, ONNX Runtime and OpenVINO. **Bold**: faster than "
-        "ours. In brackets the largest difference from the plain script in grey levels. Percent of limit: of the time "
-        "that the network's multiplications take at the rate of its own fastest layer (or its bytes at the rate of "
-        "memory, if that is more), halos not counted; and of its bare convolutions, halos counted. MiB: peak of the "
-        "process, of the plain script's in brackets.",
+        f"Median milliseconds on {where}, the whole path of `Restorer` from file to file (PNG) and from pixels to "
+        "pixels; beside each, how many times as long others take with the same weights in the same turns: the plain "
+        "float32 script, a loop over fixed tiles with a margin of 10 pixels (half precision on GPUs), torch.compile, "
+        "ONNX Runtime and OpenVINO. **Bold**: faster than ours. In brackets the largest difference from the plain "
+        "script in grey levels. Percent of limit: of the time that the network's multiplications take at the rate of "
+        "its own fastest layer (or its bytes at the rate of memory, if that is more), halos not counted; and of its "
+        "bare convolutions, halos counted. MiB: peak of the process, of the plain script's in brackets.",
         "",
-        *table(map(_row, rows), headings),
+        *table((_row(row, "" if is_one else f", {each}") for row, each in zip(rows, machines, strict=True)), headings),
         "",
         *_verdicts(rows),
     ]
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    facts = [environment["processor"], f"{environment['threads']} threads", f"torch {environment['torch']}"]
+    return ", ".join([*facts, *([environment["capability"]] if "capability" in environment else [])])
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
@@ -85,10 +91,11 @@ def _over_plain(row: dict[str, Any]) -> float:
     return row["times_as_fast"]["pixels"]["plain"]
 
 
-def _row(row: dict[str, Any]) -> tuple[str, ...]:
+def _row(row: dict[str, Any], where: str) -> tuple[str, ...]:
+    """`where` ends the first cell."""
     ways, ours = row["ways"], row["ways"]["ours"]
     apart = ours.get("grey_levels_from_plain", {}).get("max")
-    cells = [f"{row['model']}, {row['side']}x{row['side']}, {ours['runtime'].split(':')[0]}"]
+    cells = [f"{row['model']}, {row['side']}x{row['side']}, {ours['runtime'].split(':')[0]}{where}"]
     for part in ("file", "pixels"):
         difference = f" [{apart}]" if part == "file" and apart is not None else ""
         cells += [f"{1e3 * ours[part]['median']:.0f}{difference}"]

@@ -52,8 +52,11 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 def environment(threads: int | None = None) -> dict[str, Any]:
     """What the numbers depend on besides the code."""
+    import torch  # here, as it takes a second and most of these programs only start others
+
     facts = {
         "processor": _processor(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": threads,
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
