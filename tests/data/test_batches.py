@@ -2,10 +2,10 @@
 
 import itertools
 
-import pytest
 import torch
 
-from imagesmith.data.batches import ImageBatches, split
+from imagesmith.data.batches import ImageBatches
+from imagesmith.data.held_out import split
 from imagesmith.data.image_sets import ImageSet
 
 
@@ -87,20 +87,6 @@ def test_held_out_pictures_are_never_drawn() -> None:
     assert sorted([*training.tolist(), *held_out.tolist()]) == list(range(100))
     images, _ = drawn(ImageBatches(image_set, batch=31, seed=0, indices=training), 9)
     assert set(images[:, 0, 0, 0].tolist()) == set(training.tolist())
-
-
-@pytest.mark.parametrize(("count", "asked", "kept"), [(100, 50, 10), (9, 5, 0), (10, 0, 0), (1, 1, 0), (20, 1, 1)])
-def test_at_most_a_tenth_is_held_out(count: int, asked: int, kept: int) -> None:
-    """With few pictures, measuring must not take those that training needs."""
-    training, held_out = split(count, asked)
-    assert len(held_out) == kept
-    assert len(training) == count - kept
-
-
-def test_held_out_pictures_come_from_every_class() -> None:
-    """The first tenth of a set in the order of its folders is one class."""
-    _, held_out = split(1000, 100)
-    assert (held_out // 100).bincount().tolist() == [10] * 10
 
 
 def test_one_picture_is_a_set() -> None:

@@ -16,18 +16,6 @@ from imagesmith.tensors import generator_for
 _ORDER, _FLIP = 0, 1
 
 
-def split(count: int, held_out: int) -> tuple[Tensor, Tensor]:
-    """Positions (int64) of the pictures to train on and of those kept apart for measuring, both ascending.
-
-    Every k-th picture is kept apart, which takes the same share of each class of a set in the order of its names;
-    at most a tenth, so below ten pictures none.
-    """
-    apart = min(held_out, count // 10)
-    chosen = torch.zeros(count, dtype=torch.bool)
-    chosen[(torch.arange(apart) * count) // max(apart, 1)] = True
-    return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
-
-
 class ImageBatches:
     """Endless (images uint8 (N, C, H, W), labels int64 (N,)) from image number `start` on; no classes give label 0.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from imagesmith.data.files import read_header, read_image
+from imagesmith.data.held_out import drawn_apart
 from imagesmith.data.sources import Item, list_items
 from imagesmith.degrade import Chain
 from imagesmith.degrade.deconvolved import kernel_as_found
@@ -44,9 +45,9 @@ def load_photos(
 ) -> PhotoFolder:
     """Decode every photograph below `folder` with sides of `least_px` and more; unreadable ones are listed, not fatal.
 
-    Every k-th file in sorted order is kept apart for validation. Where the decoded photographs would take more than
-    `memory_bytes`, each large one is represented by a square from its middle. NothingUsableError if fewer than two are
-    left, UsageError if even squares of `least_px` would take too much.
+    A tenth of them, spread over the sorted files, is kept apart for validation. Where the decoded photographs would
+    take more than `memory_bytes`, each large one is represented by a square from its middle. NothingUsableError if
+    fewer than two are left, UsageError if even squares of `least_px` would take too much.
     """
     items = list_items([folder], recursive=True)
     with ThreadPoolExecutor() as pool:
@@ -60,12 +61,10 @@ def load_photos(
         raise NothingUsableError(
             f"expected at least 2 photographs of {least_px} pixels a side below {folder}, got {len(photos)}{listing}"
         )
-    count = max(1, min(validation_images, len(photos) // 10))
-    stride = len(photos) / count
-    kept_apart = {int(stride * k) for k in range(count)}
+    kept_apart = drawn_apart(len(photos), max(1, min(validation_images, len(photos) // 10)))
     return PhotoFolder(
         training=[photo for k, photo in enumerate(photos) if k not in kept_apart],
-        validation=[photo for k, photo in enumerate(photos) if k in kept_apart],
+        validation=[photos[k] for k in kept_apart],
         skipped=skipped,
         most_px=most_px,
     )

@@ -17,6 +17,7 @@ from imagesmith.data.alignment import displacement
 from imagesmith.data.datasets import Pair, decoded_photo, largest_side, middle_pair, size_of
 from imagesmith.data.duplicates import SMALL_PX, near_duplicates
 from imagesmith.data.formats import SUFFIXES
+from imagesmith.data.held_out import drawn_apart
 from imagesmith.data.sources import Item
 from imagesmith.errors import NothingUsableError, UsageError
 from imagesmith.tensors import imresize, to_float
@@ -165,14 +166,13 @@ def _mismatch(degraded: Tensor, target: Tensor, scale: int) -> str | None:
 
 
 def _divided(pairs: dict[str, Pair], count: int) -> tuple[list[Pair], list[Pair], list[str]]:
-    """Training and validation pairs, every k-th one; and what was left out because it looks like one of the latter."""
+    """Training and validation pairs, spread over all; and what was left out because it looks like one of the latter."""
     names = list(pairs)
     small = [F.adaptive_avg_pool2d(target.float(), SMALL_PX).to(torch.uint8) for _, target in pairs.values()]
     looks_like = {k: k for k in range(len(names))}
     for later, earlier in near_duplicates(torch.stack(small).movedim(1, -1)):
         looks_like[later] = looks_like[earlier]
-    stride = len(names) / count
-    kept_apart = {int(stride * k) for k in range(count)}
+    kept_apart = drawn_apart(len(names), count)
     shown = {looks_like[k]: names[k] for k in kept_apart}
     training = [k for k in range(len(names)) if looks_like[k] not in shown]
     alike = [
@@ -182,4 +182,4 @@ def _divided(pairs: dict[str, Pair], count: int) -> tuple[list[Pair], list[Pair]
     ]
     if not training:
         raise UsageError(f"expected pictures of more than one scene, got {len(names)} that all look like {names[0]}")
-    return [pairs[names[k]] for k in training], [pairs[names[k]] for k in sorted(kept_apart)], alike
+    return [pairs[names[k]] for k in training], [pairs[names[k]] for k in kept_apart], alike

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from imagesmith.configs import ImageSetConfig
-from imagesmith.data.batches import split
 from imagesmith.data.datasets import Pair
+from imagesmith.data.held_out import split
 from imagesmith.data.image_sets import ImageSet, load_image_set
 from imagesmith.errors import ConfigError
 from imagesmith.train.run import Session
