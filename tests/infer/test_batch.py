@@ -11,16 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from imagesmith.data import encode
 from imagesmith.data.files import read_header, read_image
 from imagesmith.errors import NothingUsableError, OutputError, UsageError
 from imagesmith.infer import batch
+from imagesmith.infer.intervals import Intervals
 from imagesmith.infer.manifest import FILE_NAME
 from imagesmith.infer.outcome import Progress
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime import memory
+from imagesmith.tensors import imresize, to_float
 
 Make = Callable[..., Restorer]
 
@@ -65,6 +68,69 @@ def test_files_keep_their_kind(restorer: Restorer, photo: np.ndarray, tmp_path: 
     if kind in ("png", "tif", "bmp"):
         assert np.array_equal(restored, expected)
     assert np.abs(restored[..., 0].astype(int) - expected[..., 0]).mean() < 6
+
+
+def with_hole(photo: np.ndarray) -> torch.Tensor:
+    hole = torch.zeros(photo.shape[:2], dtype=torch.bool)
+    hole[20:30, 30:50] = True
+    return hole
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp", "avif", "png"])
+def test_outside_the_mask_the_file_is_the_file(make_unet: Make, photo: np.ndarray, tmp_path: Path, kind: str) -> None:
+    """The accident: 'copied bit by bit', and 83% of a photograph were other pixels once it was written as JPEG."""
+    source, hole, kept = tmp_path / f"x.{kind}", with_hole(photo), "webp" if kind == "webp" else "png"
+    Image.fromarray(photo).save(source)
+    filler = make_unet("inpaint", planes=1)
+    (planned,) = filler.path(source, mask=hole, dry_run=True).results
+    (result,) = filler.path(source, mask=hole, resume=True).results
+    assert planned.output == result.output == str(tmp_path / f"x.inpaint.{kept}")
+    before, after = read_image(source).pixels, read_image(Path(str(result.output))).pixels
+    assert after[~hole].equal(before[~hole])
+    assert not after[hole].equal(before[hole])
+    said = f"written as png: {kind} would change what has to stay"
+    assert [said in result.notes, said in planned.notes] == [kind in ("jpg", "avif")] * 2
+    (again,) = filler.path(source, mask=hole, resume=True).results
+    assert again.status == "skipped"
+
+
+def test_a_format_that_changes_what_should_stay_is_told(make_unet: Make, photo: np.ndarray, tmp_path: Path) -> None:
+    """The accident: `-o x.jpg` breaks the promise of the mask without a word; WebP need not break it."""
+    source, hole = tmp_path / "x.jpg", with_hole(photo)
+    Image.fromarray(photo).save(source)
+    filler = make_unet("inpaint", planes=1)
+    (named,) = filler.path(source, tmp_path / "y.jpg", mask=hole).results
+    (asked,) = filler.path(source, tmp_path / "out", mask=hole, format="jpg").results
+    assert [read_header(str(result.output)).format for result in (named, asked)] == ["jpg", "jpg"]
+    assert "jpg changes every pixel a little, also what has to stay (png keeps it)" in named.notes
+    assert named.notes == asked.notes
+    filler.path(source, tmp_path / "y.webp", mask=hole)
+    assert read_image(tmp_path / "y.webp").pixels[~hole].equal(read_image(source).pixels[~hole])
+
+
+def test_a_consistent_result_is_consistent_in_the_file(
+    make_restorer: Make, make_unet: Make, photo: np.ndarray, tmp_path: Path
+) -> None:
+    """The accident: 'within half a grey level', 5.9 levels off in the file; 'in the interval', up to 3 outside."""
+    source = tmp_path / "x.jpg"
+    Image.fromarray(photo).save(source, quality=20)
+    frame = read_image(source)
+    for model, scale in ((make_restorer(), 2), (make_unet("jpeg", planes=1), 1)):
+        (result,) = model.path(source, tmp_path / "out", consistency=True, overwrite=True).results
+        assert result.output == str(tmp_path / "out" / "x.png")
+        written = to_float(read_image(tmp_path / "out" / "x.png").pixels, "uint8").permute(2, 0, 1)
+        error = imresize(written, 1 / scale) - to_float(frame.pixels, "uint8").permute(2, 0, 1)
+        intervals = Intervals(to_float(frame.pixels, "uint8").permute(2, 0, 1), frame.meta.jpeg)
+        lacking = error.abs().max() * 255 - 0.52 if scale > 1 else intervals.correction(written, 0.0)[1]
+        assert lacking <= 0, result.notes
+
+
+def test_two_inputs_that_become_one_png_start_nothing(make_unet: Make, photo: np.ndarray, tmp_path: Path) -> None:
+    """The accident: a.jpg, for the mask's sake written as a.png, takes the place of what a.png becomes."""
+    for kind in ("jpg", "png"):
+        Image.fromarray(photo).save(tmp_path / f"a.{kind}")
+    with pytest.raises(UsageError, match="both become"):
+        make_unet("inpaint", planes=1).path(tmp_path, tmp_path / "out", mask=with_hole(photo))
 
 
 def test_sixteen_bits_and_floats_stay_in_files(restorer: Restorer, photo: np.ndarray, tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def inpainter(make_unet: Callable[..., Restorer]) -> Restorer:
     return make_unet("inpaint", planes=1)
 
 
-def only(restorer: Restorer, source: Path, out: Path, **options: object) -> ItemResult:
+def only(restorer: Restorer, source: Path, out: Path, *, status: str = "done", **options: object) -> ItemResult:
     (result,) = restorer.path(source, out, **options).results
-    assert result.status == "done", result.error
+    assert result.status == status, result.error
     return result
 
 
@@ -67,6 +67,35 @@ def test_an_intact_file_passes_unchanged(inpainter: Restorer, photo: np.ndarray,
     result = only(inpainter, tmp_path / "whole.png", tmp_path / "out.png", partial=True)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), photo)
     assert result.lost is None
+
+
+def test_what_survived_of_a_jpeg_stays_in_the_file(inpainter: Restorer, cut_jpeg: Path, tmp_path: Path) -> None:
+    """The accident: the surviving pixels are kept bit by bit, and then written as JPEG, which moved 82% of them."""
+    frame = read_image(cut_jpeg, partial=True)
+    out = tmp_path / "out"
+    planned = only(inpainter, cut_jpeg, out, partial=True, dry_run=True, status="planned")
+    result = only(inpainter, cut_jpeg, out, partial=True, resume=True)
+    assert planned.output == result.output == str(out / "cut.png")
+    assert read_image(out / "cut.png").pixels[~frame.lost].equal(frame.pixels[~frame.lost])
+    assert "written as png: jpg would change what has to stay" in planned.notes
+    assert "written as png: jpg would change what has to stay" in result.notes
+    only(inpainter, cut_jpeg, out, partial=True, resume=True, status="skipped")
+
+
+def test_an_intact_or_otherwise_changed_jpeg_stays_one(
+    make_unet: Callable[..., Restorer],
+    inpainter: Restorer,
+    cut_jpeg: Path,
+    photo: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A folder of photographs does not become one of PNG because one of them was cut, nor where all pixels change."""
+    monkeypatch.setattr("imagesmith.infer.stages.CARDS", {})
+    Image.fromarray(photo).save(tmp_path / "whole.jpg")
+    whole = only(inpainter, tmp_path / "whole.jpg", tmp_path / "out", partial=True)
+    changed = only(make_unet("denoise"), cut_jpeg, tmp_path / "out", partial=True)
+    assert [Path(str(result.output)).name for result in (whole, changed)] == ["whole.jpg", "cut.jpg"]
 
 
 def test_the_asked_model_sees_no_hole(

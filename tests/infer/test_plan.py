@@ -4,6 +4,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from imagesmith.data.formats import format_named
 from imagesmith.data.sources import Item
 from imagesmith.errors import UsageError
 from imagesmith.infer.plan import check_distinct, checked_format, plan_jobs
@@ -68,9 +69,30 @@ def test_what_is_kept_is_the_format_of_the_content(given: str, content: tuple, e
     assert str(job.for_content(*content).output) == f"/out/{expected}"
 
 
+@pytest.mark.parametrize(("given", "expected"), [("a.jpeg", "a.png"), ("a.avif", "a.png"), ("a.webp", "a.webp")])
+def test_an_exact_result_keeps_no_format_that_changes_it(given: str, expected: str) -> None:
+    """The name that --dry-run and the search for collisions go by must be the one that the content then leads to."""
+    (job,) = plan_jobs([item(given)], "/out", tag="", exact=True)
+    settled = job.for_content(format_named(Path(given).suffix), "uint8", 3, 99)
+    assert str(job.output) == str(settled.output) == f"/out/{expected}"
+    assert (job.name, settled.name) == (expected, expected), "--resume looks for another name than was remembered"
+
+
+def test_what_is_lost_of_an_exact_result_is_said_once_it_is() -> None:
+    """A note at every PNG is noise, and none at a JPEG that was asked for is a promise that does not hold."""
+    jobs = plan_jobs([item("a.jpg")], "/out", tag="", exact=True)
+    jobs += plan_jobs([item("a.jpg")], "/out/x.jpg", tag="", exact=True)
+    jobs += plan_jobs([item("a.jpg")], "/out", tag="", exact=True, format="png")
+    jobs += plan_jobs([item("a.jpg")], "/out", tag="")
+    kept, named, chosen, inexact = (job.losses("jpg") for job in jobs)
+    assert kept == ("written as png: jpg would change what has to stay",)
+    assert named == ("jpg changes every pixel a little, also what has to stay (png keeps it)",)
+    assert chosen == inexact == jobs[0].losses("png") == ()
+
+
 def test_a_format_that_was_asked_for_is_not_changed() -> None:
     """`-o cut-out.jpg` wrote cut-out.png."""
-    for destination, options in (("/out/big.jpg", {}), ("/out", {"format": "jpg"})):
+    for destination, options in (("/out/big.jpg", {}), ("/out", {"format": "jpg"}), ("/out/big.jpg", {"exact": True})):
         (job,) = plan_jobs([item("a.png")], destination, tag="", **options)
         assert job.for_content("png", "uint16", 4, 99) == job
 

@@ -18,6 +18,8 @@ from imagesmith.tensors import Depth, from_float, to_float
 
 BY_ROWS = ("png", "tif")
 """Formats that are written row by row."""
+LOSSY = ("jpg", "avif")
+"""Formats that change every pixel a little; WebP does so only where `ImageMeta.lossless` is False."""
 _SEGMENT = 65533  # bytes that one segment of a JPEG can carry
 _ROWS_AT_ONCE = 256
 _QUALITY = 95

@@ -50,7 +50,8 @@ def restore_files(
     """Restore everything that `sources` name; see `Restorer.path`."""
     options = replace(options, format=checked_format(options.format))
     items = list_items(sources, recursive=options.recursive)
-    jobs = plan_jobs(items, destination, format=options.format, suffix=options.suffix, tag=tag_of(restorer.card))
+    exact, tag = options.consistency or options.mask is not None, tag_of(restorer.card)
+    jobs = plan_jobs(items, destination, format=options.format, suffix=options.suffix, tag=tag, exact=exact)
     roots = {job.root for job in jobs if job.root is not None}
     is_batch = len(jobs) > 1 or any(os.path.isdir(source) for source in sources)
     manifests = {root: Manifest(root) for root in roots} if options.resume or is_batch else {}

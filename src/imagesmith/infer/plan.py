@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from imagesmith.data.encode import LOSSY
 from imagesmith.data.files import FORMATS, output_format
 from imagesmith.data.formats import format_named
 from imagesmith.data.sources import Item
@@ -23,7 +24,8 @@ class Job:
     """One picture to restore: `output` of `format` (a key of FORMATS), or standard output where it is None.
 
     `root` is the folder whose manifest remembers it, `name` what it is called there. The format of a job that `keeps`
-    is a guess by the input's name, until its content is known.
+    is a guess by the input's name, until its content is known. `exact`: something was promised of each of its pixels,
+    so that it does not keep a format that would change them.
     """
 
     item: Item
@@ -32,15 +34,24 @@ class Job:
     root: Path | None
     name: str
     keeps: bool
+    exact: bool = False
 
     def for_content(self, format: str, depth: Depth, channels: int, longest_side: int) -> "Job":
         """The job for a picture found to be of this kind, with the format and the ending that its result will have."""
         if not self.keeps:
             return self
-        kept = output_format(format, depth, channels, longest_side)
+        kept = _kept(output_format(format, depth, channels, longest_side), self.exact)
         if kept == self.format or self.output is None:
             return replace(self, format=kept)
         return replace(self, format=kept, output=self.output.with_suffix(FORMATS[kept].suffixes[0]))
+
+    def losses(self, content: str) -> tuple[str, ...]:
+        """What is to be said of an exact job whose picture came as, or goes into, a format that changes its pixels."""
+        if self.exact and self.format in LOSSY:
+            return (f"{self.format} changes every pixel a little, also what has to stay (png keeps it)",)
+        if self.exact and self.keeps and content in LOSSY:
+            return (f"written as {self.format}: {content} would change what has to stay",)
+        return ()
 
 
 def tag_of(card: ModelCard) -> str:
@@ -49,9 +60,15 @@ def tag_of(card: ModelCard) -> str:
 
 
 def plan_jobs(
-    items: Sequence[Item], destination: str | Path | None, *, format: str = KEEP, suffix: str | None = None, tag: str
+    items: Sequence[Item],
+    destination: str | Path | None,
+    *,
+    format: str = KEEP,
+    suffix: str | None = None,
+    tag: str,
+    exact: bool = False,
 ) -> list[Job]:
-    """The jobs of `items`; UsageError where `destination` cannot take them.
+    """The jobs of `items`, `exact` ones or not; UsageError where `destination` cannot take them.
 
     `tag` is put into names where results lie beside their inputs, `suffix` replaces it and is then used everywhere.
     """
@@ -61,8 +78,8 @@ def plan_jobs(
         destination = STANDARD_STREAM
     if str(destination) == STANDARD_STREAM:
         _expect_one(items, "standard output")
-        kind = _format_of(items[0].name, format)
-        return [Job(items[0], None, kind, None, str(items[0].name), keeps=format == KEEP)]
+        kind = _format_of(items[0].name, format, exact)
+        return [Job(items[0], None, kind, None, str(items[0].name), format == KEEP, exact)]
     if destination is not None:
         _refuse_other_files(destination)
     if destination is not None and names_a_file(Path(destination)):
@@ -71,8 +88,9 @@ def plan_jobs(
         named = format_named(output.suffix)
         if format not in (KEEP, named):
             raise UsageError(f"expected '{output.name}' and format '{format}' to agree; leave one of them out")
-        return [Job(items[0], output, named, output.parent, output.name, keeps=False)]
-    return [_job(item, None if destination is None else Path(destination), format, suffix, tag) for item in items]
+        return [Job(items[0], output, named, output.parent, output.name, False, exact)]
+    folder = None if destination is None else Path(destination)
+    return [_job(item, folder, format, suffix, tag=tag, exact=exact) for item in items]
 
 
 def output_key(output: Path) -> str:
@@ -112,13 +130,13 @@ def checked_format(format: str) -> str:
         raise UsageError(str(error)) from None
 
 
-def _job(item: Item, folder: Path | None, format: str, suffix: str | None, tag: str) -> Job:
-    kind = _format_of(item.name, format)
+def _job(item: Item, folder: Path | None, format: str, suffix: str | None, *, tag: str, exact: bool) -> Job:
+    kind = _format_of(item.name, format, exact)
     spelled = item.name.suffix.lower()
     ending = spelled if spelled in _OTHER_SPELLINGS and format_named(spelled) == kind else FORMATS[kind].suffixes[0]
     if folder is not None:
         name = item.name.with_name(f"{item.name.stem}{suffix or ''}{ending}")
-        return Job(item, folder / name, kind, folder, str(name), keeps=format == KEEP)
+        return Job(item, folder / name, kind, folder, str(name), format == KEEP, exact)
     added = tag if suffix is None else suffix
     if item.path is None:
         raise UsageError("expected an output for standard input among other inputs; name a folder with -o")
@@ -128,17 +146,22 @@ def _job(item: Item, folder: Path | None, format: str, suffix: str | None, tag: 
     else:
         name = item.name.with_name(f"{item.name.stem}{added}{ending}")
         root = item.path.parents[len(item.name.parts) - 1]
-    return Job(item, root / name, kind, root, str(name), keeps=format == KEEP)
+    return Job(item, root / name, kind, root, str(name), format == KEEP, exact)
 
 
-def _format_of(name: PurePosixPath, format: str) -> str:
+def _format_of(name: PurePosixPath, format: str, exact: bool) -> str:
     """The format of a result by its input's name; what the content then needs is decided when it is read."""
     if format != KEEP:
         return format
     try:
-        return output_format(format_named(name.suffix), "uint8", 3)
+        return _kept(output_format(format_named(name.suffix), "uint8", 3), exact)
     except FormatError:
         return "png"
+
+
+def _kept(format: str, exact: bool) -> str:
+    """The format of a result that keeps that of its input, as far as it has to be `exact`."""
+    return "png" if exact and format in LOSSY else format
 
 
 def names_a_file(path: Path) -> bool:

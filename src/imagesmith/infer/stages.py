@@ -17,7 +17,7 @@ from imagesmith.data.encode import encode_rows
 from imagesmith.data.files import Frame, Header, write_image
 from imagesmith.data.scanlines import Picture
 from imagesmith.errors import OutputError
-from imagesmith.infer.auto import AUTO_TASK
+from imagesmith.infer.auto import AUTO_TASK, Decision
 from imagesmith.infer.channel import Cancelled
 from imagesmith.infer.heat import CALIBRATION, heat_map
 from imagesmith.infer.images import result_meta, stacked
@@ -64,8 +64,8 @@ class Stages:
         return self.__dict__
 
     def planned(self, job: Job) -> ItemResult:
-        """What would be done with a job, from its header alone where one model is for all pictures."""
-        if self._restorer.card.task == AUTO_TASK:
+        """What would be done with a job, from its header alone where that decides; what a file lost decides as well."""
+        if self._restorer.card.task == AUTO_TASK or self._options.partial:
             loaded = self.load(job)
             return replace(loaded.result, status="planned") if isinstance(loaded, Loaded) else loaded
         blank = self._blank(job, "planned")
@@ -75,10 +75,10 @@ class Stages:
                 return replace(blank, status="skipped", output=str(output))
             header = picture_header(source, self._restorer.card, self._options)
             job, sizes = self._places.settle(job, header, self._restorer.scale)
-            notes: tuple[str, ...] = ()
+            notes = job.losses(header.format)
             if is_whole(job.format, header.depth):
                 needed = bytes_needed(header, self._restorer.scale)
-                notes = (f"{job.format} is held as a whole: {needed / 1e9:.2f} GB",)
+                notes += (f"{job.format} is held as a whole: {needed / 1e9:.2f} GB",)
             return replace(blank, output=_name(job), notes=notes, **sizes)
         except Exception as error:
             return failed(blank, error)
@@ -105,10 +105,13 @@ class Stages:
                 result = replace(result, model=decision.name, scale=restorer.scale, notes=notes, decision=decision)
                 if not decision.chain and picture.lost is None and job.keeps and job.output is not None:
                     return replace(result, status="skipped", output=None, in_size=(picture.width, picture.height))
+            if picture.lost is not None and self._only_fills(decision):
+                job = replace(job, exact=True)
             size = picture.width, picture.height, picture.channels
             header = Header(picture.meta.format, *size, picture.depth, frames=1)
             job, sizes = self._places.settle(job, header, restorer.scale)
-            result = replace(result, output=_name(job), **sizes)
+            notes = (*result.notes, *job.losses(picture.meta.format))
+            result = replace(result, output=_name(job), notes=notes, **sizes)
             whole = is_whole(job.format, picture.depth)
             if whole:
                 check_memory(header, job.format, restorer.scale, self._options.max_ram)
@@ -177,6 +180,10 @@ class Stages:
                 raise Cancelled
             yield strip
 
+    def _only_fills(self, decision: Decision | None) -> bool:
+        """Whether what survived of a damaged file stays as it is."""
+        return self._restorer.card.task == "inpaint" if decision is None else not decision.chain
+
     def _whole(self, picture: Picture) -> Picture:
         """The picture, in which what did not survive in the file is invented before anything else."""
         if isinstance(picture, Frame) and picture.lost is not None and self._inventor is not None:
@@ -244,6 +251,8 @@ class Stages:
     def _encode(self, loaded: Loaded, rows: Rows | Drawn, stream: BinaryIO) -> tuple[str, ...]:
         picture, scale, format = loaded.picture, loaded.restorer.scale, loaded.job.format
         meta = result_meta(picture, scale)
+        if loaded.job.exact:
+            meta = replace(meta, lossless=True)
         if loaded.whole:
             result = Frame(stacked(rows, picture, scale), picture.depth, meta)
             return write_image(result, stream, format=format)
