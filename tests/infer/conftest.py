@@ -1,6 +1,7 @@
 """A small network with random weights that change the picture visibly: these tests hold whatever the shipped ones are."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,17 @@ def make_unet() -> Callable[..., Restorer]:
         return Restorer(toy_unet(task, planes, channels), runtime, **options)
 
     return make
+
+
+@pytest.fixture
+def make_deblurrer() -> Callable[..., Restorer]:
+    """A Restorer of a small network that keeps what deconvolution makes and adds a little of its own."""
+    spec = NetSpec("deconvolved-unet", {"widths": (8,), "blocks": (1,)})
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        net = build_net(spec).eval()
+    runtime = replace(FLOAT32, channels_last=False)
+    return lambda **options: Restorer(Model(net, describe(net, spec, "toy", task="deblur")), runtime, **options)
 
 
 @pytest.fixture

@@ -14,23 +14,14 @@ from imagesmith.degrade.blur import MotionBlur, filtered
 from imagesmith.infer import network
 from imagesmith.infer.restore import Restorer
 from imagesmith.infer.shake import PIECE_PX, busiest_piece, kernel_of
-from imagesmith.nets import NetSpec, build_net
-from imagesmith.runtime.device import Runtime
 from imagesmith.tensors import generator_for
-from imagesmith.zoo import Model, describe
 
 Make = Callable[..., Restorer]
 
 
 @pytest.fixture
-def make(request: pytest.FixtureRequest) -> Make:
-    """A Restorer of a small network that keeps what deconvolution makes and adds a little of its own."""
-    spec = NetSpec("deconvolved-unet", {"widths": (8,), "blocks": (1,)})
-    with torch.random.fork_rng():
-        torch.manual_seed(4)
-        net = build_net(spec).eval()
-    runtime = Runtime(torch.device("cpu"), torch.float32, channels_last=False, reason="")
-    return lambda **options: Restorer(Model(net, describe(net, spec, "toy", task="deblur")), runtime, **options)
+def make(make_deblurrer: Make) -> Make:
+    return make_deblurrer
 
 
 @pytest.fixture(scope="module")

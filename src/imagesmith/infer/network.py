@@ -4,7 +4,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,18 @@ Report = Callable[[str], None]
 Around = Callable[[Subpixels], Subpixels]
 """What a network is put into: the self-ensemble, or nothing."""
 _SAMPLE_PX = 64
+_POINT = torch.ones(1, 1)
+"""The kernel of no blur, which takes the memory of any other."""
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a picture is computed: by which form of the network, where, and which of its values are 0 and 1 to it."""
+
+    net: Net
+    runtime: Runtime
+    low: float
+    high: float
 
 
 class Network:
@@ -51,6 +63,7 @@ class Network:
         self.net: Net = prepare(model.net, runtime)
         self._finds_kernel = isinstance(model.net, DeconvolvedUNet)
         self._told: int = 0 if self._finds_kernel else self.net.planes
+        self._farther = LOCK_PX * colour_lock + FILTER_REACH_PX * self._finds_kernel
 
     @functools.cached_property
     def _exact(self) -> Net:
@@ -73,9 +86,10 @@ class Network:
         Tiles are cut so that `limits` are kept; ImageError where they cannot be. `deep` is whether the file has more
         than 8 bits; None: as the picture has.
         """
-        net, depth = self.net, depth or picture.depth
-        deep = picture.depth != "uint8" if deep is None else deep
+        depth = depth or picture.depth
         strength = self._strength if strength is None else strength
+        way = self._way(picture, picture.depth != "uint8" if deep is None else deep, report)
+        net = way.net
 
         def read(top: int, bottom: int) -> Tensor:
             rows = picture.rows(top, bottom)
@@ -83,63 +97,77 @@ class Network:
                 rows = torch.cat((rows, planes_for(self._card, picture, mask, top, bottom)), dim=2)
             return rows.permute(2, 0, 1).unsqueeze(0)
 
-        kernel = self._kernel(picture, deep) if self._finds_kernel else None
-        subpixels = self._subpixels(picture, around, report, strength=strength, deep=deep, kernel=kernel)
-        plan = self._plan(picture, subpixels, depth, limits, report)
+        subpixels = functools.partial(self._subpixels, picture, way, around, report, strength=strength)
+        plan = self._plan(picture, way, subpixels, depth, limits=limits, report=report)
         if len(plan) > 1 and not getattr(net, "halo_is_exact", True):
             report(
                 f"this network sees farther than tiles overlap ({net.halo} px): seams are possible; --tile off has none"
             )
-        farther = LOCK_PX * self._colour_lock + FILTER_REACH_PX * self._finds_kernel
-        plan = replace(plan, halo=plan.halo + math.ceil(farther / net.multiple_of) * net.multiple_of)
+        run = subpixels(kernel=self._kernel(picture, way) if self._finds_kernel else None)
         size = picture.height, picture.width
-        return run_rows(subpixels, read, size, plan, scale=net.scale, depth=depth, multiple_of=net.multiple_of)
+        return run_rows(run, read, size, plan, scale=net.scale, depth=depth, multiple_of=net.multiple_of)
 
-    def _plan(self, picture: Picture, subpixels: Subpixels, depth: Depth, limits: Limits, report: Report) -> TilePlan:
-        """The usual tiles, or the largest that keep within `limits`."""
-        net, device = self.net, self._runtime.device
+    def _way(self, picture: Picture, deep: bool, report: Report) -> _Way:
+        """How to compute the picture of a file that is `deep`, or not."""
+        net, runtime = self.net, self._runtime
+        if self._deep_exactly and deep:
+            # bf16 has 8 bits of mantissa: its noise would show in the lower bits of a deeper file
+            net, runtime = self._exact, replace(runtime, dtype=torch.float32)
+        return _Way(net, runtime, *colour_range(picture.parts(), picture.colours, picture.depth, report))
+
+    def _plan(
+        self,
+        picture: Picture,
+        way: _Way,
+        subpixels: Callable[..., Subpixels],
+        depth: Depth,
+        *,
+        limits: Limits,
+        report: Report,
+    ) -> TilePlan:
+        """The usual tiles, or the largest that keep within `limits`; `subpixels(kernel=...)` is what runs in them."""
+        net, runtime = self.net, self._runtime
         row_samples = picture.width * picture.channels
         row_bytes = row_samples * net.scale**2 * SAMPLE_BYTES[depth]
-        cut = functools.partial(plan_for, net, picture.height, picture.width, self._tile, row_bytes=row_bytes)
+        size = picture.height, picture.width
+        cut = functools.partial(plan_for, net, *size, self._tile, row_bytes=row_bytes, farther=self._farther)
         if limits == UNLIMITED:
             is_free = self._tile == "auto"
-            return cut(area_px=best_tile_px(net, self._runtime, picture.height, picture.width) if is_free else None)
+            return cut(area_px=best_tile_px(net, runtime, *size) if is_free else None)
         side = math.ceil(_SAMPLE_PX / net.multiple_of) * net.multiple_of
         sample = from_float(torch.rand(1, picture.channels + self._told, side, side), picture.depth)
-        held = held_per_px(lambda x: from_float(subpixels(x), depth), sample, device)
-        demand = Demand(device, held, strip_row=row_bytes)
+        run = subpixels(kernel=_POINT if self._finds_kernel else None)
+        held = held_per_px(lambda x: from_float(run(x), depth), sample, runtime.device)
+        demand = Demand(runtime.device, held, strip_row=row_bytes)
         if isinstance(picture, Scanlines):
             read_row = row_samples * SAMPLE_BYTES[picture.depth]
             demand = replace(demand, read_row=read_row, read_band=read_row * picture.band_rows)
         # from the usual area: finding a better one takes a tile of it, which may be over the limit itself
         return plan_within(limits, cut, tile_px(net), demand, report)
 
-    def _kernel(self, picture: Picture, deep: bool) -> Tensor:
-        """The kernel of the picture's blur, found with the network's help."""
+    def _kernel(self, picture: Picture, way: _Way) -> Tensor:
+        """The kernel of the picture's blur, found with the network's help, the same however its tiles are cut."""
         piece, colours = busiest_piece(picture), picture.colours
+        plan = plan_for(way.net, *piece.shape[-2:], farther=self._farther)
 
         def mended(kernel: Tensor) -> Tensor:
-            run = self._subpixels(picture, lambda run: run, lambda _: None, strength=1.0, deep=deep, kernel=kernel)
-            return run_tiled(self.net, piece, subpixels=run)[:, :colours]
+            run = self._subpixels(picture, way, lambda run: run, lambda _: None, strength=1.0, kernel=kernel)
+            return run_tiled(way.net, piece, plan, subpixels=run)[:, :colours]
 
         return kernel_of(to_float(piece, picture.depth)[:, :colours], mended)
 
     def _subpixels(
-        self, picture: Picture, around: Around, report: Report, *, strength: float, deep: bool, kernel: Tensor | None
+        self, picture: Picture, way: _Way, around: Around, report: Report, *, strength: float, kernel: Tensor | None
     ) -> Subpixels:
         """The network and all that surrounds it for this picture, as one function of a piece of its pixels."""
-        runtime, net = self._runtime, self.net
-        if self._deep_exactly and deep:
-            # bf16 has 8 bits of mantissa: its noise would show in the lower bits of a deeper file
-            runtime, net = replace(runtime, dtype=torch.float32), self._exact
-        run = guarded(net, runtime, lambda: self._exact, report)
+        net = way.net
+        run = guarded(net, way.runtime, lambda: self._exact, report)
         if self._colour_lock:
             run = colour_locked(run, net.scale, net.channels)
         run = around(run)
         if kernel is not None:
             run = deconvolving(run, kernel)
         channels, colours = picture.channels, picture.colours
-        low, high = colour_range(picture.parts(), colours, picture.depth, report)
 
         def mend(run: Subpixels) -> Subpixels:
             gray = for_colours(run, net.channels, 1)
@@ -151,7 +179,7 @@ class Network:
                 run = with_alpha(run, alpha, min(FLAT_PX, net.halo), is_bounded=self._card.task != "inpaint")
             if strength < 1:
                 run = mixed(run, strength)
-            return for_file(run, picture.depth, runtime.device, colours=colours, low=low, high=high)
+            return for_file(run, picture.depth, way.runtime.device, colours=colours, low=way.low, high=way.high)
 
         return informed(run, mend, self._card, picture.depth, self._told) if self._told else mend(run)
 

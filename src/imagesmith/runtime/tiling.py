@@ -153,16 +153,19 @@ def plan_for(
     area_px: int | None = None,
     row_bytes: int | None = None,
     strip_bytes: int = STRIP_BYTES,
+    farther: int = 0,
 ) -> TilePlan:
     """`plan_tiles` for a prepared net: its halo, tiles of `tile_px` if no other area, strips of `strip_bytes` at most.
 
     `row_bytes` is what a row of the input takes in the result; strips are not made lower than twice the halo for it.
+    What surrounds the net sees so many pixels `farther`.
     """
     if row_bytes is None:
         row_bytes = int(width * net.channels * net.scale**2)
-    most_rows = max(strip_bytes // row_bytes, 2 * net.halo, _SMALLEST_TILE_PX)
+    halo = net.halo + farther
+    most_rows = max(strip_bytes // row_bytes, 2 * halo, _SMALLEST_TILE_PX)
     area_px = area_px or tile_px(net)
-    return plan_tiles(height, width, net.halo, tile, area_px=area_px, most_rows=most_rows, multiple_of=net.multiple_of)
+    return plan_tiles(height, width, halo, tile, area_px=area_px, most_rows=most_rows, multiple_of=net.multiple_of)
 
 
 def guarded(
