@@ -10,6 +10,7 @@ from imagesmith.errors import ImageError
 from imagesmith.infer import network
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime import tiling
+from imagesmith.runtime.device import Runtime
 from imagesmith.runtime.memory import Limits
 from imagesmith.runtime.tiling import TilePlan, tile_px
 
@@ -78,6 +79,24 @@ def test_tiles_are_planned_with_all_that_they_see(
     restorer.frame(noise(2 * side))
     assert len(plans) == 1 + deblurs
     assert all(len(plan) > 1 and plan.largest_px <= side**2 for plan in plans)
+
+
+def test_deep_pictures_are_cut_for_the_precision_that_computes_them(
+    monkeypatch: pytest.MonkeyPatch, make_restorer: Make, plans: list[TilePlan]
+) -> None:
+    """The accident: tiles as large as bf16 has them, computed in float32, take twice the memory that was meant."""
+    monkeypatch.setitem(tiling.TILE_BYTES, "cpu", 60**2 * 48)
+    bf16, fp32 = (
+        make_restorer(runtime=Runtime(torch.device("cpu"), dtype, channels_last=True, reason=""), scale=1)
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    assert tile_px(bf16.net) > tile_px(fp32.net)
+    for limits in (Limits(), Limits(ram=10**12)):
+        for restorer in (bf16, fp32):
+            restorer.frame(noise(120, "uint16"), limits=limits)
+    assert len(plans[0]) > 1
+    assert len(set(plans)) == 1
+    assert fp32.network._exact is fp32.net, "one of two copies would do"
 
 
 def test_what_a_limit_refuses_is_not_deblurred_first(monkeypatch: pytest.MonkeyPatch, make_deblurrer: Make) -> None:

@@ -67,6 +67,8 @@ class Network:
 
     @functools.cached_property
     def _exact(self) -> Net:
+        if self._runtime.dtype == torch.float32:
+            return self.net
         return prepare(self._model_net, replace(self._runtime, dtype=torch.float32))
 
     def strips(
@@ -126,7 +128,7 @@ class Network:
         report: Report,
     ) -> TilePlan:
         """The usual tiles, or the largest that keep within `limits`; `subpixels(kernel=...)` is what runs in them."""
-        net, runtime = self.net, self._runtime
+        net, runtime = way.net, way.runtime
         row_samples = picture.width * picture.channels
         row_bytes = row_samples * net.scale**2 * SAMPLE_BYTES[depth]
         size = picture.height, picture.width
