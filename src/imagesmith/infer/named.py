@@ -39,7 +39,8 @@ def of_strength(model: Model, strength: float) -> tuple[Model, float]:
     if strength == 1:
         return model, 1.0
     if card.faithful is not None:
-        return blend(load_model(card.faithful), model, strength), 1.0
+        faithful = load_model(card.faithful)
+        return faithful if strength == 0 else blend(faithful, model, strength), 1.0
     if card.scale > 1 or card.task == "inpaint":
         why = "enlarges" if card.scale > 1 else "fills holes"
         raise UsageError(
