@@ -4,6 +4,7 @@ import copy
 import math
 import random
 import time
+import weakref
 
 import pytest
 import torch
@@ -277,6 +278,23 @@ def test_only_the_rows_of_a_strip_are_read(multiple: int) -> None:
     assert asked == sorted(asked)
     assert asked[-1][1] == 75, "rows below the picture were asked for"
     assert max(bottom - top for top, bottom in asked) <= plan.tallest + 2 * plan.halo < 75
+
+
+def test_rows_are_let_go_before_the_next_are_read() -> None:
+    """The accident: old rows, new rows and what they are put together from, three times what a limit was told."""
+    net, held = small_net(), []
+    x = picture(75, 31)
+
+    def read(top: int, bottom: int) -> Tensor:
+        assert not any(rows() is not None for rows in held)
+        rows = x[:, :, top:bottom].clone()
+        held.append(weakref.ref(rows))
+        return rows
+
+    plan = plan_tiles(75, 31, net.halo, area_px=700)
+    for _ in run_rows(net.subpixels, read, (75, 31), plan, scale=net.scale, depth="float32"):
+        pass
+    assert len(held) == len(plan.rows) - 1 > 1
 
 
 def test_strips_of_wide_pictures_are_low() -> None:

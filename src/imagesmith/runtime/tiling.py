@@ -245,6 +245,7 @@ def run_rows(
                 strip = values.new_empty(((bottom - top) * scale, plan.columns[-1] * scale, values.shape[-1]))
             strip[(first + box.top - top) * scale :, box.left * scale :][: values.shape[0], : values.shape[1]] = values
         assert strip is not None, "a plan has at least one tile in each row"
+        del x  # before the next rows are read
         yield top * scale, strip[: (height - top) * scale, : width * scale]
 
 
