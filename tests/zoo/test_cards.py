@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from imagesmith.errors import IntegrityError, ModelError
 from imagesmith.zoo import CARDS, Model, load_model, save_model
-from imagesmith.zoo.cards import GOLDEN_SUFFIX, WEIGHTS, read_header
+from imagesmith.zoo.cards import FORMAT, GOLDEN_SUFFIX, WEIGHTS, Header, read_header
 
 
 def test_listing_models_does_not_import_torch():
@@ -105,11 +105,26 @@ def test_messages_have_at_most_three_lines(weight_file: Path):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"format": 2}, "upgrade"), ({"card": {"name": "x", "colour": 1}}, "colour"), ({"card": {"name": "x"}}, "params")],
+    [
+        ({"format": 2}, "upgrade"),
+        ({"card": {"name": "x", "colour": 1}}, "colour"),
+        ({"card": {"name": "x"}}, "params"),
+        *(({"card": card}, f"got {type(card).__name__}") for card in ([1], "x", None, 5)),
+        ({"card": {"scale": "4"}}, "'scale' .* to be int, got '4'"),
+        ({"card": {"params": True}}, "'params' .* to be int, got True"),
+        ({"card": {"options": [1]}}, r"'options' .* to be dict\[str, Any\], got \[1\]"),
+        ({"card": {"class_names": 5}}, "'class_names' .* got 5"),
+        ({"card": {"class_names": ["a", 5]}}, "'class_names' .* got"),
+        ({"card": {"size": [1, 2, 3]}}, "'size' .* got"),
+        ({"card": {"protocol": {"set5": {"psnr_y": "high"}}}}, "'protocol' .* got"),
+        ({"card": {"description": "x" * 9999, "task": None}}, "'task' .* to be str, got None"),
+    ],
+    ids=lambda value: str(value)[:40],
 )
-def test_a_file_of_another_version_is_not_called_damaged(
+def test_a_card_that_cannot_be_understood_is_not_called_damaged(
     change: dict, words: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    """The accident: a card that is a list, or a scale that is a text, ends in 'a bug, please report it'."""
     path = tmp_path / "future.safetensors"
     plain = json.dumps
     with monkeypatch.context() as patch:
@@ -118,3 +133,25 @@ def test_a_file_of_another_version_is_not_called_damaged(
     with pytest.raises(ModelError, match=words) as caught:
         load_model(path)
     assert not isinstance(caught.value, IntegrityError)
+
+
+def test_values_of_a_card_may_be_whole_numbers_or_absent():
+    """The accident: a score of exactly 31 dB is refused, because JSON writes it without a point."""
+    fields = {"name": "x", "net": "toy", "params": 1, "channels": 3, "size": [2, 3], "faithful": None, "protocol": {}}
+    card = Header(Path("x"), "", FORMAT, fields | {"protocol": {"set5": {"psnr_y": 31}}}).card
+    assert (card.size, card.faithful, card.protocol) == ((2, 3), None, {"set5": {"psnr_y": 31}})
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_that_may_not_be_read_is_told(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The accident: weights of another account, and a bare PermissionError that asks to be reported."""
+    path = tmp_path / f"model{suffix}"
+    path.touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for opener in ("pathlib.Path.open", "torch.load"):
+        monkeypatch.setattr(opener, refuse)
+    with pytest.raises(ModelError, match=r"cannot read the weight.*Permission denied"):
+        load_model(path)

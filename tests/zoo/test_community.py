@@ -36,12 +36,12 @@ def noisy() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8)
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".ckpt", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".pth", ".ckpt", ".safetensors", ".SAFETENSORS"])
 def test_a_dncnn_is_known_by_its_tensors(stack: PlainStack, noisy: np.ndarray, suffix: str, tmp_path: Path) -> None:
     """What the network takes away is the noise: read as the picture itself, the result is gray mud."""
     path = tmp_path / f"some{suffix}"
     tensors = {name: value.contiguous() for name, value in stack.state_dict().items()}
-    save_file(tensors, path) if suffix == ".safetensors" else torch.save(tensors, path)
+    save_file(tensors, path) if suffix.lower() == ".safetensors" else torch.save(tensors, path)
     restorer = Restorer.load(path, dtype="fp32")
     assert (restorer.card.task, restorer.card.halo, restorer.card.channels) == ("denoise", 4, 1)
     x = torch.from_numpy(noisy)[None, None] / 255

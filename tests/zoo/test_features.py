@@ -34,13 +34,13 @@ def test_a_classifier_of_ones_own(tmp_path: Path):
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".pth", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".npz", ".pth", ".safetensors", ".PTH", ".SAFETENSORS"])
 def test_squeezenet_in_any_kind_of_file(tmp_path: Path, suffix: str):
     net, path = SqueezeNet().eval(), tmp_path / f"squeezenet{suffix}"
     tensors = net.state_dict() | {"conv_final.bias": torch.zeros(1000)}
     if suffix == ".npz":
         np.savez(path, **{name: value.numpy() for name, value in tensors.items()})
-    elif suffix == ".pth":
+    elif suffix.lower() == ".pth":
         torch.save(tensors, path)
     else:
         save_file(tensors, path)

@@ -129,6 +129,28 @@ def test_tensors_of_another_network_are_a_model_error(
     assert not isinstance(caught.value, IntegrityError)
 
 
+@pytest.mark.parametrize(
+    ("net", "options"),
+    [
+        ("compact", {"width": 1_000_000}),
+        ("compact", {"width": 10**12}),
+        ("compact", {"width": -1}),
+        ("compact", {"blocks": 10**9}),
+        ("rpgan-generator", {"widths": []}),
+        ("rpgan-discriminator", {"size": 100_000}),
+    ],
+)
+def test_a_card_may_ask_for_no_more_than_its_file_holds(
+    net: str, options: dict, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The accident: a kilobyte whose card asks for 36 terabytes, or for a billion layers, takes the machine with it."""
+    with monkeypatch.context() as patch:
+        patch.setattr("imagesmith.zoo.weights.build_net", lambda spec: model.net)
+        save_model(tmp_path / "a.safetensors", model.net, dataclasses.replace(model.card, net=net, options=options))
+    with pytest.raises(ModelError, match="needs a network that this imagesmith lacks"):
+        load_model(tmp_path / "a.safetensors")
+
+
 def test_verifying_reproduces_the_golden_output(shipped: str):
     golden = write_golden(shipped, crop())
     assert list(CARDS) == [shipped], "a golden file is not a model"

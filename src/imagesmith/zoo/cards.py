@@ -6,13 +6,15 @@ the `card`. What a card says is written nowhere else: `CARDS` and docs/models.md
 """
 
 import dataclasses
+import inspect
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from imagesmith.errors import IntegrityError, ModelError
 
@@ -95,19 +97,43 @@ class Header:
 
     @property
     def card(self) -> ModelCard:
-        """The card; ModelError where another version of imagesmith wrote it."""
+        """The card; ModelError where another version of imagesmith wrote it, or something else."""
         if self.format != FORMAT:
             raise ModelError(
                 f"'{self.path}' has weight format {self.format}, expected format {FORMAT}; upgrade imagesmith"
             )
-        known = {field.name for field in dataclasses.fields(ModelCard)}
-        if unknown := sorted(self.fields.keys() - known):
+        if not isinstance(self.fields, dict):
+            raise ModelError(
+                f"expected fields by name as the card in '{self.path}', got {type(self.fields).__name__}; "
+                "export the model again"
+            )
+        types = {field.name: field.type for field in dataclasses.fields(ModelCard)}
+        if unknown := sorted(self.fields.keys() - types.keys()):
             raise ModelError(f"the card in '{self.path}' has unknown fields {', '.join(unknown)}; upgrade imagesmith")
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in self.fields.items()}
+        if odd := next((name for name, value in fields.items() if not _fits(value, types[name])), None):
+            wanted = inspect.formatannotation(types[odd]).replace("typing.", "")
+            raise ModelError(
+                f"expected '{odd}' of the card in '{self.path}' to be {wanted}, got {self.fields[odd]!r:.50}; "
+                "export the model again"
+            )
         try:
             return ModelCard(**fields)
         except TypeError as error:  # a required field is absent
             raise ModelError(f"the card in '{self.path}' is incomplete ({error}); export the model again") from None
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value out of JSON, a list made a tuple, is of the type `kind` of a field."""
+    outer, inner = get_origin(kind), get_args(kind)
+    if outer is UnionType:
+        return any(_fits(value, one) for one in inner)
+    if outer is dict:
+        return isinstance(value, dict) and all(_fits(part, inner[1]) for part in value.values())
+    if outer is tuple:
+        kinds = inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is Ellipsis else inner
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    return kind is Any or type(value) is kind or (kind is float and type(value) is int)
 
 
 def read_header(path: Path) -> Header:
@@ -116,12 +142,7 @@ def read_header(path: Path) -> Header:
     ModelError for another kind of file and for one cut short, IntegrityError for a damaged one. Damage that leaves the
     layout consistent is found by the sha256 alone, which `imagesmith.zoo.load_model` checks.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(8 + _HEADER_LIMIT)
-            size = file.seek(0, 2)
-    except OSError as error:
-        raise ModelError(f"cannot read the weight file '{path}': {error.strerror or error}") from None
+    start, size = _start_and_size(path)
     if not any(mark in start for mark in _MARKS):
         raise ModelError(f"{_EXPECTED}, got {_kind(start)}: '{path}'")
     length = int.from_bytes(start[:8], "little")
@@ -142,12 +163,23 @@ def read_header(path: Path) -> Header:
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether a file can only hold another project's weights: one of PyTorch, or safetensors without our metadata."""
+    """Whether a file can only hold another project's weights: one of PyTorch, or safetensors without our metadata.
+
+    ModelError where it cannot be opened.
+    """
     if path.suffix.lower() != ".safetensors":
         return path.suffix.lower() in (".pth", ".pt", ".ckpt")
-    with path.open("rb") as file:
-        start = file.read(8 + _HEADER_LIMIT)
+    start, _ = _start_and_size(path)
     return not any(mark in start for mark in _MARKS) and _kind(start) == _FOREIGN
+
+
+def _start_and_size(path: Path) -> tuple[bytes, int]:
+    """What any header lies in, and how many bytes the whole file has."""
+    try:
+        with path.open("rb") as file:
+            return file.read(8 + _HEADER_LIMIT), file.seek(0, 2)
+    except OSError as error:
+        raise ModelError(f"cannot read the weight file '{path}': {error.strerror or error}") from None
 
 
 def _tensor_bytes(entries: dict[str, Any]) -> int:

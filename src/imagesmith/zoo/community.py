@@ -120,7 +120,7 @@ def load_community(path: str | Path) -> Model:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors by name, without the prefixes of wrappers."""
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != ".safetensors":
         tensors = read_state_dict(path, inside=_NESTED)
     else:
         try:

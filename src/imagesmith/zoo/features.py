@@ -27,7 +27,7 @@ def load_features(name_or_path: str | Path) -> Any:
     published, in a .pth, .npz or .safetensors file. ModelError for anything else.
     """
     path = Path(name_or_path)
-    published = path.suffix in _FORMATS and path.is_file() and _published(path)
+    published = path.suffix.lower() in _FORMATS and path.is_file() and _published(path)
     if published:
         return published.requires_grad_(False).eval()
     model = load_model(name_or_path)
@@ -49,7 +49,7 @@ def _published(path: Path) -> Any:
     elif "net.slice1.0.weight" in tensors:
         net = Vgg(16, weighted=True)
         tensors = _as_vgg(tensors)
-    elif path.suffix == ".safetensors":
+    elif path.suffix.lower() == ".safetensors":
         return None
     else:
         raise ModelError(
@@ -67,10 +67,10 @@ def _published(path: Path) -> Any:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix in CHECKPOINT_SUFFIXES:
+    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
         return read_state_dict(path)
     try:
-        return load_tensors(path) if path.suffix == ".npz" else safetensors.torch.load_file(path)
+        return load_tensors(path) if path.suffix.lower() == ".npz" else safetensors.torch.load_file(path)
     except (NothingUsableError, SafetensorError, OSError) as error:
         raise ModelError(f"cannot read the weights '{path}': {error}") from None
 

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from imagesmith.atomic import write_whole
 from imagesmith.errors import ConfigError, IntegrityError, ModelError, did_you_mean
@@ -84,15 +85,35 @@ def load_model(name_or_path: str | Path) -> Model:
     except SafetensorError as error:
         raise ModelError(f"cannot read the tensors of '{path}': {error}") from None
     try:
-        with torch.random.fork_rng(devices=[]):  # loading must not move the caller's random numbers
+        # loading must not move the caller's random numbers
+        with torch.random.fork_rng(devices=[]), _AtMost(sum(tensor.numel() for tensor in tensors.values())):
             net = build_net(NetSpec(card.net, card.options))
-    except (ConfigError, TypeError) as error:
+    except (ConfigError, LookupError, RuntimeError) as error:  # torch's own for sizes that cannot be
         raise ModelError(f"'{path}' needs a network that this imagesmith lacks: {error}") from None
     expected, found = _shapes(net.state_dict()), _shapes(tensors)
     if expected != found:
         raise ModelError(f"'{path}' does not fit network '{card.net}': {_first_difference(expected, found)}")
     net.load_state_dict(tensors)
     return Model(net.eval(), card)
+
+
+class _AtMost(TorchFunctionMode):
+    """Lets this thread build networks of about so many numbers; ValueError for far larger ones, before they are filled.
+
+    Else a forged card of a kilobyte could ask for terabytes, or for a million layers.
+    """
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self._numbers, self._left = numbers, 2 * numbers  # of a slightly larger one the first odd tensor is told
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func in (torch.empty, torch.randn):  # whatever parameters are made of
+            self._left -= max(1, made.numel())
+            if self._left < 0:
+                raise ValueError(f"the file holds {self._numbers:,} numbers, which are too few for it")
+        return made
 
 
 def find_weights(name_or_path: str | Path) -> Path:
