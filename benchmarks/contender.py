@@ -157,7 +157,7 @@ class Ours(Way):
 
 
 class Limit(Ours):
-    """Not a way: the bare convolutions of ours, tile by tile, and the rates that this machine reaches at most."""
+    """Not a way: the rates that this machine reaches at most in the network of ours, and what has to be computed."""
 
     def network(self, options: argparse.Namespace) -> Callable[[Tensor], Tensor]:
         net: Any = super().network(options)
@@ -167,9 +167,6 @@ class Limit(Ours):
             [min(end + plan.halo, cuts[-1]) - max(0, start - plan.halo) for start, end in itertools.pairwise(cuts)]
             for cuts in (plan.rows, plan.columns)
         )
-        tiles = list(itertools.product(down, across))
-        by_size = {size: layers(net, self.blank(*size)) for size in set(tiles)}
-        self._calls = [layer for size in tiles for layer in by_size[size]]
         self._limits = limits(net, self.blank(max(down), max(across)), partial(finished, device=self._place))
         self._limits |= work(layers(net, self.blank(_SAMPLE_PX, _SAMPLE_PX)), height * width / _SAMPLE_PX**2)
         return net
@@ -182,13 +179,6 @@ class Limit(Ours):
         net = self.restorer.net
         x = torch.full((1, net.channels + net.planes, height, width), 0.5, device=self._place)
         return x.to(memory_format=self.restorer.runtime.memory_format)
-
-    def file(self) -> None:
-        """Has none."""
-
-    def pixels(self) -> None:
-        with torch.inference_mode():
-            finished(lambda: [layer() for layer in self._calls], self._place)()
 
     def facts(self) -> dict[str, Any]:
         return super().facts() | self._limits

@@ -1,10 +1,14 @@
-"""Write docs/numbers.md from what scores.py, restoration.py, video.py and speed.py measured, beside what others did."""
+"""Write docs/numbers.md from what is in results/, beside what was asked and what others did.
 
-import json
+python benchmarks/numbers_page.py
+"""
+
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from commands_page import commands_section
+from pages import result_of, table
 from published import CHECK, PUBLISHED, Published
 from speed_page import gpu_section, speed_section
 from timing import HERE, RESULTS
@@ -28,23 +32,15 @@ def write_numbers(docs: Path = DOCS, results: Path = RESULTS) -> None:
         "",
         "Written by the programs in `benchmarks/` from what they measured; do not edit.",
     ]
-    if (results / "scores.json").exists():
-        text += _super_resolution(json.loads((results / "scores.json").read_text())["results"])
-    if (results / "restoration.json").exists():
-        text += _restoration(json.loads((results / "restoration.json").read_text()))
-    if (results / "video.json").exists():
-        text += _video(json.loads((results / "video.json").read_text()))
-    if (results / "speed.json").exists():
-        text += speed_section(json.loads((results / "speed.json").read_text()), table)
-    text += gpu_section(results, table)
+    if scores := result_of(results / "scores.json"):
+        text += _super_resolution(scores["results"])
+    for name, section in {"restoration": _restoration, "video": _video, "speed": speed_section}.items():
+        if found := result_of(results / f"{name}.json"):
+            text += section(found)
+    text += gpu_section(results)
+    text += commands_section(results)
     docs.mkdir(parents=True, exist_ok=True)
     (docs / "numbers.md").write_text("\n".join(text) + "\n")
-
-
-def table(rows: Iterable[tuple[str, ...]], headings: tuple[str, ...]) -> list[str]:
-    """A Markdown table."""
-    lines = [headings, ("---",) * len(headings), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 def in_words(scores: dict[str, float]) -> str:
@@ -251,3 +247,7 @@ def _commands(result: dict[str, Any]) -> list[str]:
             f"the end; after --resume {found['equal']} of {found['moments']} have the same frames, bit by bit."
         )
     return ["", *lines] if lines else []
+
+
+if __name__ == "__main__":
+    write_numbers()

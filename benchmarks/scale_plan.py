@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numbers_page import table
+from pages import table
 from timing import RESULTS
 
 PICTURES = 100_000_000

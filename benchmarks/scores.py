@@ -9,7 +9,8 @@ them. Without --data nothing is measured, and the pages are written from the res
 import argparse
 from pathlib import Path
 
-from numbers_page import DOCS, SCALES, TEST_SETS, Scores, in_words, table, write_numbers
+from numbers_page import DOCS, SCALES, TEST_SETS, Scores, in_words, write_numbers
+from pages import table
 from protocols import test_set
 from timing import RESULTS, environment, save
 

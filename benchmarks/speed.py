@@ -5,8 +5,8 @@
 pictures: every network and size from file to file and from pixels to pixels, in turns with the plain float32 script,
 the tile loop of the Real-ESRGAN kind, torch.compile, ONNX Runtime and OpenVINO (where installed), and with its own bare
 convolutions. training: a step of DCGAN beside PyTorch's example, of sr-x4 and of rpgan, and how long they wait for
-data. startup: commands that have next to nothing to do. Every part is written to results/speed.json as soon as it is
-there, with its own environment; the others are kept. Writes docs/numbers.md.
+data. startup: what startup.py does. Every part is written to results/speed.json as soon as it is there, with its own
+environment; the others are kept. Writes docs/numbers.md.
 """
 
 import argparse
@@ -144,8 +144,7 @@ def main() -> None:
         report_training(found)
         results.add("training", found, started)
     if "startup" in options.only:
-        started = environment(options.threads)
-        results.add("startup", {"seconds": startup.measure(options.rounds)}, started)
+        startup.record(options.rounds, options.results)
     write_numbers(options.docs, options.results)
 
 

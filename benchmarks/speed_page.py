@@ -1,11 +1,10 @@
 """The section of docs/numbers.md that speed.py measured, and what was measured on a GPU."""
 
 import json
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-Table = Callable[[Iterable[tuple[str, ...]], tuple[str, ...]], list[str]]
+from pages import machine, result_of, table
 
 PEERS = {
     "plain": "plain script",
@@ -21,21 +20,18 @@ ASKED_DCGAN = {"cpu": 1.5, "cuda": 4.0}
 ASKED_WAITING = 3.0
 
 
-def speed_section(result: dict[str, Any], table: Table) -> list[str]:
+def speed_section(result: dict[str, Any]) -> list[str]:
     """What speed.py measured, as far as it has."""
     text = ["", "## Speed"]
     if rows := result.get("pictures", {}).get("rows"):
-        text += _pictures(rows, table)
+        text += _pictures(rows)
     if training := result.get("training"):
-        text += _training(training, table)
-    if startup := result.get("startup"):
-        seconds = ", ".join(f"`{name}` {1e3 * values['median']:.0f} ms" for name, values in startup["seconds"].items())
-        text += ["", f"Start-up, medians of whole processes: {seconds}."]
+        text += _training(training)
     return text
 
 
-def _pictures(rows: list[dict[str, Any]], table: Table) -> list[str]:
-    machines = [_machine(row["environment"]) for row in rows]
+def _pictures(rows: list[dict[str, Any]]) -> list[str]:
+    machines = [machine(row["environment"]) for row in rows]
     is_one = len(set(machines)) == 1
     where = machines[0] if is_one else "the machines that the first column names"
     headings = (
@@ -54,18 +50,13 @@ def _pictures(rows: list[dict[str, Any]], table: Table) -> list[str]:
         "float32 script, a loop over fixed tiles with a margin of 10 pixels (half precision on GPUs), torch.compile, "
         "ONNX Runtime and OpenVINO. **Bold**: faster than ours. In brackets the largest difference from the plain "
         "script in grey levels. Percent of limit: of the time that the network's multiplications take at the rate of "
-        "its own fastest layer (or its bytes at the rate of memory, if that is more), halos not counted; and of its "
-        "bare convolutions, halos counted. MiB: peak of the process, of the plain script's in brackets.",
+        "its own fastest layer (or its bytes at the rate of memory, if that is more), halos not counted. MiB: peak of "
+        "the process, of the plain script's in brackets.",
         "",
         *table((_row(row, "" if is_one else f", {each}") for row, each in zip(rows, machines, strict=True)), headings),
         "",
         *_verdicts(rows),
     ]
-
-
-def _machine(environment: dict[str, Any]) -> str:
-    facts = [environment["processor"], f"{environment['threads']} threads", f"torch {environment['torch']}"]
-    return ", ".join([*facts, *([environment["capability"]] if "capability" in environment else [])])
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
@@ -100,9 +91,9 @@ def _row(row: dict[str, Any], where: str) -> tuple[str, ...]:
         difference = f" [{apart}]" if part == "file" and apart is not None else ""
         cells += [f"{1e3 * ours[part]['median']:.0f}{difference}"]
         cells += [_times(row, part, way) for way in PEERS]
-    limits = [f"{row[key]:.0f}" for key in ("percent_of_roofline", "percent_of_own_convolutions") if key in row]
+    limit = f"{row['percent_of_roofline']:.0f}" if "percent_of_roofline" in row else ""
     plain = f" ({ways['plain']['peak_mib']:.0f})" if "plain" in ways else ""
-    return (*cells, ", ".join(limits), f"{ours['peak_mib']:.0f}{plain}")
+    return (*cells, limit, f"{ours['peak_mib']:.0f}{plain}")
 
 
 def _times(row: dict[str, Any], part: str, way: str) -> str:
@@ -115,7 +106,7 @@ def _times(row: dict[str, Any], part: str, way: str) -> str:
     return f"{text} [{apart}]" if part == "file" and apart is not None else text
 
 
-def _training(part: dict[str, Any], table: Table) -> list[str]:
+def _training(part: dict[str, Any]) -> list[str]:
     dcgan = part["dcgan"]
     seconds, peak = dcgan["seconds"], dcgan["peak_mib"]
     rows = [
@@ -137,7 +128,7 @@ def _training(part: dict[str, Any], table: Table) -> list[str]:
     return ["", verdict, "", *table(rows, headings)]
 
 
-def gpu_section(results: Path, table: Table) -> list[str]:
+def gpu_section(results: Path) -> list[str]:
     """What gpu_speed.py, inference.py and dcgan_step.py measured on a GPU, as far as they have."""
     pictures = [json.loads(path.read_text()) for path in sorted(results.glob("gpu_speed_*.json"))]
     lines = [
@@ -145,7 +136,7 @@ def gpu_section(results: Path, table: Table) -> list[str]:
         f"**{each['speedup']['ours']:.2f}** times as fast as the tile loop in fp16, asked {ASKED['cuda'][0]:g}."
         for each in pictures
     ]
-    network, dcgan = (_read(results / f"{name}_cuda.json") for name in ("inference", "dcgan_step"))
+    network, dcgan = (result_of(results / f"{name}_cuda.json") for name in ("inference", "dcgan_step"))
     if network:
         found = network["bf16"]
         lines.append(
@@ -162,11 +153,6 @@ def gpu_section(results: Path, table: Table) -> list[str]:
         return []
     device = (pictures or [network or dcgan])[0]["device"]
     return ["", "## On a GPU", "", f"On one {device}, which nothing else used; medians.", "", *lines]
-
-
-def _read(path: Path) -> Any:
-    """What a JSON file holds, None where there is none."""
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 def _arithmetic(found: dict[str, Any]) -> str:

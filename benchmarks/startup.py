@@ -34,18 +34,21 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
         return {name: spread(values) for name, values in take_turns(calls, rounds=rounds, warm_up=2).items()}
 
 
+def record(rounds: int, folder: Path) -> None:
+    """Measure, say and write it."""
+    before = environment()
+    spreads = measure(rounds)
+    for name, values in spreads.items():
+        print(f"{name:28} {1000 * values['median']:6.0f} ms")
+    save("startup", {"what": "wall time of a whole process", "environment": before, "results": spreads}, folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file")
     options = parser.parse_args()
-    before = environment()
-    spreads = measure(options.rounds)
-    for name, values in spreads.items():
-        print(f"{name:28} {1000 * values['median']:6.0f} ms")
-    save(
-        "startup", {"what": "wall time of a whole process", "environment": before, "results": spreads}, options.results
-    )
+    record(options.rounds, options.results)
 
 
 if __name__ == "__main__":

@@ -31,5 +31,5 @@ def test_rows_of_several_machines_name_theirs(tmp_path: Path):
     environment = import_module("timing").environment(2)
     rows = [{**_measured(), "environment": environment | {"processor": name}} for name in ("slow", "slow", "fast")]
     for some, shown in ((rows[:2], 1), (rows, 3)):
-        text = "\n".join(page({"pictures": {"rows": some}}, import_module("numbers_page").table))
+        text = "\n".join(page({"pictures": {"rows": some}}))
         assert text.count("slow, 2 threads") + text.count("fast, 2 threads") == shown
