@@ -1,5 +1,6 @@
 """`imagesmith models`: lists, cards and verification of what is shipped, here of a small untrained model."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from imagesmith.apps import models
 from imagesmith.errors import NothingUsableError
 from imagesmith.nets import NetSpec, build_net
-from imagesmith.zoo import cards, describe, save_model, write_golden
+from imagesmith.zoo import cards, describe, load_model, save_model, write_golden
 
 
 @pytest.fixture
@@ -43,6 +44,39 @@ def test_list_shows_other_kinds_by_their_own_scores(shipped: Path, capsys: pytes
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("judge")]
     assert "cats accuracy 0.9877" in line
     assert "x1" not in line
+
+
+def test_a_model_is_one_line_for_a_pipe_however_much_it_tells(
+    shipped: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The accident: `models list | grep jpeg` shows a line without its scores, which stand on the next one."""
+    model = load_model("tiny")
+    protocol = {f"set{k}": {"psnr_y": 30.0} for k in range(40)}
+    card = dataclasses.replace(model.card, description="all it does, " * 40, protocol=protocol)
+    save_model(shipped / "long.safetensors", model.net, card)
+    models.print_list(as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[1].rstrip().endswith("set39 psnr_y 30")
+    monkeypatch.setenv("COLUMNS", "60")
+    models.print_card("long", as_json=False)
+    assert any(
+        line.startswith("description ") and "all it does, " * 40 in line
+        for line in capsys.readouterr().out.splitlines()
+    )
+
+
+def test_a_card_gives_no_orders_to_the_terminal(shipped: Path, capsys: pytest.CaptureFixture) -> None:
+    """The accident: a file from the web renames the window, clears the screen, or hides what else is said of it."""
+    model = load_model("tiny")
+    orders = "\x1b]0;owned\x07 \x9b2J\r\x7fdone"
+    card = dataclasses.replace(model.card, description=orders, licence=orders, protocol={orders: {"psnr_y": 1.0}})
+    save_model(shipped / "tiny.safetensors", model.net, card)
+    models.print_list(as_json=False)
+    models.print_card("tiny", as_json=False)
+    out = capsys.readouterr().out
+    assert "]0;owned 2Jdone" in out
+    assert not set(out) & set("\x1b\x07\x9b\r\x7f")
 
 
 def test_list_as_json_is_one_card_a_line(shipped: Path, capsys: pytest.CaptureFixture) -> None:

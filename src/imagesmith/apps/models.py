@@ -3,14 +3,18 @@
 import dataclasses
 import json
 import sys
+import unicodedata
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from imagesmith.errors import ImagesmithError, NothingUsableError
 from imagesmith.zoo import CARDS
 from imagesmith.zoo.cards import ModelCard, read_header
+
+_WIDEST = 1_000_000  # characters of a line
 
 
 def print_list(*, as_json: bool) -> int:
@@ -34,8 +38,9 @@ def print_list(*, as_json: bool) -> int:
     table.add_column("scores")
     for card in cards:
         scale = f"x{card.scale}" if card.scale > 1 else ""
-        table.add_row(card.name, card.task, card.net, card.description, scale, f"{card.params:,}", _scores(card))
-    _console().print(table)
+        cells = card.name, card.task, card.net, card.description, scale, f"{card.params:,}", _scores(card)
+        table.add_row(*map(_plain, cells))
+    _print(table)
     print("scores: by test set, psnr_y in dB; `imagesmith models show NAME` tells more", file=sys.stderr)
     return code
 
@@ -67,8 +72,8 @@ def print_card(model: str, *, as_json: bool) -> None:
     table.add_column(overflow="fold")
     for name, value in fields.items():
         text = json.dumps(value, indent=2, ensure_ascii=False) if isinstance(value, dict) else str(value)
-        table.add_row(name, text)
-    _console().print(table)
+        table.add_row(name, _plain(text))
+    _print(table)
 
 
 def verify(names: Sequence[str]) -> int:
@@ -87,6 +92,14 @@ def verify(names: Sequence[str]) -> int:
     return code
 
 
-def _console() -> Console:
-    """Standard output; as wide as the text where it is not a terminal, so that no pipe gets shortened lines."""
-    return Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
+def _plain(text: str) -> str:
+    """Without control characters but line ends: what stands in a file may not give orders to the terminal."""
+    return "".join(letter for letter in text if letter == "\n" or unicodedata.category(letter) != "Cc")
+
+
+def _print(table: Table) -> None:
+    """On standard output; as wide as the text where that is no terminal, so that no pipe gets broken lines."""
+    console = Console(highlight=False, markup=False)
+    if not sys.stdout.isatty():
+        console.width = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+    console.print(table)
