@@ -1,5 +1,7 @@
 """Training patches: exact, reproducible one by one, and aligned."""
 
+import re
+
 import pytest
 import torch
 
@@ -93,14 +95,38 @@ def test_batches_do_not_depend_on_workers_or_processes(photos, chain):
 def test_broken_and_small_files_are_listed_not_fatal(tmp_path, photos):
     from PIL import Image
 
-    for k in range(3):
-        Image.fromarray(photos[0].permute(1, 2, 0).numpy()).save(tmp_path / f"good{k}.png")
+    for k, photo in enumerate((*photos, photos[0].flip(1))):
+        Image.fromarray(photo.permute(1, 2, 0).numpy()).save(tmp_path / f"good{k}.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "good0.png").read_bytes()[:5000])
     Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
     folder = load_photos(tmp_path, 12, least_px=64)
     assert len(folder.training) == 2
     assert len(folder.validation) == 1
     assert [line.split(":")[0] for line in folder.skipped] == ["broken.png", "tiny.png"]
+
+
+def test_copies_of_a_validation_photograph_are_not_trained_on(tmp_path, photos):
+    """The accident: half of a folder are files saved twice, and the score tells how well they are known by heart."""
+    from PIL import Image
+
+    crops = [photo[:, top : top + 190, left : left + 190] for photo in photos for top in (0, 200) for left in (0, 200)]
+    for k, crop in enumerate(crops):
+        image = Image.fromarray(crop.permute(1, 2, 0).numpy())
+        image.save(tmp_path / f"{k}.png")
+        image.resize((140, 140)).save(tmp_path / f"{k} copy.jpg", quality=80)
+    folder = load_photos(tmp_path, 1, least_px=64)
+    assert (len(folder.training), len(folder.validation)) == (14, 1)
+    (left_out,) = folder.skipped
+    assert re.fullmatch(r"(\d)( copy)?\.\w+: looks like \1( copy)?\.\w+, which is kept apart for validation", left_out)
+
+
+def test_one_scene_is_not_enough_to_validate_with(tmp_path, photos):
+    from PIL import Image
+
+    for k in range(3):
+        Image.fromarray(photos[0].permute(1, 2, 0).numpy()).save(tmp_path / f"{k}.png")
+    with pytest.raises(UsageError, match=r"more than one scene, got 3 that look like 0\.png; add others"):
+        load_photos(tmp_path, 1, least_px=64)
 
 
 def test_folder_without_photographs(tmp_path):
@@ -112,7 +138,7 @@ def test_memory_is_bounded_by_using_the_middles_of_large_photographs(tmp_path, p
     """A folder of fifty gigabytes must not fill the machine before the first step."""
     from PIL import Image
 
-    for k, photo in enumerate((photos[0], photos[0], photos[0][:, :100, :100])):
+    for k, photo in enumerate((photos[0].flip(1), photos[0], photos[0][:, :100, :100])):
         Image.fromarray(photo.permute(1, 2, 0).numpy()).save(tmp_path / f"{k}.png")
     assert load_photos(tmp_path, 1, least_px=64).most_px is None
     folder = load_photos(tmp_path, 1, least_px=64, memory_bytes=500_000)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from imagesmith.data.duplicates import SMALL_PX, near_duplicates
+from imagesmith.data.duplicates import SMALL_PX, alike, near_duplicates, small_version
 
 skimage_data = pytest.importorskip("skimage.data")
 
@@ -40,6 +40,20 @@ def test_copies_saved_again_are_found(photo: Image.Image) -> None:
         photo.crop((width // 100, height // 100, width, height)),
     ]
     assert [later for later, _ in found(*PHOTOS, *copies)] == [3, 4, 5, 6]
+
+
+def test_a_copy_is_found_among_given_ones_at_any_size() -> None:
+    """The accident: of a copy in full size only every n-th pixel is looked at, and it is another picture for that."""
+    sizes = [(96, 64), (600, 400), (3000, 2000)]
+    coffee = [PHOTOS[2].resize(size) for size in sizes]
+    others = torch.stack([small_version(as_tensor(photo)) for photo in PHOTOS[:2]])
+    copies = torch.stack([small_version(as_tensor(photo)) for photo in coffee])
+    assert alike(copies, torch.cat([others, copies[1:2]])) == [(0, 2), (1, 2), (2, 2)]
+    assert alike(copies, others) == []
+
+
+def as_tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def test_other_pictures_are_not_found() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from imagesmith.data.held_out import drawn_apart, split
+from imagesmith.data.held_out import drawn_apart, split, without_copies
 
 
 @pytest.mark.parametrize(("count", "asked", "kept"), [(100, 50, 10), (9, 5, 0), (10, 0, 0), (1, 1, 0), (20, 1, 1)])
@@ -37,3 +37,14 @@ def test_the_same_are_kept_apart_in_every_run() -> None:
     torch.manual_seed(2)
     assert drawn_apart(100, 7) == first == sorted(set(first))
     assert drawn_apart(5, 5) == [0, 1, 2, 3, 4]
+
+
+def test_copies_of_what_is_held_out_are_not_trained_on() -> None:
+    """The accident: a set with every picture twice, whose discriminator is never seen to know it by heart."""
+    images = torch.randint(0, 256, (12, 3, 4, 4), generator=torch.Generator().manual_seed(0)).byte()
+    images[[3, 7]] = images[9].clone()
+    images[[1, 2]] = 255
+    training = torch.tensor([k for k in range(12) if k not in (1, 9)])
+    kept = without_copies(images.transpose(2, 3), training, torch.tensor([1, 9]))
+    assert kept.tolist() == [0, 2, 4, 5, 6, 8, 10, 11], "pictures of one flat colour are copies of none"
+    assert without_copies(images, training, training[:0]).tolist() == training.tolist()

@@ -4,12 +4,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from imagesmith.configs import ImageSetConfig
 from imagesmith.data.image_sets import ImageSet
-from imagesmith.errors import ConfigError
-from imagesmith.train.pictures import check_same, told_of, told_of_photos
+from imagesmith.errors import ConfigError, NothingUsableError
+from imagesmith.train.pictures import check_same, load_pictures, told_of, told_of_photos
 
 PHOTOS = [torch.randint(0, 256, (3, 40, 50), generator=torch.Generator().manual_seed(k)).byte() for k in range(4)]
 
@@ -42,6 +44,25 @@ def test_other_pictures_kept_apart_are_noticed():
     check_same(told, "pictures", "set.zip", resumed({"pictures": told}))
     with pytest.raises(ConfigError, match="another sha256"):
         check_same(told_of(whole, torch.tensor([2])), "pictures", "set.zip", resumed({"pictures": told}))
+
+
+def test_copies_of_what_is_kept_apart_are_left_out_and_told(tmp_path: Path):
+    """The accident: a set packed twice, and a classifier that is right about every picture it was shown."""
+    images = torch.stack(PHOTOS * 5)[..., :16, :16].movedim(1, -1).numpy()
+    said: list[str] = []
+    session: Any = SimpleNamespace(
+        say=said.append, folder=tmp_path, newest=None, world=SimpleNamespace(rank=0, is_leader=True)
+    )
+    np.savez(tmp_path / "a.npz", images=images)
+    config = ImageSetConfig(folder=str(tmp_path / "a.npz"))
+    _, training, held_out = load_pictures(config, session)
+    assert (len(training), len(held_out)) == (15, 2)
+    assert said[-1] == "left out 3 pictures: copies of some that are kept apart"
+    np.savez(tmp_path / "a.npz", images=images[[0] * 10])
+    with pytest.raises(
+        NothingUsableError, match=r"got 9 copies of the 1 that are kept apart .* or set data.held_out=0"
+    ):
+        load_pictures(config, session)
 
 
 def test_a_run_of_an_earlier_version_is_not_gone_on_with():

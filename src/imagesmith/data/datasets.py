@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from imagesmith.data.files import read_header, read_image
-from imagesmith.data.held_out import drawn_apart
+from imagesmith.data.held_out import divide
 from imagesmith.data.sources import Item, list_items
 from imagesmith.degrade import Chain
 from imagesmith.degrade.deconvolved import kernel_as_found
@@ -34,7 +34,7 @@ class PhotoFolder:
     training: list[Tensor]
     validation: list[Tensor]
     skipped: list[str]
-    """One sentence for each file that could not be used."""
+    """One sentence for each file that is not used."""
     most_px: int | None
     """Side of the squares that stand for larger photographs, because all of them would not fit; None if they do."""
     unit: ClassVar[str] = "photographs"
@@ -45,27 +45,28 @@ def load_photos(
 ) -> PhotoFolder:
     """Decode every photograph below `folder` with sides of `least_px` and more; unreadable ones are listed, not fatal.
 
-    A tenth of them, spread over the sorted files, is kept apart for validation. Where the decoded photographs would
-    take more than `memory_bytes`, each large one is represented by a square from its middle. NothingUsableError if
-    fewer than two are left, UsageError if even squares of `least_px` would take too much.
+    Some are kept apart for validation, and what looks like those is left out, see `divide`. Where the decoded
+    photographs would take more than `memory_bytes`, each large one is represented by a square from its middle.
+    NothingUsableError if fewer than two are left, UsageError if even squares of `least_px` would take too much.
     """
     items = list_items([folder], recursive=True)
     with ThreadPoolExecutor() as pool:
         sizes = [size for size in pool.map(size_of, items) if size is not None]
         most_px = largest_side(sizes, least_px, memory_bytes / 3)
         decoded = list(pool.map(lambda item: decoded_photo(item, least_px, most_px), items))
-    photos = [photo for photo in decoded if isinstance(photo, Tensor)]
+    photos = {str(item.name): photo for item, photo in zip(items, decoded, strict=True) if isinstance(photo, Tensor)}
     skipped = [reason for reason in decoded if isinstance(reason, str)]
     if len(photos) < 2:
         listing = f"; first problem: {skipped[0]}" if skipped else ""
         raise NothingUsableError(
             f"expected at least 2 photographs of {least_px} pixels a side below {folder}, got {len(photos)}{listing}"
         )
-    kept_apart = drawn_apart(len(photos), max(1, min(validation_images, len(photos) // 10)))
+    usable = list(photos.values())
+    training, validation, alike = divide(usable, list(photos), validation_images)
     return PhotoFolder(
-        training=[photo for k, photo in enumerate(photos) if k not in kept_apart],
-        validation=[photos[k] for k in kept_apart],
-        skipped=skipped,
+        training=[usable[k] for k in training],
+        validation=[usable[k] for k in validation],
+        skipped=skipped + alike,
         most_px=most_px,
     )
 

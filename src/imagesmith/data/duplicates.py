@@ -19,9 +19,7 @@ def near_duplicates(small: Tensor) -> list[tuple[int, int]]:
     Pictures of one flat colour look like none. One matrix product: N * N / 2 * 64 multiplications. Source: ours.
     """
     assert small.shape[1:] == (SMALL_PX, SMALL_PX, 3), f"expected (N, {SMALL_PX}, {SMALL_PX}, 3), got {small.shape}"
-    pixels = small.to(torch.float32).movedim(3, 1)
-    coarse = _unit(F.avg_pool2d(pixels.mean(dim=1, keepdim=True), SMALL_PX // _COARSE_PX))
-    fine = _unit(pixels)
+    coarse, fine = _coarse_and_fine(small)
     found = []
     for start in range(0, len(small), _ROWS):
         block = coarse[start : start + _ROWS]
@@ -34,6 +32,28 @@ def near_duplicates(small: Tensor) -> list[tuple[int, int]]:
             sure = (fine[start + rows] * fine[earlier]).sum(dim=1) >= _FINE_ALIKE
             found += zip((start + rows[sure]).tolist(), earlier[sure].tolist(), strict=True)
     return found
+
+
+def alike(small: Tensor, others: Tensor) -> list[tuple[int, int]]:
+    """(position, position in `others` of one that looks the same) of each that has one; see `near_duplicates`."""
+    coarse, fine = _coarse_and_fine(small)
+    other_coarse, other_fine = _coarse_and_fine(others)
+    likeness, nearest = (coarse @ other_coarse.T).max(dim=1)
+    sure = (likeness >= _COARSE_ALIKE) & ((fine * other_fine[nearest]).sum(dim=1) >= _FINE_ALIKE)
+    return [(k, int(nearest[k])) for k in sure.nonzero().flatten().tolist()]
+
+
+def small_version(picture: Tensor) -> Tensor:
+    """A uint8 picture (3, H, W) as (SMALL_PX, SMALL_PX, 3); of a large one every n-th pixel is enough."""
+    step = max(1, min(picture.shape[1:]) // (32 * SMALL_PX))
+    return F.adaptive_avg_pool2d(picture[:, ::step, ::step].float(), SMALL_PX).to(torch.uint8).movedim(0, -1)
+
+
+def _coarse_and_fine(small: Tensor) -> tuple[Tensor, Tensor]:
+    """Gray versions at 8x8 and colour versions, flattened, for products that are correlations."""
+    pixels = small.to(torch.float32).movedim(3, 1)
+    coarse = F.avg_pool2d(pixels.mean(dim=1, keepdim=True), SMALL_PX // _COARSE_PX)
+    return _unit(coarse), _unit(pixels)
 
 
 def _unit(pixels: Tensor) -> Tensor:

@@ -1,10 +1,14 @@
-"""Which pictures of a set are kept apart for measuring: the same ones in every run."""
+"""Which pictures of a set are kept apart for measuring, the same ones in every run, and what may not be trained on."""
 
+import hashlib
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from imagesmith.data.duplicates import alike, small_version
+from imagesmith.errors import UsageError
 from imagesmith.tensors import generator_for
 
 
@@ -27,3 +31,38 @@ def split(count: int, held_out: int) -> tuple[Tensor, Tensor]:
     is_apart = torch.zeros(count, dtype=torch.bool)
     is_apart[torch.tensor(drawn_apart(count, min(held_out, count // 10)), dtype=torch.int64)] = True
     return (~is_apart).nonzero().flatten(), is_apart.nonzero().flatten()
+
+
+def without_copies(images: Tensor, training: Tensor, held_out: Tensor) -> Tensor:
+    """Those of the positions `training` in uint8 (N, C, H, W) that are no copy, to the last bit, of one held out.
+
+    Pictures of one flat colour are copies of none, for sets of slices and masks are full of them.
+    """
+    apart = {_digest(images[k]) for k in held_out.tolist() if images[k].min() < images[k].max()}
+    return torch.tensor([k for k in training.tolist() if _digest(images[k]) not in apart], dtype=torch.int64)
+
+
+def divide(
+    pictures: Sequence[Tensor], names: Sequence[str], validation_images: int
+) -> tuple[list[int], list[int], list[str]]:
+    """Positions of uint8 pictures (3, H, W) to train on and to validate with, and a sentence for each in neither.
+
+    Kept apart for validation is at most a tenth, and at least one; what looks like one of those is not trained on.
+    UsageError where nothing else is left.
+    """
+    small = torch.stack([small_version(picture) for picture in pictures])
+    apart = drawn_apart(len(pictures), max(1, min(validation_images, len(pictures) // 10)))
+    looks_like = {k: apart[other] for k, other in alike(small, small[apart]) if k not in apart}
+    training = [k for k in range(len(pictures)) if k not in apart and k not in looks_like]
+    if not training:
+        raise UsageError(
+            f"expected pictures of more than one scene, got {len(names)} that look like {names[apart[0]]}; add others"
+        )
+    left_out = [
+        f"{names[k]}: looks like {names[other]}, which is kept apart for validation" for k, other in looks_like.items()
+    ]
+    return training, apart, left_out
+
+
+def _digest(image: Tensor) -> bytes:
+    return hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()

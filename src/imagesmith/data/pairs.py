@@ -15,9 +15,8 @@ from torch.nn import functional as F
 
 from imagesmith.data.alignment import displacement
 from imagesmith.data.datasets import Pair, decoded_photo, largest_side, middle_pair, size_of
-from imagesmith.data.duplicates import SMALL_PX, near_duplicates
 from imagesmith.data.formats import SUFFIXES
-from imagesmith.data.held_out import drawn_apart
+from imagesmith.data.held_out import divide
 from imagesmith.data.sources import Item
 from imagesmith.errors import NothingUsableError, UsageError
 from imagesmith.tensors import imresize, to_float
@@ -96,7 +95,7 @@ def load_pairs(
 
     Left out, with the reason, are pairs that cannot be read, have the wrong size, are displaced against each other,
     show different things or one and the same picture, and training pairs that look like one kept apart for validation.
-    UsageError where pictures lack their counterpart or most pairs are left out, NothingUsableError below two pairs.
+    UsageError where pictures lack their counterpart, most are left out or all look alike, NothingUsableError below two.
     """
     files = pair_files(targets, degraded, recursive=True)
     items = {
@@ -119,8 +118,15 @@ def load_pairs(
         )
     if len(pairs) < 2:
         raise NothingUsableError(f"expected at least 2 pairs in {degraded} and {targets}, got {len(pairs)}")
-    training, validation, alike = _divided(pairs, max(1, min(validation_images, len(pairs) // 10)))
-    return PairFolder(training, validation, skipped + alike, most_px, scale)
+    usable = list(pairs.values())
+    training, validation, alike = divide([target for _, target in usable], list(pairs), validation_images)
+    return PairFolder(
+        training=[usable[k] for k in training],
+        validation=[usable[k] for k in validation],
+        skipped=skipped + alike,
+        most_px=most_px,
+        scale=scale,
+    )
 
 
 def _common_scale(sizes: list[tuple[Size | None, Size | None]]) -> int:
@@ -163,23 +169,3 @@ def _mismatch(degraded: Tensor, target: Tensor, scale: int) -> str | None:
     if math.hypot(down, right) > (MOST_DISPLACED_PX if sureness >= SURE else MOST_BLURRED_PX):
         return f"displaced by {down:+.1f} rows and {right:+.1f} columns against its target"
     return None
-
-
-def _divided(pairs: dict[str, Pair], count: int) -> tuple[list[Pair], list[Pair], list[str]]:
-    """Training and validation pairs, spread over all; and what was left out because it looks like one of the latter."""
-    names = list(pairs)
-    small = [F.adaptive_avg_pool2d(target.float(), SMALL_PX).to(torch.uint8) for _, target in pairs.values()]
-    looks_like = {k: k for k in range(len(names))}
-    for later, earlier in near_duplicates(torch.stack(small).movedim(1, -1)):
-        looks_like[later] = looks_like[earlier]
-    kept_apart = drawn_apart(len(names), count)
-    shown = {looks_like[k]: names[k] for k in kept_apart}
-    training = [k for k in range(len(names)) if looks_like[k] not in shown]
-    alike = [
-        f"{names[k]}: looks like {shown[looks_like[k]]}, which is kept apart for validation"
-        for k in range(len(names))
-        if looks_like[k] in shown and k not in kept_apart
-    ]
-    if not training:
-        raise UsageError(f"expected pictures of more than one scene, got {len(names)} that all look like {names[0]}")
-    return [pairs[names[k]] for k in training], [pairs[names[k]] for k in kept_apart], alike

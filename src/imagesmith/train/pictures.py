@@ -10,13 +10,13 @@ from torch import Tensor
 
 from imagesmith.configs import ImageSetConfig
 from imagesmith.data.datasets import Pair
-from imagesmith.data.held_out import split
+from imagesmith.data.held_out import split, without_copies
 from imagesmith.data.image_sets import ImageSet, load_image_set
-from imagesmith.errors import ConfigError
+from imagesmith.errors import ConfigError, NothingUsableError
 from imagesmith.train.run import Session
 
 MOST_LISTED = 20
-"""Pictures that could not be used and are named one by one."""
+"""Pictures that are not used and are named one by one."""
 _SAMPLED = 16
 
 
@@ -37,13 +37,26 @@ def load_pictures(data: ImageSetConfig, session: Session) -> tuple[ImageSet, Ten
     )
     for note in pictures.notes:
         session.say(note)
-    for problem in pictures.skipped[:MOST_LISTED]:
-        session.say(f"skipped {problem}")
-    if len(pictures.skipped) > MOST_LISTED:
-        session.say(f"skipped {len(pictures.skipped) - MOST_LISTED} more")
-    training, held_out = split(len(pictures), data.held_out)
+    say_skipped(pictures.skipped, session)
+    every, held_out = split(len(pictures), data.held_out)
+    training = without_copies(pictures.images, every, held_out)
+    if len(every) and not len(training):
+        raise NothingUsableError(
+            f"expected different pictures in {data.folder}, got {len(every)} copies of the {len(held_out)} that are "
+            "kept apart to measure on; add others, or set data.held_out=0"
+        )
+    if len(training) < len(every):
+        session.say(f"left out {len(every) - len(training):,} pictures: copies of some that are kept apart")
     check_same(told_of(pictures, held_out), "pictures", data.folder, session)
     return pictures, training, held_out
+
+
+def say_skipped(skipped: Sequence[str], session: Session) -> None:
+    """Name what is not used, and count what would fill the screen."""
+    for problem in skipped[:MOST_LISTED]:
+        session.say(f"skipped {problem}")
+    if len(skipped) > MOST_LISTED:
+        session.say(f"skipped {len(skipped) - MOST_LISTED} more")
 
 
 def told_of(pictures: ImageSet, held_out: Tensor) -> dict[str, Any]:

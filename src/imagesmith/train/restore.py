@@ -27,7 +27,7 @@ from imagesmith.runtime.device import Net
 from imagesmith.runtime.guard import Guard
 from imagesmith.train.loop import Flow, fit
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, choose_workers, step_seconds
-from imagesmith.train.pictures import check_same, told_of_photos
+from imagesmith.train.pictures import check_same, say_skipped, told_of_photos
 from imagesmith.train.run import Run, Session, open_run
 from imagesmith.train.steps import Nets, SharpTerms, Step, restore_gan_step, restore_step
 from imagesmith.train.validation import Validation
@@ -63,8 +63,7 @@ def _train(config: RestorerConfig, chain: Chain | Given, net: Net, session: Sess
     nets = {name: arithmetic.prepare(each) for name, each in nets.items()}
     state = session.state(nets, choices, averaged=["restorer"], spike=spike)
     workers, reason = choose_workers(config.data.workers, arithmetic.device)
-    for skipped in photos.skipped:
-        session.say(f"skipped {skipped}")
+    say_skipped(photos.skipped, session)
     if photos.most_px:
         session.say(f"of large {photos.unit} only the middle {photos.most_px} pixels: data.memory_gb holds no more")
     session.say(f"{len(photos.training)} {photos.unit} to train on, {len(photos.validation)} kept apart for validation")

@@ -25,7 +25,7 @@ from imagesmith.runtime.guard import Guard
 from imagesmith.runtime.log import RunLog
 from imagesmith.train.loop import Flow, fit
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, choose_workers, step_seconds
-from imagesmith.train.pictures import check_same, told_of_photos
+from imagesmith.train.pictures import check_same, say_skipped, told_of_photos
 from imagesmith.train.restore import build_discriminator, check_losses, sharp_terms, taken_over
 from imagesmith.train.run import Run, Session, open_run
 from imagesmith.train.state import TrainState
@@ -72,8 +72,7 @@ def _train(config: VideoConfig, chain: Chain, net: Net, session: Session) -> Run
     spike = math.inf if config.adversarial else Guard.spike
     state = session.state(nets, choices, averaged=[role], spike=spike)
     workers, reason = choose_workers(config.data.workers, arithmetic.device)
-    for skipped in folder.skipped:
-        session.say(f"skipped {skipped}")
+    say_skipped(folder.skipped, session)
     session.say(
         f"{len(folder.films)} films and {len(folder.photos)} photographs to train on; {workers} workers: {reason}"
     )
