@@ -59,12 +59,34 @@ def test_what_was_invented_between_the_pixels_stays() -> None:
     assert (to_float(agreed, "uint8") - plain).std() > 0.02
 
 
+BOARD = torch.from_numpy((np.indices((12, 12)).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None])
+
+
 def test_what_cannot_agree_is_measured() -> None:
     """A chessboard of single pixels is no down-scaled picture: 'consistent' would be a lie there."""
-    board = (np.indices((12, 12)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    frame = Frame(torch.from_numpy(board[..., None]), "uint8", ImageMeta("png", "L"))
-    _, lacking = agreeing_with_size(to_float(frame.pixels, "uint8").permute(2, 0, 1).repeat(1, 2, 2), frame, 2)
+    frame = Frame(BOARD, "uint8", ImageMeta("png", "L"))
+    _, lacking = agreeing_with_size(to_float(BOARD, "uint8").permute(2, 0, 1).repeat(1, 2, 2), frame, 2)
     assert lacking > 5
+
+
+def test_what_cannot_agree_is_given_up_and_all_else_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: 120 rounds for a few pixels that no picture can have - or an end before the others had theirs."""
+    rounds = list[float]()
+
+    def counted(x: torch.Tensor, scale: float) -> torch.Tensor:
+        rounds.append(scale)
+        return imresize(x, scale)
+
+    frame = small_frame(2)
+    frame.pixels[:12, :12] = BOARD
+    result = invented(frame, 2)
+    monkeypatch.setattr("imagesmith.infer.truth.imresize", counted)
+    agreed, lacking = agreeing_with_size(result, frame, 2)
+    assert rounds.count(0.5) < 60
+    error = imresize(to_float(agreed, "uint8"), 0.5) - to_float(frame.pixels, "uint8").permute(2, 0, 1)
+    error[:, :18, :18] = 0  # the board and what it reaches
+    assert lacking > 5
+    assert error.abs().max() <= HALF_LEVEL + 1e-7
 
 
 def test_transparent_pixels_ask_for_nothing() -> None:

@@ -21,6 +21,8 @@ HALF_LEVEL = 0.5 / 255
 _BYTES_OF_SIZE, _BYTES_OF_JPEG = 60, 92  # that the two ways take at most for a sample of the result: measured
 _ALMOST = 0.1 / 255
 _ROUNDS = 60
+_PATIENCE = 5  # rounds without progress, after which what no picture can have is given up
+_PROGRESS = 0.99  # of what was left to change is less
 _QUIET = 0.9  # of the tolerance: what lies within is left alone, or rounding would keep all pixels in motion
 _STEP, _MOMENTUM = 1.8, 0.7  # heavy ball (Polyak 1964): without it contrasts of neighbouring pixels take 100 rounds
 _MARGIN_LEVELS = 1.0  # coefficients are moved so deep into their interval that rounding does not bring them out again
@@ -63,10 +65,10 @@ def agreeing_with_size(result: Tensor, frame: Frame, scale: int) -> tuple[Tensor
         return change, max(0.0, (error.abs().max().item() - HALF_LEVEL) * 255)
 
     # first without rounding, whose noise momentum would amplify
-    quiet, velocity = 0.0, torch.zeros_like(result)
+    quiet, velocity, left = 0.0, torch.zeros_like(result), list[float]()
     for _ in range(_ROUNDS):
         change, _ = correction(result)
-        if change.abs().max() < _ALMOST:
+        if change.abs().max() < _ALMOST or _is_stuck(left, change):
             break
         velocity = _MOMENTUM * velocity + _STEP * change
         result = (result + velocity).clamp(*_limits(frame.depth))
@@ -107,13 +109,22 @@ def _limits(depth: Depth) -> tuple[float, float]:
 
 def _fed_back(x: Tensor, depth: Depth, correction: Correction) -> tuple[Tensor, float]:
     """File values of `depth` that agree, and how far the nearest found is from agreeing."""
-    best, least = x, math.inf
+    best, least, left = x, math.inf, list[float]()
     for _ in range(_ROUNDS):
         seen = to_float(from_float(x, depth), depth)
         change, lacking = correction(seen)
         if lacking < least:
             best, least = seen, lacking
-        if lacking == 0.0:
+        if lacking == 0.0 or _is_stuck(left, change):
             break
         x = (x + change).clamp(*_limits(depth))
     return from_float(best, depth), least
+
+
+def _is_stuck(left: list[float], change: Tensor) -> bool:
+    """Whether rounds bring nothing more: the mean of `change`, put at the end of `left`, has not fallen for a while.
+
+    The mean, because the farthest pixel may be stuck for ever while all others still come to agree.
+    """
+    left.append(change.abs().mean().item())
+    return len(left) > _PATIENCE and min(left[-_PATIENCE:]) > _PROGRESS * min(left[:-_PATIENCE])
