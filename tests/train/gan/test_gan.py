@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -303,20 +304,41 @@ class Elsewhere(World):
         return 0.75
 
 
-def watch_of(config: GanConfig, world: World) -> tuple[GanWatch, TrainState]:
+def watch_of(
+    config: GanConfig, world: World, pictures: Pictures = NINE, say: Callable[[str], None] = lambda text: None
+) -> tuple[GanWatch, TrainState]:
     state = new_state({}, config.optim, Plan(800), {"batch": 8, "strength": 0.2})
-    session: Any = SimpleNamespace(world=world, log=None, say=lambda text: None)
-    return GanWatch(config, NINE, state, Arithmetic("cpu", "fp32", True), session), state
+    session: Any = SimpleNamespace(world=world, log=None, say=say)
+    return GanWatch(config, pictures, state, Arithmetic("cpu", "fp32", True), session), state
+
+
+NAMES = ["logits/sign", "logits/real", "logits/fake", "norm/generator", "norm/discriminator"]
+SIGNS = dict.fromkeys(NAMES, 0.5)
 
 
 def test_every_process_hears_the_leaders_gap(pictures, tmp_path, monkeypatch):
     """Each with its own statistics of batch norm, one process raises augmentation or stops, and the other hangs."""
     watch, state = watch_of(small(pictures, tmp_path, "augment.strength=adaptive"), Elsewhere())
     monkeypatch.setattr(watch, "held_out_gap", lambda state: 0.0)
-    names = ("logits/sign", "logits/real", "logits/fake", "norm/generator", "norm/discriminator")
     for _ in range(LOOK_EVERY):
-        watch.step(state, dict.fromkeys(names, 0.5))
+        watch.step(state, SIGNS)
     assert state.extras["strength"]["total"] == 0.75
+
+
+@pytest.mark.parametrize(
+    ("strength", "done"), [("adaptive", "augmentation raised to 0.40"), ("0.3", "more pictures would help")]
+)
+def test_few_pictures_shown_often_are_told_of_without_any_held_out(pictures, tmp_path, strength, done):
+    """The accident: eight pictures, of which none is kept apart, are shown 250 times, and the run ends as healthy."""
+    said: list[str] = []
+    eight = replace(NINE, held_out=torch.arange(0))
+    watch, state = watch_of(small(pictures, tmp_path, f"augment.strength={strength}"), World(), eight, said.append)
+    state.images_seen = 2000
+    for _ in range(3 * LOOK_EVERY):
+        watch.step(state, SIGNS)
+    (told,) = said
+    assert "overfitting: each of 8 pictures was shown 250 times" in told
+    assert told.endswith(done)
 
 
 def test_a_collapsed_moment_is_never_called_the_healthy_one(pictures, tmp_path):

@@ -70,11 +70,13 @@ class GanWatch:
         )
         health = Health(**state.extras["health"])
         diagnoses = [health.observe_step(signs)]
-        if health.steps % LOOK_EVERY == 0 and len(self.pictures.held_out):
-            # of the leader, because each process has its own running statistics of batch norm
-            gap = self.session.world.agree(self.held_out_gap(state))
-            diagnoses += [health.observe_held_out(gap), *self._too_few(state)]
-            self._adapt(state, gap)
+        if health.steps % LOOK_EVERY == 0:
+            if len(self.pictures.held_out):
+                # of the leader, because each process has its own running statistics of batch norm
+                gap = self.session.world.agree(self.held_out_gap(state))
+                diagnoses.append(health.observe_held_out(gap))
+                self._adapt(state, gap)
+            diagnoses += self._too_few(state)
         state.extras["health"] = asdict(health)
         for diagnosis in diagnoses:
             self._act(state, diagnosis)
@@ -105,9 +107,12 @@ class GanWatch:
         if diagnosis.action in (Action.NONE, Action.SKIP_STEP):  # the loop's own guard skips
             return
         done = self._do(state, diagnosis) if self.config.guard == "act" else "nothing done, as guard is 'watch'"
-        self.session.say(f"guard at {state.images_seen:,} images: {diagnosis}; {done}")
+        self._tell(state, f"{diagnosis}; {done}")
+
+    def _tell(self, state: TrainState, text: str) -> None:
+        self.session.say(f"guard at {state.images_seen:,} images: {text}")
         if self.session.log:
-            self.session.log.note(f"{diagnosis}; {done}", state.images_seen)
+            self.session.log.note(text, state.images_seen)
 
     def _do(self, state: TrainState, diagnosis: Diagnosis) -> str:
         extras = state.extras
@@ -133,7 +138,7 @@ class GanWatch:
                 raise TrainingError(f"stopped at {state.images_seen:,} images: {diagnosis}\n{best}")
 
     def _too_few(self, state: TrainState) -> list[Diagnosis]:
-        """Once, when few pictures have been shown often: their held-out part is too small to tell of it by itself."""
+        """Once, when few pictures have been shown often: their held-out part, if any, is too small to tell of it."""
         count = len(self.pictures.training)
         shown = state.images_seen / count
         if state.extras["too_few"] or count >= FEW_PICTURES or shown < OFTEN:
@@ -141,7 +146,10 @@ class GanWatch:
         state.extras["too_few"] = True
         action = Action.RAISE_AUGMENTATION if self.adaptive else Action.NONE
         reason = f"each of {count} pictures was shown {shown:.0f} times: a discriminator learns so few by heart"
-        return [Diagnosis(State.OVERFITTING, action, reason)]
+        diagnosis = Diagnosis(State.OVERFITTING, action, reason)
+        if action is Action.NONE:
+            self._tell(state, f"{diagnosis}; more pictures would help")
+        return [diagnosis]
 
     def _adapt(self, state: TrainState, gap: float) -> None:
         """Move the strength of augmentation by how much better the discriminator knows its training images."""
