@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from imagesmith import presets
 from imagesmith.configs import GanConfig, override
@@ -339,6 +340,37 @@ def test_few_pictures_shown_often_are_told_of_without_any_held_out(pictures, tmp
     (told,) = said
     assert "overfitting: each of 8 pictures was shown 250 times" in told
     assert told.endswith(done)
+
+
+@pytest.mark.parametrize("held_out", [1, 5, 10])
+def test_a_few_held_out_pictures_cry_no_wolf(pictures, tmp_path, held_out):
+    """The accident: five held-out pictures drawn 64 times count as 64, and a fifth of all looks is a false alarm."""
+    rng = torch.Generator().manual_seed(0)
+    looks = 400
+    images = torch.randint(0, 256, (looks, 100, 1, 1, 1), generator=rng).byte()  # nothing tells the held-out ones apart
+    alarms = 0
+    for k, each in enumerate(images):
+        whole = ImageSet(each, None, (), [], [])
+        watch, state = watch_of(
+            small(pictures, tmp_path), World(), Pictures(whole, torch.arange(held_out, 100), torch.arange(held_out))
+        )
+        state.images_seen, state.averages["generator"], state.nets["discriminator"] = k, Fakes(), Brightness()
+        alarms += watch.held_out_gap(state) > 0
+    assert alarms < 0.05 * looks
+
+
+class Fakes(nn.Module):
+    """Darker than any picture, so that the discriminator leads."""
+
+    classes, latent_size = 0, 4
+
+    def forward(self, latent: torch.Tensor, label: None) -> torch.Tensor:
+        return latent[:, :1, None, None] - 6
+
+
+class Brightness(nn.Module):
+    def forward(self, image: torch.Tensor, label: None) -> torch.Tensor:
+        return image.flatten(1).mean(dim=1)
 
 
 def test_a_collapsed_moment_is_never_called_the_healthy_one(pictures, tmp_path):

@@ -47,11 +47,11 @@ class Pictures:
         return len(self.whole.class_names)
 
     def some(self, positions: Tensor, count: int, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """`count` pictures uint8 and their labels (0 without classes): by chance, or evenly spread without `rng`."""
+        """At most `count` pictures uint8, each once, and their labels (0 without classes); by chance if with `rng`."""
         if rng is None:
             rows = positions[evenly(count, len(positions))]
         else:
-            rows = positions[torch.randint(len(positions), (count,), generator=rng)]
+            rows = positions[torch.randperm(len(positions), generator=rng)[:count]]
         labels = self.whole.labels
         return self.whole.images[rows], torch.zeros(len(rows), dtype=torch.int64) if labels is None else labels[rows]
 

@@ -171,6 +171,7 @@ class GanWatch:
         known, labels = self.pictures.some(self.pictures.training, LOOK_IMAGES, rng)
         unknown, other_labels = self.pictures.some(self.pictures.held_out, LOOK_IMAGES, rng)
         latent = torch.randn(LOOK_IMAGES, latent_size(generator), generator=rng)
+        fake_labels = labels[torch.arange(LOOK_IMAGES) % len(labels)]
 
         def placed(*parts: Tensor) -> tuple[Tensor, Tensor | None]:
             x, label = (self.arithmetic.place(part) for part in parts)
@@ -178,9 +179,9 @@ class GanWatch:
 
         discriminator.eval()  # a look must not move the running statistics of batch norm
         with self.arithmetic.autocast():
-            fake = generator(*placed(latent, labels))
+            fake = generator(*placed(latent, fake_labels))
             known_logits = discriminator(*placed(as_reals(known, latent.dtype), labels))
             unknown_logits = discriminator(*placed(as_reals(unknown, latent.dtype), other_labels))
-            fake_logits = discriminator(*placed(fake, labels))
+            fake_logits = discriminator(*placed(fake, fake_labels))
         discriminator.train()
         return held_out_gap(known_logits, unknown_logits, fake_logits)
