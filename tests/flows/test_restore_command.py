@@ -226,16 +226,34 @@ def test_the_task_is_checked_against_the_model(photos: Path, tiny: Path, call) -
     call("restore", photos / "face.png", "-n", tiny, "--task", "denoise").was_refused(2, "task sr", "task denoise")
 
 
-def test_a_closed_pipe_and_a_full_one_are_told(photos: Path, tiny: Path) -> None:
-    """The accident: `| head` ends in 'a bug', an ignored exception and exit code 120."""
-    command = f"{sys.executable} -m imagesmith restore photos/face.png -q -y -n {tiny}"
-    for line in (f"{command} --json | true", f"{command} -o - > /dev/full"):
-        done = subprocess.run(["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"], capture_output=True, check=False)
-        error = done.stderr.decode()
-        assert done.returncode == 3, error
-        assert "Traceback" not in error
-        assert "bug" not in error
-        assert "ignored" not in error
+@pytest.mark.parametrize(
+    "line",
+    [
+        "restore photos/face.png -q -y -n {tiny} --json | true",
+        "restore photos/face.png -q -y -n {tiny} -o - > /dev/full",
+        "models list --json | true",
+        "models list --json > /dev/full",
+        "models list > /dev/full",
+        "--version > /dev/full",
+    ],
+)
+def test_a_closed_pipe_and_a_full_one_are_told(line: str, photos: Path, tiny: Path) -> None:
+    """The accident: `| head` ends without a word, or in 'a bug', an ignored exception and exit code 120."""
+    command = f"{sys.executable} -m imagesmith {line.format(tiny=tiny)}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    error = done.stderr.decode()
+    assert done.returncode == 3, error
+    assert "cannot be written" in error
+    assert "Traceback" not in error
+    assert "bug" not in error
+    assert "ignored" not in error
+
+
+def test_standard_output_may_be_closed_from_the_start() -> None:
+    """The accident: a service without standard output is told of a bug after all its work is done."""
+    command = f"{sys.executable} -m imagesmith models list >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert (done.returncode, done.stderr.count(b"\n")) == (0, 1), done.stderr
 
 
 def test_a_name_that_is_no_text_is_reported(photos: Path, tiny: Path, call) -> None:

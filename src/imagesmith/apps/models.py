@@ -100,6 +100,6 @@ def _plain(text: str) -> str:
 def _print(table: Table) -> None:
     """On standard output; as wide as the text where that is no terminal, so that no pipe gets broken lines."""
     console = Console(highlight=False, markup=False)
-    if not sys.stdout.isatty():
+    if not console.file.isatty():
         console.width = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
     console.print(table)

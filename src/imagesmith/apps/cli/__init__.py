@@ -4,6 +4,7 @@ Every heavy import stands inside its command, so that `imagesmith --help` answer
 Human text goes to standard error; standard output carries results only: JSON lines, tables, or a picture for `-o -`.
 """
 
+import errno
 import io
 import os
 import sys
@@ -18,6 +19,7 @@ from imagesmith.errors import ImagesmithError, OutputError
 
 BUG = 1
 """Exit code of an error that is not the user's."""
+_UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 
 app = typer.Typer(
     name="imagesmith",
@@ -49,7 +51,11 @@ def main() -> NoReturn:
         _fail(error.exit_code, f"imagesmith: {error}")
     except KeyboardInterrupt:
         code = CANCELLED
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if unwritten := _of_output(error):
+            sys.exit(_give_up_output(unwritten))
+        if isinstance(error, SystemExit):
+            raise
         if hasattr(error, "format_message"):  # typer's own errors; their class has moved from one version to the next
             _refuse(error)
         _fail(BUG, f"imagesmith: a bug, please report it: {type(error).__name__}: {error}\n--debug shows where")
@@ -62,12 +68,28 @@ def _leave(code: int | None) -> NoReturn:
     Python by itself would find out later, complain about an ignored exception and leave with code 120.
     """
     try:
-        sys.stdout.flush()
+        if sys.stdout:  # None where it was closed from the start
+            sys.stdout.flush()
     except OSError as error:
-        print(f"imagesmith: standard output cannot be written: {error.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = code or OutputError.exit_code
+        told = _give_up_output(error)
+        code = code or told
     sys.exit(code)
+
+
+def _of_output(error: BaseException) -> OSError | None:
+    """What kept standard output from being written, where that is what `error` comes from.
+
+    Errors of files tell their names, and typer and rich exit by themselves, without a word, where a pipe is closed.
+    """
+    cause = error.__context__ if isinstance(error, SystemExit) else error
+    return cause if isinstance(cause, OSError) and cause.filename is None and cause.errno in _UNWRITTEN else None
+
+
+def _give_up_output(error: OSError) -> int:
+    """The exit code, once the user knows; what is still to be written goes nowhere."""
+    print(f"imagesmith: standard output cannot be written: {error.strerror}", file=sys.stderr)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OutputError.exit_code
 
 
 def _refuse(error: Any) -> NoReturn:
