@@ -45,3 +45,10 @@ def test_the_table_is_printed_though_a_file_cannot_be_written(
         _tell(measured, tmp_path / "report.json")
     assert "1.5" in capsys.readouterr().out
     assert (tmp_path / "report.json").is_file()
+
+
+def test_features_may_be_a_shipped_classifier() -> None:
+    """The accident: "no model or file is called 'cifarcnn' (did you mean 'cifarcnn'?)"."""
+    words = ["evaluate", "generator", "nothing", "--reference", "nowhere", "--features", "cifarcnn"]
+    with pytest.raises(ImagesmithError, match="'nothing'"):
+        app(words, standalone_mode=False)

@@ -113,7 +113,8 @@ def generator(
         typer.Option("--metrics", help="fid,kid,precision,recall,copies,swd; fd_cifarcnn and so on. [default: all]"),
     ] = None,
     features: Annotated[
-        Path | None, typer.Option("--features", metavar="FILE", help="2015 Inception weights (.pth), or a classifier.")
+        str | None,
+        typer.Option("--features", metavar="NAME|FILE", help="2015 Inception weights (.pth), or a classifier."),
     ] = None,
     images: Annotated[
         int | None,
