@@ -152,11 +152,19 @@ def test_every_kind_of_png(inpainter: Restorer, photo: np.ndarray, depth: str, c
         assert (back.pixels[lost][:, -1] == (65535 if depth == "uint16" else 255)).all()
 
 
-def test_auto_that_finds_nothing_else_still_writes_what_was_filled(cut_jpeg: Path, tmp_path: Path) -> None:
+def test_auto_that_finds_nothing_else_still_writes_what_was_filled(
+    make_restorer: Callable[..., Restorer],
+    inpainter: Restorer,
+    cut_jpeg: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The accident: 'invented by inpaint' and exit code 0, and no file, because the rest of the picture is well."""
+    monkeypatch.setattr(Restorer, "load", lambda *name, **options: make_restorer())
+    monkeypatch.setattr(Auto, "load", lambda *name, **options: inpainter)
     plain = dict.fromkeys(("recursive", "resume", "overwrite", "self_ensemble", "consistency", "dry_run"), False)
     plain |= dict.fromkeys(("suffix", "mask", "uncertainty")) | {"format": "keep", "max_pixels": 10**8}
-    result = only(Auto(1, device="cpu", dtype="fp32"), cut_jpeg, tmp_path / "out", partial=True, **plain)
+    result = only(Auto(1), cut_jpeg, tmp_path / "out", partial=True, **plain)
     assert result.lost is not None
     assert result.decision is not None
     assert not result.decision.chain
