@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 from skimage import data
 from torch import Tensor
 
@@ -63,6 +63,17 @@ def test_a_gif_runs_at_its_speed_for_ever(tmp_path: Path) -> None:
         assert (film.n_frames, film.size) == (7, (6 * 48, 6 * 32))
         assert (film.info["duration"], film.info["loop"]) == (40, 0)
     assert max(6 * 48, 6 * 32) >= LEAST_PX
+
+
+@pytest.mark.parametrize("fps", [30, 48])
+def test_a_gif_lasts_as_long_as_its_frames(tmp_path: Path, fps: int) -> None:
+    """The accident: at 30 frames a second each is shown for 3/100 s, and a walk ends a tenth too early."""
+    write(tmp_path / "walk.gif", frames(16, 24, count=41), fps=fps)
+    with Image.open(tmp_path / "walk.gif") as film:
+        shown = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]
+    assert len(shown) == 41
+    assert sum(shown) == pytest.approx(41_000 / fps, abs=5)
+    assert set(shown) <= {20, 30, 40}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Films of generated pictures: H.264 in MP4 for any player, or an animated GIF."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -76,7 +77,9 @@ def _gif(stream: BinaryIO, fps: int) -> Iterator[Write]:
     frames: list[Image.Image] = []
     yield lambda image: frames.append(Image.fromarray(_enlarged(image)).quantize(256))
     if frames:
-        frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
+        ends = [round(100 * k / fps) * 10 for k in range(len(frames) + 1)]  # hundredths, whose errors do not add up
+        shown = [end - begin for begin, end in itertools.pairwise(ends)]
+        frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:], duration=shown, loop=0)
 
 
 def _enlarged(image: Tensor, *, even: bool = False) -> np.ndarray:
