@@ -99,7 +99,10 @@ class RunConfig(Config):
     graphs: bool = True
     """On one GPU, record a step as CUDA graphs and replay it: Python is asked once what a step does, not every time."""
     accumulate: int = Field(default=1, ge=1)
-    """Parts into which each batch is divided to save memory; their gradients are added up."""
+    """Parts into which each batch is divided to save memory; their gradients are added up.
+
+    The result is that of the whole batch where penalty_share and perceptual_share of a part are whole images.
+    """
     validations: int = Field(default=20, ge=1)
     """How often the run is validated, spread evenly over its progress."""
     timeout_minutes: float = Field(default=15.0, gt=0)

@@ -60,7 +60,8 @@ class Computed:
         The processes exchange one message in each turn, which holds their wishes as well.
         """
         nets, optimizers = self.state.nets, self.state.optimizers
-        divided = zip(*(part.chunk(self.parts) for part in batch), strict=True)
+        # every k-th, as processes divide it: the first share of all parts is then the first share of the batch
+        divided = [tuple(each[k :: self.parts] for each in batch) for k in range(self.parts)]
         with ExitStack() as open_steps:
             steps = [self.arithmetic.turns(self.step(nets, part)) for part in divided]
             for turns in steps:

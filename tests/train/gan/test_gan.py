@@ -142,11 +142,15 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(pictures, tmp_path, monkey
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch(pictures, tmp_path):
-    """Parts that weigh like whole batches double the gradient; fakes kept from before the update spoil the next one."""
-    changes = ["run.dtype=fp64", "run.images=40", "penalty_share=1"]
+@pytest.mark.parametrize(("share", "parts", "images"), [(1, 4, 40), (0.25, 2, 16)])
+def test_accumulated_gradients_are_those_of_the_whole_batch(pictures, tmp_path, share, parts, images):
+    """Parts that weigh like whole batches double the gradient; fakes kept from before the update spoil the next one.
+
+    And where each part penalises a share of its own, other images are penalised than the first of the whole batch.
+    """
+    changes = ["run.dtype=fp64", f"run.images={images}", "run.validations=1", f"penalty_share={share}"]
     train_gan(small(pictures, tmp_path / "whole", *changes), quiet=True)
-    train_gan(small(pictures, tmp_path / "parts", *changes, "run.accumulate=4"), quiet=True)
+    train_gan(small(pictures, tmp_path / "parts", *changes, f"run.accumulate={parts}"), quiet=True)
     whole, parts = final_tensors(tmp_path / "whole"), final_tensors(tmp_path / "parts")
     for name in whole:
         torch.testing.assert_close(whole[name], parts[name], rtol=0, atol=1e-9)
