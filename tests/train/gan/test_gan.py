@@ -285,18 +285,27 @@ def test_fakes_are_compared_with_pictures_of_every_class(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "width", "said"),
+    ("seconds", "processes", "width", "said"),
     [
-        (lambda width: width / 1e6, 128, "the widest that sees 400,000 images"),
-        (lambda width: 0.2 if width <= 64 else math.inf, 64, "the widest that sees 400,000 images"),
-        (lambda width: 20.0, 32, "will see about 4,320"),
+        (lambda width: width / 1e6, 1, 128, "the widest that sees 400,000 images"),
+        (lambda width: 0.2 if width <= 64 else math.inf, 1, 64, "the widest that sees 400,000 images"),
+        (lambda width: 20.0, 1, 32, "will see about 4,320"),
+        (lambda width: width / 200, 1, 32, "96: 180,000, 64: 270,000, 48: 360,000, 32: 540,000"),
+        (lambda width: width / 200, 4, 128, "the widest that sees 400,000 images in the time (128: 540,000)"),
     ],
 )
-def test_the_width_follows_from_time_and_memory(seconds, width, said):
-    """A width that memory does not hold ended the run; one minute was called 'the widest that sees 400,000 images'."""
+def test_the_width_follows_from_time_and_machines(seconds, processes, width, said):
+    """A width that memory does not hold ended the run; one minute was called 'the widest that sees 400,000 images'.
+
+    And four GPUs trained the networks that are right for one.
+    """
     config = override(presets.rpgan(data="", out="", minutes=90), [])
     pair, reason = choose_widths(
-        config, configured_pair(config, NINE), NINE, lambda pair: seconds(pair.generator["options"]["widths"][-1])
+        config,
+        configured_pair(config, NINE),
+        NINE,
+        lambda pair: seconds(pair.generator["options"]["widths"][-1]),
+        processes,
     )
     assert pair.generator["options"]["widths"][-1] == width
     assert said in reason

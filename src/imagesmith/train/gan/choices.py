@@ -53,11 +53,11 @@ def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str,
         config.run.dtype,
     )
     session.say(f"{arithmetic}: {reason}")
+    count, processes = len(pictures.training), session.world.size
     pair, reason = choose_widths(
-        config, wanted, pictures, lambda candidate: _seconds(config, candidate, arithmetic, PROBE_BATCH)
+        config, wanted, pictures, lambda candidate: _seconds(config, candidate, arithmetic, PROBE_BATCH), processes
     )
     session.say(reason)
-    count, processes = len(pictures.training), session.world.size
     batch, reason = choose_batch(
         lambda size: _seconds(config, pair, arithmetic, size),
         config.run.batch,
@@ -136,9 +136,12 @@ def configured_pair(config: GanConfig, pictures: Pictures) -> NetPair:
 
 
 def choose_widths(
-    config: GanConfig, wanted: NetPair, pictures: Pictures, measure: Callable[[NetPair], float]
+    config: GanConfig, wanted: NetPair, pictures: Pictures, measure: Callable[[NetPair], float], processes: int
 ) -> tuple[NetPair, str]:
-    """The widest networks that still see `WORTH_IMAGES` in the time given; those asked for, where they are."""
+    """The widest networks that still see `WORTH_IMAGES` in the time given; those asked for, where they are.
+
+    `measure` tells the seconds in which each of the processes trains a pair on `PROBE_BATCH` images.
+    """
     if not _is_free(wanted.generator) and not _is_free(wanted.discriminator):
         return wanted, "networks as asked"
     if config.run.minutes is None:
@@ -146,7 +149,9 @@ def choose_widths(
     seen: dict[int, int] = {}
     for width in WIDTHS:
         seconds = measure(with_widths(wanted, pictures, width))
-        seen[width] = int(config.run.minutes * 60 * PROBE_BATCH / seconds)  # 0 where memory does not hold it
+        seen[width] = int(
+            config.run.minutes * 60 * PROBE_BATCH * processes / seconds
+        )  # 0 where memory does not hold it
         if seen[width] >= WORTH_IMAGES:
             break
     width, listing = min(seen), ", ".join(f"{width}: {images:,}" for width, images in seen.items())
