@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pages import table
+from pages import result_of, table
 from timing import RESULTS
 
 PICTURES = 100_000_000
@@ -32,8 +32,11 @@ LEDGER_RATE = 5_000
 """Calls a second that one Ray actor answers. Assumption, by the order of Ray's own microbenchmarks."""
 LEDGER_CALLS = 2
 """Calls for a picture: begin and end."""
-DRIVER_BYTES = 2_050
-"""Memory of the commanding process for one picture, measured: 1.23 kB for the job, 0.81 kB for its manifest entry."""
+DRIVER_BYTES = 4_000
+"""Memory of the commanding process for one picture at the end of a resumed run, by tracemalloc: what was found and its
+job 1.2 kB, where its result goes 0.7, Ray's row 0.7, its result 0.6, its manifest entry 0.7; a test measures it."""
+ACTOR_BYTES = 1_900
+"""Memory of each process that restores, for one picture of the run: all places and manifest entries; likewise."""
 DRIVER_MEMORY = 16e9
 """Bytes that this process may take. Assumption."""
 
@@ -100,9 +103,13 @@ def plan(measured: dict[str, Any], model: str, on_gpu: dict[str, Any] | None) ->
         f"${PICTURES * stages['bytes_out'] / 1e9 * DOLLARS_PER_GIGABYTE_MONTH:,.0f}. About "
         f"{PICTURES * BROKEN_SHARE:,.0f} files will not open; each is a line with its reason, and stops no run. "
         f"The commanding process takes {DRIVER_BYTES / 1e3:.1f} kB for a picture: at most "
-        f"{DRIVER_MEMORY / DRIVER_BYTES / 1e6:.0f} million pictures for one command in {DRIVER_MEMORY / 1e9:.0f} GB.",
+        f"{DRIVER_MEMORY / DRIVER_BYTES / 1e6:.0f} million pictures for one command in {DRIVER_MEMORY / 1e9:.0f} GB, "
+        f"{PICTURES * DRIVER_BYTES / DRIVER_MEMORY:.0f} commands for all. Each core's process holds a copy of the "
+        f"places, {ACTOR_BYTES / 1e3:.1f} kB for a picture: {DRIVER_MEMORY / DRIVER_BYTES * ACTOR_BYTES / 1e9:.1f} GB "
+        "a core at that number, so more and smaller folders are cheaper.",
     ]
     if on_gpu:
+        first = limits(stages)[0]
         rate = on_gpu["pixels"] / on_gpu["seconds"]["ours"]["median"] / stages["pixels_in"]
         gpu_hours = PICTURES / rate / 3600
         text += [
@@ -111,7 +118,7 @@ def plan(measured: dict[str, Any], model: str, on_gpu: dict[str, Any] | None) ->
             "pictures, from memory to memory. At that rate, which pictures as small as these do not reach by "
             f"themselves, it would make {rate:,.0f} of them: {gpu_hours:,.0f} GPU hours, "
             f"${gpu_hours * DOLLARS_PER_GPU_HOUR:,.0f}, and **{rate / _feeding(stages):.0f} cores that decode and "
-            "encode for it**, which break first.",
+            f"encode for it**. First to break: {first.name}, {rate / first.rate:.0f} times over.",
         ]
     return text
 
@@ -160,17 +167,20 @@ def _fleet_rows(hours: float, limits: list[Limit], rate: float) -> list[tuple[st
     return rows
 
 
+def page(results: Path, model: str | None = None) -> str:
+    """The page's part from the results in this folder."""
+    models = json.loads((results / "bulk.json").read_text())["models"]
+    model = model or next(iter(models))
+    return "\n".join(plan(models[model], model, result_of(results / f"gpu_speed_{model}.json")))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="one that bulk.py measured; the first if none is named")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what was measured")
     parser.add_argument("--write", type=Path, help=f"put it into this page, between {BEGIN} and {END}")
     options = parser.parse_args()
-    models = json.loads((options.results / "bulk.json").read_text())["models"]
-    model = options.model or next(iter(models))
-    gpu = options.results / f"gpu_speed_{model}.json"
-    on_gpu = json.loads(gpu.read_text()) if gpu.exists() else None
-    text = "\n".join(plan(models[model], model, on_gpu))
+    text = page(options.results, options.model)
     if options.write is None:
         print(text)
         return

@@ -46,11 +46,11 @@ def restore_on_ray(
     if any(job.output is None or job.item.path is None for job in jobs):
         raise UsageError("expected files for --engine ray, got standard input or output; use --engine local")
     ray = _ray()
-    finished: dict[Job, ItemResult] = {}
+    finished: list[ItemResult | None] = [None] * len(jobs)
+    done = 0
     with _connected(ray), stop_on_request() as asked:
         ledger = ray.remote(_Ledger).options(num_cpus=0).remote(pack_whole(Post(stages, threads=1)))
-        rows = [{"jobs": pickle.dumps(group)} for group in together(jobs)]
-        dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // _BLOCK))
+        dataset = _dataset(ray, jobs)
         dataset.context.enable_progress_bars = False
         results = dataset.flat_map(
             _Actor,
@@ -61,13 +61,21 @@ def restore_on_ray(
         for row in _told(ray, results.iter_rows()):
             if asked.is_set():
                 ledger.stop.remote()
-            job, result = pickle.loads(row["result"])
+            place, result = pickle.loads(row["result"])
             if result is not None:
-                finished[job] = result
-                on_progress(Progress(len(finished), len(jobs), str(job.item), 1.0, result))
+                finished[place] = result
+                done += 1
+                on_progress(Progress(done, len(jobs), str(jobs[place].item), 1.0, result))
         cancelled = asked.is_set()
-    results = [finished[job] for job in jobs if job in finished]
+    results = [result for result in finished if result is not None]
     return Summary(results, cancelled=cancelled and len(results) < len(jobs))
+
+
+def _dataset(ray: Any, jobs: Sequence[Job]) -> Any:
+    """A row for each group of jobs, each job with its place in `jobs`, which comes back with its result."""
+    places = {job: place for place, job in enumerate(jobs)}
+    rows = [{"jobs": pickle.dumps([(places[job], job) for job in group])} for group in together(jobs)]
+    return ray.data.from_items(rows, override_num_blocks=-(-len(rows) // _BLOCK))
 
 
 class _Ledger:
@@ -114,8 +122,8 @@ class _Actor:
         self._asked = threading.Event()
 
     def __call__(self, row: dict[str, Any]) -> list[dict[str, bytes]]:
-        """The jobs of a group, each with its result."""
-        return [{"result": pickle.dumps((job, self._restored(job)))} for job in pickle.loads(row["jobs"])]
+        """The places of the jobs of a group, each with its result."""
+        return [{"result": pickle.dumps((place, self._restored(job)))} for place, job in pickle.loads(row["jobs"])]
 
     def _restored(self, job: Job) -> ItemResult | None:
         if self._asked.is_set():
