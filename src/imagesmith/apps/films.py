@@ -92,5 +92,6 @@ def film_run(
         if_damaged=is_open,
         dry_run=options["dry_run"],
         preview=options["preview"],
+        max_pixels=options["max_pixels"],
     )
     return restorer, functools.partial(restore_films, restorer, jobs, asked)

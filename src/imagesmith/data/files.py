@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 
@@ -22,6 +22,9 @@ from imagesmith.data.formats import ACCEPTED, FORMATS, format_named, format_of, 
 from imagesmith.data.frame import Frame, Header, ImageMeta
 from imagesmith.errors import ImageError, ImagesmithError, TooLargeError
 from imagesmith.tensors import Depth
+
+if TYPE_CHECKING:
+    from imagesmith.data.video import VideoInfo
 
 DEPTHS: dict[torch.dtype, Depth] = {torch.uint8: "uint8", torch.uint16: "uint16", torch.float32: "float32"}
 MAX_PIXELS = 200_000_000
@@ -101,7 +104,7 @@ def meta_of(decoded: Decoded, channels: int) -> tuple[ImageMeta, int]:
     return meta, turn
 
 
-def check_pixels(header: Header, max_pixels: int) -> None:
+def check_pixels(header: "Header | VideoInfo", max_pixels: int) -> None:
     """TooLargeError for a file that declares more."""
     if header.width * header.height > max_pixels:
         raise TooLargeError(

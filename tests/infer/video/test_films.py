@@ -151,6 +151,17 @@ def test_ctrl_c_in_the_last_steps_lets_them_end(run: Run, make_film, tmp_path: P
     assert statuses(run(a, b, resume=True)) == ["skipped", "done"]
 
 
+@pytest.mark.parametrize("how", ["dry_run", "if_damaged", "remembers"])
+def test_a_film_of_too_large_frames_is_refused_by_its_header(run: Run, make_film, how: str) -> None:
+    """The accident: `--max-pixels` holds for photographs only, and a film from the web takes all memory."""
+    films = make_film("a.mp4", 2), make_film("b.mp4", 2)
+    summary = run(*films, max_pixels=32 * 32 - 1, **{how: True})
+    assert statuses(summary) == ["failed", "failed"]
+    assert [result.error_kind for result in summary.results] == ["TooLargeError"] * 2
+    assert f"{films[1]}: expected at most 0.001023 megapixels, the file declares 32x32" in str(summary.results[1].error)
+    assert statuses(run(*films, max_pixels=32 * 32, dry_run=True)) == ["planned", "planned"]
+
+
 def test_a_bad_audit_is_a_failure_with_words(run: Run, make_film, tmp_path: Path, monkeypatch) -> None:
     """The accident: half of the frames are black, and the exit code is 0."""
     frames = VideoRestorer.frames

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from imagesmith.data.sources import Item
-from imagesmith.data.video import read_info
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.manifest import Manifest, settings_digest
 from imagesmith.infer.named import check_asked
@@ -16,7 +15,7 @@ from imagesmith.infer.outcome import Frames, ItemResult, Progress, Summary, fail
 from imagesmith.infer.places import without_results
 from imagesmith.infer.plan import check_distinct, tag_of
 from imagesmith.infer.video.job import begun_runtime, film_settings, restore_film
-from imagesmith.infer.video.plan import FilmJob, FilmOptions, check_no_input, damage, plan_films
+from imagesmith.infer.video.plan import FilmJob, FilmOptions, check_no_input, checked_info, damage, plan_films
 from imagesmith.infer.video.rehearsal import rehearse
 from imagesmith.infer.video.segments import source_digest, unfinished_frames
 from imagesmith.infer.video.stream import VideoRestorer
@@ -117,7 +116,7 @@ def settled(
             return _blank(restorer, job)
         options = replace(options, overwrite=options.overwrite or manifest.owns(job.output))
     if options.if_damaged:
-        is_damaged, found = damage(read_info(job.source))
+        is_damaged, found = damage(checked_info(job, options))
         if not is_damaged:
             return replace(_blank(restorer, job), output=None, notes=(f"{found}: {_NOTHING_TO_MEND}",))
         job = replace(job, notes=(*job.notes, f"{found}: {restorer.card.name}"))

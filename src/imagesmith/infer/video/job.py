@@ -13,11 +13,11 @@ from dataclasses import asdict, replace
 from torch import Tensor
 
 from imagesmith import __version__
-from imagesmith.data.video import Encoding, VideoFrame, VideoInfo, audit, join, open_video, read_info
+from imagesmith.data.video import Encoding, VideoFrame, VideoInfo, audit, join, open_video
 from imagesmith.errors import OutputError, VideoError
 from imagesmith.infer.channel import Cancelled, Channel
 from imagesmith.infer.outcome import Frames, ItemResult, Size
-from imagesmith.infer.video.plan import FilmJob, FilmOptions, check_place, encoding_of, expected_frames
+from imagesmith.infer.video.plan import FilmJob, FilmOptions, check_place, checked_info, encoding_of, expected_frames
 from imagesmith.infer.video.segments import (
     Parts,
     Restored,
@@ -52,7 +52,7 @@ def restore_film(
     """
     started = time.perf_counter()
     may_replace = check_place(job, options)
-    info = read_info(job.source)
+    info = checked_info(job, options)
     size = info.width * restorer.scale, info.height * restorer.scale
     options = replace(options, encoding=encoding_of(job, info, options, size))
     facts = {

@@ -7,8 +7,9 @@ from pathlib import Path
 from statistics import median
 
 from imagesmith.atomic import check_free
+from imagesmith.data.files import MAX_PIXELS, check_pixels, named
 from imagesmith.data.sources import Item
-from imagesmith.data.video import Encoding, VideoInfo, check_size, open_video, settle
+from imagesmith.data.video import Encoding, VideoInfo, check_size, open_video, read_info, settle
 from imagesmith.data.video.encoding import FILMS, PICTURES
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.estimate.jpeg import find_grid
@@ -35,7 +36,8 @@ class FilmOptions:
     """How films are restored; see `imagesmith.restore_video`.
 
     `remembers` notes beside the results what is finished, for `resume`. `if_damaged` restores only those in which there
-    is something to mend. `dry_run` tries out three moments, of which pictures go into the folder `preview`.
+    is something to mend. `dry_run` tries out three moments, of which pictures go into the folder `preview`. A film with
+    frames of more than `max_pixels` is refused.
     """
 
     encoding: Encoding = field(default_factory=Encoding)
@@ -47,6 +49,7 @@ class FilmOptions:
     if_damaged: bool = False
     dry_run: bool = False
     preview: Path | None = None
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,14 @@ def check_place(job: FilmJob, options: FilmOptions) -> bool:
         )
     check_free(job.output, overwrite=may_replace or is_empty_folder)
     return may_replace
+
+
+def checked_info(job: FilmJob, options: FilmOptions) -> VideoInfo:
+    """What the film of a job is; TooLargeError where its frames have more pixels than `options` allow."""
+    info = read_info(job.source)
+    with named(job.source):
+        check_pixels(info, options.max_pixels)
+    return info
 
 
 def encoding_of(job: FilmJob, info: VideoInfo, options: FilmOptions, size: Size) -> Encoding:

@@ -20,12 +20,19 @@ from imagesmith.data.video import (
     left_out,
     lost_by,
     open_video,
-    read_info,
     segment_writer,
 )
 from imagesmith.errors import VideoError
 from imagesmith.infer.outcome import Estimate, ItemResult
-from imagesmith.infer.video.plan import MOMENTS, FilmJob, FilmOptions, check_place, encoding_of, expected_frames
+from imagesmith.infer.video.plan import (
+    MOMENTS,
+    FilmJob,
+    FilmOptions,
+    check_place,
+    checked_info,
+    encoding_of,
+    expected_frames,
+)
 from imagesmith.infer.video.segments import segment_length
 from imagesmith.infer.video.stream import VideoRestorer
 
@@ -49,7 +56,7 @@ def rehearse(restorer: VideoRestorer, job: FilmJob, options: FilmOptions) -> Ite
     """What restoring a film would take, by three of its moments; nothing is written but pictures for `preview`."""
     started = time.perf_counter()
     check_place(job, options)
-    info = read_info(job.source)
+    info = checked_info(job, options)
     size = info.width * restorer.scale, info.height * restorer.scale
     encoding = encoding_of(job, info, options, size)
     moments = [_tried(restorer, info, encoding, start_s) for start_s in _starts(info, options).values()]
