@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,20 @@ def test_going_on_from_a_network_needs_no_preset(train: list[str], call) -> None
     config = json.loads(Path("on/config.json").read_text())
     assert config["net"]["options"]["width"] == 8
     assert config["optim"]["learning_rate"] == pytest.approx(3e-4)
+
+
+def test_a_run_goes_on_without_the_network_that_it_was_begun_from(train: list[str], call) -> None:
+    """The accident: the first run is deleted, and the fine-tuning that it began cannot be resumed any more."""
+    assert call(*train, "--images", "4").code == 0
+    changes = [f"{key}={value}" for key, value in TINY.items() if not key.startswith("net")]
+    words = [word for change in changes for word in ("--set", change)]
+    on = ["train", "restorer", "photos", "-o", "on", *words, "--images", "4", "--start-from"]
+    assert call(*on, "run").code == 0
+    shutil.rmtree("run")
+    done = call(*on, "run")
+    assert (done.code, "resumed at 4 images" in done.err) == (0, True)
+    assert "started with start_from = 'run', not 'another'" in call(*on, "another").err
+    assert "no model or file is called 'run'" in call(*on[:4], "new", *on[5:], "run").err
 
 
 def test_pairs_that_are_none_are_told(train: list[str], call) -> None:

@@ -63,3 +63,12 @@ def test_a_run_without_a_whole_checkpoint_does_not_begin_anew(tmp_path: Path, ca
         enter(tmp_path)
     told = capsys.readouterr().err.splitlines()
     assert [line.rpartition("; ")[2] for line in told] == ["the next one is tried", "it was the last one"]
+
+
+def test_a_run_goes_on_at_another_pace_and_place_but_not_as_another_run(tmp_path: Path):
+    """The accident: a GPU is taken, and `run.device=cpu` is refused because the run was begun with 'auto'."""
+    enter(tmp_path, "run.device=auto")
+    checkpoint(tmp_path, 4)
+    enter(tmp_path, "run.device=cpu", "run.images=16", "data.workers=3")
+    with pytest.raises(ConfigError, match=r"started with run\.seed = 0, not 1"):
+        enter(tmp_path, "run.seed=1")

@@ -14,7 +14,7 @@ from skimage import data
 from imagesmith import presets
 from imagesmith.configs import VideoConfig, override
 from imagesmith.data.loader import endless_batches
-from imagesmith.errors import ConfigError
+from imagesmith.errors import ConfigError, ModelError
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.nets.flow import FlowNet
 from imagesmith.runtime.checkpoint import load_checkpoint
@@ -132,6 +132,17 @@ def test_layers_of_single_picture_and_flow_networks_are_taken_over(photos: Path,
     taken = load_model(other.model).net.state_dict()
     assert torch.allclose(taken["flow.last.weight"], flow.state_dict()["last.weight"], atol=1e-6)
     assert not torch.allclose(taken["head.weight"], start.state_dict()["head.weight"], atol=1e-3)
+
+
+def test_a_run_goes_on_without_the_models_that_it_was_begun_from(photos: Path, tmp_path: Path):
+    """The accident: the first run is deleted, and the one that it began cannot be resumed any more."""
+    first = train_video(small(photos, tmp_path / "first", "run.images=2", "run.validations=1"), quiet=True)
+    kept = [f"start_from={first.model}", f"flow_from={first.model}", "run.images=2", "run.validations=1"]
+    train_video(small(photos, tmp_path / "on", *kept), quiet=True)
+    first.model.unlink()
+    assert train_video(small(photos, tmp_path / "on", *kept), quiet=True).images_seen == 2
+    with pytest.raises(ModelError):
+        train_video(small(photos, tmp_path / "new", *kept), quiet=True)
 
 
 def test_a_flow_network_is_trained_by_itself(photos: Path, tmp_path: Path):

@@ -44,6 +44,8 @@ def train_restorer(config: RestorerConfig, *, quiet: bool = False) -> Run:
     torch.manual_seed(config.run.seed)
     net = _initial_net(config, chain)
     with open_run(config, quiet=quiet) as session:
+        if config.start_from is not None and session.newest is None:
+            take_over(net, config.start_from)
         return _train(config, chain, net, session)
 
 
@@ -136,8 +138,8 @@ def check_losses(losses: Iterable[str]) -> None:
             raise ConfigError(not_one_of("a loss", name, LOSSES))
 
 
-def taken_over(net: Net, source: str, prefix: str = "") -> Net:
-    """`net` with those layers, below `prefix` in it, that another model has under the same name and shape.
+def take_over(net: Net, source: str, prefix: str = "") -> None:
+    """Give `net` those layers, below `prefix` in it, that another model has under the same name and shape.
 
     ConfigError where none fits. A model that has the prefix itself gives what lies below it.
     """
@@ -148,7 +150,6 @@ def taken_over(net: Net, source: str, prefix: str = "") -> Net:
     if not fitting:
         raise ConfigError(f"no layer of '{source}' fits the network {type(net).__name__.lower()}; choose another")
     net.load_state_dict(own | fitting)
-    return net
 
 
 def _decide(
@@ -229,7 +230,7 @@ def training_patches(
 
 
 def _initial_net(config: RestorerConfig, chain: Chain | Given) -> Net:
-    """The network to start from: random, with every layer that fits taken over from `start_from`."""
+    """The network of a configuration, randomly initialised; ConfigError where it does not fit the rest."""
     net: Net = build_net(NetSpec(config.net.name, config.net.options))
     if net.scale != chain.scale:
         raise ConfigError(
@@ -245,4 +246,4 @@ def _initial_net(config: RestorerConfig, chain: Chain | Given) -> Net:
             f"expected patches of a multiple of {net.multiple_of} pixels for '{config.net.name}', got "
             f"{config.data.patch_px}; change data.patch_px"
         )
-    return net if config.start_from is None else taken_over(net, config.start_from)
+    return net

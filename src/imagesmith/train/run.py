@@ -36,6 +36,7 @@ _FREE = (
     "run.images",
     "run.checkpoint_minutes",
     "run.timeout_minutes",
+    "run.device",
     "run.graphs",
     "data.workers",
 )

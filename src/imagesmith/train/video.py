@@ -26,7 +26,7 @@ from imagesmith.runtime.log import RunLog
 from imagesmith.train.loop import Flow, fit
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, choose_workers, step_seconds
 from imagesmith.train.pictures import check_same, say_skipped, told_of_photos
-from imagesmith.train.restore import build_discriminator, check_losses, sharp_terms, taken_over
+from imagesmith.train.restore import build_discriminator, check_losses, sharp_terms, take_over
 from imagesmith.train.run import Run, Session, open_run
 from imagesmith.train.state import TrainState
 from imagesmith.train.steps import ClipTerms, Nets, Step, clip_step, flow_error, flow_step
@@ -49,6 +49,8 @@ def train_video(config: VideoConfig, *, quiet: bool = False) -> Run:
     torch.manual_seed(config.run.seed)
     net = _initial_net(config, chain)
     with open_run(config, quiet=quiet) as session:
+        if session.newest is None:
+            _take_over(config, net)
         return _train(config, chain, net, session)
 
 
@@ -129,7 +131,7 @@ def _role(config: VideoConfig) -> str:
 
 
 def _initial_net(config: VideoConfig, chain: Chain) -> Net:
-    """The network to start from: random, with every layer that fits taken over."""
+    """The network of a configuration, randomly initialised; ConfigError where it does not fit the rest."""
     wanted = FLOWS if config.task == "flow" else VIDEO_RESTORERS
     if config.net.name not in wanted:
         raise ConfigError(
@@ -143,11 +145,15 @@ def _initial_net(config: VideoConfig, chain: Chain) -> Net:
         )
     if config.data.patch_px * chain.scale % _unit(net, chain):
         raise ConfigError(f"expected patches of a multiple of {net.multiple_of} pixels, got {config.data.patch_px}")
-    if config.start_from is not None:
-        taken_over(net, config.start_from)
-    if role == "restorer" and config.flow_from is not None:
-        taken_over(net, config.flow_from, "flow.")
     return net
+
+
+def _take_over(config: VideoConfig, net: Net) -> None:
+    """Every layer that fits from the models to start from."""
+    if config.start_from is not None:
+        take_over(net, config.start_from)
+    if _role(config) == "restorer" and config.flow_from is not None:
+        take_over(net, config.flow_from, "flow.")
 
 
 def _unit(net: Net, chain: Chain) -> int:

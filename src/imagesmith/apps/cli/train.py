@@ -10,7 +10,7 @@ import typer
 
 from imagesmith.apps.cli.configuration import ConfigOption, PresetOption, SetOption, configuration
 from imagesmith.apps.cli.options import CANCELLED, GROUP, DebugFlag, PhotosArgument, QuietFlag, parse_count
-from imagesmith.errors import UsageError
+from imagesmith.errors import ModelError, UsageError
 
 app = typer.Typer(help="Train a network.", **GROUP)
 
@@ -64,7 +64,11 @@ def restorer(
     if degraded:
         given |= {"data.degraded": str(degraded), "data.shrink": [1], "degradations": []}
     adapt = None
-    if start_from:
+    begun = Path(out) / "config.json"
+    if start_from and begun.is_file() and not _is_model(start_from):
+        given |= {"start_from": start_from}
+        preset, config = None, begun  # a run that was begun goes on without what it was begun from
+    elif start_from:
         card = read_header(find_weights(start_from)).card
         if preset is None and config is None:
             preset = card.training.get("config", {}).get("preset")
@@ -177,6 +181,17 @@ def _given(data: str, out: str, minutes: float | None, images: int | None) -> di
     if minutes is not None and images is not None:
         raise UsageError("expected one of --minutes and --images, got both")
     return {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
+
+
+def _is_model(name: str) -> bool:
+    """Whether a model or file is called so."""
+    from imagesmith.zoo.weights import find_weights
+
+    try:
+        find_weights(name)
+    except ModelError:
+        return False
+    return True
 
 
 def _train(train: Callable[..., Any], resolved: Any, *, quiet: bool) -> None:
