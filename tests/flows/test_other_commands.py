@@ -91,6 +91,13 @@ def test_a_wrong_configuration_is_told_with_the_nearest_match(clean: Path, call,
     assert not Path("run").exists()
 
 
+@pytest.mark.parametrize("what", ["gan", "classifier"])
+def test_a_preset_beside_a_configuration_is_refused(call, what: str) -> None:
+    """The accident: the preset is dropped without a word, and the run of a night trains something else."""
+    args = ("train", what, "set.zip", "-o", "run", "--config", "c.json", "--preset", "dcgan")
+    call(*args).was_refused(2, "either --preset or --config")
+
+
 def test_a_folder_without_photographs_is_told(clean: Path, call) -> None:
     """The accident: a training run that waits for ever for its first picture."""
     Path("empty").mkdir()

@@ -120,7 +120,7 @@ def gan(
     ],
     *,
     out: RunOption,
-    preset: PresetOption = "auto",
+    preset: Annotated[str | None, typer.Option(help="Named configuration to start from.", show_default="auto")] = None,
     config: ConfigOption = None,
     start_from: Annotated[
         str | None,
@@ -138,9 +138,8 @@ def gan(
     from imagesmith.train.gan import train_gan as train
 
     given = _given(data, out, minutes, images) | ({"start_from": start_from} if start_from else {})
-    resolved = configuration(
-        GanConfig, GAN_PRESETS, preset=None if config else preset, config=config, given=given, changes=changes
-    )
+    preset = preset or (None if config else "auto")
+    resolved = configuration(GanConfig, GAN_PRESETS, preset=preset, config=config, given=given, changes=changes)
     _train(train, resolved, quiet=quiet)
 
 
