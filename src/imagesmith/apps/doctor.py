@@ -1,11 +1,12 @@
 """What `imagesmith doctor` finds out about this machine: versions, devices, extras, memory and one timed tile."""
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +22,13 @@ from imagesmith.runtime.tiling import tile_px
 from imagesmith.zoo import CARDS, load_model
 
 LIBRARIES = ("torch", "numpy", "pillow", "tifffile", "safetensors", "av")
-EXTRAS = {"demo": ("skimage",), "test": ("pytest", "skimage", "torchmetrics", "psutil")}
+EXTRAS = {
+    "demo": ("skimage",),
+    "community": ("spandrel",),
+    "cluster": ("ray",),
+    "test": ("pytest", "skimage", "torchmetrics", "psutil"),
+}
+_IMPORTED = ("community",)  # rests on compiled parts, those of torchvision, which may not fit the installed torch
 CODECS = {"webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "littlecms2": "colour profiles"}
 _TILE_PX = 256
 
@@ -37,8 +44,7 @@ def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, st
         ", ".join(f"{name} {'yes' if features.check(key) else 'no'}" for key, name in CODECS.items()),
     )
     for extra, modules in EXTRAS.items():
-        missing = [module for module in modules if importlib.util.find_spec(module) is None]
-        yield f"extra '{extra}'", f'missing: pip install "imagesmith[{extra}]"' if missing else "installed"
+        yield f"extra '{extra}'", _state_of(extra, modules)
     yield (
         "processor",
         f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
@@ -53,6 +59,18 @@ def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, st
         if card.net in RESTORERS | VIDEO_RESTORERS:
             yield name, str(pick_runtime(load_model(name).net, device, dtype))
     yield from _timed_tile(device, dtype)
+
+
+def _state_of(extra: str, modules: Sequence[str]) -> str:
+    """Whether an extra is there; of those in `_IMPORTED` also whether it can be used."""
+    if any(importlib.util.find_spec(module) is None for module in modules):
+        return f'missing: pip install "imagesmith[{extra}]"'
+    try:
+        for module in modules if extra in _IMPORTED else ():
+            importlib.import_module(module)
+    except Exception as error:  # whatever the packages of others raise
+        return "installed, but cannot be imported: " + str(error).partition("\n")[0]
+    return "installed"
 
 
 def _accelerators() -> list[str]:

@@ -8,4 +8,4 @@ def doctor(*, device: DeviceOption = Device.AUTO, dtype: DtypeOption = Dtype.AUT
     from imagesmith.apps.doctor import examine
 
     for name, finding in examine(device, dtype):
-        print(f"{name:16}{finding}", flush=True)
+        print(f"{name:18}{finding}", flush=True)
