@@ -223,6 +223,17 @@ def test_more_than_memory_is_packed_into_a_file(tmp_path: Path, plain: Path, mon
         load_image_set(plain, size=(8, 8), memory_bytes=1000, pack_to=place)
 
 
+def test_gray_pictures_that_memory_does_not_hold_stay_in_their_file(tmp_path: Path, pack: Any) -> None:
+    """The accident: a set is packed into a file because it is too large, and its gray channel copied into memory."""
+    source = pack.folder(tmp_path / "set", {f"{k}.png": pack.picture((k, k, k)) for k in range(4)})
+    options = {"size": (8, 8), "pack_to": tmp_path / "packed.bin"}
+    packed, inside = (load_image_set(source, memory_bytes=room, **options).images for room in (4 * 64 - 1, 4 * 64))
+    assert packed.shape == inside.shape == (4, 1, 8, 8)
+    assert torch.equal(packed, inside)
+    assert packed.untyped_storage().nbytes() == 3 * 4 * 64, "that of the file"
+    assert inside.untyped_storage().nbytes() == 4 * 64
+
+
 def test_nothing_usable_is_told(tmp_path: Path, pack: Any) -> None:
     """An empty set must not become an empty tensor that fails somewhere in training."""
     (tmp_path / "empty").mkdir()

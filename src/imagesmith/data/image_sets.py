@@ -100,7 +100,7 @@ def load_image_set(
                 raise NothingUsableError(
                     f"expected pictures in {source}, none can be used; first problem: {skipped[0]}"
                 )
-    images = _without_unused_colour(images[: len(names)], channels, notes)
+    images = _without_unused_colour(images[: len(names)], channels, memory_bytes, notes)
     classes = None if found.classes is None else [found.classes[name] for name in names]
     indices, class_names = _numbered(classes)
     return ImageSet(images, indices, class_names, names, [*collection.refused, *found.problems, *skipped], tuple(notes))
@@ -213,7 +213,7 @@ def _from_arrays(
     with _rows(count, channels or min(3, stored | 1), size, memory_bytes, pack_to) as images:
         for row, pixels in enumerate(arrays):
             images.numpy()[row] = fit(as_channels(pixels, images.shape[1]), size).transpose(2, 0, 1)
-    images = _without_unused_colour(images, channels, notes)
+    images = _without_unused_colour(images, channels, memory_bytes, notes)
     classes = None if numbers is None or labels == "none" else [str(number) for number in numbers.tolist()]
     indices, class_names = _numbered(classes)
     check_classes(len(class_names), count, path)
@@ -221,13 +221,17 @@ def _from_arrays(
     return ImageSet(images, indices, class_names, [str(row) for row in range(count)], [], tuple(notes))
 
 
-def _without_unused_colour(images: Tensor, asked: int | None, notes: list[str]) -> Tensor:
-    """The pictures with one channel, if their number was not `asked` for and all of them turn out to be gray."""
+def _without_unused_colour(images: Tensor, asked: int | None, memory_bytes: float, notes: list[str]) -> Tensor:
+    """The pictures with one channel, if their number was not `asked` for and all of them turn out to be gray.
+
+    That channel is copied into memory if it fits, and else stays between the others in the mapped file.
+    """
     if asked is not None:
         return images
     if images.shape[1] == 1 or all(bool((image[0] == image[1:]).all()) for image in images):
         notes.append("every picture is gray, so they have one channel")
-        return images[:, :1].contiguous()
+        gray = images[:, :1]
+        return gray.contiguous() if gray.numel() <= memory_bytes else gray
     notes.append("three channels, red, green and blue")
     return images
 
