@@ -15,7 +15,7 @@ from PIL import features
 from imagesmith import __version__
 from imagesmith.nets import RESTORERS, VIDEO_RESTORERS, NetSpec, build_net
 from imagesmith.runtime.area import WORTH_TILES, measured_area
-from imagesmith.runtime.device import pick_runtime, prepare
+from imagesmith.runtime.device import has_bf16, pick_runtime, prepare
 from imagesmith.runtime.memory import available_memory, held_per_px
 from imagesmith.runtime.remembered import probe_file
 from imagesmith.runtime.tiling import tile_px
@@ -45,10 +45,7 @@ def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, st
     )
     for extra, modules in EXTRAS.items():
         yield f"extra '{extra}'", _state_of(extra, modules)
-    yield (
-        "processor",
-        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
-    )
+    yield "processor", _processor()
     yield "devices", ", ".join(["cpu", *_accelerators()])
     free = available_memory()
     yield "memory", "unknown" if free is None else f"{free / 2**30:.1f} GiB can be used"
@@ -71,6 +68,12 @@ def _state_of(extra: str, modules: Sequence[str]) -> str:
     except Exception as error:  # whatever the packages of others raise
         return "installed, but cannot be imported: " + str(error).partition("\n")[0]
     return "installed"
+
+
+def _processor() -> str:
+    lacks = "" if has_bf16(torch.device("cpu")) else "; no bf16 in this processor: about half the stated speeds"
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {capability}{lacks}"
 
 
 def _accelerators() -> list[str]:
