@@ -184,6 +184,43 @@ def test_a_table_gives_labels(plain: Path) -> None:
         ]
 
 
+@pytest.mark.parametrize("above", ["", "set/v2/"])
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_table_gives_labels_however_it_is_packed(tmp_path: Path, pack: Any, above: str, beside: bool) -> None:
+    """The accident: a folder with a table is sent as an archive, and trains without labels."""
+    pictures = pack.six_pictures(f"{above}images/" if beside else above)
+    files = ["cat/0", "cat/1", "dog/0", "dog/1"]
+    rows = "".join(f"{'images/' if beside else ''}{file}.png,{k % 2}\n" for k, file in enumerate(files))
+    everything = pictures | {f"{above}labels.csv": f"file,label\n{rows}".encode()}
+    for source in (
+        pack.folder(tmp_path / "a", everything),
+        pack.zipped(tmp_path / "a.zip", everything),
+        pack.tarred(tmp_path / "a.tar.gz", everything),
+    ):
+        found = load_image_set(source, size=(8, 8))
+        assert found.class_names == ("0", "1")
+        assert reds(found) == [10, 11, 20, 21]
+        assert found.labels is not None
+        assert found.labels.tolist() == [0, 1, 0, 1]
+        assert found.notes[0] == "labels from labels.csv: 2 classes"
+
+
+def test_each_part_has_its_own_table(tmp_path: Path, pack: Any) -> None:
+    files: dict[str, bytes] = {}
+    for part, names in (("train", "ab"), ("test", "cd")):
+        rows = "".join(f"cat/{k}.png,{names[k % 2]}\ndog/{k}.png,{names[k % 2]}\n" for k in range(3))
+        files |= pack.six_pictures(f"{part}/") | {f"{part}/labels.csv": f"file,label\n{rows}".encode()}
+    for source in (pack.folder(tmp_path / "a", files), pack.zipped(tmp_path / "a.zip", files)):
+        assert load_image_set(f"{source}::train", size=(8, 8)).class_names == ("a", "b")
+        assert load_image_set(f"{source}::test", size=(8, 8)).class_names == ("c", "d")
+
+
+def test_a_wrong_table_in_an_archive_is_told_with_its_place(tmp_path: Path, pack: Any) -> None:
+    source = pack.zipped(tmp_path / "a.zip", pack.six_pictures("set/") | {"set/labels.csv": b"name,kind\n"})
+    with pytest.raises(UsageError, match=r"columns file and label in .*a\.zip/set/labels\.csv, got name, kind"):
+        load_image_set(source, size=(8, 8))
+
+
 def test_arrays_are_a_source(tmp_path: Path) -> None:
     """MNIST as everyone has it; its labels need not be 0 to K - 1."""
     images = np.arange(6, dtype=np.uint8)[:, None, None].repeat(10, 1).repeat(12, 2)

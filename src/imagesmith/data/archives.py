@@ -60,6 +60,8 @@ class Collection:
     """One sentence for each picture or inner archive that is not taken."""
     others: int = 0
     """Files that are no pictures."""
+    find: Callable[[str], Entry | None] = lambda name: None
+    """The file of this name below the collection, picture or not."""
 
 
 def is_archive(path: Path) -> bool:
@@ -131,6 +133,7 @@ def _list_folder(path: Path, collection: Collection) -> None:
     items = list_items([path], recursive=True)
     collection.entries += [Entry(str(item.name), partial(_from_folder, item)) for item in items]
     collection.others = items.skipped
+    collection.find = lambda name: Entry(name, lambda: path / name) if (path / name).is_file() else None
 
 
 def _from_folder(item: Item) -> Path:
@@ -143,9 +146,9 @@ def _list_zip(archive: zipfile.ZipFile, collection: Collection) -> None:
     bounds = _Bounds(collection.where)
     members = {_plain(member.filename): member for member in archive.infolist() if not member.filename.endswith("/")}
     bounds.check(len(members), sum(member.file_size for member in members.values()))
-    for name, member in members.items():
-        if _is_wanted(name, collection):
-            collection.entries.append(Entry(name, partial(_from_zip, archive, member.filename, name)))
+    files = {name: Entry(name, partial(_from_zip, archive, member.filename, name)) for name, member in members.items()}
+    collection.entries += [entry for name, entry in files.items() if _is_wanted(name, collection)]
+    collection.find = files.get
 
 
 def _from_zip(archive: zipfile.ZipFile, member: str, name: str) -> bytes:
@@ -160,13 +163,19 @@ def _list_tar(archive: tarfile.TarFile, collection: Collection) -> None:
         bounds.check(count, member.offset_data + member.size)
         if not member.isdir():
             members[_plain(member.name)] = member
-    for name, member in members.items():
+    files = {
+        name: Entry(name, partial(_from_tar, archive, member, name))
+        for name, member in members.items()
+        if member.isfile()
+    }
+    for name in members:
         if not _is_wanted(name, collection):
             continue
-        if member.isfile():
-            collection.entries.append(Entry(name, partial(_from_tar, archive, member, name)))
+        if name in files:
+            collection.entries.append(files[name])
         else:
             collection.refused.append(f"{name}: is a link or device; pack the picture itself")
+    collection.find = files.get
 
 
 def _from_tar(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> bytes:

@@ -2,17 +2,18 @@
 
 import contextlib
 import math
+import posixpath
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from imagesmith.atomic import replacing
-from imagesmith.data.archives import Entry, look_at, open_collection
+from imagesmith.data.archives import Collection, Entry, look_at, open_collection
 from imagesmith.data.arrays import load_arrays
 from imagesmith.data.labels import (
     TABLE,
@@ -66,7 +67,7 @@ def load_image_set(
     `source` may name a part: `cifar10.tar.gz::train` is what lies below `train`; or the CSV table of labels in the
     folder of the pictures. Without `size`, and for 'own' where pictures differ, `choose_size` takes one of at most
     `most_px` a side; without `channels`, pictures that are all gray get one, others three. Labels come from a table:
-    `labels`, or labels.csv in the folder; or else from class folders. What would take more than `memory_bytes` is
+    `labels`, or labels.csv beside the pictures; or else from class folders. What would take more than `memory_bytes` is
     written to the file `pack_to` and mapped from there. UsageError, NothingUsableError.
     """
     assert channels in (None, 1, 2, 3, 4), f"channels must be 1 to 4, got {channels}"
@@ -87,7 +88,7 @@ def load_image_set(
         )
     with open_collection(path) as collection:
         places = part_of([entry.name for entry in collection.entries], part, str(path))
-        found = find_labels(path, places, labels)
+        found = find_labels(collection, places, labels)
         known = places if found.classes is None else found.classes
         entries = [entry for entry in collection.entries if entry.name in known]
         notes = [found.reason]
@@ -120,14 +121,18 @@ def locate(source: str | Path) -> tuple[Path, str | None, Path | None]:
     return path, part, None
 
 
-def find_labels(path: Path, places: dict[str, str], labels: Literal["auto", "none"] | Path) -> Labels:
-    """The labels that `load_image_set` gives to pictures at these places."""
+def find_labels(collection: Collection, places: dict[str, str], labels: Literal["auto", "none"] | Path) -> Labels:
+    """The labels that `load_image_set` gives to the pictures at these places of a collection."""
     if labels == "none":
         return Labels(None, "no labels, as asked")
     if isinstance(labels, Path):
         return labels_from_table(labels, places)
-    if (path / TABLE).is_file():
-        return labels_from_table(path / TABLE, places)
+    inner = PurePosixPath(posixpath.commonpath({name.removesuffix(place) for name, place in places.items()}))
+    for folder in (inner, *inner.parents):
+        if table := collection.find(str(folder / TABLE)):
+            return labels_from_table(
+                Path(collection.where) / table.name, places, table.read(), table.name.removesuffix(TABLE)
+            )
     return labels_from_folders(places)
 
 

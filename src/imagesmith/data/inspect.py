@@ -96,7 +96,7 @@ def inspect(source: str | Path) -> Inspection:
             places = {name: place.partition("/")[2] for name, place in inner.items()}
         else:
             places = part_of(names, part, str(path))
-        labels = find_labels(path, places, table or "auto")
+        labels = find_labels(collection, places, table or "auto")
         shown = _spread(places, labels.classes)
 
         def look(name: str, content: Path | bytes) -> Seen:

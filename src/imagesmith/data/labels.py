@@ -1,6 +1,7 @@
 """Labels of pictures: from the folders they lie in, or from a CSV table with the columns `file` and `label`."""
 
 import csv
+import io
 import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from imagesmith.errors import UsageError
 PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
 """Names of folders that divide a data set into parts; they are no classes."""
 TABLE = "labels.csv"
-"""Name of the table that is taken where it lies in the folder itself."""
+"""Name of the table that is taken where it lies beside the pictures, or beside a folder that holds all of them."""
 
 
 @dataclass
@@ -81,14 +82,18 @@ def labels_from_folders(places: Mapping[str, str]) -> Labels:
     return Labels(classes, f"labels from {count} class folders")
 
 
-def labels_from_table(path: Path, places: Mapping[str, str]) -> Labels:
-    """The class of each picture from a CSV table; file names are relative to the folder or archive.
+def labels_from_table(
+    path: Path, places: Mapping[str, str], content: Path | bytes | None = None, folder: str = ""
+) -> Labels:
+    """The class of each picture from a CSV table; file names are relative to the folder or archive, or to the table.
 
+    An archive's table comes as `content`, and is only called `path`; it lies in this `folder` of the collection.
     Rows without a picture and pictures without a row are problems, not errors; UsageError where the table cannot be
     read, names one file twice with two labels, fits no picture, or has more classes than pictures allow.
     """
-    rows = _read_table(path)
-    names = {place: name for name, place in places.items()} | {name: name for name in places}
+    rows = _read_table(path, path if content is None else content)
+    names = {place: name for name, place in places.items()}
+    names |= {name.removeprefix(folder): name for name in places} | {name: name for name in places}
     classes = {names[file]: label for file, label in rows.items() if file in names}
     if not classes:
         example = next(iter(rows), "nothing")
@@ -111,9 +116,10 @@ def check_classes(classes: int, pictures: int, path: Path) -> None:
         )
 
 
-def _read_table(path: Path) -> dict[str, str]:
+def _read_table(path: Path, content: Path | bytes) -> dict[str, str]:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
+        text = (content if isinstance(content, bytes) else content.read_bytes()).decode("utf-8-sig")
+        with io.StringIO(text, newline="") as stream:
             header = stream.readline()
             stream.seek(0)
             separator = max(",;\t", key=header.count)
