@@ -172,6 +172,7 @@ def test_a_handful_of_pictures_can_be_tried(tmp_path: Path):
     data = write_stripes(tmp_path / "few.npz", 6)
     run = train_classifier(small(data, tmp_path / "run", "run.batch=2", "run.images=8"), quiet=True)
     assert 0 <= run.best["accuracy"] <= 1
+    assert load_model(run.model).card.train_data.startswith("6 pictures of"), "not those without what it validates with"
 
 
 def test_the_presets_are_what_is_shipped():

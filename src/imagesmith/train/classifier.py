@@ -61,7 +61,7 @@ def train_classifier(config: ClassifierConfig, *, quiet: bool = False) -> Run:
         flow = Flow(
             batches=lambda start: _batches(config, pictures, training, choices["batch"], start=start, session=session),
             step=step,
-            validate=_Validation(config, spec, pictures, held_out, arithmetic, session),
+            validate=_Validation(config, spec, pictures, len(training), held_out, arithmetic, session),
         )
         fit(
             state,
@@ -144,6 +144,7 @@ class _Validation:
     config: ClassifierConfig
     spec: NetSpec
     pictures: ImageSet
+    trained_on: int
     held_out: Tensor
     arithmetic: Arithmetic
     session: Session
@@ -165,14 +166,14 @@ class _Validation:
         return {name: accuracy}
 
     def _card(self, state: TrainState, net: nn.Module) -> ModelCard:
-        config, count, names = self.config, len(self.pictures) - len(self.held_out), self.pictures.class_names
+        config, names = self.config, self.pictures.class_names
         return describe(
             net,
             self.spec,
             config.preset,
             task="classify",
             class_names=names,
-            train_data=f"{count:,} pictures of {len(names)} classes, '{Path(config.data.folder).name}'",
+            train_data=f"{self.trained_on:,} pictures of {len(names)} classes, '{Path(config.data.folder).name}'",
             commit=self.commit,
             training={
                 "images_seen": state.images_seen,
