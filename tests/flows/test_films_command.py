@@ -76,6 +76,7 @@ def test_a_film_without_task_is_looked_at(holiday: Path, call) -> None:
     assert "found noise of" in done.err
     assert "nothing to mend; -s 2 or -s 4 enlarges it" in done.err
     assert not list(holiday.glob("clip.*.mkv"))
+    call("restore", holiday / "clip.mkv", "--task", "auto", "-s", "2").was_refused(2, "mended or enlarged")
 
 
 def test_what_cannot_be_is_refused_before_anything_is_done(holiday: Path, tiny: Path, call) -> None:

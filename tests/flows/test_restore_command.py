@@ -10,8 +10,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 
 Spawn = Callable[..., subprocess.CompletedProcess]
 
@@ -275,3 +277,17 @@ def test_without_task_or_model_each_picture_is_looked_at(photos: Path, call) -> 
     assert row["out_size"] == [148, 116]
     call("restore", photos / "face.png", "--consistency").was_refused(2, "--task")
     call("restore", photos / "face.png", "--strength", "0.5").was_refused(2, "--task")
+
+
+def test_auto_that_is_asked_for_looks_at_what_it_enlarges(photos: Path, call) -> None:
+    """The accident: `--task auto -s 2` enlarges the noise with the picture, where Python takes it away first."""
+    noise = np.random.default_rng(0).normal(0, 20, (100, 128, 3))
+    Image.fromarray((data.astronaut()[:100, :128] + noise).clip(0, 255).astype(np.uint8)).save("noisy.png")
+
+    def planned(*options: str) -> tuple[str, list[int]]:
+        done = call("restore", "noisy.png", "-s", "2", *options, "--dry-run", "--json", "-q")
+        row = json.loads(done.out)
+        return row["model"], row["out_size"]
+
+    assert planned("--task", "auto") in (("denoise+sr-x2", [256, 200]), ("photo-x2", [256, 200]))
+    assert planned() == ("sr-x2", [256, 200])

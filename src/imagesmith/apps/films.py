@@ -8,6 +8,7 @@ from typing import Any
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding
 from imagesmith.errors import UsageError
+from imagesmith.infer.auto import AUTO_TASK
 from imagesmith.infer.outcome import Summary
 from imagesmith.infer.video.films import planned, restore_films
 from imagesmith.infer.video.plan import FilmOptions, film_model
@@ -40,17 +41,24 @@ FOR_PICTURES = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a command asks of the model; `place` is where and how it runs."""
+    """What a command asks of the model, None where it says nothing; `place` is where and how it runs."""
 
-    task: str
+    task: str | None
     model: str | None
     scale: int | None
     place: Mapping[str, Any]
 
     @property
     def is_open(self) -> bool:
-        """Whether what is to be done is left to what is found."""
-        return self.task == "auto" and self.model is None and self.scale in (None, 1)
+        """Whether what is to be done is left to what is found: as it is asked to, or where nothing is named."""
+        is_asked = self.task == AUTO_TASK or (self.task is None and self.scale in (None, 1))
+        return is_asked and self.model is None
+
+    def task_with(self, mask: object) -> str:
+        """The task of the one model where nothing is left to what is found."""
+        if self.task not in (None, AUTO_TASK):
+            return self.task
+        return "sr" if mask is None else "inpaint"
 
 
 def check_options(options: Mapping[str, Any], *, films: bool, pictures: bool) -> None:
@@ -66,11 +74,16 @@ def film_run(
 ) -> tuple[VideoRestorer, Callable[..., Summary]]:
     """What restores these films, and the call that does, given `on_progress`; `alone` see `plan_films`."""
     is_open = wanted.is_open and options["mask"] is None
-    usual = None if is_open else "inpaint" if options["mask"] is not None else "sr"
+    if is_open and wanted.scale not in (None, 1):
+        raise UsageError(
+            f"expected --task auto or -s {wanted.scale} for films, got both: they are mended or enlarged\n"
+            "leave one of them out, and do the other to the result"
+        )
     scale = None if is_open else wanted.scale
     model, temporal = wanted.model, options["temporal"]
     if model is None:
-        model, temporal = film_model(usual if wanted.task == "auto" else wanted.task, scale, temporal=temporal)
+        task = None if is_open else wanted.task_with(options["mask"])
+        model, temporal = film_model(task, scale, temporal=temporal)
     restorer, jobs = planned(
         films,
         out,

@@ -26,7 +26,7 @@ def run_restore(
     inputs: Sequence[str],
     out: str | None,
     *,
-    task: str,
+    task: str | None,
     model: str | None,
     scale: int | None,
     strength: float,
@@ -55,7 +55,7 @@ def run_restore(
     check_options(every, films=bool(films), pictures=bool(pictures))
     runs = {}  # all is planned before anything is computed
     if pictures:
-        restorer = _for_pictures(wanted, strength, has_mask=options["mask"] is not None)
+        restorer = _for_pictures(wanted, strength, options["mask"])
         runs["pictures"] = restorer, functools.partial(restorer.path, pictures, out, **options)
     if films:
         is_one = len(inputs) == 1 and films[0].path == Path(inputs[0])
@@ -74,14 +74,14 @@ def run_restore(
     return Summary(results, cancelled).exit_code
 
 
-def _for_pictures(wanted: Wanted, strength: float, *, has_mask: bool) -> Restorer | Auto:
+def _for_pictures(wanted: Wanted, strength: float, mask: Any) -> Restorer | Auto:
     """The one model that is meant, or what chooses for each picture."""
-    if wanted.is_open and not has_mask:
+    if wanted.is_open and mask is None:
         if strength != 1:
             raise UsageError("expected one model for --strength, got --task auto; name a task with --task, or -n")
         return Auto(wanted.scale, **wanted.place)
-    asked = wanted.task if wanted.task != "auto" else "inpaint" if has_mask else "sr"
-    restorer = Restorer.load(wanted.model or model_for(asked, wanted.scale), strength=strength, **wanted.place)
+    name = wanted.model or model_for(wanted.task_with(mask), wanted.scale)
+    restorer = Restorer.load(name, strength=strength, **wanted.place)
     check_asked(restorer.card, wanted.task, wanted.scale)
     return restorer
 

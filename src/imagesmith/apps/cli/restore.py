@@ -82,7 +82,10 @@ def restore(
         str | None,
         typer.Option("-o", "--out", help="File or folder; - writes standard output. [default: beside the input]"),
     ] = None,
-    task: Annotated[Task, typer.Option("--task", help="What to mend; auto looks at each picture.")] = Task.AUTO,
+    task: Annotated[
+        Task | None,
+        typer.Option("--task", help="What to mend; auto looks at each picture. [default: auto, or sr with -s]"),
+    ] = None,
     scale: Annotated[
         int | None, typer.Option("-s", "--scale", min=1, max=4, help="Enlarge by 2, 3 or 4; 1 keeps the size.")
     ] = None,
