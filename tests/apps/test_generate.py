@@ -85,6 +85,30 @@ def test_a_generated_data_set_can_be_trained_on(call: Callable[[str], None]) -> 
     assert torch.bincount(loaded.labels).tolist() == [4, 4, 4]
 
 
+def test_a_generated_data_set_grows(call: Callable[[str], None]) -> None:
+    """The accident: more seeds rewrite labels.csv, and half of the pictures have lost their labels."""
+    call("generate flowers --seeds 0-3 --label all --dataset -o set -q")
+    call("generate flowers --seeds 4-5 --label all --dataset -o set -q")
+    call("generate flowers --seeds 5-6 --label rose --dataset -o set -q -y")
+    loaded = load_image_set("set", size=None, channels=None)
+    assert loaded.labels is not None
+    assert torch.bincount(loaded.labels).tolist() == [6, 6, 7]
+    with open("set/labels.csv", newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [row["seed"] for row in rows if row["label"] == "rose"] == list("0123456")
+
+
+@pytest.mark.parametrize("content", [b"file,label\na.png,rose\n", b"file,label,seed\na.png,ro", b"", b'\xff"'])
+def test_a_table_of_another_hand_is_never_replaced(call: Callable[[str], None], content: bytes) -> None:
+    """The accident: `-y` for the pictures, and labels that somebody typed are gone."""
+    Path("set").mkdir()
+    Path("set/labels.csv").write_bytes(content)
+    with pytest.raises(OutputError, match=r"set/labels\.csv[\s\S]*name another folder"):
+        call("generate flowers --seeds 0 --label all --dataset -o set -q -y")
+    assert names("set") == ["labels.csv"]
+    assert Path("set/labels.csv").read_bytes() == content
+
+
 def test_a_walk_becomes_a_film_or_a_folder(call: Callable[[str], None]) -> None:
     """The accident: a walk of another length than asked for."""
     call("interpolate flowers --seeds 3,17,3 --seconds 0.2 --fps 20 --label rose -o frames -q")

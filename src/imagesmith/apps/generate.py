@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -28,11 +29,12 @@ from imagesmith.infer.generate import Generator, Sample, generate, interpolate
 from imagesmith.infer.latents import Seeds
 
 _DEFAULT_SEEDS = 16
-_TABLE = "labels.csv"
+_TABLE, _COLUMNS = "labels.csv", ["file", "label", "seed"]
 _LEAST_DIGITS = 4  # of a seed in a file name, so that names sort as numbers do
 _CHECKED_AHEAD = 100_000  # files that may be in the way are looked for before anything is made, about a second's worth
 
 Say = Callable[[str], None]
+Row = list[str]
 Each = TypeVar("Each")
 
 
@@ -83,10 +85,9 @@ def run_generate(
     else:
         names = _FileNames(generator, wanted.highest, FORMATS[kind].suffixes[0], in_folders=dataset)
         planned = (names(seed, each) for seed in wanted for each in generator.labels(seed, label))
-        _check_names(out, itertools.chain([_TABLE] if dataset else [], planned), overwrite=overwrite)
-        _write_samples(
-            samples, out, names, generator.class_names, dataset=dataset, overwrite=overwrite, as_json=as_json
-        )
+        _check_names(out, planned, overwrite=overwrite)
+        rows = _read_table(out / _TABLE) if dataset else None
+        _write_samples(samples, out, names, generator.class_names, rows=rows, overwrite=overwrite, as_json=as_json)
     say(f"{total} images of {generator.card.name} in {time.monotonic() - started:.1f} s -> {out}")
 
 
@@ -199,26 +200,45 @@ def _write_samples(
     file_name: _FileNames,
     class_names: Sequence[str],
     *,
-    dataset: bool,
+    rows: dict[str, Row] | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Each sample as a file of its own; with `dataset`, what `imagesmith train` reads: class folders and labels.csv."""
+    """Each sample as a file of its own; with `rows`, what `imagesmith train` reads: class folders and labels.csv.
+
+    The table then holds `rows`, those of earlier runs by file, and the new ones.
+    """
     make_folder(out)
-    table = io.StringIO(newline="")
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(("file", "label", "seed"))
     for sample in samples:
         name = file_name(sample.seed, sample.label)
         label = None if sample.label is None else class_names[sample.label]
-        if dataset:
+        if rows is not None:
             make_folder((out / name).parent)
-            rows.writerow((name, label, sample.seed))
+            rows[name] = [name, label or "", str(sample.seed)]
         _write(sample.image, out / name, overwrite=overwrite)
         if as_json:
             print(json.dumps({"output": str(out / name), "seed": sample.seed, "label": label}), flush=True)
-    if dataset:
+    if rows is not None:
+        table = io.StringIO(newline="")
+        csv.writer(table, lineterminator="\n").writerows([_COLUMNS, *rows.values()])
         write_whole(out / _TABLE, table.getvalue())
+
+
+def _read_table(path: Path) -> dict[str, Row]:
+    """The rows of earlier runs by file, none where there is no table; OutputError where another hand wrote it."""
+    if not os.path.lexists(path):
+        return {}
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            header, *rows = [*csv.reader(stream, strict=True)] or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise OutputError(f"cannot add to the table {path}: {error}\nname another folder with -o") from None
+    if header != _COLUMNS or any(len(row) != len(_COLUMNS) for row in rows):
+        raise OutputError(
+            f"expected a table of {', '.join(_COLUMNS)} in every line to add to, got another in {path}\n"
+            "name another folder with -o, or move the table away"
+        )
+    return {row[0]: row for row in rows}
 
 
 def _write_sheet(images: Sequence[Tensor], out: Path, columns: int | None, *, overwrite: bool) -> None:
