@@ -27,6 +27,17 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def degraded(photos: Path, tmp_path: Path) -> Path:
+    """The damaged versions of all that lies in `photos`."""
+    (photos / "broken.png").unlink()
+    folder = tmp_path / "degraded"
+    folder.mkdir()
+    for path in photos.iterdir():
+        Image.open(path).save(folder / f"{path.stem}.jpg", quality=20)
+    return folder
+
+
 @pytest.mark.parametrize(("preset", "columns"), [("sr-x2", 2), ("inpaint", 3)])
 def test_the_sheet_shows_the_patches_of_the_run(photos, tmp_path, capsys, preset, columns):
     """A preview of other patches than those trained on hides the very mistake that one looks for."""
@@ -53,13 +64,8 @@ def test_parts_within_parts_are_named(photos, tmp_path, capsys):
     assert "sometimes(one_of(gaussian_blur, defocus_blur, motion_blur)) + resize(" in capsys.readouterr().out
 
 
-def test_given_pairs_are_shown_as_well(photos, tmp_path, capsys):
+def test_given_pairs_are_shown_as_well(photos, degraded, tmp_path, capsys):
     """Whoever brings pairs has the most to check: whether they belong together."""
-    (photos / "broken.png").unlink()
-    degraded = tmp_path / "degraded"
-    degraded.mkdir()
-    for path in photos.iterdir():
-        Image.open(path).save(degraded / f"{path.stem}.jpg", quality=20)
     data_config = DataConfig(folder=str(photos), degraded=str(degraded), patch_px=32)
     config = presets.denoise(str(photos), "run").model_copy(update={"degradations": (), "data": data_config})
     run_preview(config, tmp_path / "sheet.png", count=2)
@@ -103,3 +109,19 @@ def test_a_preset_of_films_is_told_where_its_samples_are(tmp_path: Path) -> None
     result = CliRunner().invoke(app, ["data", "preview", str(tmp_path), "--preset", "vsr-x2"])
     assert isinstance(result.exception, UsageError)
     assert "`train video`" in str(result.exception)
+
+
+def test_a_recipe_and_pairs_are_previewed_as_they_are_trained_on(photos, degraded, tmp_path):
+    """What `data estimate` wrote was first seen once a training had run on it."""
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text('{"degradations": [{"name": "gaussian_noise", "options": {"sigma": [9, 9]}}]}')
+    command = ["data", "preview", str(photos), "--preset", "denoise", "--count", "1", "-y", "-o", str(tmp_path / "a")]
+    for options, said in (
+        (["--recipe", str(recipe)], "damage: gaussian_noise"),
+        (["--degraded", str(degraded)], "the files in"),
+    ):
+        result = CliRunner().invoke(app, [*command, *options])
+        assert result.exit_code == 0, result.exception
+        assert said in result.output
+    result = CliRunner().invoke(app, [*command, "--recipe", str(recipe), "--degraded", str(degraded)])
+    assert isinstance(result.exception, UsageError)

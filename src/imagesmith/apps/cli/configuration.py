@@ -14,6 +14,14 @@ ConfigOption = Annotated[Path | None, typer.Option(help="JSON configuration to s
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be repeated.")
 ]
+DegradedOption = Annotated[
+    Path | None,
+    typer.Option("--degraded", metavar="DIR", help="Their damaged versions, in place of a recipe that makes them."),
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option("--recipe", help="What damages them: .json of data estimate, or name:option=value,... + ..."),
+]
 
 
 def configuration(
@@ -37,3 +45,14 @@ def configuration(
     start = adapt(start) if adapt else start
     assignments = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     return override(start, [*assignments, *(changes or [])])
+
+
+def damage(degraded: Path | None, recipe: str | None) -> dict[str, Any]:
+    """What a restorer learns from, by its place in the configuration: pairs, a recipe, or what the preset has."""
+    from imagesmith.configs import recipe as read_recipe
+
+    if degraded and recipe:
+        raise UsageError("expected either --degraded or --recipe, got both; leave one of them out")
+    if recipe:
+        return {"degradations": [part.model_dump() for part in read_recipe(recipe)]}
+    return {"data.degraded": str(degraded), "data.shrink": [1], "degradations": []} if degraded else {}

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from imagesmith.apps.cli.configuration import ConfigOption, PresetOption, SetOption, configuration
+from imagesmith.apps.cli.configuration import (
+    ConfigOption,
+    DegradedOption,
+    PresetOption,
+    RecipeOption,
+    SetOption,
+    configuration,
+    damage,
+)
 from imagesmith.apps.cli.options import GROUP, DebugFlag, JsonFlag, OverwriteFlag, PhotosArgument, RecursiveFlag
 from imagesmith.errors import UsageError
 
@@ -59,6 +67,8 @@ def preview(
     *,
     preset: PresetOption = None,
     config: ConfigOption = None,
+    degraded: DegradedOption = None,
+    recipe: RecipeOption = None,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to write it, as PNG.")] = Path(
         "preview.png"
     ),
@@ -83,7 +93,7 @@ def preview(
         RESTORER_PRESETS,
         preset=preset,
         config=config,
-        given={"data.folder": data, "run.out": ".", "run.seed": seed},
+        given={"data.folder": data, "run.out": ".", "run.seed": seed} | damage(degraded, recipe),
         changes=changes,
     )
     run_preview(resolved, out, count=count, overwrite=overwrite)

@@ -8,7 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from imagesmith.apps.cli.configuration import ConfigOption, PresetOption, SetOption, configuration
+from imagesmith.apps.cli.configuration import (
+    ConfigOption,
+    DegradedOption,
+    PresetOption,
+    RecipeOption,
+    SetOption,
+    configuration,
+    damage,
+)
 from imagesmith.apps.cli.options import CANCELLED, GROUP, DebugFlag, PhotosArgument, QuietFlag, parse_count
 from imagesmith.errors import ModelError, UsageError
 
@@ -30,14 +38,8 @@ def restorer(
     out: RunOption,
     preset: PresetOption = None,
     config: ConfigOption = None,
-    degraded: Annotated[
-        Path | None,
-        typer.Option("--degraded", metavar="DIR", help="Their damaged versions, in place of a recipe that makes them."),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", help="What damages them: .json of data estimate, or name:option=value,... + ..."),
-    ] = None,
+    degraded: DegradedOption = None,
+    recipe: RecipeOption = None,
     start_from: Annotated[
         str | None,
         typer.Option("--start-from", metavar="MODEL", help="Go on from this model, until it no longer improves."),
@@ -50,19 +52,12 @@ def restorer(
 ) -> None:
     """Train a restorer on a folder of photographs, or on pairs in two folders."""
     from imagesmith.configs import Part, RestorerConfig
-    from imagesmith.configs import recipe as read_recipe
     from imagesmith.presets import RESTORER_PRESETS, fine_tuned
     from imagesmith.train.restore import train_restorer as train
     from imagesmith.zoo.cards import read_header
     from imagesmith.zoo.weights import find_weights
 
-    given = _given(data, out, minutes, images)
-    if degraded and recipe:
-        raise UsageError("expected either --degraded or --recipe, got both; leave one of them out")
-    if recipe:
-        given |= {"degradations": [part.model_dump() for part in read_recipe(recipe)]}
-    if degraded:
-        given |= {"data.degraded": str(degraded), "data.shrink": [1], "degradations": []}
+    given = _given(data, out, minutes, images) | damage(degraded, recipe)
     adapt = None
     begun = Path(out) / "config.json"
     if start_from and begun.is_file() and not _is_model(start_from):
