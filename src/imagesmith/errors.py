@@ -9,8 +9,8 @@ ImagesmithError                 exit code 3 when it ends one item, its own code 
 │   ├── TruncatedError      3   the file ends before its image does
 │   └── TooLargeError       3   the declared size is over the pixel limit, or over what memory takes
 ├── VideoError              3   one film, animation or folder of frames cannot be used
-├── ModelError              3   a model name or file cannot be used
-│   └── IntegrityError      3   a file's content does not match its own sha256
+├── ModelError              2   a model name or file cannot be used
+│   └── IntegrityError      2   a file's content does not match its own sha256
 ├── WorkerError             3   a process that worked on a picture died, again and again
 ├── OutputError             3   a result cannot be written: exists, no permission, disk full
 └── TrainingError           3   a training run cannot go on
@@ -79,6 +79,8 @@ class VideoError(ImagesmithError):
 
 class ModelError(ImagesmithError):
     """A model name or file cannot be used."""
+
+    exit_code = 2
 
 
 class IntegrityError(ModelError):

@@ -24,7 +24,7 @@ def print_list(*, as_json: bool) -> int:
         try:
             cards.append(CARDS[name])
         except ImagesmithError as error:
-            code = error.exit_code
+            code = ImagesmithError.exit_code
             print(f"{name}: {error}", file=sys.stderr)
     if as_json:
         for card in cards:
@@ -85,7 +85,7 @@ def verify(names: Sequence[str]) -> int:
         try:
             difference = verify_model(name)
         except ImagesmithError as error:
-            code = error.exit_code
+            code = ImagesmithError.exit_code
             print(f"{name}: {error}", file=sys.stderr)
         else:
             print(f"{name}: sha256 right, golden output within {difference:.1e}")

@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from imagesmith.apps.films import Wanted, check_options, film_run
 from imagesmith.apps.progress import Bars, Lines, describe
-from imagesmith.errors import OutputError, UsageError
+from imagesmith.errors import ImageError, OutputError, UsageError
 from imagesmith.infer.chained import Auto
+from imagesmith.infer.holes import mask_for_all
 from imagesmith.infer.named import check_asked, model_for
 from imagesmith.infer.outcome import ItemResult, Progress, Summary
 from imagesmith.infer.plan import STANDARD_STREAM
@@ -49,6 +52,7 @@ def run_restore(
         logging.basicConfig(format="%(message)s")
         logging.getLogger("imagesmith").setLevel(logging.DEBUG)
     wanted = Wanted(task, model, scale, {"device": device, "dtype": dtype, "tile": tile})
+    options["mask"] = _mask(options["mask"], options["max_pixels"])
     pictures, films = sort_inputs(inputs, out, recursive=options["recursive"])
     rehearses = options["dry_run"] = options["dry_run"] or film["preview"] is not None
     every = {**options, **film, "strength": strength}
@@ -84,6 +88,14 @@ def _for_pictures(wanted: Wanted, strength: float, mask: Any) -> Restorer | Auto
     restorer = Restorer.load(name, strength=strength, **wanted.place)
     check_asked(restorer.card, wanted.task, wanted.scale)
     return restorer
+
+
+def _mask(named: str | None, max_pixels: int) -> Tensor | str | None:
+    """The mask for all inputs, as `mask_for_all`; UsageError where its file cannot be used."""
+    try:
+        return mask_for_all(named, max_pixels=max_pixels)
+    except ImageError as error:
+        raise UsageError(f"expected a picture for --mask: {error}") from None
 
 
 def _reporter(what: str, quiet: bool, writes_lines: bool) -> Bars | Lines:
