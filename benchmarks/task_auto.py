@@ -38,6 +38,8 @@ KINDS = {
     ],
     "low resolution": [[("bicubic", {"scale": scale})] for scale in (2, 3, 4)],
 }
+MENDING = {"denoise", "jpeg", "deblur"}
+"""Two or more of these are right for a mixture; each alone for its damage."""
 RIGHT = {"denoise": "noise", "jpeg": "jpeg", "deblur": "blur", "photo-x2": "mixed", "photo-x4": "mixed"}
 
 
@@ -68,7 +70,7 @@ def kind_chosen(models: tuple[str, ...]) -> str:
         return "clean"
     if len(models) == 1:
         return "low resolution" if models[0].startswith("sr-") else RIGHT.get(models[0], "other")
-    return "other"
+    return "mixed" if set(models) <= MENDING else "other"
 
 
 def case(number: int, groups: list[list[Path]], shrink: int) -> tuple[str, Findings]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from imagesmith.apps.estimate import run_estimate
@@ -48,6 +49,18 @@ def test_compressed_files_are_a_recipe_of_jpeg(tmp_path: Path, capsys: pytest.Ca
     Image.fromarray(data.coffee()[:300, :420]).save(tmp_path / "b.png")
     run_estimate(str(tmp_path), out=None, recursive=False, overwrite=False, as_json=False)
     assert "jpeg (50%)" in capsys.readouterr().out
+
+
+def test_the_blur_of_a_recipe_is_what_was_added(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The accident: the width that edges of sharp photos have counts as blur, and is learnt once more."""
+    for k in range(2):
+        photo = data.rocket()[:300, 200 * k : 200 * k + 420]
+        Image.fromarray(gaussian_filter(photo, (1.5, 1.5, 0))).save(tmp_path / f"{k}.png")
+    run_estimate(str(tmp_path), out=None, recursive=False, overwrite=False, as_json=True)
+    (part,) = json.loads(capsys.readouterr().out)["recipe"]
+    assert part["name"] == "gaussian_blur"
+    assert sum(part["options"]["sigma"]) / 2 == pytest.approx(1.5, abs=0.2)
+    assert part["options"]["anisotropic"] == 0
 
 
 def test_what_cannot_be_is_refused(noisy: Path, tmp_path: Path) -> None:

@@ -44,8 +44,12 @@ def models(scale: int | None = None, shipped: tuple[str, ...] = ALL, **found: ob
         ({"blur_px": 2.5}, ["deblur"]),
         ({"blur_px": 2.5, "noise_sigma": 4.0}, ["deblur"]),
         ({"blur_px": None, "blur_angle": None}, []),
-        ({"noise_sigma": 15.0, "blur_px": 2.5}, ["photo-x2"]),
-        ({**JPEG, "noise_before_jpeg": 20.0}, ["photo-x2"]),
+        ({"noise_sigma": 15.0, "blur_px": 2.5}, ["denoise", "deblur"]),
+        ({**JPEG, "noise_before_jpeg": 20.0}, ["denoise", "jpeg"]),
+        ({**JPEG, "noise_before_jpeg": 4.0, "blur_px": 2.5}, ["jpeg", "deblur"]),
+        ({**JPEG, "noise_before_jpeg": 8.0, "blur_px": 2.5}, ["denoise", "jpeg"]),
+        ({"jpeg_quality": 92, "jpeg_from": "tables", "noise_sigma": 2.9, "noise_before_jpeg": 15.0}, ["denoise"]),
+        ({"jpeg_quality": 92, "jpeg_from": "tables", "noise_sigma": 1.2, "noise_before_jpeg": 8.0}, []),
         ({"scratches": 0.03}, ["inpaint"]),
         ({"width": 150, "height": 100}, ["sr-x4"]),
         ({"width": 390, "height": 390}, ["sr-x2"]),
@@ -59,10 +63,11 @@ def test_the_smallest_chain_that_mends_it(found: dict, chain: list[str]) -> None
     assert models(**found) == chain
 
 
-def test_without_a_model_for_mixtures_the_damages_are_undone_in_order() -> None:
-    """The accident: noise that was compressed is taken away before the blocks, which then stay."""
-    single = ("denoise", "jpeg", "deblur", "sr-x2")
-    assert models(shipped=single, **JPEG, noise_before_jpeg=20.0, blur_px=3.0) == ["jpeg", "denoise", "deblur"]
+def test_several_damages_are_undone_in_order_and_in_the_size_of_the_picture() -> None:
+    """The accidents: a photo comes back four times as large, because one model for all that it has enlarges; what JPEG
+    has made of noise is taken for texture by the model for JPEG, and sharpened by that for blur."""
+    assert models(**JPEG, noise_before_jpeg=20.0, blur_px=3.0) == ["denoise", "jpeg"]
+    assert models(2, **JPEG, noise_before_jpeg=20.0, blur_px=3.0) == ["photo-x2"]
     assert models(shipped=(), noise_sigma=20.0) == []
 
 
@@ -113,6 +118,40 @@ def test_a_gray_picture_with_three_equal_channels_is_gray() -> None:
     assert plan_chain(examine(frame(gray[..., None].repeat(3, 2))), ALL) == plan_chain(
         examine(frame(gray[..., None])), ALL
     )
+
+
+def test_noise_is_found_where_jpeg_has_halved_the_colours() -> None:
+    """The accident: files as phones and the web have them, of which 4:2:0 took the noise of the colours, are 'clean'."""
+    photo = data.coffee()[:300, :420]
+    for sigma, chain in ((0, []), (20, ["denoise"])):
+        noisy = (photo + np.random.default_rng(0).normal(0, sigma, photo.shape)).clip(0, 255).astype(np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(noisy).save(stream, "JPEG", quality=92)
+        found = examine(read_image(io.BytesIO(stream.getvalue())))
+        assert [link.model for link in plan_chain(found, ALL)] == chain
+
+
+def test_a_plain_border_hides_nothing() -> None:
+    """The accident: the mat around a photo is its calmest part, and has no noise."""
+    photo = data.coffee()[:300, :420]
+    noisy = (photo + np.random.default_rng(0).normal(0, 20, photo.shape)).clip(0, 255).astype(np.uint8)
+    framed = np.full((500, 620, 3), (225, 220, 205), np.uint8)
+    framed[100:400, 100:520] = noisy
+    found = examine(frame(framed))
+    assert (found.width, found.height) == (620, 500)
+    assert found.noise_sigma == pytest.approx(20, rel=0.15)
+    assert examine(frame(np.full((64, 64, 3), 90, np.uint8))).noise_sigma == 0
+
+
+def test_what_was_lost_is_not_looked_at() -> None:
+    """The accident: the gray that stands for the lost half of a file is its calmest part."""
+    photo = data.coffee()[:300, :420]
+    noisy = (photo + np.random.default_rng(0).normal(0, 20, photo.shape)).clip(0, 255).astype(np.uint8)
+    noisy[170:] = np.random.default_rng(1).integers(127, 130, noisy[170:].shape)
+    lost = torch.zeros(300, 420, dtype=torch.bool)
+    lost[165, 200:] = lost[166:] = True
+    found = examine(replace(frame(noisy), lost=lost))
+    assert found.noise_sigma == pytest.approx(20, rel=0.15)
 
 
 def test_the_tables_of_a_file_count_before_its_pixels() -> None:

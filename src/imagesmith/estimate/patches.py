@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from imagesmith.tensors.blocks import BLOCK
 
+_ONE_COLOUR = 2.5 / 255
+
 
 def centre(image: Tensor, side: int) -> Tensor:
     """The middle of `image` (C, H, W), at most `side` x `side`, beginning at multiples of BLOCK.
@@ -16,6 +18,21 @@ def centre(image: Tensor, side: int) -> Tensor:
     top = max(0, height - side) // 2 // BLOCK * BLOCK
     left = max(0, width - side) // 2 // BLOCK * BLOCK
     return image[..., top : top + side, left : left + side]
+
+
+def without_border(image: Tensor) -> Tensor:
+    """`image` (C, H, W) in [0, 1] without lines of one colour at its edges: mats, letterboxes, tinted frames.
+
+    They were put around a picture and tell nothing of its damages. Cut at multiples of BLOCK, so that block grids stay
+    where they are; the image itself where all of it is one colour.
+    """
+    varied = [(image.amax(axis) - image.amin(axis)).amax(0) > _ONE_COLOUR for axis in (2, 1)]  # of rows, of columns
+    if not all(lines.any() for lines in varied):
+        return image
+    (top, bottom), (left, right) = ((int(lines.nonzero()[0]), int(lines.nonzero()[-1]) + 1) for lines in varied)
+    top, left = (-(-start // BLOCK) * BLOCK for start in (top, left))
+    kept = image[:, top:bottom, left:right]
+    return kept if min(kept.shape[1:]) >= 2 * BLOCK else image
 
 
 def gradients(plane: Tensor) -> tuple[Tensor, Tensor]:

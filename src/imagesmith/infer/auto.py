@@ -1,26 +1,34 @@
 """Deciding by itself: what a picture suffers from, the fewest models that mend it, and why."""
 
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
+
+from torch import Tensor
 
 from imagesmith.data.files import Frame
 from imagesmith.estimate.blur import edge_blur
 from imagesmith.estimate.jpeg import Grid, find_grid, noise_before, quality_of_tables
 from imagesmith.estimate.noise import noise_sigma
+from imagesmith.estimate.patches import without_border
 from imagesmith.estimate.scratches import find_scratches
 from imagesmith.infer.modes import seen_colours
+from imagesmith.tensors.blocks import BLOCK
 
 AUTO_TASK = "auto"
 """Task of what chooses its models for each picture."""
 NOISE_SIGMA, NOISE_SIGMA_GRAY = 3.2, 7.0
 """Noise in grey levels from which on it is worth mending; in gray, texture looks like up to 7."""
 NOISE_BLURRED = 5.5
-"""The same where there is blur as well: the network for blur takes less noise away by itself."""
+"""The same where there is blur as well, compressed or not: blur leaves no texture that looks like more."""
 NOISE_BEFORE_JPEG = 10.0
 """The same where it was compressed afterwards: texture looks like up to 10."""
 JPEG_QUALITY = 84
 """Quality up to which JPEG leaves what people see."""
+NOISE_BRIGHTNESS, NOISE_TRACE = 6.5, 1.8
+"""From better JPEGs halved colour has taken most of the noise: mended where brightness has so much, and where something
+is left in the colours, which the texture of clean photos never shows."""
 BLUR_PX = 1.25
 """Standard deviation across the sharpest edges from which on nothing in the picture is sharp."""
 SCRATCHES = 0.012
@@ -59,7 +67,8 @@ class Findings:
     @property
     def noise(self) -> float:
         """Grey levels of the noise: that from before the compression, whose blocks say nothing else, where it shows."""
-        return self.noise_before_jpeg if self.is_compressed else self.noise_sigma
+        hidden = self.channels == 3 and self.noise_sigma >= NOISE_TRACE and self.noise_before_jpeg >= NOISE_BRIGHTNESS
+        return self.noise_before_jpeg if self.is_compressed or hidden else self.noise_sigma
 
     def __str__(self) -> str:
         jpeg = f"JPEG of quality {self.jpeg_quality} (by its {self.jpeg_from})" if self.jpeg_from else "no JPEG"
@@ -98,10 +107,7 @@ class Decision:
 
 def examine(frame: Frame) -> Findings:
     """What `frame` suffers from, by its own tables and by its pixels."""
-    image = seen_colours(frame)
-    if bool((image == image[:1]).all()):  # three equal channels tell no more of noise than one, which is judged as gray
-        image = image[:1]
-    channels, height, width = image.shape
+    image = _told(frame)
     grid = find_grid(image)
     quality, source = (None, None) if grid is None else (grid.quality, "grid")
     if frame.meta.jpeg is not None:
@@ -111,9 +117,9 @@ def examine(frame: Frame) -> Findings:
             grid = grid or Grid(0, 0, own, 0.0)
     blur = edge_blur(image)
     return Findings(
-        width=width,
-        height=height,
-        channels=channels,
+        width=frame.pixels.shape[1],
+        height=frame.pixels.shape[0],
+        channels=len(image),
         noise_sigma=round(noise_sigma(image), 2),
         jpeg_quality=quality,
         jpeg_from=source,
@@ -125,20 +131,43 @@ def examine(frame: Frame) -> Findings:
     )
 
 
+def _told(frame: Frame) -> Tensor:
+    """(C, H, W) of the picture that tells of its damages: what survived in the file, without borders of one colour.
+
+    Of one channel where all three are equal: they tell no more of noise than one, which is judged as gray.
+    """
+    image = seen_colours(frame)
+    if frame.lost is not None:
+        image = _surviving(image, frame.lost)
+    image = without_border(image)
+    return image[:1] if bool((image == image[:1]).all()) else image
+
+
+def _surviving(image: Tensor, lost: Tensor) -> Tensor:
+    """The highest band of `image` (C, H, W) of which nothing is `lost` (H, W), begun at a multiple of BLOCK."""
+    cuts = [-1, *lost.any(dim=1).nonzero().flatten().tolist(), len(lost)]
+    bands = [(-(-(above + 1) // BLOCK) * BLOCK, below) for above, below in itertools.pairwise(cuts)]
+    top, bottom = max(bands, key=lambda band: band[1] - band[0])
+    return image[:, top:bottom] if bottom - top >= 2 * BLOCK else image
+
+
 def plan_chain(findings: Findings, models: Collection[str], scale: int | None = None) -> tuple[Link, ...]:
     """The fewest of the shipped `models` that mend what was found, in their order; empty where nothing is to be done.
 
-    `scale` is the enlargement that the user asked for; without one only pictures that are small are enlarged. Several
-    damages at once are for the models trained on mixtures, where they are shipped.
+    `scale` is the enlargement that the user asked for; without one only pictures that are small are enlarged. With one,
+    several damages at once are for the models trained on mixtures, where they are shipped. Blur is left where there was
+    noise before a compression: what remains of it would be sharpened.
     """
     damages = _damages(findings)
     wanted = scale or _enlargement(findings)
     links = []
     if findings.scratches >= SCRATCHES and "inpaint" in models:
         links.append(Link("inpaint", f"scratches on {findings.scratches:.1%} of the picture"))
-    mixture = f"photo-x{wanted or 2}"
+    mixture = f"photo-x{wanted}"
     if len(damages) > 1 and mixture in models:
         return (*links, Link(mixture, " and ".join(damages.values())))
+    if {"denoise", "jpeg"} <= damages.keys():
+        damages.pop("deblur", None)
     links += [Link(model, reason) for model, reason in damages.items() if model in models]
     if wanted and f"sr-x{wanted}" in models:
         why = "the size asked for" if scale else f"a picture of only {findings.width} x {findings.height}"
@@ -147,17 +176,21 @@ def plan_chain(findings: Findings, models: Collection[str], scale: int | None = 
 
 
 def _damages(findings: Findings) -> dict[str, str]:
-    """The models for what there is, with what there is in words, in the order in which it is to be undone."""
+    """The models for what there is, with what there is in words, in the order in which it is best undone.
+
+    Noise comes first even where it was compressed: the model for JPEG takes its traces for texture.
+    """
     damages = {}
     blur = findings.blur_px
     is_blurred = blur is not None and blur >= BLUR_PX
-    least = NOISE_SIGMA_GRAY if findings.channels == 1 else NOISE_BLURRED if is_blurred else NOISE_SIGMA
-    when = ""
+    least = NOISE_BEFORE_JPEG if findings.is_compressed else NOISE_SIGMA_GRAY if findings.channels == 1 else NOISE_SIGMA
+    if is_blurred and (findings.is_compressed or findings.channels > 1):
+        least = NOISE_BLURRED
+    if findings.noise >= least:
+        when = " before its compression" if findings.is_compressed else ""
+        damages["denoise"] = f"noise of {findings.noise:.0f} grey levels{when}"
     if findings.is_compressed:
         damages["jpeg"] = f"JPEG of quality {findings.jpeg_quality}"
-        least, when = NOISE_BEFORE_JPEG, " before its compression"
-    if findings.noise >= least:
-        damages["denoise"] = f"noise of {findings.noise:.0f} grey levels{when}"
     if is_blurred:
         damages["deblur"] = f"blur of {blur:.1f} px"
     return damages
