@@ -97,7 +97,7 @@ def main() -> None:
     for name in names:
         rows[name] = {**measured(name, photos, options.side), "side": options.side, "environment": environment()}
         print(f'    "{name}": ({rows[name]["factor"]}, {rows[name]["exponent"]}),  # {rows[name]}', flush=True)
-    save("uncertainty", {"environment": environment(), "models": dict(sorted(rows.items()))}, options.results)
+    save("uncertainty", {"models": dict(sorted(rows.items()))}, options.results)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from imagesmith.infer.restore import Restorer
 
 CALIBRATION: dict[str, tuple[float, float]] = {
-    "deblur": (5.737, 0.921),
+    "deblur": (5.59, 0.94),
     "denoise": (5.033, 0.926),
     "inpaint": (4.035, 1.045),
     "jpeg": (4.912, 0.732),
