@@ -8,6 +8,8 @@ import torch
 
 from imagesmith import presets
 from imagesmith.configs import RestorerConfig, override
+from imagesmith.data.archives import open_collection
+from imagesmith.data.sources import list_items
 from imagesmith.errors import ConfigError, IntegrityError
 from imagesmith.runtime.checkpoint import save_checkpoint
 from imagesmith.train.run import open_run
@@ -72,3 +74,25 @@ def test_a_run_goes_on_at_another_pace_and_place_but_not_as_another_run(tmp_path
     enter(tmp_path, "run.device=cpu", "run.images=16", "data.workers=3")
     with pytest.raises(ConfigError, match=r"started with run\.seed = 0, not 1"):
         enter(tmp_path, "run.seed=1")
+
+
+def test_runs_inside_the_folder_of_pictures_are_not_trained_on(tmp_path: Path):
+    """The accident: `train gan pets -o pets/run2` learnt from the sheets of fakes that lie in pets/run1."""
+    for name in ("pet.png", "runs/of-mine/pet.png", "run1/samples/000000000008.png", "runs/2/reals.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("run1", "runs/2"):
+        enter(tmp_path / name)
+    items = list_items([tmp_path], recursive=True, into_runs=False)
+    with open_collection(tmp_path) as collection:
+        assert [entry.name for entry in collection.entries] == [str(item.name) for item in items]
+    assert [str(item.name) for item in items] == ["pet.png", "runs/of-mine/pet.png"]
+    assert len(list_items([tmp_path], recursive=True)) == 4, "what is restored is what was named"
+    assert len(list_items([tmp_path / "run1"], recursive=True, into_runs=False)) == 1, "and so is a run that was named"
+
+
+def test_a_run_does_not_write_among_its_pictures(tmp_path: Path):
+    """The accident: -o names the folder of the pictures, and the run goes on with its own sheets among them."""
+    with pytest.raises(ConfigError, match=r"expected a run folder beside the pictures, got .*; name another one"):
+        enter(tmp_path, f"data.folder={tmp_path}")
+    assert list(tmp_path.iterdir()) == []

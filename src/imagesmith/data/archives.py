@@ -130,7 +130,7 @@ def _content(entry: Entry) -> Path | bytes | ImageError:
 
 
 def _list_folder(path: Path, collection: Collection) -> None:
-    items = list_items([path], recursive=True)
+    items = list_items([path], recursive=True, into_runs=False)
     collection.entries += [Entry(str(item.name), partial(_from_folder, item)) for item in items]
     collection.others = items.skipped
     collection.find = lambda name: Entry(name, lambda: path / name) if (path / name).is_file() else None

@@ -49,7 +49,7 @@ def load_photos(
     photographs would take more than `memory_bytes`, each large one is represented by a square from its middle.
     NothingUsableError if fewer than two are left, UsageError if even squares of `least_px` would take too much.
     """
-    items = list_items([folder], recursive=True)
+    items = list_items([folder], recursive=True, into_runs=False)
     with ThreadPoolExecutor() as pool:
         sizes = [size for size in pool.map(size_of, items) if size is not None]
         most_px = largest_side(sizes, least_px, memory_bytes / 3)

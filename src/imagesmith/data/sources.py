@@ -31,6 +31,8 @@ DAMAGE = (
     lzma.LZMAError,
 )
 """What the readers of archives raise on damage."""
+Enters = Callable[[str], bool]
+"""Whether the pictures of a folder inside a named one are wanted."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,21 @@ class Items(list[Item]):
     skipped: int = 0
 
 
-def list_items(inputs: Sequence[str | Path], *, recursive: bool) -> Items:
+def list_items(inputs: Sequence[str | Path], *, recursive: bool, into_runs: bool = True) -> Items:
     """Every picture that `inputs` name, each once, in the order of the inputs and sorted within a folder.
 
     A named file is taken whatever its suffix; in folders and archives hidden files and other suffixes are skipped and
-    counted. A missing file raises UsageError, nothing to work on at all NothingUsableError; a folder or archive that
-    cannot be opened becomes an item with a problem.
+    counted. Without `into_runs`, run folders inside a named one are passed over: their pictures are sheets of what a
+    network made. A missing file raises UsageError, nothing to work on at all NothingUsableError; a folder or archive
+    that cannot be opened becomes an item with a problem.
     """
     items, seen = Items(), set()
+
+    def enters(folder: str) -> bool:
+        return recursive and (into_runs or not _holds_run(folder))
+
     for given in inputs:
-        for item in _expand(given, recursive, items):
+        for item in _expand(given, enters, items):
             key = (os.path.abspath(item.path) if item.path else None, item.member)
             if key not in seen:
                 seen.add(key)
@@ -92,20 +99,25 @@ def list_items(inputs: Sequence[str | Path], *, recursive: bool) -> Items:
     return items
 
 
-def _expand(given: str | Path, recursive: bool, items: Items) -> Iterator[Item]:
+def _holds_run(folder: str) -> bool:
+    """Whether this is a run folder: it has both files from the first moment of a training."""
+    return all(os.path.isfile(os.path.join(folder, name)) for name in ("config.json", "history.jsonl"))
+
+
+def _expand(given: str | Path, enters: Enters, items: Items) -> Iterator[Item]:
     """The items of one argument; a path that exists is never taken for a pattern."""
     if str(given) == "-":
         yield Item(PurePosixPath("stdin"), None)
         return
     path = Path(given)
     if _is_there(path):
-        yield from _from_path(path, recursive, items)
+        yield from _from_path(path, enters, items)
         return
     if not glob.has_magic(str(given)):
         raise UsageError(f"expected an existing file or folder, got '{given}'; check the spelling")
     for found in sorted(glob.glob(str(given), recursive=True)):
         if Path(found).suffix.lower() in (*SUFFIXES, ".zip"):
-            yield from _from_path(Path(found), recursive, items)
+            yield from _from_path(Path(found), enters, items)
         elif not Path(found).is_dir():
             items.skipped += 1
 
@@ -121,9 +133,9 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _from_path(path: Path, recursive: bool, items: Items) -> Iterator[Item]:
+def _from_path(path: Path, enters: Enters, items: Items) -> Iterator[Item]:
     if os.path.isdir(path):
-        yield from _from_folder(path, PurePosixPath(), recursive, items, frozenset())
+        yield from _from_folder(path, PurePosixPath(), enters, items, frozenset())
     elif path.suffix.lower() == ".zip":
         yield from _from_zip(path, items)
     else:
@@ -131,7 +143,7 @@ def _from_path(path: Path, recursive: bool, items: Items) -> Iterator[Item]:
 
 
 def _from_folder(
-    folder: Path, below: PurePosixPath, recursive: bool, items: Items, above: frozenset[tuple[int, int]]
+    folder: Path, below: PurePosixPath, enters: Enters, items: Items, above: frozenset[tuple[int, int]]
 ) -> Iterator[Item]:
     """Files first, then folders, each by name; a link back to one of the folders `above` is not followed."""
     try:
@@ -154,9 +166,9 @@ def _from_folder(
             yield Item(below / entry.name, Path(entry.path))
         else:
             items.skipped += 1
-    if recursive:
-        for entry in folders:
-            yield from _from_folder(Path(entry.path), below / entry.name, True, items, above | {identity})
+    for entry in folders:
+        if enters(entry.path):
+            yield from _from_folder(Path(entry.path), below / entry.name, enters, items, above | {identity})
 
 
 def _leads_to(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:

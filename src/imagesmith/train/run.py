@@ -120,16 +120,20 @@ class Session:
 def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
     """Join the processes that torchrun started and hold the run folder of `config` alone while the body trains.
 
-    ConfigError where the folder was begun with another configuration or holds something else, IntegrityError where none
-    of its checkpoints is whole, TrainingError where memory ran out.
+    ConfigError where the folder was begun with another configuration or holds something else, as what is to be learnt,
+    IntegrityError where none of its checkpoints is whole, TrainingError where memory ran out.
     """
+    folder = Path(config.run.out)
+    if folder.resolve() == Path(config.data.folder).resolve():
+        raise ConfigError(
+            f"expected a run folder beside the pictures, got {folder}, which holds them; name another one"
+        )
     device = choose_device(config.run.device)
     world = join_world(device, config.run.timeout_minutes)
     if world.size > 1 and device == "cuda":
         device = choose_device(f"cuda:{world.local_rank}")
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # what waits for 'the device' must not wait for the first one
-    folder = Path(config.run.out)
     try:
         with ExitStack() as held:
             world.lead(lambda: held.enter_context(sole_writer(folder)))
