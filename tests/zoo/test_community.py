@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import pickle
 import sys
 import types
 from collections.abc import Callable
@@ -79,6 +80,28 @@ def test_code_in_a_file_is_refused_and_never_runs(zipped: bool, tmp_path: Path) 
         Restorer.load(path)
     assert not mark.exists()
     assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_code_in_a_bare_pickle_is_named(protocol: int, tmp_path: Path) -> None:
+    """'Damaged, fetch it again' said of a file that was made to be run."""
+    path, mark = tmp_path / "model.pth", tmp_path / "mark"
+    path.write_bytes(pickle.dumps({"x": Malicious(mark)}, protocol))
+    with pytest.raises(ModelError, match=r"mkdir when it is loaded, which is refused"):
+        load_model(path)
+    assert not mark.exists()
+
+
+def test_a_damaged_pickle_is_no_code(tmp_path: Path) -> None:
+    """A file cut short that is told to be an attack; or one whose names give orders to the terminal."""
+    path = tmp_path / "model.pth"
+    for content, words in (
+        (pickle.dumps({"a": [1, 2]})[:9], "another kind of file, or damaged"),
+        (b"\x80\x04\x8c\x02\x1b[\x8c\x01m\x93.", "calls something when it is loaded"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match=words):
+            load_model(path)
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Weights in PyTorch's own files (.pth, .pt), read without running any code that such a file may hold."""
 
+import contextlib
 import pickle
+import pickletools
 import re
 import warnings
 from collections.abc import Sequence
@@ -50,6 +52,7 @@ def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> dict[str, Tens
 
 _EXPECTED = "expected a PyTorch state dict, the tensors of one network by name"
 _DO = "save it with torch.save(net.state_dict(), path)"
+_SCANNED_BYTES = 2**20
 
 
 def _is_plain(value: Tensor) -> bool:
@@ -61,8 +64,31 @@ def _is_plain(value: Tensor) -> bool:
 
 def _refusal(path: Path, reason: str) -> str:
     """What is wrong with a file that `torch.load` refuses."""
-    if code := re.search(r"GLOBAL ([\w.]+)", reason):
-        found = f"'{path}' calls {code[1]} when it is loaded, which is refused because it may be any code"
+    told = re.search(r"GLOBAL ([\w.]+)", reason)
+    if code := told[1] if told else _called(path):
+        found = f"'{path}' calls {code} when it is loaded, which is refused because it may be any code"
         return f"{_EXPECTED}; {found}\n{_DO}"
     found = f"'{path}' is another kind of file, or damaged or cut short"
     return f"{_EXPECTED}; {found}\nfetch or copy the file again, or {_DO}"
+
+
+def _called(path: Path) -> str | None:
+    """The first thing that a pickle outside of a zip calls, read without running it; None where nothing is found.
+
+    Of newer protocols than its own, `torch.load` says only that it does not know an instruction.
+    """
+    with open(path, "rb") as stream:
+        start = stream.read(_SCANNED_BYTES)
+    if not start.startswith(pickle.PROTO):
+        return None
+    words = list[str]()
+    with contextlib.suppress(ValueError):  # damaged, or cut here
+        for opcode, value, _ in pickletools.genops(start):
+            if opcode.name == "GLOBAL":
+                words = str(value).split(" ")
+            if "GLOBAL" in opcode.name:
+                name = ".".join(words[-2:])
+                return name if re.fullmatch(r"[\w.]{1,99}", name) else "something"
+            if isinstance(value, str):
+                words.append(value)
+    return None
