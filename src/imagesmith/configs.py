@@ -239,7 +239,7 @@ class ImageSetConfig(Config):
     labels: str = "auto"
     """'auto' takes labels.csv or class folders where there are any, 'none' ignores them; or a table `file,label`."""
     flip: bool = True
-    """Show half of the pictures mirrored; not for text and digits."""
+    """Show half of the pictures mirrored; not for text, digits or anything else with a left and a right."""
     held_out: int = Field(default=1000, ge=0)
     """Pictures kept apart to measure on (at most a tenth)."""
     memory_gb: float = Field(default=4.0, gt=0)

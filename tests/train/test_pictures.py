@@ -20,6 +20,11 @@ def resumed(choices: dict[str, Any]) -> Any:
     return SimpleNamespace(folder=Path("runs/mine"), newest=({}, {"choices": choices}))
 
 
+def begun(folder: Path, said: list[str]) -> Any:
+    world = SimpleNamespace(rank=0, is_leader=True)
+    return SimpleNamespace(say=said.append, folder=folder, newest=None, world=world)
+
+
 def test_other_photographs_in_the_same_number_are_noticed():
     """The accident: one file of a folder is replaced, another one is kept apart, and the score tells of learnt ones."""
     told = told_of_photos(PHOTOS[:3], PHOTOS[3:])
@@ -50,9 +55,7 @@ def test_copies_of_what_is_kept_apart_are_left_out_and_told(tmp_path: Path):
     """The accident: a set packed twice, and a classifier that is right about every picture it was shown."""
     images = torch.stack(PHOTOS * 5)[..., :16, :16].movedim(1, -1).numpy()
     said: list[str] = []
-    session: Any = SimpleNamespace(
-        say=said.append, folder=tmp_path, newest=None, world=SimpleNamespace(rank=0, is_leader=True)
-    )
+    session = begun(tmp_path, said)
     np.savez(tmp_path / "a.npz", images=images)
     config = ImageSetConfig(folder=str(tmp_path / "a.npz"))
     _, training, held_out = load_pictures(config, session)
@@ -75,3 +78,12 @@ def test_a_run_of_an_earlier_version_is_not_gone_on_with():
             check_same(told, "photos", "photos/", resumed(choices))
     fresh: Any = SimpleNamespace(newest=None)
     check_same(told, "photos", "photos/", fresh)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_mirroring_is_told(tmp_path: Path, flip: bool):
+    """The accident: an hour of training on digits, and every other one comes out the wrong way round."""
+    said: list[str] = []
+    np.savez(tmp_path / "a.npz", images=torch.stack(PHOTOS)[..., :16, :16].movedim(1, -1).numpy())
+    load_pictures(ImageSetConfig(folder=str(tmp_path / "a.npz"), flip=flip), begun(tmp_path, said))
+    assert any("shown mirrored" in line and "--set data.flip=false" in line for line in said) == flip

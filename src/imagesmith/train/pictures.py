@@ -37,6 +37,11 @@ def load_pictures(data: ImageSetConfig, session: Session) -> tuple[ImageSet, Ten
     )
     for note in pictures.notes:
         session.say(note)
+    if data.flip:
+        session.say(
+            "half of the pictures are shown mirrored, as fits photographs; for text, digits or anything else with a "
+            "left and a right: --set data.flip=false"
+        )
     say_skipped(pictures.skipped, session)
     every, held_out = split(len(pictures), data.held_out)
     training = without_copies(pictures.images, every, held_out)
