@@ -30,7 +30,7 @@ from imagesmith.runtime.checkpoint import load_checkpoint
 from imagesmith.runtime.dist import World
 from imagesmith.train import gan
 from imagesmith.train.gan import terms_at, train_gan, validation
-from imagesmith.train.gan.choices import BATCHES, batches_within, choose_widths, configured_pair
+from imagesmith.train.gan.choices import BATCHES, asked_batch, batches_within, choose_widths, configured_pair
 from imagesmith.train.gan.health import Action, SetSigns, compare_sets
 from imagesmith.train.gan.pictures import Pictures
 from imagesmith.train.gan.watch import LOOK_EVERY, GanWatch
@@ -248,7 +248,7 @@ def test_penalties_fall_with_progress_and_rise_by_the_guard(pictures, tmp_path):
         (40, None, ["generator.name=rpgan-discriminator"], "expected a generator out of"),
         (40, None, ["generator.options.classes=3"], "no option 'classes'.*set data.labels"),
         (40, None, ["generator.options.size=64"], "set data.size"),
-        (40, None, ["run.batch=64"], "expected a batch of at most the 36"),
+        (40, None, ["run.batch=64"], "expected a batch of at most the 36 .* got 64; --set run.batch=32"),
         (40, None, ["run.accumulate=3"], "set run.batch to a multiple of 3"),
         (40, None, ["data.size=[20,20]"], "divisible by 8"),
     ],
@@ -266,6 +266,28 @@ def test_few_pictures_lower_the_batch_instead_of_refusing():
     assert batches_within(1000) == BATCHES
     assert batches_within(100) == (32, 64)
     assert [batches_within(count) for count in (18, 7, 2, 1, 0)] == [(16,), (4,), (2,), (1,), (1,)]
+
+
+def test_the_batch_of_a_preset_is_lowered_and_that_of_the_user_refused():
+    """The accident: twelve pictures, --preset dcgan, and it refuses a batch of 64 that nobody had asked for."""
+    classic = presets.dcgan(data="photos", out="run")
+    assert [asked_batch(classic, count, 1) for count in (100, 63, 11, 1)] == [64, 32, 8, 1]
+    assert asked_batch(classic, 11, 2) == 8
+    assert asked_batch(presets.rpgan(data="photos", out="run"), 11, 1) == "auto"
+    with pytest.raises(ConfigError, match=r"at most the 11 pictures to train on, got 32; --set run\.batch=8"):
+        asked_batch(override(classic, ["run.batch=32"]), 11, 1)
+    with pytest.raises(ConfigError, match=r"at most the 1 pictures .*; add some, or use 1 processes"):
+        asked_batch(classic, 1, 2)
+
+
+def test_a_preset_too_large_for_the_pictures_trains(tmp_path: Path):
+    """And the run says why its batch is another than that of the preset."""
+    np.savez(tmp_path / "discs.npz", images=discs(12)[0])
+    config = presets.dcgan(data=str(tmp_path / "discs.npz"), out=str(tmp_path / "run"))
+    widths = ["generator.options.width=8", "discriminator.options.width=8"]
+    train_gan(override(config, ["run.images=16", "run.validations=1", "run.dtype=fp32", *widths]), quiet=True)
+    said = "batch 8: what 11 pictures fill; the 64 of the preset dcgan are more"
+    assert said in (tmp_path / "run/console.log").read_text()
 
 
 def test_fakes_are_compared_with_pictures_of_every_class(tmp_path, monkeypatch):

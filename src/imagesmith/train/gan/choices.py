@@ -10,6 +10,7 @@ from imagesmith.configs import GanConfig
 from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.nets import DISCRIMINATORS, GENERATORS, NetSpec, build_net
+from imagesmith.presets import GAN_PRESETS
 from imagesmith.train.gan.augment import DRAWS
 from imagesmith.train.gan.pictures import Pictures
 from imagesmith.train.gan.start import FROM_PICTURES
@@ -47,26 +48,27 @@ class NetPair:
 def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str, Any]:
     """The choices of a new run: networks, arithmetic and batch; each is said with its reason."""
     wanted = configured_pair(config, pictures)
+    count, processes = len(pictures.training), session.world.size
+    asked = asked_batch(config, count, processes)
     arithmetic, reason = choose_arithmetic(
         lambda candidate: _seconds(config, with_widths(wanted, pictures, WIDTHS[2]), candidate, PROBE_BATCH),
         session.device,
         config.run.dtype,
     )
     session.say(f"{arithmetic}: {reason}")
-    count, processes = len(pictures.training), session.world.size
     pair, reason = choose_widths(
         config, wanted, pictures, lambda candidate: _seconds(config, candidate, arithmetic, PROBE_BATCH), processes
     )
     session.say(reason)
     batch, reason = choose_batch(
         lambda size: _seconds(config, pair, arithmetic, size),
-        config.run.batch,
+        asked,
         processes,
         batches_within(count // processes),
         ENOUGH,
     )
-    if batch > count:
-        raise ConfigError(f"expected a batch of at most the {count} pictures to train on, got {batch}; lower run.batch")
+    if asked != config.run.batch:
+        reason = f"what {count} pictures fill; the {config.run.batch} of the preset {config.preset} are more"
     session.say(f"batch {batch}: {reason}")
     gamma, reason = _choose_gamma(config, pictures)
     session.say(reason)
@@ -80,6 +82,22 @@ def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str,
         "gamma": gamma,
         "strength": strength,
     }
+
+
+def asked_batch(config: GanConfig, count: int, processes: int) -> int | str:
+    """The configured batch, or where it is that of the preset, what `count` pictures fill of it.
+
+    ConfigError where they do not fill one that the user chose.
+    """
+    most = batches_within(count // processes)[-1] * processes
+    asked = most if config.run.batch == "auto" else int(config.run.batch)
+    if asked <= count:
+        return config.run.batch
+    preset = GAN_PRESETS.get(config.preset)
+    if most <= count and preset and preset(data="", out="").run.batch == asked:
+        return most
+    advice = f"--set run.batch={most}" if most <= count else f"add some, or use {count} processes"
+    raise ConfigError(f"expected a batch of at most the {count} pictures to train on, got {asked}; {advice}")
 
 
 def batches_within(count: int) -> tuple[int, ...]:
