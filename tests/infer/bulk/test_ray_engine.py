@@ -65,17 +65,20 @@ class TestOnACluster:
         assert [result.status for result in again.results] == ["skipped", "skipped", "skipped", "failed"]
 
     def test_lost_actors_lose_nothing(
-        self, deadly: Restorer, deadly_photos: Path, photo: np.ndarray, tmp_path: Path
+        self, restorer: Restorer, deadly: Restorer, deadly_photos: Path, photo: np.ndarray, tmp_path: Path
     ) -> None:
         """Ray tries a task again for ever: a picture that kills its process would keep the run from ending."""
-        for k in range(20):
-            Image.fromarray(np.roll(photo, k, axis=0)).save(deadly_photos / f"{k:02}.png")
+        harmless = [deadly_photos / f"{k:03}.png" for k in range(196)]
+        for k, path in enumerate(harmless):
+            Image.fromarray(np.roll(photo, k, axis=0)).save(path)
         summary = deadly.path(deadly_photos, tmp_path / "out", engine="ray")
+        restorer.path(harmless, tmp_path / "alone", workers=1)
         status = {Path(result.input).stem: result.status for result in summary.results}
         assert [name for name, word in status.items() if word != "done"] == ["always"]
         assert summary.results[-4].error_kind == "WorkerError"
-        assert len(contents(tmp_path / "out")) == 24
-        assert len(status) == 25
+        assert len(contents(tmp_path / "out")) == 200
+        assert len(status) == 201
+        assert contents(tmp_path / "alone").items() <= contents(tmp_path / "out").items()
 
     def test_relative_paths_mean_the_same_everywhere(
         self, restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
