@@ -1,6 +1,6 @@
 """Same pictures, same minutes: DCGAN, DCGAN with each better objective, and rpgan.
 
-    python benchmarks/gan_recipes.py DATA --reference DATA --out RUNS --minutes 10 [--only NAME ...] [--threads 2]
+    python benchmarks/gan_recipes.py DATA --reference DATA --out RUNS --minutes 10 [--only NAME ...] [--set KEY=VALUE]
 
 Trains every recipe for the same minutes with the same threads, one after another, and measures `fd_cifarcnn` and
 `kid_cifarcnn` of each against the reference. Recipes whose run is finished are only measured. The curves are in the run
@@ -30,11 +30,11 @@ RECIPES: dict[str, tuple[str, list[str]]] = {
 METRICS = ("fd_cifarcnn", "kid_cifarcnn")
 
 
-def recipe(name: str, data: str, out: Path, minutes: float) -> GanConfig:
-    """The configuration of a recipe in its own run folder."""
+def recipe(name: str, data: str, out: Path, minutes: float, common: list[str]) -> GanConfig:
+    """The configuration of a recipe in its own run folder; the assignments of `common` are for all of them."""
     preset, changes = RECIPES[name]
     folder = out / name.replace(", ", "-").replace(" ", "-")
-    return override(GAN_PRESETS[preset](data=data, out=str(folder), minutes=minutes), changes)
+    return override(GAN_PRESETS[preset](data=data, out=str(folder), minutes=minutes), [*common, *changes])
 
 
 def main() -> None:
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--only", action="append", choices=RECIPES, help="may be repeated")
+    parser.add_argument("--set", action="append", default=[], dest="common", help="key=value of every recipe")
     parser.add_argument("--images", type=int, default=10_000, help="fakes to measure")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--name", default="gan_recipes", help="name of the result")
@@ -53,11 +54,16 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rows = []
     for name in arguments.only or RECIPES:
-        run = train_gan(recipe(name, arguments.data, arguments.out, arguments.minutes))
+        run = train_gan(recipe(name, arguments.data, arguments.out, arguments.minutes, arguments.common))
         report = evaluate_generator(run.folder, arguments.reference, METRICS, images=arguments.images)
         rows.append({"recipe": name, "images_seen": run.images_seen, **report.summary})
         print(rows[-1], flush=True)
-    result = {"environment": environment(arguments.threads), "minutes": arguments.minutes, "rows": rows}
+    result = {
+        "environment": environment(arguments.threads),
+        "minutes": arguments.minutes,
+        "common": arguments.common,
+        "rows": rows,
+    }
     save(arguments.name, result, arguments.results)
 
 
