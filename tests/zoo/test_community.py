@@ -194,6 +194,13 @@ def test_tiles_are_exact_where_that_was_measured(spandrel, pooled: bool, other_f
     assert any("seams" in note for note in restorer.frame(frame).meta.notes) is pooled
 
 
+def test_a_network_is_measured_as_it_is_used(spandrel, other_file: Path) -> None:
+    """SwinIR leaves out whole layers by chance while it is trained: its grid was found to be 8 or 16 by the dice."""
+    torch.manual_seed(1)
+    spandrel.found = Found(nn.Sequential(Shrunk(pooled=False), nn.Dropout(0.5)))
+    assert load_model(other_file).card.halo == 4
+
+
 @pytest.mark.parametrize(
     ("found", "words"),
     [

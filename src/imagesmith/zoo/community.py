@@ -104,6 +104,7 @@ def load_community(path: str | Path) -> Model:
     path = Path(path)
     tensors = _read(path)
     family, net = ("DnCNN", stack) if (stack := _plain_stack(tensors)) else _through_spandrel(path, tensors)
+    net.eval()  # before it is measured: in training, layers leave out paths by chance
     about = "read from another project's weights; "
     if isinstance(net, Community):
         _measure(net)
@@ -115,7 +116,7 @@ def load_community(path: str | Path) -> Model:
     task = "sr" if net.scale > 1 else _TASKS.get(family, "restore")
     spec = NetSpec(f"community:{family}", {})
     about = about.format(net.halo).removesuffix("; ")
-    return Model(net.eval(), describe(net, spec, path.stem, task=task, description=about, licence="unknown"))
+    return Model(net, describe(net, spec, path.stem, task=task, description=about, licence="unknown"))
 
 
 def _read(path: Path) -> dict[str, Tensor]:
