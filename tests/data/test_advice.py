@@ -57,6 +57,15 @@ def test_what_misleads_is_said() -> None:
         assert words in text
 
 
+@pytest.mark.parametrize(("mode", "other", "channels"), [("RGBA", "gray", 4), ("gray+alpha", "gray", 2)])
+def test_alpha_that_would_be_lost_is_said(mode: str, other: str, channels: int) -> None:
+    """The accident: sixty sprites with alpha, and a GAN of sprites on white, with no word of the other kind."""
+    text = said([seen("a.png", mode), seen("b.png", other)])
+    white = "1 pictures have alpha: transparent parts are laid on white"
+    assert f"{white}; --set data.channels={channels} makes images with alpha" in text
+    assert "alpha" not in said([seen("a.png"), seen("b.png", "gray")])
+
+
 def test_a_rare_class_and_small_pictures_are_said() -> None:
     """A class of two pictures among hundreds comes out as those two pictures."""
     pictures = [seen(f"{k}.png", size=(64, 64)) for k in range(30)] + [seen("s.png", size=(20, 20)), seen("t.png")]

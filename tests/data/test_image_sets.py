@@ -143,6 +143,23 @@ def test_mixed_sizes_and_modes(tmp_path: Path, pack: Any) -> None:
     assert alpha[2, 3].unique().tolist() == [0]
 
 
+def test_alpha_that_is_lost_is_said(tmp_path: Path, pack: Any) -> None:
+    """The accident: 60 sprites with alpha, and all that is said of them is 'three channels, red, green and blue'."""
+
+    def noted(picture: bytes, **options: Any) -> list[str]:
+        source = pack.folder(tmp_path, {"a.png": picture, "b.png": pack.picture(50, mode="L")})
+        notes = load_image_set(source, size=(8, 8), **options).notes
+        return [note.rpartition("; ")[2] for note in notes if "laid on white" in note]
+
+    sprite = pack.picture((9, 0, 0, 100), mode="RGBA")
+    assert noted(sprite) == ["--set data.channels=4 makes images with alpha"]
+    assert noted(pack.picture((9, 100), mode="LA")) == ["--set data.channels=2 makes images with alpha"]
+    assert noted(sprite, channels=3) == noted(sprite, channels=4) == [], "as asked"
+    assert noted(pack.picture((9, 0, 0, 255), mode="RGBA")) == [], "nothing is lost"
+    np.savez(tmp_path / "a.npz", images=np.full((3, 8, 8, 4), 7, np.uint8))
+    assert any("data.channels=2" in note for note in load_image_set(tmp_path / "a.npz").notes), "of arrays too"
+
+
 def test_gray_pictures_in_colour_files_get_one_channel(tmp_path: Path, pack: Any) -> None:
     """Two thirds of the network would learn that all channels are equal."""
     found = load_image_set(pack.folder(tmp_path, {f"{k}.png": pack.picture((k, k, k)) for k in range(4)}), size=(8, 8))

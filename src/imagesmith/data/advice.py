@@ -3,6 +3,7 @@
 from collections import Counter
 
 from imagesmith.configs import ImageSetConfig
+from imagesmith.data.image_sets import laid_on_white
 from imagesmith.data.inspect import Inspection
 from imagesmith.data.shapes import choose_size
 
@@ -41,9 +42,13 @@ def advice(found: Inspection, *, most_px: int = MOST_PX) -> list[str]:
         lines.append(f"{len(found.near_copies):,} pictures look like another one: look at a few and remove true copies")
     lines += _about_doubts(found)
     modes = Counter(picture.mode for picture in found.pictures)
+    is_coloured = modes["RGB"] + modes["RGBA"] > 0
     if len(modes) > 1:
         kinds = ", ".join(f"{count:,} {mode}" for mode, count in modes.most_common())
-        lines.append(f"mixed modes ({kinds}): all become RGB, transparent parts white")
+        lines.append(f"mixed modes ({kinds}): all become {'RGB' if is_coloured else 'gray'}")
+    with_alpha = modes["RGBA"] + modes["gray+alpha"]
+    if with_alpha:
+        lines.append(f"{with_alpha:,} pictures have alpha: {laid_on_white(not is_coloured)}")
     return [*lines, _about_labels(found), *_about_broken(found)]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,12 +97,12 @@ def load_image_set(
             size, why = _chosen(_sizes(entries, str(source)), most_px, is_own=size == "own")
             notes.append(why)
         with _rows(len(entries), channels or 3, size, memory_bytes, pack_to) as images:
-            names, skipped = _decode(entries, images)
+            names, skipped, has_alpha = _decode(entries, images)
             if not names:
                 raise NothingUsableError(
                     f"expected pictures in {source}, none can be used; first problem: {skipped[0]}"
                 )
-    images = _without_unused_colour(images[: len(names)], channels, memory_bytes, notes)
+    images = _without_unused_colour(images[: len(names)], channels, has_alpha, memory_bytes, notes)
     classes = None if found.classes is None else [found.classes[name] for name in names]
     indices, class_names = _numbered(classes)
     return ImageSet(images, indices, class_names, names, [*collection.refused, *found.problems, *skipped], tuple(notes))
@@ -180,21 +181,28 @@ def _rows(
         yield torch.from_file(str(stream.name), shared=True, size=needed, dtype=torch.uint8).view(shape)
 
 
-def _decode(entries: list[Entry], images: Tensor) -> tuple[list[str], list[str]]:
-    """Fill `images` in the order of the names, without gaps; the names of its rows, and why others are missing."""
+def _decode(entries: list[Entry], images: Tensor) -> tuple[list[str], list[str], bool]:
+    """Fill `images` in the order of the names, without gaps.
+
+    Returns the names of its rows, why others are missing, and whether parts of any were transparent.
+    """
     names = sorted(entry.name for entry in entries)
     row_of = {name: row for row, name in enumerate(names)}
     pixels, channels, size = images.numpy(), images.shape[1], (images.shape[2], images.shape[3])
+    translucent: list[str] = []
 
     def decode(name: str, content: Path | bytes) -> None:
-        pixels[row_of[name]] = fit(as_channels(read_pixels(content), channels), size).transpose(2, 0, 1)
+        found = read_pixels(content)
+        pixels[row_of[name]] = fit(as_channels(found, channels), size).transpose(2, 0, 1)
+        if _has_transparency(found):
+            translucent.append(name)
 
     failures = {name: str(found) for name, found in look_at(entries, decode) if found is not None}
     kept = [row for row, name in enumerate(names) if name not in failures]
     for to, row in enumerate(kept):
         if to != row:
             pixels[to] = pixels[row]
-    return [names[row] for row in kept], [failures[name] for name in sorted(failures)]
+    return [names[row] for row in kept], [failures[name] for name in sorted(failures)], bool(translucent)
 
 
 def _from_arrays(
@@ -218,7 +226,8 @@ def _from_arrays(
     with _rows(count, channels or min(3, stored | 1), size, memory_bytes, pack_to) as images:
         for row, pixels in enumerate(arrays):
             images.numpy()[row] = fit(as_channels(pixels, images.shape[1]), size).transpose(2, 0, 1)
-    images = _without_unused_colour(images, channels, memory_bytes, notes)
+    has_alpha = any(_has_transparency(pixels) for pixels in arrays)
+    images = _without_unused_colour(images, channels, has_alpha, memory_bytes, notes)
     classes = None if numbers is None or labels == "none" else [str(number) for number in numbers.tolist()]
     indices, class_names = _numbered(classes)
     check_classes(len(class_names), count, path)
@@ -226,19 +235,35 @@ def _from_arrays(
     return ImageSet(images, indices, class_names, [str(row) for row in range(count)], [], tuple(notes))
 
 
-def _without_unused_colour(images: Tensor, asked: int | None, memory_bytes: float, notes: list[str]) -> Tensor:
+def _has_transparency(pixels: np.ndarray) -> bool:
+    """Whether a picture uint8 (H, W, 1-4) has an alpha channel that is not opaque everywhere."""
+    return pixels.shape[2] in (2, 4) and bool((pixels[..., -1] < 255).any())
+
+
+def _without_unused_colour(
+    images: Tensor, asked: int | None, has_alpha: bool, memory_bytes: float, notes: list[str]
+) -> Tensor:
     """The pictures with one channel, if their number was not `asked` for and all of them turn out to be gray.
 
     That channel is copied into memory if it fits, and else stays between the others in the mapped file.
     """
     if asked is not None:
         return images
-    if images.shape[1] == 1 or all(bool((image[0] == image[1:]).all()) for image in images):
-        notes.append("every picture is gray, so they have one channel")
-        gray = images[:, :1]
-        return gray.contiguous() if gray.numel() <= memory_bytes else gray
-    notes.append("three channels, red, green and blue")
-    return images
+    is_gray = images.shape[1] == 1 or all(bool((image[0] == image[1:]).all()) for image in images)
+    notes.append(
+        "every picture is gray, so they have one channel" if is_gray else "three channels, red, green and blue"
+    )
+    if has_alpha:
+        notes.append(laid_on_white(is_gray))
+    if not is_gray:
+        return images
+    gray = images[:, :1]
+    return gray.contiguous() if gray.numel() <= memory_bytes else gray
+
+
+def laid_on_white(is_gray: bool) -> str:
+    """What becomes of alpha where nobody asked for it, and how to keep it."""
+    return f"transparent parts are laid on white; --set data.channels={2 if is_gray else 4} makes images with alpha"
 
 
 def _numbered(classes: list[str] | None) -> tuple[Tensor | None, tuple[str, ...]]:
