@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from imagesmith.data.files import Frame, ImageMeta
 from imagesmith.errors import ModelError
 from imagesmith.infer.restore import Restorer
-from imagesmith.zoo import load_model
+from imagesmith.runtime.device import Runtime
+from imagesmith.zoo import community, load_model
 from imagesmith.zoo.community import FARTHEST_PX, PlainStack
 
 
@@ -35,6 +36,12 @@ def stack() -> PlainStack:
 @pytest.fixture
 def noisy() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8)
+
+
+@pytest.fixture
+def other_file(tmp_path: Path) -> Path:
+    torch.save({"a.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    return tmp_path / "other.pth"
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".ckpt", ".safetensors", ".SAFETENSORS"])
@@ -104,12 +111,24 @@ def test_a_damaged_pickle_is_no_code(tmp_path: Path) -> None:
             load_model(path)
 
 
-def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(other_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A traceback of an import tells nobody what to install."""
-    torch.save({"a.weight": torch.zeros(2)}, tmp_path / "other.pth")
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(ModelError, match=r"package spandrel.*pip install 'imagesmith\[community\]'"):
-        load_model(tmp_path / "other.pth")
+        load_model(other_file)
+
+
+def test_a_torchvision_that_does_not_fit_is_not_all_that_is_said(
+    other_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that nobody knows, and the user is sent to reinstall torchvision without a word about the file."""
+    (tmp_path / "spandrel.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.delitem(sys.modules, "spandrel", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(community.importlib.metadata, "version", lambda name: "1.2")
+    with pytest.raises(ModelError, match=r"other\.pth'\nit is no DnCNN.*torchvision 1\.2\): operator") as caught:
+        load_model(other_file)
+    assert len(str(caught.value).splitlines()) == 3
 
 
 # --- with something in the place of spandrel, which few machines have ---
@@ -167,12 +186,6 @@ def spandrel(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     )
     monkeypatch.setitem(sys.modules, "spandrel", module)  # type: ignore[arg-type]
     return module
-
-
-@pytest.fixture
-def other_file(tmp_path: Path) -> Path:
-    torch.save({"a.weight": torch.zeros(2)}, tmp_path / "other.pth")
-    return tmp_path / "other.pth"
 
 
 @pytest.mark.parametrize("pooled", [False, True])
@@ -250,11 +263,12 @@ def test_windows_of_attention_keep_to_their_grid(real_spandrel, tmp_path: Path) 
     options = {"window_size": 8, "depths": [2], "embed_dim": 12, "num_heads": [2], "mlp_ratio": 2}
     net = SwinIR(img_size=64, upsampler="pixelshuffledirect", upscale=2, **options)
     torch.save({"params_ema": net.state_dict()}, tmp_path / "swinir.pth")
-    restorer = Restorer.load(tmp_path / "swinir.pth", tile=40)
+    runtime = Runtime(torch.device("cpu"), torch.float32, False, "")  # its probe would take ten seconds
+    model = load_model(tmp_path / "swinir.pth")
+    restorer, at_once = (Restorer.of(model, tile=tile, runtime=runtime) for tile in (40, "off"))
     assert (restorer.card.net, restorer.scale, restorer.net.multiple_of) == ("community:SwinIR", 2, 8)
     picture = torch.rand(1, 3, 72, 96)
-    whole = Restorer.load(tmp_path / "swinir.pth", tile="off")(picture)
-    assert torch.allclose(restorer(picture), whole, atol=1e-5)
+    assert torch.allclose(restorer(picture), at_once(picture), atol=1e-5)
 
 
 def test_the_dncnn_of_kair_denoises(shared_data: Path) -> None:

@@ -202,8 +202,8 @@ def _spandrel(path: Path) -> Any:
         versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "torchvision"))
         reason = str(error).partition("\n")[0]
         raise ModelError(
-            f"expected a torchvision built for the installed torch, got {versions}: {reason}\n"
-            "install torchvision from the same index as torch"
+            f"{_WANTED}, got '{path}'\nit is no DnCNN, and other families need spandrel, whose torchvision does not "
+            f"fit torch ({versions}): {reason}\ninstall torchvision from the same index as torch"
         ) from None
     return spandrel
 
