@@ -82,6 +82,30 @@ def test_wrong_values_are_config_errors(config, assignment):
     assert str(caught.value).count("\n") < 3
 
 
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("data.size=big", "configuration key 'data.size': expected auto, one number, or [height,width]"),
+        ("data.size=[64]", "expected auto, one number, or [height,width], got [64]"),
+        ("data.size=[64,4]", "'data.size': Input should be greater than or equal to 8, or 'auto', got [64, 4]"),
+        ("data.size=4", "'data.size': Input should be greater than or equal to 8, or 'auto', got (4, 4)"),
+        ("data.channels=9", "'data.channels': Input should be less than or equal to 4, or 'auto', got 9"),
+        ('penalties={"r3": 1}', "'penalties.r3': Input should be 'r1', 'r2' or 'wasserstein', got 'r3'"),
+    ],
+)
+def test_a_value_of_several_kinds_is_explained_in_one_sentence(assignment: str, said: str):
+    """The accident: 'data.size.tuple[constrained-int, constrained-int]': Input should be a valid tuple, got 64."""
+    with pytest.raises(ConfigError) as caught:
+        override(presets.rpgan(data="photos", out="run"), [assignment])
+    assert said in str(caught.value)
+    assert str(caught.value).count("configuration key") == 1
+
+
+def test_one_number_is_a_square():
+    """The accident: --set data.size=64, as everybody writes it, and an error that nobody can read."""
+    assert override(presets.rpgan(data="photos", out="run"), ["data.size=64"]).data.size == (64, 64)
+
+
 def test_both_lengths_are_a_contradiction(config):
     values = config.model_dump()
     values["run"] |= {"images": 10, "minutes": 1}

@@ -4,6 +4,7 @@ A string under a field is its documentation and becomes the help text. A resolve
 folder and into the weights' metadata, and `--config run/config.json` reproduces the run.
 """
 
+import itertools
 import json
 import re
 import types
@@ -11,7 +12,7 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from imagesmith.errors import ConfigError, did_you_mean
 
@@ -231,7 +232,7 @@ class ImageSetConfig(Config):
     folder: str
     """Folder of pictures or of class folders, zip, tar(.gz) or npz; `archive.zip::part` names a part of it."""
     size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | Literal["auto"] = "auto"
-    """Height and width of the images to make; 'auto' chooses from the pictures."""
+    """Height and width of the images to make, or one number for both; 'auto' chooses from the pictures."""
     most_px: int = Field(default=64, ge=8)
     """Longest side that 'auto' chooses."""
     channels: Annotated[int, Field(ge=1, le=4)] | Literal["auto"] = "auto"
@@ -244,6 +245,15 @@ class ImageSetConfig(Config):
     """Pictures kept apart to measure on (at most a tenth)."""
     memory_gb: float = Field(default=4.0, gt=0)
     """Memory for the decoded pictures; what needs more is kept in a file of the run folder."""
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _square_by_one_number(cls, size: Any) -> Any:
+        if isinstance(size, int):
+            return size, size
+        if size != "auto" and not (isinstance(size, (list, tuple)) and len(size) == 2):
+            raise ValueError(f"expected auto, one number, or [height,width], got {size!r}")
+        return size
 
 
 class AugmentConfig(Config):
@@ -299,6 +309,7 @@ class ClassifierConfig(Config):
 
 
 C = TypeVar("C", bound=Config)
+_BRANCH = re.compile(r"constrained-\w+|\w*\[.*\]")  # what pydantic calls a branch of a union, or a key of a dictionary
 
 
 def load_config(path: str | Path, kind: type[C]) -> C:
@@ -351,7 +362,7 @@ def build_config(values: dict[str, Any], kind: type[C]) -> C:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(item, kind) for item in error.errors()]
+        lines = [_explain(place, list(items), kind) for place, items in itertools.groupby(error.errors(), key=_place)]
         raise ConfigError("; ".join(lines[:3])) from None
 
 
@@ -378,13 +389,19 @@ def override(config: C, assignments: list[str]) -> C:
     return build_config(values, type(config))
 
 
-def _explain(item: Any, kind: type[Config]) -> str:
-    place = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        known = _fields_at(item["loc"][:-1], kind)
-        return f"configuration has no key '{place}'{_nearest(str(item['loc'][-1]), known)}"
-    found = "" if item["type"] in ("missing", "value_error") else f", got {item['input']!r}"
-    return f"configuration key '{place}': {item['msg']}{found}" if place else f"configuration: {item['msg']}"
+def _place(item: Any) -> tuple[Any, ...]:
+    """Where a value stands: of a union, above its branches, each of which has its own complaint."""
+    return tuple(itertools.takewhile(lambda part: not _BRANCH.fullmatch(str(part)), item["loc"]))
+
+
+def _explain(location: tuple[Any, ...], items: list[Any], kind: type[Config]) -> str:
+    place, last = ".".join(str(part) for part in location), items[-1]
+    if last["type"] == "extra_forbidden":
+        return f"configuration has no key '{place}'{_nearest(str(location[-1]), _fields_at(location[:-1], kind))}"
+    found = "" if last["type"] in ("missing", "value_error") else f", got {last['input']!r}"
+    first, *others = dict.fromkeys(item["msg"].removeprefix("Value error, ") for item in items)
+    wanted = ", or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
+    return f"configuration key '{place}': {wanted}{found}" if place else f"configuration: {wanted}{found}"
 
 
 def _fields_at(location: tuple[Any, ...], kind: type[Config]) -> list[str]:
