@@ -96,3 +96,19 @@ def test_a_run_does_not_write_among_its_pictures(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"expected a run folder beside the pictures, got .*; name another one"):
         enter(tmp_path, f"data.folder={tmp_path}")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("dtype", "has_bf16", "told"), [("bf16", False, 1), ("bf16", True, 0), ("fp32", False, 0)])
+def test_bf16_from_another_machine_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, has_bf16: bool, told: int
+):
+    """The accident: a run begun on a server goes on at a laptop ten times as slowly, and no line says why."""
+    monkeypatch.setattr("imagesmith.train.run.has_bf16", lambda device: has_bf16)
+    begun = {"choices": {"batch": 8, "arithmetic": {"device": "cuda", "dtype": dtype, "channels_last": True}}}
+    enter(tmp_path)
+    save_checkpoint(tmp_path / "checkpoints", 4, {"a": torch.ones(9)}, begun | {"images_seen": 4})
+    with open_run(config(tmp_path), quiet=True) as session:
+        assert session.choices(dict)[1].dtype == dtype
+    console = tmp_path / "console.log"
+    said = console.read_text() if console.exists() else ""
+    assert said.count("bf16 as when the run began, though this processor emulates bf16") == told

@@ -21,6 +21,7 @@ from imagesmith.configs import Config, OptimConfig, RunConfig, load_config
 from imagesmith.data.loader import endless_batches
 from imagesmith.errors import ConfigError, IntegrityError, TrainingError
 from imagesmith.runtime.checkpoint import load_newest
+from imagesmith.runtime.device import EMULATED, has_bf16
 from imagesmith.runtime.dist import World, join_world, leave_world
 from imagesmith.runtime.lock import sole_writer
 from imagesmith.runtime.log import RunLog, read_history
@@ -86,7 +87,10 @@ class Session:
                 f"expected a batch that {processes} x {parts} (processes x run.accumulate) divide, got {batch}; "
                 f"set run.batch to a multiple of {parts * processes}"
             )
-        return choices, Arithmetic(**choices["arithmetic"] | {"device": self.device})
+        arithmetic = Arithmetic(**choices["arithmetic"] | {"device": self.device})
+        if self.newest and arithmetic.dtype == "bf16" and not has_bf16(torch.device(self.device)):
+            self.say(f"bf16 as when the run began, though {EMULATED}")
+        return choices, arithmetic
 
     def batches(
         self, dataset: Dataset[Any], state: TrainState, workers: int
