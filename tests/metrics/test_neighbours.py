@@ -51,8 +51,11 @@ def test_copies_are_found_and_fresh_images_are_not():
 
 
 def test_duplicates_among_the_reals_do_not_hide_copies():
+    """A hundredth of the reals saved twice, and a generator that knows all by heart had a score of 0."""
     real = cloud(100)
-    assert copies(torch.cat([real, real]), torch.cat([real[:20], cloud(20, seed=2)])).value == 0.5
+    assert copies(torch.cat([real, real]), torch.cat([real[:20], cloud(20, shift=9)])).value == 0.5
+    by_heart = real + 1e-3 * cloud(100, seed=3)
+    assert copies(real, by_heart).value == copies(torch.cat([real, real[:5]]), by_heart).value == 1
 
 
 def test_nearest_names_the_nearest_first():
@@ -65,8 +68,9 @@ def test_nearest_names_the_nearest_first():
 def test_too_few_images_and_bad_values_are_told():
     with pytest.raises(UsageError, match=r"more than 3 images.*3 real and 9 fake"):
         precision(cloud(3), cloud(9))
-    with pytest.raises(UsageError, match="at least 2"):
-        copies(cloud(1), cloud(5))
+    for few in (cloud(1), cloud(1).repeat(9, 1)):
+        with pytest.raises(UsageError, match="at least 2 different"):
+            copies(few, cloud(5))
     bad = cloud(9)
     bad[2, 2] = float("inf")
     with pytest.raises(ModelError, match="in 1 of 9"):

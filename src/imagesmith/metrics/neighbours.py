@@ -41,13 +41,14 @@ def precision_recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> tupl
 
 
 def copies(real: Tensor, fake: Tensor) -> Estimate:
-    """Share of fakes that are as close to a real as only 1 % of reals are to their nearest other real: ours.
+    """Share of fakes that are as close to a real as only 1 % of reals are to the nearest that is not equal: ours.
 
     About 0.01 for fresh images of the same kind, 1 for a generator that knows its training images by heart.
     """
-    if len(real) < 2:
-        raise UsageError(f"expected at least 2 real images to look for copies, got {len(real)}")
     real, fake = _centred(real, fake)
+    real = real.unique(dim=0)  # duplicates would say that images of this kind lie at no distance from each other
+    if len(real) < 2:
+        raise UsageError(f"expected at least 2 different real images to look for copies, got {len(real)}")
     usual = _nearest(real, real, 2)[0][:, -1]
     found = _nearest(fake, real, 1)[0][:, 0]
     return _share(int((found <= usual.quantile(_COPY_QUANTILE)).sum()), len(fake))
