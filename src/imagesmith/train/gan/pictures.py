@@ -8,6 +8,7 @@ from torch import Tensor
 
 from imagesmith.configs import GanConfig, ImageSetConfig
 from imagesmith.data.batches import ImageBatches
+from imagesmith.data.held_out import drawn_apart
 from imagesmith.data.image_sets import ImageSet
 from imagesmith.errors import NothingUsableError
 from imagesmith.tensors import generator_for
@@ -57,9 +58,8 @@ class Pictures:
 
 
 def evenly(count: int, of: int) -> Tensor:
-    """At most `count` positions below `of`, evenly spread, so that pictures in the order of their classes give each."""
-    count = min(count, of)
-    return torch.arange(count) * of // count
+    """At most `count` positions below `of`, spread over all, so that classes in any order, or in turns, give each."""
+    return torch.tensor(drawn_apart(of, min(count, of)), dtype=torch.int64)
 
 
 def divided_pictures(data: ImageSetConfig, session: Session) -> Pictures:
