@@ -190,20 +190,22 @@ def _through_spandrel(path: Path, tensors: dict[str, Tensor]) -> tuple[str, Comm
 
 def _spandrel(path: Path) -> Any:
     """The package spandrel; ModelError that tells what is in its way."""
+    unknown = (
+        f"expected a weight file written by imagesmith, got '{path}' without imagesmith's metadata\n"
+        "it is no DnCNN, and other families need"
+    )
     try:
         import spandrel  # type: ignore[import-not-found]
     except ImportError as error:
         raise ModelError(
-            f"expected a weight file written by imagesmith, got '{path}' without imagesmith's metadata\n"
-            f"other projects' files take the package spandrel, which cannot be imported ({error}): "
-            "pip install 'imagesmith[community]'"
+            f"{unknown} the package spandrel, which cannot be imported ({error}): pip install 'imagesmith[community]'"
         ) from None
     except (RuntimeError, OSError) as error:  # compiled parts of torchvision, which spandrel imports, do not fit torch
         versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "torchvision"))
         reason = str(error).partition("\n")[0]
         raise ModelError(
-            f"{_WANTED}, got '{path}'\nit is no DnCNN, and other families need spandrel, whose torchvision does not "
-            f"fit torch ({versions}): {reason}\ninstall torchvision from the same index as torch"
+            f"{unknown} spandrel, whose torchvision does not fit torch ({versions}): {reason}\n"
+            "install torchvision from the same index as torch"
         ) from None
     return spandrel
 
