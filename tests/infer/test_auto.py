@@ -11,7 +11,9 @@ from skimage import data
 
 from imagesmith.data.files import Frame, read_image
 from imagesmith.data.frame import ImageMeta
+from imagesmith.degrade.blur import GaussianBlur
 from imagesmith.infer.auto import Decision, Findings, examine, plan_chain
+from imagesmith.tensors import imresize
 
 ALL = ("deblur", "denoise", "inpaint", "jpeg", "photo-x2", "photo-x4", "sr-x2", "sr-x3", "sr-x4")
 CLEAN = Findings(
@@ -22,6 +24,7 @@ CLEAN = Findings(
     jpeg_quality=None,
     jpeg_from=None,
     noise_before_jpeg=0.0,
+    noise_coarse=0.5,
     blur_px=0.7,
     blur_narrowest_px=0.3,
     blur_angle=0.0,
@@ -42,7 +45,9 @@ def models(scale: int | None = None, shipped: tuple[str, ...] = ALL, **found: ob
         (JPEG, ["jpeg"]),
         ({"jpeg_quality": 95, "jpeg_from": "tables"}, []),
         ({"blur_px": 2.5}, ["deblur"]),
-        ({"blur_px": 2.5, "noise_sigma": 4.0}, ["deblur"]),
+        ({"blur_px": 2.5, "noise_sigma": 4.0, "noise_coarse": 1.4}, ["deblur"]),
+        ({"blur_px": 2.5, "noise_sigma": 0.8, "noise_coarse": 2.9}, ["denoise"]),
+        ({"noise_sigma": 1.2, "noise_coarse": 4.5}, []),
         ({"blur_px": None, "blur_angle": None}, []),
         ({"noise_sigma": 15.0, "blur_px": 2.5}, ["denoise", "deblur"]),
         ({**JPEG, "noise_before_jpeg": 20.0}, ["denoise", "jpeg"]),
@@ -129,6 +134,16 @@ def test_noise_is_found_where_jpeg_has_halved_the_colours() -> None:
         Image.fromarray(noisy).save(stream, "JPEG", quality=92)
         found = examine(read_image(io.BytesIO(stream.getvalue())))
         assert [link.model for link in plan_chain(found, ALL)] == chain
+
+
+def test_grain_that_was_smoothed_is_not_sharpened() -> None:
+    """The accident: noise as cameras leave it looks like a blurred picture, and comes out of deblurring as more noise."""
+    photo = torch.from_numpy(data.coffee()[:300, :420].copy()).permute(2, 0, 1) / 255
+    rng = torch.Generator().manual_seed(0)
+    grain = imresize(0.03 * torch.randn(3, 150, 210, generator=rng), 2)
+    grainy = GaussianBlur((1.3, 1.3), anisotropic=0)(photo, rng) + grain
+    found = examine(frame((255 * grainy).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()))
+    assert [link.model for link in plan_chain(found, ALL)] == ["denoise"]
 
 
 def test_a_plain_border_hides_nothing() -> None:
