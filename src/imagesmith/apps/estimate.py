@@ -98,7 +98,7 @@ def recipe_of(pictures: Sequence[Examined]) -> list[Part]:
 
 def _examined(source: str, recursive: bool) -> Iterator[Examined]:
     """What is found in each picture; those that cannot be read are named on standard error."""
-    for item in list_items([source], recursive=recursive):
+    for item in list_items([source], recursive=recursive, into_runs=False):
         try:
             frame = read_image(item.read())
         except ImagesmithError as error:
