@@ -105,6 +105,19 @@ def test_broken_and_small_files_are_listed_not_fatal(tmp_path, photos):
     assert [line.split(":")[0] for line in folder.skipped] == ["broken.png", "tiny.png"]
 
 
+def test_pictures_of_one_name_in_several_folders_are_all_used(tmp_path, photos):
+    """The accident: of the folders that a pattern names, the last one's 0001.png stands for all, and nothing is said."""
+    from PIL import Image
+
+    for k, photo in enumerate(photos):
+        for j, part in enumerate((photo[:, :200, :200], photo[:, 200:, 200:])):
+            path = tmp_path / f"shoot{j}" / f"{k}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(part.permute(1, 2, 0).numpy()).save(path)
+    folder = load_photos(tmp_path / "*" / "*.png", 1, least_px=64)
+    assert (len(folder.training), len(folder.validation), folder.skipped) == (3, 1, [])
+
+
 def test_copies_of_a_validation_photograph_are_not_trained_on(tmp_path, photos):
     """The accident: half of a folder are files saved twice, and the score tells how well they are known by heart."""
     from PIL import Image

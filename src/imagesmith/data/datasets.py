@@ -54,18 +54,19 @@ def load_photos(
         sizes = [size for size in pool.map(size_of, items) if size is not None]
         most_px = largest_side(sizes, least_px, memory_bytes / 3)
         decoded = list(pool.map(lambda item: decoded_photo(item, least_px, most_px), items))
-    photos = {str(item.name): photo for item, photo in zip(items, decoded, strict=True) if isinstance(photo, Tensor)}
+    # a list: patterns name folders whose pictures may have the same names
+    usable = [(str(item.name), photo) for item, photo in zip(items, decoded, strict=True) if isinstance(photo, Tensor)]
     skipped = [reason for reason in decoded if isinstance(reason, str)]
-    if len(photos) < 2:
+    if len(usable) < 2:
         listing = f"; first problem: {skipped[0]}" if skipped else ""
         raise NothingUsableError(
-            f"expected at least 2 photographs of {least_px} pixels a side below {folder}, got {len(photos)}{listing}"
+            f"expected at least 2 photographs of {least_px} pixels a side below {folder}, got {len(usable)}{listing}"
         )
-    usable = list(photos.values())
-    training, validation, alike = divide(usable, list(photos), validation_images)
+    photos = [photo for _, photo in usable]
+    training, validation, alike = divide(photos, [name for name, _ in usable], validation_images)
     return PhotoFolder(
-        training=[usable[k] for k in training],
-        validation=[usable[k] for k in validation],
+        training=[photos[k] for k in training],
+        validation=[photos[k] for k in validation],
         skipped=skipped + alike,
         most_px=most_px,
     )
