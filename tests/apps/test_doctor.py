@@ -52,6 +52,6 @@ def test_an_extra_that_cannot_be_imported_is_not_called_installed(
 def test_a_processor_without_bf16_is_told_what_that_means(has_bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The accident: half the speeds of the README, and nobody knows that they were measured in another precision."""
     monkeypatch.setitem(EXTRAS, "community", ("json",))
-    monkeypatch.setattr(doctor, "has_bf16", lambda device: has_bf16 or device.type != "cpu")
+    monkeypatch.setattr(doctor, "emulates_bf16", lambda _: not has_bf16)
     found = dict(itertools.takewhile(lambda pair: pair[0] != "devices", examine()))
     assert ("no bf16 in this processor: about half the stated speeds" in found["processor"]) == (not has_bf16)

@@ -5,14 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
-from imagesmith.apps.estimate import run_estimate
+from imagesmith.apps.estimate import Examined, recipe_of, run_estimate
 from imagesmith.configs import recipe
+from imagesmith.data.frame import Frame, ImageMeta
 from imagesmith.degrade import Chain, build_degradation
 from imagesmith.errors import NothingUsableError, OutputError
+
+
+def examined(pixels: np.ndarray) -> Examined:
+    return Examined.of(Frame(torch.from_numpy(pixels), "uint8", ImageMeta(format="png", mode="RGB")))
 
 
 @pytest.fixture
@@ -61,6 +67,21 @@ def test_the_blur_of_a_recipe_is_what_was_added(tmp_path: Path, capsys: pytest.C
     assert part["name"] == "gaussian_blur"
     assert sum(part["options"]["sigma"]) / 2 == pytest.approx(1.5, abs=0.2)
     assert part["options"]["anisotropic"] == 0
+
+
+def test_noise_is_measured_inside_of_a_mat_and_grain_is_no_blur(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The accidents: a recipe with noise of strength zero, which teaches nothing; one with a blur that was grain."""
+    rng = np.random.default_rng(0)
+    photo = data.rocket()[:256, 200:520]
+    framed = np.full((512, 576, 3), 128, np.uint8)
+    framed[128:384, 128:448] = (photo + rng.normal(0, 10, photo.shape)).clip(0, 255)
+    (part,) = recipe_of([examined(framed)])
+    assert part["options"]["read"][0] > 5
+    grain = Image.fromarray(rng.normal(128, 8, (128, 160, 3)).astype(np.uint8)).resize(
+        (320, 256), Image.Resampling.BICUBIC
+    )
+    grainy = (gaussian_filter(photo, (1.3, 1.3, 0)) + (np.asarray(grain) - 128.0)).clip(0, 255).astype(np.uint8)
+    assert "gaussian_blur" not in str(recipe_of([examined(grainy)]))
 
 
 def test_what_cannot_be_is_refused(noisy: Path, tmp_path: Path) -> None:

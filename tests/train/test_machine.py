@@ -30,6 +30,7 @@ def test_bf16_is_taken_only_where_it_pays(monkeypatch, bf16_ms, expected):
 def test_emulated_bf16_is_neither_tried_nor_taken_in_silence(monkeypatch):
     """The accident: minutes pass before the first step, while a processor without bf16 is asked whether bf16 pays."""
     monkeypatch.setattr(machine, "has_bf16", lambda _: False)
+    monkeypatch.setattr(machine, "emulates_bf16", lambda _: True)
     tried = []
 
     def measure(candidate):

@@ -15,7 +15,7 @@ from PIL import features
 from imagesmith import __version__
 from imagesmith.nets import RESTORERS, VIDEO_RESTORERS, NetSpec, build_net
 from imagesmith.runtime.area import WORTH_TILES, measured_area
-from imagesmith.runtime.device import has_bf16, pick_runtime, prepare
+from imagesmith.runtime.device import emulates_bf16, pick_runtime, prepare
 from imagesmith.runtime.memory import available_memory, held_per_px
 from imagesmith.runtime.remembered import probe_file
 from imagesmith.runtime.tiling import tile_px
@@ -71,7 +71,7 @@ def _state_of(extra: str, modules: Sequence[str]) -> str:
 
 
 def _processor() -> str:
-    lacks = "" if has_bf16(torch.device("cpu")) else "; no bf16 in this processor: about half the stated speeds"
+    lacks = "; no bf16 in this processor: about half the stated speeds" if emulates_bf16(torch.device("cpu")) else ""
     capability = torch.backends.cpu.get_cpu_capability()
     return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {capability}{lacks}"
 

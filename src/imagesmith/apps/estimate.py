@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from imagesmith.atomic import check_free, write_whole
-from imagesmith.data.files import read_image
+from imagesmith.data.files import Frame, read_image
 from imagesmith.data.sources import list_items
 from imagesmith.errors import ImagesmithError, NothingUsableError
 from imagesmith.estimate.noise import NoiseCurve, noise_curve
-from imagesmith.infer.auto import BLUR_PX, NOISE_BEFORE_JPEG, NOISE_SIGMA, Findings, examine
-from imagesmith.infer.modes import seen_colours
+from imagesmith.infer.auto import Findings, examine, telling
 
 _FEW = 0.1
 """Share of the pictures below which a damage is an exception that the recipe leaves out."""
@@ -35,6 +34,11 @@ class Examined:
 
     findings: Findings
     curve: NoiseCurve
+
+    @classmethod
+    def of(cls, frame: Frame) -> "Examined":
+        """What `frame` tells."""
+        return cls(examine(frame), noise_curve(telling(frame)))
 
 
 def run_estimate(source: str, *, out: Path | None, recursive: bool, overwrite: bool, as_json: bool) -> None:
@@ -72,7 +76,7 @@ def summary(pictures: Sequence[Examined]) -> dict[str, dict[str, float]]:
 def recipe_of(pictures: Sequence[Examined]) -> list[Part]:
     """Degradations in the order in which they happen to a photo: blur, noise, JPEG; each as often as it was found."""
     parts = []
-    blurred = [each.findings for each in pictures if (each.findings.blur_px or 0) >= BLUR_PX]
+    blurred = [each.findings for each in pictures if each.findings.is_blurred]
     if blurred:
         widths = _range([each.blur_px or 0 for each in blurred])
         shapes = [(each.blur_narrowest_px or 0) / (each.blur_px or 1) for each in blurred]
@@ -81,7 +85,7 @@ def recipe_of(pictures: Sequence[Examined]) -> list[Part]:
         else:
             part = _part("gaussian_blur", sigma=[_beyond_edges(width) for width in widths], anisotropic=0.0)
         parts.append((part, len(blurred)))
-    noisy = [each for each in pictures if _is_noisy(each.findings)]
+    noisy = [each for each in pictures if each.findings.is_noisy]
     if noisy:
         compressed = [each.findings for each in noisy if each.findings.is_compressed]
         if len(compressed) > len(noisy) / 2:  # what blocks leave of the noise shows its strength alone
@@ -104,16 +108,12 @@ def _examined(source: str, recursive: bool) -> Iterator[Examined]:
         except ImagesmithError as error:
             print(f"left out {item}: {error}", file=sys.stderr)
             continue
-        yield Examined(examine(frame), noise_curve(seen_colours(frame)))
+        yield Examined.of(frame)
 
 
 def _beyond_edges(width: float) -> float:
     """What a blur adds to the width that the sharpest edges of a photo have by themselves."""
     return math.sqrt(max(0.0, width**2 - _EDGE_PX**2))
-
-
-def _is_noisy(findings: Findings) -> bool:
-    return findings.noise >= (NOISE_BEFORE_JPEG if findings.is_compressed else NOISE_SIGMA)
 
 
 def _part(name: str, **options: Any) -> Part:

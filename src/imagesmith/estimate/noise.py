@@ -11,7 +11,8 @@ from imagesmith.estimate.patches import centre
 
 _PATCH = 6
 _STRIDE = 2
-_SIDE = 768
+NOISE_SIDE = 768
+"""Of a picture at most so many pixels a side are looked at, in its middle."""
 _CALM = 0.2
 _CLIPPED = 0.06
 _LEAST_PATCHES = 4 * _PATCH**2
@@ -38,7 +39,7 @@ def noise_sigma(image: Tensor) -> float:
     same in all three, so that differences show noise alone, but files with halved colour have lost noise there. Of gray
     pictures strong texture everywhere counts as noise of up to eight levels.
     """
-    image = centre(image, _SIDE).float()
+    image = centre(image, NOISE_SIDE).float()
     sigma = _weakest(_calm_patches(image, image))
     if image.shape[0] == 1 or sigma == 0:
         return sigma
@@ -54,7 +55,7 @@ def noise_curve(image: Tensor) -> NoiseCurve:
 
     Measured on diagonal details, in which photos have the least, of the calm patches of each brightness.
     """
-    image = centre(image, _SIDE).float()
+    image = centre(image, NOISE_SIDE).float()
     patches = _calm_patches(image, image)
     level = (patches.mean(dim=1) * _LEVELS).long().clamp_(0, _LEVELS - 1)
     square = patches.view(-1, _PATCH, _PATCH)

@@ -10,8 +10,8 @@ from torch import Tensor
 from imagesmith.data.files import Frame
 from imagesmith.estimate.blur import edge_blur
 from imagesmith.estimate.jpeg import Grid, find_grid, noise_before, quality_of_tables
-from imagesmith.estimate.noise import noise_sigma
-from imagesmith.estimate.patches import without_border
+from imagesmith.estimate.noise import NOISE_SIDE, noise_sigma
+from imagesmith.estimate.patches import centre, without_border
 from imagesmith.estimate.scratches import find_scratches
 from imagesmith.infer.modes import seen_colours
 from imagesmith.tensors import imresize, to_gray
@@ -70,15 +70,34 @@ class Findings:
         return self.jpeg_quality is not None and self.jpeg_quality <= JPEG_QUALITY
 
     @property
-    def is_grainy(self) -> bool:
-        """Whether there is noise whose grains are larger than pixels."""
-        return self.noise_coarse >= max(NOISE_COARSE, COARSER * self.noise_sigma)
-
-    @property
     def noise(self) -> float:
         """Grey levels of the noise: that from before the compression, whose blocks say nothing else, where it shows."""
         hidden = self.channels == 3 and self.noise_sigma >= NOISE_TRACE and self.noise_before_jpeg >= NOISE_BRIGHTNESS
         return self.noise_before_jpeg if self.is_compressed or hidden else self.noise_sigma
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the noise is worth mending."""
+        gray = self.channels == 1
+        least = NOISE_BEFORE_JPEG if self.is_compressed else NOISE_SIGMA_GRAY if gray else NOISE_SIGMA
+        if self._is_unsharp and (self.is_compressed or not gray):
+            least = NOISE_BLURRED
+        return self.noise >= least
+
+    @property
+    def is_grainy(self) -> bool:
+        """Whether what looks like blur is noise whose grains are larger than pixels."""
+        is_other = self.is_noisy or self.is_compressed or not self._is_unsharp
+        return not is_other and self.noise_coarse >= max(NOISE_COARSE, COARSER * self.noise_sigma)
+
+    @property
+    def is_blurred(self) -> bool:
+        """Whether nothing in the picture is sharp, and not for its grain."""
+        return self._is_unsharp and not self.is_grainy
+
+    @property
+    def _is_unsharp(self) -> bool:
+        return self.blur_px is not None and self.blur_px >= BLUR_PX
 
     def __str__(self) -> str:
         jpeg = f"JPEG of quality {self.jpeg_quality} (by its {self.jpeg_from})" if self.jpeg_from else "no JPEG"
@@ -117,7 +136,7 @@ class Decision:
 
 def examine(frame: Frame) -> Findings:
     """What `frame` suffers from, by its own tables and by its pixels."""
-    image = _told(frame)
+    image = telling(frame)
     grid = find_grid(image)
     quality, source = (None, None) if grid is None else (grid.quality, "grid")
     if frame.meta.jpeg is not None:
@@ -134,7 +153,7 @@ def examine(frame: Frame) -> Findings:
         jpeg_quality=quality,
         jpeg_from=source,
         noise_before_jpeg=0.0 if grid is None else round(noise_before(image, grid), 2),
-        noise_coarse=round(noise_sigma(imresize(to_gray(image), 0.5)), 2),
+        noise_coarse=round(noise_sigma(imresize(to_gray(centre(image, 2 * NOISE_SIDE)), 0.5)), 2),
         blur_px=None if blur is None else round(blur.widest, 2),
         blur_narrowest_px=None if blur is None else round(blur.narrowest, 2),
         blur_angle=None if blur is None else blur.angle,
@@ -142,7 +161,7 @@ def examine(frame: Frame) -> Findings:
     )
 
 
-def _told(frame: Frame) -> Tensor:
+def telling(frame: Frame) -> Tensor:
     """(C, H, W) of the picture that tells of its damages: what survived in the file, without borders of one colour.
 
     Of one channel where all three are equal: they tell no more of noise than one, which is judged as gray.
@@ -192,20 +211,15 @@ def _damages(findings: Findings) -> dict[str, str]:
     Noise comes first even where it was compressed: the model for JPEG takes its traces for texture.
     """
     damages = {}
-    blur = findings.blur_px
-    is_blurred = blur is not None and blur >= BLUR_PX
-    least = NOISE_BEFORE_JPEG if findings.is_compressed else NOISE_SIGMA_GRAY if findings.channels == 1 else NOISE_SIGMA
-    if is_blurred and (findings.is_compressed or findings.channels > 1):
-        least = NOISE_BLURRED
-    if findings.noise >= least:
+    if findings.is_noisy:
         when = " before its compression" if findings.is_compressed else ""
         damages["denoise"] = f"noise of {findings.noise:.0f} grey levels{when}"
+    if findings.is_grainy:
+        damages["denoise"] = f"grain of {findings.noise_coarse:.0f} grey levels that deblurring would sharpen"
     if findings.is_compressed:
         damages["jpeg"] = f"JPEG of quality {findings.jpeg_quality}"
-    if is_blurred and not damages and findings.is_grainy:
-        damages["denoise"] = f"grain of {findings.noise_coarse:.0f} grey levels that deblurring would sharpen"
-    elif is_blurred:
-        damages["deblur"] = f"blur of {blur:.1f} px"
+    if findings.is_blurred:
+        damages["deblur"] = f"blur of {findings.blur_px:.1f} px"
     return damages
 
 

@@ -74,7 +74,7 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime
         partial(_probe, net, place, dtypes),
         fits={"dtype": [_name(dtype) for dtype in dtypes], "channels_last": bool, "reason": str},
     )
-    reason = found["reason"] + (f"; {EMULATED}" if dtype == "bf16" and not has_bf16(place) else "")
+    reason = found["reason"] + (f"; {EMULATED}" if dtype == "bf16" and emulates_bf16(place) else "")
     return Runtime(place, DTYPES[found["dtype"]], found["channels_last"], reason)
 
 
@@ -126,6 +126,11 @@ def has_bf16(device: torch.device) -> bool:
     return (
         device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
+
+
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether bf16 is computed on a CPU that does not have it."""
+    return device.type == "cpu" and not has_bf16(device)
 
 
 def possible_dtypes(device: torch.device, dtype: str) -> list[torch.dtype]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from imagesmith.errors import UsageError
-from imagesmith.runtime.device import EMULATED, has_bf16
+from imagesmith.runtime.device import EMULATED, emulates_bf16, has_bf16
 from imagesmith.runtime.graphs import captured, own_stream
 from imagesmith.tensors import is_out_of_memory
 from imagesmith.train.steps import Nets, Step, Turn
@@ -86,7 +86,7 @@ def choose_arithmetic(measure: Callable[[Arithmetic], float], device: str, wante
     """
     is_native = has_bf16(torch.device(device))
     if wanted != "auto":
-        emulated = f", though {EMULATED}" if wanted == "bf16" and not is_native else ""
+        emulated = f", though {EMULATED}" if wanted == "bf16" and emulates_bf16(torch.device(device)) else ""
         return Arithmetic(device, wanted, wanted != "fp64"), f"{wanted} as asked{emulated}, in a fixed layout"
     dtypes = ("fp32", "bf16") if is_native else ("fp32",)
     seconds = {

@@ -21,7 +21,7 @@ from imagesmith.configs import Config, OptimConfig, RunConfig, load_config
 from imagesmith.data.loader import endless_batches
 from imagesmith.errors import ConfigError, IntegrityError, TrainingError
 from imagesmith.runtime.checkpoint import load_newest
-from imagesmith.runtime.device import EMULATED, has_bf16
+from imagesmith.runtime.device import EMULATED, emulates_bf16
 from imagesmith.runtime.dist import World, join_world, leave_world
 from imagesmith.runtime.lock import sole_writer
 from imagesmith.runtime.log import RunLog, read_history
@@ -88,7 +88,7 @@ class Session:
                 f"set run.batch to a multiple of {parts * processes}"
             )
         arithmetic = Arithmetic(**choices["arithmetic"] | {"device": self.device})
-        if self.newest and arithmetic.dtype == "bf16" and not has_bf16(torch.device(self.device)):
+        if self.newest and arithmetic.dtype == "bf16" and emulates_bf16(torch.device(self.device)):
             self.say(f"bf16 as when the run began, though {EMULATED}")
         return choices, arithmetic
 
