@@ -1,5 +1,6 @@
 """What a run remembers of its pictures, and what it says when others come instead."""
 
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +50,31 @@ def test_other_pictures_kept_apart_are_noticed():
     check_same(told, "pictures", "set.zip", resumed({"pictures": told}))
     with pytest.raises(ConfigError, match="another sha256"):
         check_same(told_of(whole, torch.tensor([2])), "pictures", "set.zip", resumed({"pictures": told}))
+
+
+def test_another_training_picture_and_swapped_labels_are_noticed():
+    """The accident: nine pictures, none of them kept apart; one is replaced, two labels are swapped, it trains on."""
+    images, labels, nothing = torch.stack(PHOTOS), torch.arange(4) % 2, torch.tensor([], dtype=torch.int64)
+    told = told_of(ImageSet(images, labels, ("a", "b"), [], []), nothing)
+    replaced = ImageSet(images[[0, 0, 2, 3]], labels, ("a", "b"), [], [])
+    swapped = ImageSet(images, labels.flip(0), ("a", "b"), [], [])
+    for other in (replaced, swapped):
+        with pytest.raises(ConfigError, match="another sha256"):
+            check_same(told_of(other, nothing), "pictures", "set.zip", resumed({"pictures": told}))
+
+
+def test_a_run_that_goes_on_looks_at_its_pictures_again(tmp_path: Path):
+    np.savez(tmp_path / "a.npz", images=torch.stack(PHOTOS)[..., :16, :16].movedim(1, -1).numpy())
+    config, session = ImageSetConfig(folder=str(tmp_path / "a.npz")), begun(tmp_path, [])
+    pictures, _, held_out = load_pictures(config, session)
+    told = told_of(pictures, held_out)
+    for choices, problem in (
+        ({"pictures": told}, None),
+        ({"pictures": told | {"number": 3}}, "another number: 4, not 3"),
+    ):
+        session.newest = ({}, {"choices": choices})
+        with pytest.raises(ConfigError, match=problem) if problem else contextlib.nullcontext():
+            load_pictures(config, session)
 
 
 def test_copies_of_what_is_kept_apart_are_left_out_and_told(tmp_path: Path):

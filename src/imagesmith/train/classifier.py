@@ -53,8 +53,9 @@ def train_classifier(config: ClassifierConfig, *, quiet: bool = False) -> Run:
         torch.manual_seed(config.run.seed)
         net = build_net(spec)
         step = partial(classify_step, label_smoothing=config.label_smoothing)
-        told = told_of(pictures, held_out)
-        choices, arithmetic = session.choices(lambda: _decide(config, net, step, session) | {"pictures": told})
+        choices, arithmetic = session.choices(
+            lambda: _decide(config, net, step, session) | {"pictures": told_of(pictures, held_out)}
+        )
         state = session.state({"classifier": arithmetic.prepare(net)}, choices)
         held_out = held_out if len(held_out) else training  # the smallest sets spare none
         session.say(f"{len(training):,} pictures to train on, {len(held_out):,} kept apart for validation")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from imagesmith.configs import ImageSetConfig
@@ -52,7 +53,8 @@ def load_pictures(data: ImageSetConfig, session: Session) -> tuple[ImageSet, Ten
         )
     if len(training) < len(every):
         session.say(f"left out {len(every) - len(training):,} pictures: copies of some that are kept apart")
-    check_same(told_of(pictures, held_out), "pictures", data.folder, session)
+    if session.newest is not None:  # a new run tells it in its choices: once is enough for gigabytes
+        check_same(told_of(pictures, held_out), "pictures", data.folder, session)
     return pictures, training, held_out
 
 
@@ -67,12 +69,13 @@ def say_skipped(skipped: Sequence[str], session: Session) -> None:
 def told_of(pictures: ImageSet, held_out: Tensor) -> dict[str, Any]:
     """What a run remembers of its pictures: others would shift labels, and what is kept apart."""
     channels, height, width = pictures.images.shape[1:]
+    numbers = [held_out] if pictures.labels is None else [held_out, pictures.labels]
     return {
         "number": len(pictures),
         "size": [height, width],
         "channels": channels,
         "classes": list(pictures.class_names),
-        "sha256": _fingerprint(pictures.images[k] for k in held_out.tolist()),
+        "sha256": _fingerprint(itertools.chain(pictures.images, numbers)),
     }
 
 
@@ -104,11 +107,12 @@ def check_same(now: dict[str, Any], what: str, folder: str, session: Session) ->
             )
 
 
-def _fingerprint(pictures: Iterable[Tensor]) -> str:
-    """A checksum of uint8 tensors of any shape: of some pixels spread over each, for gigabytes must not take long."""
+def _fingerprint(parts: Iterable[Tensor]) -> str:
+    """A checksum of pictures of any shape, by some pixels spread over each, and of int64 numbers, by all of them."""
     digest = hashlib.sha256()
-    for picture in pictures:
-        digest.update(repr(tuple(picture.shape)).encode())
-        some = picture[tuple(slice(None, None, max(1, size // _SAMPLED)) for size in picture.shape)]
+    for part in parts:
+        digest.update(repr(tuple(part.shape)).encode())
+        spread = tuple(slice(None, None, max(1, size // _SAMPLED)) for size in part.shape)
+        some = part if part.dtype == torch.int64 else part[spread]  # gigabytes of pictures must not take long
         digest.update(some.contiguous().numpy().data)
     return digest.hexdigest()
