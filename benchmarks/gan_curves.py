@@ -13,17 +13,21 @@ from PIL import Image
 
 from imagesmith.data.grid import Panel, draw_curves
 
-VALUES = {"fd_cifarcnn": "Frechet distance, cifarcnn (log)", "coverage": "share of reals with a fake nearby"}
+VALUES = {
+    "fd_cifarcnn": ("fd", "Frechet distance, cifarcnn (log)"),
+    "coverage": ("cov", "share of reals with a fake nearby"),
+}
+"""Short name and title of what is drawn of each validation."""
 
 
-def validations(name: str, folder: Path, minutes: float) -> list[dict[str, float]]:
-    """What a run found at each validation, as 'NAME VALUE', and the minute of it."""
+def validations(name: str, folder: Path, minutes: float) -> list[dict[str, float | None]]:
+    """What a run found at each validation, as 'NAME fd' and 'NAME cov', and the minute of it."""
     lines = (folder / "history.jsonl").read_text().splitlines()
     found = [row for row in map(json.loads, lines) if "validation/fd_cifarcnn" in row]
     last = found[-1]["images_seen"]
     return [
         {"minutes": minutes * row["images_seen"] / last}
-        | {f"{name} {value}": row[f"validation/{value}"] for value in VALUES if f"validation/{value}" in row}
+        | {f"{name} {short}": row.get(f"validation/{value}") for value, (short, _) in VALUES.items()}
         for row in found
     ]
 
@@ -37,8 +41,8 @@ def main() -> None:
     runs = dict(run.split("=", 1) for run in options.runs)
     rows = [row for name, folder in runs.items() for row in validations(name, Path(folder), options.minutes)]
     panels = [
-        Panel(title, tuple(f"{name} {value}" for name in runs), logarithmic=value == "fd_cifarcnn")
-        for value, title in VALUES.items()
+        Panel(title, tuple(f"{name} {short}" for name in runs), logarithmic=short == "fd")
+        for short, title in VALUES.values()
     ]
     picture = draw_curves(rows, panels, x="minutes")
     Image.fromarray(picture.permute(1, 2, 0).numpy()).save(options.out)
