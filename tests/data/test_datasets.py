@@ -133,12 +133,12 @@ def test_copies_of_a_validation_photograph_are_not_trained_on(tmp_path, photos):
     assert re.fullmatch(r"(\d)( copy)?\.\w+: looks like \1( copy)?\.\w+, which is kept apart for validation", left_out)
 
 
-def test_one_scene_is_not_enough_to_validate_with(tmp_path, photos):
+def test_one_picture_many_times_is_not_enough_to_validate_with(tmp_path, photos):
     from PIL import Image
 
     for k in range(3):
         Image.fromarray(photos[0].permute(1, 2, 0).numpy()).save(tmp_path / f"{k}.png")
-    with pytest.raises(UsageError, match=r"more than one scene, got 3 that look like 0\.png; add others"):
+    with pytest.raises(UsageError, match=r"expected different pictures, got 3 copies of 0\.png; add others"):
         load_photos(tmp_path, 1, least_px=64)
 
 

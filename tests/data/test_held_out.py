@@ -1,9 +1,11 @@
 """What is kept apart is a fair part of the whole, and the same in every run."""
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from imagesmith.data.held_out import drawn_apart, split, without_copies
+from imagesmith.data.held_out import divide, drawn_apart, split, without_copies
 
 
 @pytest.mark.parametrize(("count", "asked", "kept"), [(100, 50, 10), (9, 5, 0), (10, 0, 0), (1, 1, 0), (20, 1, 1)])
@@ -48,3 +50,47 @@ def test_copies_of_what_is_held_out_are_not_trained_on() -> None:
     kept = without_copies(images.transpose(2, 3), training, torch.tensor([1, 9]))
     assert kept.tolist() == [0, 2, 4, 5, 6, 8, 10, 11], "pictures of one flat colour are copies of none"
     assert without_copies(images, training, training[:0]).tolist() == training.tolist()
+
+
+def test_pages_of_text_are_trained_on() -> None:
+    """The accident: at 16 pixels a side all full pages are one and the same, and a folder of scans is refused."""
+    pages = [page_of_text(k) for k in range(30)]
+    copy = F.interpolate(pages[8][None].float(), scale_factor=0.5, mode="area")[0].to(torch.uint8)
+    training, apart, left_out = divide([*pages, copy], [f"p{k}" for k in range(31)], 3)
+    assert 8 in apart, "the copy of half its size is of one that is kept apart"
+    assert left_out == ["p30: looks like p8, which is kept apart for validation"]
+    assert len(training) == 27
+
+
+def page_of_text(seed: int) -> torch.Tensor:
+    """uint8 (3, 560, 400): lines of words of random lengths."""
+    rng = np.random.default_rng(seed)
+    page = np.full((560, 400), 255, np.uint8)
+    for row in range(30, 530, 14):
+        ink = rng.integers(0, 2, (8, 340), np.uint8) * 200
+        ink[:, np.cumsum(rng.integers(6, 40, 14)) % 340] = 0
+        page[row : row + 8, 30:370] -= ink
+    return torch.from_numpy(page).expand(3, -1, -1).contiguous()
+
+
+def test_shots_of_one_scene_are_trained_on() -> None:
+    """The accident: of 31 stills of one film all but one are left out, and one picture is learnt from."""
+    rng = torch.Generator().manual_seed(0)
+    scene = F.interpolate(torch.rand(1, 3, 6, 6, generator=rng) * 255, size=96, mode="bicubic")[0]
+    shots = [(scene + 8 * torch.randn(scene.shape, generator=rng)).clamp(0, 255).byte() for _ in range(31)]
+    shots[7] = shots[15].clone()
+    names = [f"s{k}" for k in range(31)]
+    training, apart, left_out = divide(shots, names, 12)
+    assert (len(apart), len(training) + len(left_out) - 1) == (1, 30)
+    assert left_out[0].startswith(
+        f"only exact copies of the 30 that look like {names[apart[0]]}, as most pictures do: "
+    )
+
+
+def test_one_is_kept_apart_where_more_would_leave_too_few() -> None:
+    """The accident: ten scenes, three shots of each, and three validation pictures take the shots of all."""
+    rng = torch.Generator().manual_seed(0)
+    scenes = [F.interpolate(torch.rand(1, 3, 6, 6, generator=rng) * 255, size=96)[0].byte() for _ in range(3)]
+    names = [f"s{k}" for k in range(30)]
+    training, apart, left_out = divide([scenes[k // 10] for k in range(30)], names, 3)
+    assert (len(training), len(apart), len(left_out)) == (20, 1, 9)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from imagesmith.data.duplicates import alike, small_version
+from imagesmith.data.duplicates import alike, look_the_same, small_version
 from imagesmith.errors import UsageError
 from imagesmith.tensors import generator_for
 
@@ -48,20 +48,29 @@ def divide(
     """Positions of uint8 pictures (3, H, W) to train on and to validate with, and a sentence for each in neither.
 
     Kept apart for validation is at most a tenth, and at least one; what looks like one of those is not trained on.
-    UsageError where nothing else is left.
+    Where most look alike, as stills of a film do, one alone is kept apart, and if that leaves no half to train on,
+    nothing but its exact copies is left out, and a sentence says so. UsageError where all are equal to the last bit.
     """
     small = torch.stack([small_version(picture) for picture in pictures])
-    apart = drawn_apart(len(pictures), max(1, min(validation_images, len(pictures) // 10)))
-    looks_like = {k: apart[other] for k, other in alike(small, small[apart]) if k not in apart}
-    training = [k for k in range(len(pictures)) if k not in apart and k not in looks_like]
-    if not training:
-        raise UsageError(
-            f"expected pictures of more than one scene, got {len(names)} that look like {names[apart[0]]}; add others"
-        )
-    left_out = [
-        f"{names[k]}: looks like {names[other]}, which is kept apart for validation" for k, other in looks_like.items()
-    ]
-    return training, apart, left_out
+    for count in (max(1, min(validation_images, len(pictures) // 10)), 1):
+        apart = drawn_apart(len(pictures), count)
+        found = [(k, apart[nearest]) for k, nearest in alike(small, small[apart])]
+        copies = {k: v for k, v in found if k not in apart and look_the_same(pictures[k], pictures[v])}
+        if 2 * len(copies) <= len(pictures) - count:
+            notes = []
+            break
+    else:
+        first = names[apart[0]]
+        notes = [
+            f"only exact copies of the {len(copies)} that look like {first}, as most pictures do: the score may tell "
+            "how well they were learnt by heart"
+        ]
+        copies = {k: v for k, v in copies.items() if torch.equal(pictures[k], pictures[v])}
+        if len(copies) == len(pictures) - 1:
+            raise UsageError(f"expected different pictures, got {len(names)} copies of {first}; add others")
+    training = [k for k in range(len(pictures)) if k not in apart and k not in copies]
+    left_out = [f"{names[k]}: looks like {names[v]}, which is kept apart for validation" for k, v in copies.items()]
+    return training, apart, notes + left_out
 
 
 def _digest(image: Tensor) -> bytes:

@@ -95,7 +95,7 @@ def load_pairs(
 
     Left out, with the reason, are pairs that cannot be read, have the wrong size, are displaced against each other,
     show different things or one and the same picture, and training pairs that look like one kept apart for validation.
-    UsageError where pictures lack their counterpart, most are left out or all look alike, NothingUsableError below two.
+    UsageError where pictures lack their counterpart, most are left out or all are equal, NothingUsableError below two.
     """
     files = pair_files(targets, degraded, recursive=True)
     items = {
