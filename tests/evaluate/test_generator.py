@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from imagesmith.errors import ImagesmithError, ModelError, NothingUsableError, O
 from imagesmith.evaluate import evaluate_generator, fake_statistics, load_extractor
 from imagesmith.evaluate.extractors import Extractor
 from imagesmith.evaluate.fakes import Labels, fakes_of, labels_like
+from imagesmith.evaluate.generator import _gathered
 from imagesmith.evaluate.nearest import sheet
 from imagesmith.evaluate.set_metrics import LEAST_IMAGES, parse_metrics, patch_row, split_reference
 from imagesmith.infer.generate import Generator
@@ -369,6 +371,23 @@ def test_the_patches_of_many_fakes_are_of_all_classes(tmp_path: Path, monkeypatc
     np.savez(tmp_path / "sorted.npz", images=_two_classes().permute(0, 2, 3, 1).numpy())
     (row,) = evaluate_generator(tmp_path / "sorted.npz", tmp_path / "sorted.npz", ["swd"]).rows
     assert row["value"] < row["floor"]
+
+
+@pytest.mark.parametrize(("metrics", "fakes_kept"), [(["swd"], 48), (["kid_toycnn"], 0)])
+def test_pixels_are_copied_only_where_patches_are_measured(
+    metrics: list[str], fakes_kept: int, reference: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The accident: gigabytes of real pixels are copied, and never looked at."""
+    kept: list[int] = []
+
+    def gathered(*args: Any, **options: Any) -> Any:
+        found = _gathered(*args, **options)
+        kept.append(len(found.drawn))
+        return found
+
+    monkeypatch.setattr("imagesmith.evaluate.generator._gathered", gathered)
+    evaluate_generator(reference, reference, metrics, features=classifier)
+    assert kept == [fakes_kept, 0]
 
 
 def test_reals_that_cannot_be_read_are_told_beside_the_score(reference: Path, classifier: Path, tmp_path: Path):

@@ -78,7 +78,10 @@ def evaluate_generator(
     report(f"{fakes.name}: {count} images against {len(real)} real ones")
     extractors = _extractors(wanted, given, for_sheet=nearest is not None, device=device)
     labels = fakes.labels(real, count)
-    made = _gathered(fakes.batches(count, labels), count, extractors, "fake", report)
+    needs_patches = any(item.extractor is None for item in wanted)
+    made = _gathered(
+        fakes.batches(count, labels), count, extractors, "fake", report, most_drawn=SWD_IMAGES if needs_patches else 0
+    )
     of_reals = _gathered(real.images.split(512), len(real), extractors, "real", report).features
     rows = [
         patch_row(real.images, made.drawn)
@@ -138,17 +141,23 @@ class _Gathered(NamedTuple):
     first: Tensor
     """SHOWN of them, for the sheet."""
     drawn: Tensor
-    """SWD_IMAGES at most, of all classes."""
+    """As many as were asked for at most, of all classes; none of the reals, which are in memory anyway."""
     features: dict[str, Tensor]
     """(N, F) on the CPU, of all of them by extractor."""
 
 
 def _gathered(
-    batches: Iterable[Tensor], total: int, extractors: dict[str, Extractor], kind: str, report: Say
+    batches: Iterable[Tensor],
+    total: int,
+    extractors: dict[str, Extractor],
+    kind: str,
+    report: Say,
+    *,
+    most_drawn: int = 0,
 ) -> _Gathered:
     """See `_Gathered`; `total` is N."""
     wanted = torch.zeros(total, dtype=torch.bool)
-    wanted[sample(total, SWD_IMAGES)] = True
+    wanted[sample(total, most_drawn)] = True
     first, drawn = torch.empty(0), list[Tensor]()
     features: dict[str, list[Tensor]] = {name: [] for name in extractors}
     done = 0
