@@ -1,5 +1,6 @@
 """`imagesmith restore` from the outside: what goes in, what comes out, and what is said."""
 
+import errno
 import io
 import json
 import os
@@ -247,8 +248,21 @@ def test_a_closed_pipe_and_a_full_one_are_told(line: str, photos: Path, tiny: Pa
     assert done.returncode == 3, error
     assert "cannot be written" in error
     assert "Traceback" not in error
-    assert "bug" not in error
+    assert "a bug" not in error
     assert "ignored" not in error
+
+
+def test_a_full_disk_elsewhere_is_not_blamed_on_standard_output(monkeypatch: pytest.MonkeyPatch, call) -> None:
+    """The accident: TMPDIR is full, standard output is said to be, and whoever makes room there gains nothing."""
+
+    def fails(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as writing has it: without a file's name
+
+    monkeypatch.setattr("imagesmith.apps.cli.app", fails)
+    done = call("models", "list")
+    done.was_refused(3, "No space left on device", "--debug shows where")
+    assert "standard output" not in done.err
+    assert "a bug" not in done.err
 
 
 def test_standard_output_may_be_closed_from_the_start() -> None:

@@ -1,11 +1,13 @@
 """Models on their way to other processes arrive as they were, and their weights lie in memory once."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from imagesmith.errors import OutputError
 from imagesmith.infer.bulk.parcel import pack, unpack
 from imagesmith.infer.restore import Restorer
 
@@ -57,3 +59,10 @@ def test_the_pickle_of_a_model_holds_no_weights(restorer: Restorer, tmp_path: Pa
 def test_nothing_to_map_is_fine(tmp_path: Path) -> None:
     """An object without tensors leaves an empty file, which no system maps."""
     assert unpack(pack([1, "two"], tmp_path / "t"), tmp_path / "t") == [1, "two"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_no_room_for_the_weights_is_told() -> None:
+    """The accident: a small TMPDIR, and 'No space left on device' without a word of where."""
+    with pytest.raises(OutputError, match=r"weights in '/dev'.*No space left(.|\n)*TMPDIR"):
+        pack(torch.ones(3), Path("/dev/full"))

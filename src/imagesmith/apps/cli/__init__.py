@@ -56,6 +56,9 @@ def main() -> NoReturn:
             sys.exit(_give_up_output(unwritten))
         if isinstance(error, SystemExit):
             raise
+        if isinstance(error, OSError) and error.errno in _UNWRITTEN:
+            what = f"a file or a stream cannot be written or read: {error.strerror}"
+            _fail(OutputError.exit_code, f"imagesmith: {what}\n--debug shows where")
         if hasattr(error, "format_message"):  # typer's own errors; their class has moved from one version to the next
             _refuse(error)
         _fail(BUG, f"imagesmith: a bug, please report it: {type(error).__name__}: {error}\n--debug shows where")
@@ -67,11 +70,8 @@ def _leave(code: int | None) -> NoReturn:
 
     Python by itself would find out later, complain about an ignored exception and leave with code 120.
     """
-    try:
-        if sys.stdout:  # None where it was closed from the start
-            sys.stdout.flush()
-    except OSError as error:
-        told = _give_up_output(error)
+    if unwritten := _unflushed():
+        told = _give_up_output(unwritten)
         code = code or told
     sys.exit(code)
 
@@ -79,10 +79,22 @@ def _leave(code: int | None) -> NoReturn:
 def _of_output(error: BaseException) -> OSError | None:
     """What kept standard output from being written, where that is what `error` comes from.
 
-    Errors of files tell their names, and typer and rich exit by themselves, without a word, where a pipe is closed.
+    typer and rich exit by themselves, without a word, where a pipe is closed. What else failed may have been any file.
     """
     cause = error.__context__ if isinstance(error, SystemExit) else error
-    return cause if isinstance(cause, OSError) and cause.filename is None and cause.errno in _UNWRITTEN else None
+    if not isinstance(cause, OSError) or cause.filename is not None or cause.errno not in _UNWRITTEN:
+        return None
+    return cause if isinstance(error, SystemExit) else _unflushed()
+
+
+def _unflushed() -> OSError | None:
+    """What keeps standard output from taking the rest, of which up to a bufferful stays when a write fails."""
+    try:
+        if sys.stdout:  # None where it was closed from the start
+            sys.stdout.flush()
+    except OSError as error:
+        return error
+    return None
 
 
 def _give_up_output(error: OSError) -> int:

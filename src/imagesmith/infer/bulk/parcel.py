@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
-from imagesmith.errors import UsageError
+from imagesmith.errors import OutputError, UsageError
 
 _ALIGNED = 64  # bytes at which a tensor begins, for the widest vector loads
 
@@ -33,10 +33,19 @@ class _Place:
 
 
 def pack(thing: object, file: Path) -> bytes:
-    """A pickle of `thing` without its tensors, which are written to `file`; UsageError where it cannot travel."""
+    """A pickle of `thing` without its tensors, which are written to `file`.
+
+    UsageError where it cannot travel, OutputError where the file cannot be written.
+    """
     buffer = io.BytesIO()
-    with open(file, "wb") as stream, _travelling():
-        _Packer(buffer, stream).dump(thing)
+    try:
+        with open(file, "wb") as stream, _travelling():
+            _Packer(buffer, stream).dump(thing)
+    except OSError as error:
+        raise OutputError(
+            f"expected room for the model's weights in '{file.parent}', got: {error.strerror}\n"
+            "name another folder in TMPDIR, or use --workers 1"
+        ) from error
     return buffer.getvalue()
 
 
