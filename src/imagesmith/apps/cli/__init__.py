@@ -57,7 +57,7 @@ def main() -> NoReturn:
         if isinstance(error, SystemExit):
             raise
         if isinstance(error, OSError) and error.errno in _UNWRITTEN:
-            what = f"a file or a stream cannot be written or read: {error.strerror}"
+            what = f"a file or a stream cannot be written or read: {error}"
             _fail(OutputError.exit_code, f"imagesmith: {what}\n--debug shows where")
         if hasattr(error, "format_message"):  # typer's own errors; their class has moved from one version to the next
             _refuse(error)
