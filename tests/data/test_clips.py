@@ -1,5 +1,6 @@
 """Clips to learn from: cut and degraded the same way whoever asks, nothing of what is kept apart among them."""
 
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -112,6 +113,16 @@ def test_validation_is_the_same_in_every_run(photos: Path, films: Path):
         assert all(torch.equal(a, b) for a, b in zip(clip, same, strict=True))
         degraded, target, flow, _ = clip
         assert degraded.shape[3] * 2 == target.shape[3] == flow.shape[3] * 2
+
+
+def test_films_in_a_run_folder_are_not_trained_on(photos: Path, films: Path, tmp_path: Path):
+    """The accident: what a network made of a film, kept in its run folder among the films, is taken for a clean one."""
+    shutil.copy(films / "long.mp4", tmp_path)
+    shutil.copytree(films, tmp_path / "run" / "restored")
+    for name in ("config.json", "history.jsonl"):
+        (tmp_path / "run" / name).touch()
+    assert len(load(photos, tmp_path).films) == 1
+    assert len(load(photos, tmp_path / "run").films) == 1
 
 
 def test_no_films_in_a_folder_that_was_named_is_said(photos: Path, tmp_path: Path):

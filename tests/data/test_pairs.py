@@ -52,6 +52,17 @@ def test_pairs_are_found_by_name_in_subfolders(folders: tuple[Path, Path]):
     assert pair_files(folders[1], folders[0], recursive=True).keys() == {f"day/{k}" for k in range(5)}
 
 
+def test_a_run_folder_among_the_pictures_is_passed_over(folders: tuple[Path, Path]):
+    """The accident: the sheets of an earlier run among the targets lack their degraded pictures, and nothing is learnt."""
+    for name in ("config.json", "history.jsonl", "samples/000000000008.png"):
+        path = folders[1] / "day" / "run" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert (len(load(folders).training), len(load(folders).validation)) == (4, 1)
+    named = images_by_name(folders[1] / "day" / "run", recursive=True)
+    assert list(named) == ["samples/000000000008"], "a run folder that was named is what is wanted"
+
+
 def test_a_picture_without_its_counterpart_is_named(folders: tuple[Path, Path]):
     """Pairing what is left by position would learn to turn one photograph into the next."""
     (folders[0] / "day" / "2.bmp").unlink()

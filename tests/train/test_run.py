@@ -98,6 +98,16 @@ def test_a_run_does_not_write_among_its_pictures(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_does_not_write_among_its_degraded_pictures_or_films(tmp_path: Path):
+    """The accident: only the folder of the clean pictures is looked at, and sheets lie among what is learnt all the same."""
+    films = override(presets.vsr_x2(data="photos", out=str(tmp_path)), [f"data.films={tmp_path}", "run.device=cpu"])
+    with pytest.raises(ConfigError, match="beside the pictures"), open_run(films, quiet=True):
+        pass
+    with pytest.raises(ConfigError, match="beside the pictures"):
+        enter(tmp_path, f"data.degraded={tmp_path}", "degradations=[]", "data.shrink=[1]")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("dtype", "has_bf16", "told"), [("bf16", False, 1), ("bf16", True, 0), ("fp32", False, 0)])
 def test_bf16_from_another_machine_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, has_bf16: bool, told: int

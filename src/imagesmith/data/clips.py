@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from imagesmith.data.datasets import flip_and_rotate, load_photos
 from imagesmith.data.motion import moving_clip
+from imagesmith.data.sources import outside_runs
 from imagesmith.data.video import is_video, open_video
 from imagesmith.degrade import Chain, degrade_clip
 from imagesmith.errors import ImagesmithError, NothingUsableError
@@ -58,7 +59,7 @@ def load_clips(
     `least_frames` to train on. NothingUsableError without photographs.
     """
     still = load_photos(photos, validation_photos, least_px=least_px, memory_bytes=memory_bytes / 2)
-    paths = [] if films is None else sorted(path for path in Path(films).rglob("*") if is_video(path))
+    paths = [] if films is None else [path for path in outside_runs(Path(films)) if is_video(path)]
     if films is not None and not paths:
         raise NothingUsableError(f"expected films below {films}, got none; leave data.films out, or name their folder")
     budget = memory_bytes / 2 / max(1, len(paths))

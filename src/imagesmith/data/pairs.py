@@ -17,7 +17,7 @@ from imagesmith.data.alignment import displacement
 from imagesmith.data.datasets import Pair, decoded_photo, largest_side, middle_pair, size_of
 from imagesmith.data.formats import SUFFIXES
 from imagesmith.data.held_out import divide
-from imagesmith.data.sources import Item
+from imagesmith.data.sources import Item, outside_runs
 from imagesmith.errors import NothingUsableError, UsageError
 from imagesmith.tensors import imresize, to_float
 
@@ -34,14 +34,14 @@ Size = tuple[int, int]
 
 
 def images_by_name(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
-    """The pictures of a folder by their names below it without ending, sorted.
+    """The pictures of a folder by their names below it without ending, sorted; run folders inside are passed over.
 
     UsageError where it is no folder or two pictures share a name, NothingUsableError where there is none to read.
     """
     if not os.path.isdir(folder):
         raise UsageError(f"expected a folder of images, got '{folder}'")
     try:
-        paths = sorted(folder.rglob("*") if recursive else folder.iterdir())
+        paths = outside_runs(folder) if recursive else sorted(folder.iterdir())
     except OSError as error:
         raise NothingUsableError(f"the folder '{folder}' cannot be read: {error.strerror}; check its rights") from None
     images: dict[str, Path] = {}

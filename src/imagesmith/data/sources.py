@@ -99,9 +99,17 @@ def list_items(inputs: Sequence[str | Path], *, recursive: bool, into_runs: bool
     return items
 
 
-def _holds_run(folder: str) -> bool:
+def _holds_run(folder: str | Path) -> bool:
     """Whether this is a run folder: it has both files from the first moment of a training."""
     return all(os.path.isfile(os.path.join(folder, name)) for name in ("config.json", "history.jsonl"))
+
+
+def outside_runs(folder: Path) -> list[Path]:
+    """All that lies below a folder, sorted, but for what is in run folders; OSError where it is unreadable."""
+    found = sorted(folder.rglob("*"))
+    above = {path.parent for path in found if path.name == "config.json"} - {folder}
+    runs = {each for each in above if _holds_run(each)}
+    return [path for path in found if runs.isdisjoint(path.parents)]
 
 
 def _expand(given: str | Path, enters: Enters, items: Items) -> Iterator[Item]:

@@ -128,7 +128,8 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
     IntegrityError where none of its checkpoints is whole, TrainingError where memory ran out.
     """
     folder = Path(config.run.out)
-    if folder.resolve() == Path(config.data.folder).resolve():
+    learnt = (getattr(config.data, name, None) for name in ("folder", "degraded", "films"))
+    if folder.resolve() in [Path(each).resolve() for each in learnt if each]:
         raise ConfigError(
             f"expected a run folder beside the pictures, got {folder}, which holds them; name another one"
         )
