@@ -82,6 +82,23 @@ def test_what_survived_of_a_jpeg_stays_in_the_file(inpainter: Restorer, cut_jpeg
     only(inpainter, cut_jpeg, out, partial=True, resume=True, status="skipped")
 
 
+def test_a_plan_tells_what_is_held_as_a_whole_with_partial_too(
+    make_unet: Callable[..., Restorer], photo: np.ndarray, tmp_path: Path
+) -> None:
+    """The accident: the rehearsal of --partial, which reads the pictures, is silent about the memory they will take."""
+    Image.fromarray(photo).save(tmp_path / "whole.jpg")
+    for partial in (False, True):
+        planned = only(
+            make_unet("denoise"),
+            tmp_path / "whole.jpg",
+            tmp_path / "o",
+            partial=partial,
+            dry_run=True,
+            status="planned",
+        )
+        assert [note for note in planned.notes if "jpg is held as a whole: 0.00 GB" in note], planned.notes
+
+
 def test_an_intact_or_otherwise_changed_jpeg_stays_one(
     make_unet: Callable[..., Restorer],
     inpainter: Restorer,

@@ -67,7 +67,10 @@ class Stages:
         """What would be done with a job, from its header alone where that decides; what a file lost decides as well."""
         if self._restorer.card.task == AUTO_TASK or self._options.partial:
             loaded = self.load(job)
-            return replace(loaded.result, status="planned") if isinstance(loaded, Loaded) else loaded
+            if not isinstance(loaded, Loaded):
+                return loaded
+            held = _held(loaded.job, _header(loaded.picture), loaded.restorer.scale)
+            return replace(loaded.result, status="planned", notes=(*loaded.result.notes, *held))
         blank = self._blank(job, "planned")
         try:
             source = job.item.read()
@@ -75,10 +78,7 @@ class Stages:
                 return replace(blank, status="skipped", output=str(output))
             header = picture_header(source, self._restorer.card, self._options)
             job, sizes = self._places.settle(job, header, self._restorer.scale)
-            notes = job.losses(header.format)
-            if is_whole(job.format, header.depth):
-                needed = bytes_needed(header, self._restorer.scale)
-                notes += (f"{job.format} is held as a whole: {needed / 1e9:.2f} GB",)
+            notes = (*job.losses(header.format), *_held(job, header, self._restorer.scale))
             return replace(blank, output=_name(job), notes=notes, **sizes)
         except Exception as error:
             return failed(blank, error)
@@ -107,8 +107,7 @@ class Stages:
                     return replace(result, status="skipped", output=None, in_size=(picture.width, picture.height))
             if picture.lost is not None and self._only_fills(decision):
                 job = replace(job, exact=True)
-            size = picture.width, picture.height, picture.channels
-            header = Header(picture.meta.format, *size, picture.depth, frames=1)
+            header = _header(picture)
             job, sizes = self._places.settle(job, header, restorer.scale)
             notes = (*result.notes, *job.losses(picture.meta.format))
             result = replace(result, output=_name(job), notes=notes, **sizes)
@@ -261,6 +260,19 @@ class Stages:
 
     def _blank(self, job: Job, status: Literal["done", "planned"]) -> ItemResult:
         return ItemResult(str(job.item), _name(job), status, self._restorer.card.name, self._restorer.scale)
+
+
+def _header(picture: Picture) -> Header:
+    """What a file would have told of a picture that was read."""
+    size = picture.width, picture.height, picture.channels
+    return Header(picture.meta.format, *size, picture.depth, frames=1)
+
+
+def _held(job: Job, header: Header, scale: int) -> tuple[str, ...]:
+    """What a plan says of a result that is held as a whole."""
+    if not is_whole(job.format, header.depth):
+        return ()
+    return (f"{job.format} is held as a whole: {bytes_needed(header, scale) / 1e9:.2f} GB",)
 
 
 def _name(job: Job) -> str:
