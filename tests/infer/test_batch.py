@@ -121,16 +121,20 @@ def test_a_consistent_result_is_consistent_in_the_file(
         written = to_float(read_image(tmp_path / "out" / "x.png").pixels, "uint8").permute(2, 0, 1)
         error = imresize(written, 1 / scale) - to_float(frame.pixels, "uint8").permute(2, 0, 1)
         intervals = Intervals(to_float(frame.pixels, "uint8").permute(2, 0, 1), frame.meta.jpeg)
-        lacking = error.abs().max() * 255 - 0.52 if scale > 1 else intervals.correction(written, 0.0)[1]
+        lacking = error.abs().max() * 255 - 0.6 if scale > 1 else intervals.correction(written, 0.0)[1]
         assert lacking <= 0, result.notes
 
 
-def test_two_inputs_that_become_one_png_start_nothing(make_unet: Make, photo: np.ndarray, tmp_path: Path) -> None:
-    """The accident: a.jpg, for the mask's sake written as a.png, takes the place of what a.png becomes."""
-    for kind in ("jpg", "png"):
-        Image.fromarray(photo).save(tmp_path / f"a.{kind}")
-    with pytest.raises(UsageError, match="both become"):
-        make_unet("inpaint", planes=1).path(tmp_path, tmp_path / "out", mask=with_hole(photo))
+def test_two_inputs_that_become_one_png_keep_their_names(make_unet: Make, photo: np.ndarray, tmp_path: Path) -> None:
+    """The accident: x.jpg beside x.png, and --mask refuses the folder that is restored without it."""
+    (folder := tmp_path / "in").mkdir()
+    for name in ("x.jpg", "x.png"):
+        Image.fromarray(photo).save(folder / name)
+    inpainter, out = make_unet("inpaint", planes=1), tmp_path / "out"
+    summary = inpainter.path(folder, out, mask=with_hole(photo))
+    assert [Path(str(result.output)).name for result in summary.results] == ["x.jpg.png", "x.png"]
+    again = inpainter.path(folder, out, mask=with_hole(photo), resume=True)
+    assert [result.status for result in again.results] == ["skipped", "skipped"]
 
 
 def test_sixteen_bits_and_floats_stay_in_files(restorer: Restorer, photo: np.ndarray, tmp_path: Path) -> None:
