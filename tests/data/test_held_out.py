@@ -5,29 +5,30 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from imagesmith.data import held_out
 from imagesmith.data.held_out import divide, drawn_apart, split, without_copies
 
 
 @pytest.mark.parametrize(("count", "asked", "kept"), [(100, 50, 10), (9, 5, 0), (10, 0, 0), (1, 1, 0), (20, 1, 1)])
 def test_at_most_a_tenth_is_held_out(count: int, asked: int, kept: int) -> None:
     """With few pictures, measuring must not take those that training needs."""
-    training, held_out = split(count, asked)
-    assert len(held_out) == kept
+    training, apart = split(count, asked)
+    assert len(apart) == kept
     assert len(training) == count - kept
 
 
 def test_held_out_pictures_come_from_every_class() -> None:
     """The first tenth of a set in the order of its folders is one class."""
-    _, held_out = split(1000, 100)
-    assert (held_out // 100).bincount().tolist() == [10] * 10
+    _, apart = split(1000, 100)
+    assert (apart // 100).bincount().tolist() == [10] * 10
 
 
 @pytest.mark.parametrize(("count", "asked", "classes"), [(1000, 1000, 2), (50_000, 5000, 10), (3000, 300, 5)])
 def test_classes_that_take_turns_all_give_their_share(count: int, asked: int, classes: int) -> None:
     """The accident: every tenth picture of ten classes in turn is of one class, and the others are never measured."""
-    _, held_out = split(count, asked)
-    shares = (held_out % classes).bincount(minlength=classes) * classes / len(held_out)
-    assert len(held_out) == count // 10
+    _, apart = split(count, asked)
+    shares = (apart % classes).bincount(minlength=classes) * classes / len(apart)
+    assert len(apart) == count // 10
     assert shares.min() > 0.7
     assert shares.max() < 1.3
 
@@ -50,6 +51,20 @@ def test_copies_of_what_is_held_out_are_not_trained_on() -> None:
     kept = without_copies(images.transpose(2, 3), training, torch.tensor([1, 9]))
     assert kept.tolist() == [0, 2, 4, 5, 6, 8, 10, 11], "pictures of one flat colour are copies of none"
     assert without_copies(images, training, training[:0]).tolist() == training.tolist()
+
+
+def test_pictures_are_read_whole_only_where_a_row_is_that_of_one_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: gigabytes are read once more at each start and resume, even where nothing is kept apart."""
+    hashed: list[int] = []
+    digest = held_out._digest
+    monkeypatch.setattr(held_out, "_digest", lambda image: (hashed.append(image.numel()), digest(image))[1])
+    images = torch.randint(0, 256, (12, 3, 4, 4), generator=torch.Generator().manual_seed(0)).byte()
+    images[5, :, 2] = images[9, :, 2]
+    everything = torch.arange(12)
+    assert without_copies(images, everything, everything[:0]).tolist() == everything.tolist()
+    assert hashed == []
+    assert without_copies(images, everything[:9], everything[9:10]).tolist() == everything[:9].tolist()
+    assert hashed.count(3 * 4 * 4) == 2, "the one kept apart, and the one with its row"
 
 
 def test_pages_of_text_are_trained_on() -> None:
