@@ -68,7 +68,7 @@ def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str,
         ENOUGH,
     )
     if asked != config.run.batch:
-        reason = f"what {count} pictures fill; the {config.run.batch} of the preset {config.preset} are more"
+        reason = f"what {count} pictures fill; {config.run.batch}, as the preset {config.preset} has it, are more"
     session.say(f"batch {batch}: {reason}")
     gamma, reason = _choose_gamma(config, pictures)
     session.say(reason)
@@ -85,9 +85,9 @@ def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str,
 
 
 def asked_batch(config: GanConfig, count: int, processes: int) -> int | str:
-    """The configured batch, or where it is that of the preset, what `count` pictures fill of it.
+    """The configured batch, or where it is as the preset has it, what `count` pictures fill of it.
 
-    ConfigError where they do not fill one that the user chose.
+    ConfigError where they do not fill another one, which only a user can have chosen.
     """
     most = batches_within(count // processes)[-1] * processes
     asked = most if config.run.batch == "auto" else int(config.run.batch)
@@ -96,7 +96,7 @@ def asked_batch(config: GanConfig, count: int, processes: int) -> int | str:
     preset = GAN_PRESETS.get(config.preset)
     if most <= count and preset and preset(data="", out="").run.batch == asked:
         return most
-    advice = f"--set run.batch={most}" if most <= count else f"add some, or use {count} processes"
+    advice = f"--set run.batch={most}" if most <= count else f"add some, or use {count} process{'es' * (count > 1)}"
     raise ConfigError(f"expected a batch of at most the {count} pictures to train on, got {asked}; {advice}")
 
 
