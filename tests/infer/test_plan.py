@@ -7,7 +7,7 @@ import pytest
 from imagesmith.data.formats import format_named
 from imagesmith.data.sources import Item
 from imagesmith.errors import UsageError
-from imagesmith.infer.plan import check_distinct, checked_format, plan_jobs
+from imagesmith.infer.plan import check_distinct, checked_format, plan_jobs, told_apart
 
 
 def item(name: str, folder: str = "/photos", member: str | None = None) -> Item:
@@ -132,6 +132,26 @@ def test_two_inputs_for_one_name_are_told_at_once() -> None:
     jobs = plan_jobs([item("a.png", "/one"), item("a.gif", "/two")], "/out", tag="")
     with pytest.raises(UsageError, match=r"would both become '/out/a\.png'"):
         check_distinct(jobs)
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "expected"),
+    [
+        (["x.jpg", "x.png", "y.jpg"], {}, ["x.jpg.png", "x.png", "y.png"]),
+        (["x.jpg", "x.jpeg"], {}, ["x.jpg.png", "x.jpeg.png"]),
+        (["x.jpg", "x.png"], {"suffix": "_new"}, ["x.jpg_new.png", "x_new.png"]),
+        (["d/x.jpg", "x.png"], {}, ["d/x.png", "x.png"]),
+        (["x.gif", "x.png"], {}, ["x.png", "x.png"]),
+        (["x.jpg", "x.png"], {"format": "png"}, ["x.png", "x.png"]),
+    ],
+)
+def test_a_name_taken_by_becoming_png_is_given_back(names: list[str], options: dict, expected: list[str]) -> None:
+    """The accident: a folder with x.jpg and x.png, and --mask or --consistency refuses all of it."""
+    jobs = told_apart(plan_jobs([item(name) for name in names], "/out", tag="", exact=True, **options))
+    assert [str(job.output) for job in jobs] == [f"/out/{name}" for name in expected]
+    assert [job.name for job in jobs] == expected, "--resume looks for another name than was remembered"
+    settled = jobs[0].for_content("jpg", "uint8", 3, 99)
+    assert settled.output == jobs[0].output
 
 
 def test_formats_are_what_users_call_them() -> None:

@@ -26,7 +26,7 @@ from imagesmith.infer.bulk.ray_engine import restore_on_ray
 from imagesmith.infer.manifest import Manifest, settings_digest
 from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Summary
 from imagesmith.infer.places import Places, without_results
-from imagesmith.infer.plan import Job, check_distinct, checked_format, names_a_file, plan_jobs, tag_of
+from imagesmith.infer.plan import Job, check_distinct, checked_format, names_a_file, plan_jobs, tag_of, told_apart
 from imagesmith.infer.rows import Rows
 from imagesmith.infer.stages import Loaded, Stages
 from imagesmith.runtime.interrupt import stop_on_request
@@ -55,7 +55,7 @@ def restore_files(
     roots = {job.root for job in jobs if job.root is not None}
     is_batch = len(jobs) > 1 or any(os.path.isdir(source) for source in sources)
     manifests = {root: Manifest(root) for root in roots} if options.resume or is_batch else {}
-    jobs = without_results(jobs, manifests.values())
+    jobs = told_apart(without_results(jobs, manifests.values()))
     if options.uncertainty is not None and names_a_file(options.uncertainty) and len(jobs) > 1:
         raise UsageError(f"expected a folder for {len(jobs)} heat maps, got '{options.uncertainty}'; name a folder")
     check_distinct(jobs, options.uncertainty)

@@ -1,6 +1,7 @@
 """Which file becomes which: names of results, decided and checked before anything is computed."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -93,6 +94,12 @@ def plan_jobs(
     return [_job(item, folder, format, suffix, tag=tag, exact=exact) for item in items]
 
 
+def told_apart(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs; those that become PNG only to be exact keep their input's ending where another has their name."""
+    taken = Counter(output_key(job.output) for job in jobs if job.output is not None)
+    return [_with_whole_name(job) if _is_crowded(job, taken) else job for job in jobs]
+
+
 def output_key(output: Path) -> str:
     """The same for two spellings of one file."""
     return os.path.normcase(os.path.abspath(output))
@@ -147,6 +154,19 @@ def _job(item: Item, folder: Path | None, format: str, suffix: str | None, *, ta
         name = item.name.with_name(f"{item.name.stem}{added}{ending}")
         root = item.path.parents[len(item.name.parts) - 1]
     return Job(item, root / name, kind, root, str(name), format == KEEP, exact)
+
+
+def _is_crowded(job: Job, taken: Counter[str]) -> bool:
+    """Whether a job has to share its name because its result does not keep its input's format."""
+    if job.output is None or taken[output_key(job.output)] == 1:
+        return False
+    return job.exact and job.keeps and _format_of(job.item.name, KEEP, exact=False) != job.format
+
+
+def _with_whole_name(job: Job) -> Job:
+    assert job.output is not None, "standard output takes one picture"
+    name = job.item.name.name + job.output.name.removeprefix(job.item.name.stem)
+    return replace(job, output=job.output.with_name(name), name=str(PurePosixPath(job.name).with_name(name)))
 
 
 def _format_of(name: PurePosixPath, format: str, exact: bool) -> str:
