@@ -41,8 +41,13 @@ FP32, BF16 = torch.float32, torch.bfloat16
 
 @pytest.fixture(autouse=True)
 def has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processor of these tests has bf16, whatever the one they run on has; probes are short where it has not."""
+    """The processor of these tests has bf16, whatever the one they run on has."""
     monkeypatch.setattr(device, "has_bf16", lambda _: True)
+
+
+@pytest.fixture
+def short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processors that emulate bf16 take seconds for a probe of the usual length."""
     monkeypatch.setitem(device._PROBE_MACS, "cpu", 1e7)
 
 
@@ -120,6 +125,7 @@ def test_the_probe_computes_as_much_whatever_the_resolution(spec: NetSpec) -> No
     assert 0.7 < counted.get_total_flops() / 2 / device._PROBE_MACS["cpu"] < 1.4
 
 
+@pytest.mark.usefixtures("short_probe")
 def test_the_real_probe_leaves_no_trace() -> None:
     """A probe that leaves one thread, or weights in bf16 behind, makes all that follows slow or wrong."""
     module = net()
@@ -131,6 +137,7 @@ def test_the_real_probe_leaves_no_trace() -> None:
     assert next(module.parameters()).dtype == FP32
 
 
+@pytest.mark.usefixtures("short_probe")
 @pytest.mark.parametrize(("dtype", "expected"), [("fp32", FP32), ("bf16", BF16)])
 def test_what_the_user_chose_is_taken(dtype: str, expected: torch.dtype) -> None:
     """A table that maps the wish for one precision to another makes every test of it a lie."""
@@ -156,6 +163,7 @@ def test_a_missing_device_is_a_usage_error() -> None:
         pick_runtime(net(), "cuda")
 
 
+@pytest.mark.usefixtures("short_probe")
 def test_prepare_makes_an_inference_copy() -> None:
     """Training goes on with the net that was validated: it must keep its mode, precision and gradients."""
     module = net().train()
