@@ -85,6 +85,10 @@ def test_a_run_goes_on_without_the_network_that_it_was_begun_from(train: list[st
     done = call(*on, "run")
     assert (done.code, "resumed at 4 images" in done.err) == (0, True)
     assert "started with start_from = 'run', not 'another'" in call(*on, "another").err
+    assert "resumed at 4 images" in call(*on, "run", "--preset", "sr-x2").err
+    call(*on, "run", "--preset", "denoise").was_refused(2, "preset = 'sr-x2', not 'denoise'")
+    Path("new").mkdir()
+    shutil.copy("on/config.json", "new")  # as a run leaves it that failed before its first checkpoint
     assert "no model or file is called 'run'" in call(*on[:4], "new", *on[5:], "run").err
 
 

@@ -51,7 +51,7 @@ def restorer(
     debug: DebugFlag = False,
 ) -> None:
     """Train a restorer on a folder of photographs, or on pairs in two folders."""
-    from imagesmith.configs import Part, RestorerConfig
+    from imagesmith.configs import Part, RestorerConfig, load_config
     from imagesmith.presets import RESTORER_PRESETS, fine_tuned
     from imagesmith.train.restore import train_restorer as train
     from imagesmith.zoo.cards import read_header
@@ -59,10 +59,14 @@ def restorer(
 
     given = _given(data, out, minutes, images) | damage(degraded, recipe)
     adapt = None
-    begun = Path(out) / "config.json"
-    if start_from and begun.is_file() and not _is_model(start_from):
+    if start_from and _was_begun(out) and not _is_model(start_from):  # it goes on without what it was begun from
         given |= {"start_from": start_from}
-        preset, config = None, begun  # a run that was begun goes on without what it was begun from
+        begun = Path(out) / "config.json"
+        if preset is None and config is None:
+            config = begun
+        else:
+            before = load_config(begun, RestorerConfig)
+            adapt = partial(fine_tuned, start_from=start_from, task=before.task, net=before.net)
     elif start_from:
         card = read_header(find_weights(start_from)).card
         if preset is None and config is None:
@@ -175,6 +179,11 @@ def _given(data: str, out: str, minutes: float | None, images: int | None) -> di
     if minutes is not None and images is not None:
         raise UsageError("expected one of --minutes and --images, got both")
     return {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
+
+
+def _was_begun(out: str) -> bool:
+    """Whether a run folder holds something to go on from."""
+    return any((Path(out) / "checkpoints").glob("*.safetensors"))
 
 
 def _is_model(name: str) -> bool:
