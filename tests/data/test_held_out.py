@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from imagesmith.data import held_out
-from imagesmith.data.held_out import divide, drawn_apart, split, without_copies
+from imagesmith.data.held_out import divide, one_of_each_stretch, split, without_copies
 
 
 @pytest.mark.parametrize(("count", "asked", "kept"), [(100, 50, 10), (9, 5, 0), (10, 0, 0), (1, 1, 0), (20, 1, 1)])
@@ -36,10 +36,17 @@ def test_classes_that_take_turns_all_give_their_share(count: int, asked: int, cl
 def test_the_same_are_kept_apart_in_every_run() -> None:
     """Whatever the seed of a run or of torch: another split is trained on what was measured with."""
     torch.manual_seed(1)
-    first = drawn_apart(100, 7)
+    first = one_of_each_stretch(7, 100).tolist()
     torch.manual_seed(2)
-    assert drawn_apart(100, 7) == first == sorted(set(first))
-    assert drawn_apart(5, 5) == [0, 1, 2, 3, 4]
+    assert one_of_each_stretch(7, 100).tolist() == first == sorted(set(first))
+    assert one_of_each_stretch(5, 5).tolist() == one_of_each_stretch(9, 5).tolist() == [0, 1, 2, 3, 4]
+    assert one_of_each_stretch(9, 0).tolist() == []
+
+
+def test_pictures_to_compare_with_are_of_every_class_that_takes_turns() -> None:
+    """The accident: 2,000 pictures of four classes in turns, every fourth is taken, and all are of one class."""
+    classes = torch.arange(2000) % 4
+    assert classes[one_of_each_stretch(500, 2000)].bincount(minlength=4).min() > 80
 
 
 def test_copies_of_what_is_held_out_are_not_trained_on() -> None:

@@ -12,15 +12,16 @@ from imagesmith.errors import UsageError
 from imagesmith.tensors import generator_for
 
 
-def drawn_apart(count: int, apart: int) -> list[int]:
-    """`apart` positions below `count`, ascending: one by chance of each of as many stretches of equal length.
+def one_of_each_stretch(count: int, of: int) -> Tensor:
+    """`count` positions (int64) below `of`, all if there are fewer: one by chance of each of `count` equal stretches.
 
-    So each class of a set in the order of its classes gives its share, and of one whose classes take turns none gives
-    all, as every tenth picture would.
+    They ascend and are the same in every run. So each class of a set in the order of its classes gives its share, and
+    of one whose classes take turns none gives all, as every tenth picture would.
     """
-    rng = generator_for(0)
-    ends = [k * count // max(apart, 1) for k in range(apart + 1)]
-    return [low + int(torch.randint(high - low, (), generator=rng)) for low, high in itertools.pairwise(ends)]
+    rng, count = generator_for(0), min(count, of)
+    ends = [k * of // max(count, 1) for k in range(count + 1)]
+    drawn = [low + int(torch.randint(high - low, (), generator=rng)) for low, high in itertools.pairwise(ends)]
+    return torch.tensor(drawn, dtype=torch.int64)
 
 
 def split(count: int, held_out: int) -> tuple[Tensor, Tensor]:
@@ -29,7 +30,7 @@ def split(count: int, held_out: int) -> tuple[Tensor, Tensor]:
     At most a tenth is kept apart, so below ten pictures none.
     """
     is_apart = torch.zeros(count, dtype=torch.bool)
-    is_apart[torch.tensor(drawn_apart(count, min(held_out, count // 10)), dtype=torch.int64)] = True
+    is_apart[one_of_each_stretch(min(held_out, count // 10), count)] = True
     return (~is_apart).nonzero().flatten(), is_apart.nonzero().flatten()
 
 
@@ -59,7 +60,7 @@ def divide(
     """
     small = torch.stack([small_version(picture) for picture in pictures])
     for count in (max(1, min(validation_images, len(pictures) // 10)), 1):
-        apart = drawn_apart(len(pictures), count)
+        apart = one_of_each_stretch(count, len(pictures)).tolist()
         found = [(k, apart[nearest]) for k, nearest in alike(small, small[apart])]
         copies = {k: v for k, v in found if k not in apart and look_the_same(pictures[k], pictures[v])}
         if 2 * len(copies) <= len(pictures) - count:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from imagesmith.configs import GanConfig, ImageSetConfig
 from imagesmith.data.batches import ImageBatches
-from imagesmith.data.held_out import drawn_apart
+from imagesmith.data.held_out import one_of_each_stretch
 from imagesmith.data.image_sets import ImageSet
 from imagesmith.errors import NothingUsableError
 from imagesmith.tensors import generator_for
@@ -50,16 +50,11 @@ class Pictures:
     def some(self, positions: Tensor, count: int, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """At most `count` pictures uint8, each once, and their labels (0 without classes); by chance if with `rng`."""
         if rng is None:
-            rows = positions[evenly(count, len(positions))]
+            rows = positions[one_of_each_stretch(count, len(positions))]
         else:
             rows = positions[torch.randperm(len(positions), generator=rng)[:count]]
         labels = self.whole.labels
         return self.whole.images[rows], torch.zeros(len(rows), dtype=torch.int64) if labels is None else labels[rows]
-
-
-def evenly(count: int, of: int) -> Tensor:
-    """At most `count` positions below `of`, spread over all, so that classes in any order, or in turns, give each."""
-    return torch.tensor(drawn_apart(of, min(count, of)), dtype=torch.int64)
 
 
 def divided_pictures(data: ImageSetConfig, session: Session) -> Pictures:

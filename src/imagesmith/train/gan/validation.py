@@ -12,13 +12,14 @@ from torch import Tensor
 from imagesmith.configs import GanConfig
 from imagesmith.data.files import Frame, write_image
 from imagesmith.data.grid import Panel, draw_curves, image_grid
+from imagesmith.data.held_out import one_of_each_stretch
 from imagesmith.evaluate.extractors import Extractor, load_extractor
 from imagesmith.metrics.sets import FeatureStatistics, frechet_distance
 from imagesmith.nets import NetSpec
 from imagesmith.runtime.log import read_history
 from imagesmith.tensors import from_float, generator_for
 from imagesmith.train.gan.health import compare_sets
-from imagesmith.train.gan.pictures import Pictures, evenly
+from imagesmith.train.gan.pictures import Pictures
 from imagesmith.train.gan.watch import GanWatch
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.run import Session
@@ -82,7 +83,8 @@ class GanValidation:
             state.best = {name: distance, "images_seen": state.images_seen}
             save_model(self.session.folder / "model.safetensors", state.averages["generator"], self._card(state))
         nearer = state.best.get("images_seen") == state.images_seen
-        signs = compare_sets(self.reals[evenly(COMPARED, len(self.reals))], features[:COMPARED])
+        compared = self.reals[one_of_each_stretch(COMPARED, len(self.reals))]
+        signs = compare_sets(compared, features[:COMPARED])
         scores = {
             f"validation/{name}": distance,
             "validation/diversity": signs.diversity,
