@@ -65,6 +65,8 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime
     dtypes = possible_dtypes(place, dtype)
     if place.type == "mps":
         return Runtime(place, dtypes[0], False, "not probed on this device")
+    if dtype == "bf16" and emulates_bf16(place):
+        return Runtime(place, dtypes[0], True, f"not probed; {EMULATED}")
     if not any(parameter.ndim == 4 for parameter in net.parameters()):
         return Runtime(place, dtypes[0], False, "no convolution whose layout matters")
     names = ", ".join(map(_name, dtypes))
@@ -74,8 +76,7 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime
         partial(_probe, net, place, dtypes),
         fits={"dtype": [_name(dtype) for dtype in dtypes], "channels_last": bool, "reason": str},
     )
-    reason = found["reason"] + (f"; {EMULATED}" if dtype == "bf16" and emulates_bf16(place) else "")
-    return Runtime(place, DTYPES[found["dtype"]], found["channels_last"], reason)
+    return Runtime(place, DTYPES[found["dtype"]], found["channels_last"], found["reason"])
 
 
 def net_shape(net: Net) -> str:
