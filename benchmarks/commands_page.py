@@ -86,15 +86,16 @@ def _gigapixel(result: dict[str, Any]) -> list[str]:
             f"{found['sampled_peak_bytes'] / 1e9:.2f}",
             f"{found['second_half_growth_bytes'] / 1e9:.2f}",
             f"{found['largest_difference']}",
+            f"{machine(found['environment'])}, load {found['environment']['load_before']:.0f}",
         )
         for name, found in result["results"].items()
     ]
-    headings = ("picture", "seconds", "GB at most", "asked", "sampled", "grown in the second half", "apart")
+    headings = ("picture", "seconds", "GB at most", "asked", "sampled", "grown in the second half", "apart", "where")
     return [
         "",
-        f"Pictures larger than memory, TIFF to TIFF, on {machine(result['environment'])}: resident memory as the "
-        "system tells it and as sampled ten times a second; apart is the largest difference in grey levels between a "
-        "band of the result and the same band restored in memory.",
+        "Pictures larger than memory, TIFF to TIFF: resident memory as the system tells it and as sampled ten times a "
+        "second; apart is the largest difference in grey levels between a band of the result and the same band "
+        "restored in memory. Seconds say little where other work ran beside it (load).",
         "",
         *table(rows, headings),
     ]

@@ -126,8 +126,10 @@ def run(case: Case, folder: Path, fraction: float, extra: list[str]) -> dict[str
     if not source.exists():
         draw(source, case.side, height)
     command = [str(COMMAND), "restore", str(source), "-n", case.model, "-o", str(output), "-y", "--max-pixels", "1G"]
+    started = environment()
     measured = watched([*command, *extra])
     return {
+        "environment": started,
         **measured,
         "input": [case.side, height],
         "output": [case.side * case.scale, height * case.scale],
@@ -153,7 +155,7 @@ def main() -> None:
         return
     options.folder.mkdir(parents=True, exist_ok=True)
     extra = ["--max-ram", options.max_ram] if options.max_ram else []
-    facts, results = environment(), {}
+    results = {}
     for case in CASES:
         kept = options.folder / f"{case.model}-{options.fraction:g}.json"
         if not kept.exists():
@@ -161,7 +163,7 @@ def main() -> None:
         results[case.name] = json.loads(kept.read_text())
         print(f"{case.name}: {results[case.name]}")
     what = f"pictures larger than memory, {options.fraction:g} of their height"
-    save("gigapixel", {"what": what, "environment": facts, "results": results}, options.results)
+    save("gigapixel", {"what": what, "results": results}, options.results)
 
 
 if __name__ == "__main__":
