@@ -9,7 +9,7 @@ so the `scale**2` times larger picture is only ever touched as bytes, and never 
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -158,14 +158,15 @@ def plan_for(
     """`plan_tiles` for a prepared net: its halo, tiles of `tile_px` if no other area, strips of `strip_bytes` at most.
 
     `row_bytes` is what a row of the input takes in the result; strips are not made lower than twice the halo for it.
-    What surrounds the net sees so many pixels `farther`.
+    What surrounds the net sees so many pixels `farther`: tiles grow by them, for within the area they would become so
+    small that a quarter more pixels are computed.
     """
     if row_bytes is None:
         row_bytes = int(width * net.channels * net.scale**2)
-    halo = net.halo + farther
-    most_rows = max(strip_bytes // row_bytes, 2 * halo, _SMALLEST_TILE_PX)
-    area_px = area_px or tile_px(net)
-    return plan_tiles(height, width, halo, tile, area_px=area_px, most_rows=most_rows, multiple_of=net.multiple_of)
+    most_rows = max(strip_bytes // row_bytes, 2 * net.halo, _SMALLEST_TILE_PX)
+    area_px, multiple = area_px or tile_px(net), net.multiple_of
+    plan = plan_tiles(height, width, net.halo, tile, area_px=area_px, most_rows=most_rows, multiple_of=multiple)
+    return replace(plan, halo=plan.halo + math.ceil(farther / multiple) * multiple)
 
 
 def guarded(
