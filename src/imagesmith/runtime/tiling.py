@@ -158,8 +158,8 @@ def plan_for(
     """`plan_tiles` for a prepared net: its halo, tiles of `tile_px` if no other area, strips of `strip_bytes` at most.
 
     `row_bytes` is what a row of the input takes in the result; strips are not made lower than twice the halo for it.
-    What surrounds the net sees so many pixels `farther`: tiles grow by them, for within the area they would become so
-    small that a quarter more pixels are computed.
+    What surrounds the net sees so many pixels `farther`: tiles grow by them beyond the area, for within it they would
+    be so small that up to two fifths more pixels are computed.
     """
     if row_bytes is None:
         row_bytes = int(width * net.channels * net.scale**2)

@@ -167,9 +167,8 @@ def choose_widths(
     seen: dict[int, int] = {}
     for width in WIDTHS:
         seconds = measure(with_widths(wanted, pictures, width))
-        seen[width] = int(
-            config.run.minutes * 60 * PROBE_BATCH * processes / seconds
-        )  # 0 where memory does not hold it
+        steps = config.run.minutes * 60 / seconds
+        seen[width] = int(steps * PROBE_BATCH * processes)  # 0 where memory does not hold it
         if seen[width] >= WORTH_IMAGES:
             break
     width, listing = min(seen), ", ".join(f"{width}: {images:,}" for width, images in seen.items())
