@@ -138,7 +138,7 @@ def test_recorded_steps_learn_what_computed_ones_learn():
         for _ in range(3)
     ]
 
-    def learnt(graphs: bool) -> tuple[list[list[float]], Tensor]:
+    def learnt(graphs: bool) -> tuple[Tensor, Tensor]:
         arithmetic, dials = Arithmetic("cuda", "fp32", True), Dials("cuda")
         own = {name: arithmetic.prepare(copy.deepcopy(net)) for name, net in nets.items()}
         state = new_state(own, OptimConfig(name="adam"), Plan(1000), {"batch": 8})
@@ -149,7 +149,7 @@ def test_recorded_steps_learn_what_computed_ones_learn():
 
         computed = Computed(state, step, arithmetic, World())
         source = turns_of(computed, graphs, pytest.fail)
-        told = []
+        told: list[float] = []
         with own_stream("cuda"):
             for k in range(16):
                 weight = dials.set("weight", max(0.0, (k - 6) / 20))
@@ -158,10 +158,10 @@ def test_recorded_steps_learn_what_computed_ones_learn():
                         set_rate(optimizer, 1e-3 * (1 + k % 3))
                 batch = tuple(arithmetic.place(part) for part in batches[k % 3])
                 for turn in source.of(batch, tuple, is_off(weight)):
-                    told.append(turn.told.tolist())
+                    told += turn.told.tolist()
                     turn.update()
-        return told, torch.cat([p.detach().flatten().cpu() for net in own.values() for p in net.parameters()])
+        return torch.tensor(told), torch.cat([p.detach().flatten().cpu() for net in own.values() for p in net.parameters()])
 
     (computed, weights), (replayed, others) = learnt(False), learnt(True)
-    assert torch.allclose(torch.tensor(computed), torch.tensor(replayed), rtol=0.02, atol=1e-3)
+    assert torch.allclose(computed, replayed, rtol=0.02, atol=1e-3)
     assert torch.allclose(weights, others, atol=2e-3)

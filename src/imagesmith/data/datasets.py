@@ -22,7 +22,7 @@ from imagesmith.degrade.deconvolved import kernel_as_found
 from imagesmith.errors import ImageError, NothingUsableError, UsageError
 from imagesmith.tensors import from_float, generator_for, imresize, to_float, to_gray
 from imagesmith.tensors.deconvolution import deconvolution_planes
-from imagesmith.tensors.edges import mirrored_indices
+from imagesmith.tensors.edges import mirrored_crop
 
 Pair = tuple[Tensor, Tensor]
 
@@ -202,7 +202,7 @@ class DegradedPatches(Dataset[Pair]):
         self.target_px = patch_px * chain.scale
         self.crop_px = self.target_px + 2 * chain.context_px
         # shrunk once, here: done per patch it would cost more than all the rest of a patch
-        self._pools = [[_shrunk(photo, factor, self.crop_px) for photo in photos] for factor in shrink]
+        self._pools = [[_shrunk(photo, factor, self.target_px) for photo in photos] for factor in shrink]
         self._areas = [torch.tensor([photo[0].numel() for photo in pool]).cumsum(0) for pool in self._pools]
 
     def __getitem__(self, index: int) -> Pair:
@@ -221,9 +221,8 @@ class DegradedPatches(Dataset[Pair]):
     def _crop(self, photo: Tensor, rng: torch.Generator) -> Tensor:
         """A random square of `crop_px`; where the photograph holds the patch but not all of its context, the patch lies
         anywhere in it and the context is mirrored."""
-        height, width = photo.shape[1:]
-        rows, columns = (mirrored_indices(size, self._start(size, rng), self.crop_px) for size in (height, width))
-        return photo.index_select(1, rows).index_select(2, columns)
+        top, left = (self._start(size, rng) for size in photo.shape[1:])
+        return mirrored_crop(photo, top, left, self.crop_px, self.crop_px)
 
     def _start(self, size: int, rng: torch.Generator) -> int:
         """Where a crop begins along a side of `size` pixels; outside where it has to be mirrored."""

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from imagesmith.degrade.draw import Range, chance, uniform
 from imagesmith.tensors.edges import mirrored
+from imagesmith.tensors.fourier import fast_size
 
 _PATH_POINTS = 192
 """Points of a camera's path: several to a pixel for the longest paths."""
@@ -23,8 +24,10 @@ def filtered(image: Tensor, kernel: Tensor) -> Tensor:
     size = kernel.shape[0]
     reach = size // 2
     padded = mirrored(image, reach, reach, reach, reach)
-    spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernel.to(image.dtype), s=padded.shape[-2:])
-    return torch.fft.irfft2(spectrum, s=padded.shape[-2:])[:, size - 1 :, size - 1 :].clamp(image.min(), image.max())
+    fast, (height, width) = fast_size(padded.shape[-2:]), image.shape[-2:]
+    spectrum = torch.fft.rfft2(padded, s=fast) * torch.fft.rfft2(kernel.to(image.dtype), s=fast)
+    result = torch.fft.irfft2(spectrum, s=fast)[:, size - 1 : size - 1 + height, size - 1 : size - 1 + width]
+    return result.clamp(image.min(), image.max())
 
 
 @dataclass(frozen=True)

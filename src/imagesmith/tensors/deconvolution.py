@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.tensors.edges import mirrored
+from imagesmith.tensors.fourier import fast_size
 
 KERNEL_REACH_PX = 9
 """How far from its middle a kernel that is looked for reaches: shakes of up to 19 pixels."""
@@ -59,7 +60,7 @@ def deconvolved(picture: Tensor, kernel: Tensor, noise: float) -> Tensor:
     answer = answer * window[:, None] * window
     answer = (answer / answer.sum()).to(picture.device)
     padded = mirrored(picture, reach, reach, reach, reach)
-    size = [math.ceil(length / 16) * 16 for length in padded.shape[-2:]]  # lengths that FFTs like
+    size = fast_size(padded.shape[-2:])
     result = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(answer, s=size), s=size)
     height, width = picture.shape[-2:]
     return result[:, 2 * reach : 2 * reach + height, 2 * reach : 2 * reach + width]
