@@ -10,7 +10,7 @@ import torch
 from imagesmith.errors import UsageError
 from imagesmith.infer import named
 from imagesmith.infer import restore as restoring
-from imagesmith.infer.modes import colour_locked
+from imagesmith.infer.modes import colour_locked, spread
 from imagesmith.infer.named import model_for
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime.device import Runtime
@@ -206,3 +206,15 @@ def test_nothing_is_uncertain_outside_of_a_mask(make_unet: Make, photo: np.ndarr
     found = make_unet("inpaint", planes=1).uncertainty(frames[0], mask=mask).numpy()
     assert (found[~mask] == 0).all()
     assert (found[mask] > 0).mean() > 0.9
+
+
+def test_answers_beyond_black_and_white_agree() -> None:
+    """Black letters on white paper had a mean expected error of 23 levels where all eight answers were black."""
+    brighter = iter(range(8))
+
+    def answers(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x + 1.2 + 0.1 * next(brighter), -x], dim=1)
+
+    found = spread(answers, 1)(torch.zeros(1, 1, 6, 5))
+    assert not found[:, :1].any()
+    assert not found[:, 1:].any()

@@ -36,10 +36,14 @@ def turned(subpixels: Subpixels, scale: int) -> Subpixels:
 
 
 def spread(subpixels: Subpixels, scale: int) -> Subpixels:
-    """The standard deviation over the 8 flips and quarter turns: how far the network disagrees with itself."""
+    """The standard deviation over the 8 flips and quarter turns: how far the network disagrees with itself.
+
+    In what a file can hold: answers that are all blacker than black are the same black.
+    """
 
     def deviation(x: Tensor) -> Tensor:
-        return F.pixel_unshuffle(torch.stack(list(_turns(subpixels, scale, x))).std(dim=0), scale)
+        answers = torch.stack([y.clamp(0, 1) for y in _turns(subpixels, scale, x)])
+        return F.pixel_unshuffle(answers.std(dim=0), scale)
 
     return deviation
 
