@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from imagesmith.data.video import Encoding, open_video, read_info
+from imagesmith.data.video import Encoding, audit, open_video, read_info
 from imagesmith.data.video.colour import BT709, BT2020, FULL, LIMITED, SMPTE170M, ColourTags, FromRgb, ToRgb, even_size
 
 KR_KB = {SMPTE170M: (0.299, 0.114), BT709: (0.2126, 0.0722), BT2020: (0.2627, 0.0593)}
@@ -89,6 +89,23 @@ def test_colours_stay_and_so_do_their_tags(
     with open_video(tmp_path / "out.mp4") as reader:
         for original, frame in zip(frames, reader, strict=True):
             assert (frame.pixels.float() - original.float()).abs().mean() < 2.5
+
+
+@pytest.mark.parametrize(
+    "tags", [(BT709, LIMITED, 1, 1), (BT709, FULL, 1, 1), (5, LIMITED, 5, 6), (BT2020, LIMITED, 9, 16)]
+)
+def test_prores_has_the_colours_of_its_source(
+    tmp_path: Path, make_film: Callable, redo: Callable, tags: tuple[int, int, int, int]
+) -> None:
+    """The accident: every tagged film for a cutting room 'failed' after a night, and full ranges came back pale."""
+    make_film(tmp_path / "in.mp4", range(3), tags=tags, pix_fmt="yuv444p", options={"crf": "1"})
+    redone = redo(tmp_path / "in.mp4", tmp_path / "out.mov", Encoding("prores_ks"))
+    found = audit(redone.info, tmp_path / "out.mov")
+    assert found.ok, found.sentences
+    assert any("a full range" in note for note in redone.notes) == (tags[1] == FULL)
+    with open_video(tmp_path / "out.mov") as reader:
+        for before, frame in zip(redone.frames, reader, strict=True):
+            assert (frame.pixels.float() / 257 - before.pixels.float()).abs().mean() < 2.5
 
 
 def test_ten_bit_films_stay_so(tmp_path: Path, make_film: Callable, redo: Callable) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import pytest
 
-from imagesmith.data.video import Encoding, read_info, segment_writer
+from imagesmith.data.video import Encoding, VideoInfo, read_info, segment_writer
 from imagesmith.errors import OutputError
 
 UNEVEN = [7, 300, 301, 2000, 2600, 9000]
@@ -25,6 +25,18 @@ def test_a_part_keeps_every_time(tmp_path: Path, make_film: Callable, moving: Ca
         track = container.streams.video[0]
         times = [frame.pts * track.time_base / info.time_base + info.start for frame in container.decode(track)]
     assert times == UNEVEN[1:]
+
+
+@pytest.mark.parametrize("first", [0, 1, 400])
+def test_a_part_of_prores_takes_a_coarse_clock(tmp_path: Path, moving: Callable, first: int) -> None:
+    """The accident: folders of frames and AVI fail, as MOV makes 1/12800 of 1/25 and decoding times overflow."""
+    info = VideoInfo(Path("in"), "folder", 64, 48, None, 1.0, Fraction(1, 25), Fraction(25))
+    with segment_writer(tmp_path / "part", info, Encoding("prores_ks"), size=(64, 48)) as write:
+        for number, image in enumerate(moving(3)):
+            write(image, first + number)
+    with av.open(tmp_path / "part") as container:
+        times = [frame.pts * container.streams.video[0].time_base * 25 for frame in container.decode(video=0)]
+    assert times == [first, first + 1, first + 2]
 
 
 def test_a_part_is_whole_or_absent(tmp_path: Path, film: Path, moving: Callable) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.data.files import read_image
-from imagesmith.data.video.colour import ToRgb
+from imagesmith.data.video.colour import ToRgb, in_prores
 from imagesmith.data.video.encoding import LOSSLESS
 from imagesmith.data.video.film import decoded, opened, shown_stream
 from imagesmith.data.video.folders import frame_files, frame_name
@@ -225,6 +225,8 @@ def _changed_tags(before: VideoInfo, after: VideoInfo) -> dict[str, str]:
     colour = before.colour
     if av.VideoFormat(after.pix_fmt).is_rgb:  # which has neither matrix nor range of its own
         colour = replace(colour, matrix=after.colour.matrix, range=after.colour.range)
+    elif any(stream.codec == "prores" for stream in after.streams):
+        colour = in_prores(colour)
     pairs = {
         "colour": (colour, after.colour),
         "the turn": (before.matrix, after.matrix),

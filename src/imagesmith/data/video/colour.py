@@ -4,7 +4,7 @@ swscale guesses BT.601 and limited range wherever it is not told, whatever the t
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import av
@@ -39,6 +39,12 @@ class ColourTags:
 _WHITE = 255 * 256  # in 16-bit RGB, as swscale takes it on the way to YUV
 UNTAGGED = ColourTags(SMPTE170M, LIMITED)
 """What pictures that are RGB by nature become in a film."""
+
+
+def in_prores(tags: ColourTags) -> ColourTags:
+    """The tags as ProRes holds them: a limited range, and one number for a matrix that H.273 counts twice."""
+    matrix = {BT470BG: SMPTE170M, 10: BT2020}.get(tags.matrix, tags.matrix)
+    return replace(tags, matrix=matrix, range=LIMITED)
 
 
 class Told(NamedTuple):
@@ -112,7 +118,10 @@ def _times(array: np.ndarray, numerator: int, denominator: int) -> np.ndarray:
 
 
 class FromRgb:
-    """Tensors (H, W, 3) uint8 or uint16 as frames in `pix_fmt` of `even_size`, the last line doubled if need be."""
+    """Tensors (H, W, 3) uint8 or uint16 as frames in `pix_fmt` of `even_size`, the last line doubled if need be.
+
+    Each carries all tags: ProRes believes the frame, not the encoder.
+    """
 
     def __init__(self, tags: ColourTags, pix_fmt: str) -> None:
         self._tags, self._pix_fmt = tags, pix_fmt
@@ -130,9 +139,11 @@ class FromRgb:
                 array = _times(array, _WHITE, 65535)
             told = {"dst_colorspace": _SWS[self._tags.matrix], "dst_color_range": self._tags.range}
         rgb = av.VideoFrame.from_ndarray(array, "rgb24" if array.dtype == np.uint8 else "rgb48le")
-        return self._reformatter.reformat(
+        frame = self._reformatter.reformat(
             rgb, format=self._pix_fmt, interpolation=SWSCALE_EXACTLY, src_color_range=ColorRange.JPEG, threads=1, **told
         )
+        frame.color_primaries, frame.color_trc = self._tags.primaries, self._tags.transfer
+        return frame
 
 
 def even_size(size: tuple[int, int], pix_fmt: str) -> tuple[int, int]:

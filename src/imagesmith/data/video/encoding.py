@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import av.error
 
-from imagesmith.data.video.colour import even_size
+from imagesmith.data.video.colour import FULL, even_size
 from imagesmith.data.video.hdr10 import Hdr10
 from imagesmith.data.video.info import USUAL_RATE, Kind, VideoInfo
 from imagesmith.data.video.priority import ordinary_threads
@@ -50,7 +50,7 @@ CODECS = {
 }
 PICTURES = {"folder": ("png", "tif", "jpg"), "animation": ("gif", "webp")}
 """What the frames of an output that is no film become; its parts are lossless films until then."""
-LOSSLESS, HEVC = "ffv1", "libx265"
+LOSSLESS, HEVC, PRORES = "ffv1", "libx265", "prores_ks"
 _MOST_ANIMATED = 300_000_000  # pixels before they are enlarged
 _SHALLOW = ("jpg", "gif", "webp")
 
@@ -187,6 +187,8 @@ def lost_by(encoding: Encoding, info: VideoInfo, scale: int) -> tuple[str, ...]:
     notes = []
     if info.depth == "uint16" and av.VideoFormat(encoding.pix_fmt).components[0].bits == 8:
         notes.append(f"more than 8 bits are written with 8 ({encoding.pix_fmt})")
+    if info.colour.range == FULL and encoding.codec == PRORES:
+        notes.append(f"colours of a full range are written as a limited one: {PRORES} holds no other")
     if info.hdr10 and encoding.codec != HEVC:
         notes.append(f"HDR10 metadata, the light of the screen it was graded on, are not kept: {HEVC} writes them")
     if info.sample_aspect != 1 and encoding.codec == LOSSLESS:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from imagesmith.atomic import replacing
-from imagesmith.data.video.colour import FromRgb, even_size
-from imagesmith.data.video.encoding import Encoding, open_encoder, settle
+from imagesmith.data.video.colour import FromRgb, even_size, in_prores
+from imagesmith.data.video.encoding import PRORES, Encoding, open_encoder, settle
 from imagesmith.data.video.info import USUAL_RATE, VideoInfo
 from imagesmith.errors import OutputError
 
@@ -32,6 +33,8 @@ def segment_writer(path: Path, info: VideoInfo, encoding: Encoding, *, size: tup
     frame in the part, because NUT, which keeps any time base exactly, holds no negative ones.
     """
     encoding = encoding if encoding.is_settled else settle(encoding, info)
+    if encoding.encoder == PRORES:
+        info = replace(info, colour=in_prores(info.colour))
     with (
         replacing(path, overwrite=True) as stream,
         encoding_errors(path),
@@ -46,7 +49,7 @@ def segment_writer(path: Path, info: VideoInfo, encoding: Encoding, *, size: tup
             frame.pts, frame.time_base = pts - info.start, info.time_base
             film.mux(in_order(track.encode(frame)))
 
-        in_order = _Order()
+        in_order = _Order() if part_format(encoding) == "nut" else _as_shown
         yield write
         film.mux(in_order(track.encode(None)))
 
@@ -67,9 +70,16 @@ class _Order:
         return packets
 
 
+def _as_shown(packets: list[Packet]) -> list[Packet]:
+    """Decoding times of ProRes, which reorders nothing: MOV holds none that are as far off as those of `_Order`."""
+    for packet in packets:
+        packet.dts = packet.pts
+    return packets
+
+
 def part_format(encoding: Encoding) -> str:
     """The container of a part: NUT, and MOV for ProRes, which NUT does not know."""
-    return "mov" if encoding.encoder == "prores_ks" else "nut"
+    return "mov" if encoding.encoder == PRORES else "nut"
 
 
 def _as_they_are(info: VideoInfo) -> dict[str, str]:
