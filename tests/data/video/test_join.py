@@ -1,4 +1,5 @@
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,6 +41,32 @@ def test_joined_parts_are_one_uninterrupted_film(
         decoded_at = [packet.dts for packet in container.demux(video=0) if packet.size]
         assert decoded_at == sorted(set(decoded_at))
         assert container.streams.video[0].codec_context.has_b_frames
+
+
+def test_a_part_is_read_packet_by_packet(
+    tmp_path: Path, make_film: Callable, redo: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The accident: 250 lossless pictures of 8K, gigabytes of them, in memory before the first one is written."""
+    make_film(tmp_path / "in.mp4", UNEVEN, TIME_BASE)
+    taken, ahead = 0, []
+
+    def counting(self: object, packet: av.Packet) -> int:
+        nonlocal taken
+        taken += 1
+        return pts_of(self, packet)
+
+    def watched(pictures: Iterable, *others: Iterable, key: Callable) -> Iterator:
+        before = taken
+        for number, timed in enumerate(pictures, start=1):
+            ahead.append(taken - before - number)
+            yield timed
+
+    joining = sys.modules[join.__module__]
+    pts_of = joining._Parts._pts
+    monkeypatch.setattr(joining._Parts, "_pts", counting)
+    monkeypatch.setattr(joining.heapq, "merge", watched)
+    redo(tmp_path / "in.mp4", tmp_path / "out.mp4", per=24)
+    assert ahead == [0] * 24
 
 
 @pytest.mark.parametrize("start", [7, 123457, 12800 * 4000])

@@ -4,7 +4,6 @@ import contextlib
 import heapq
 import io
 import math
-from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +24,7 @@ from imagesmith.data.video.folders import write_folder
 from imagesmith.data.video.info import VideoFrame, VideoInfo
 from imagesmith.data.video.span import Span
 from imagesmith.data.video.streams import copied_packets, copied_streams, labelled, named
-from imagesmith.data.video.timeline import time_base_of
+from imagesmith.data.video.timeline import decoding_times, time_base_of
 from imagesmith.data.video.writer import encoding_errors
 from imagesmith.errors import OutputError, VideoError
 
@@ -107,28 +106,24 @@ class _Parts:
     """The parts as one run of packets: their PTS as they were written, their DTS counted anew across the joins.
 
     An encoder that reorders frames starts each part with decoding times before its first picture, which fall behind
-    the end of the part before. So the k-th packet is decoded at the PTS of the picture `delay` places earlier in the
-    order shown: rising, never after its own picture, and the same as one uninterrupted encoder would give.
+    the end of the part before.
     """
 
     def __init__(self, paths: Sequence[Path], info: VideoInfo) -> None:
-        self.paths, self._info = paths, info
-        self.delay, first_times = 0, []
+        self.paths, self._info, self._times = paths, info, list[int]()
         for path in paths:
-            times = self._times(path)
-            if not times or (first_times and min(times) <= self.end):
+            times = self._read_times(path)
+            if not times or (self._times and min(times) <= self.end):
                 raise OutputError(
                     f"{path}: the part is damaged or not the next one; remove it and run the command again"
                 )
-            ranks = {pts: rank for rank, pts in enumerate(sorted(times))}
-            self.delay = max(self.delay, *(k - ranks[pts] for k, pts in enumerate(times)))
+            self._times += times
             self.end = max(times)
-            first_times = first_times or sorted(times)[:2]
         self.scale = max(1, self.size[1] // info.height)
-        self.first = first_times[0]
-        self.step = max(1, first_times[-1] - self.first)
+        self.first, *later = heapq.nsmallest(2, self._times)
+        self.step = later[0] - self.first if later else 1
 
-    def _times(self, path: Path) -> list[int]:
+    def _read_times(self, path: Path) -> list[int]:
         """The PTS of a part in the order of decoding; none where it cannot be read."""
         try:
             with opened(path) as part:
@@ -151,17 +146,17 @@ class _Parts:
 
     def packets(self, track: VideoStream, shift: int, span: Span) -> Iterator[tuple[Fraction, Packet]]:
         """(decoding time in seconds, packet for `track`), all times moved by `shift` ticks."""
-        ordered = deque(self.first - (self.delay - k) * self.step for k in range(self.delay))
+        decoded_at = iter(decoding_times(self._times))
         for path in self.paths:
             with opened(path) as part:
-                packets = [packet for packet in part.demux(video=0) if packet.size]
-            ordered.extend(sorted(map(self._pts, packets)))
-            for packet in packets:
-                pts, dts = self._pts(packet) + shift, ordered.popleft() + shift
-                packet.time_base, packet.pts, packet.dts = self._info.time_base, pts, dts
-                packet.duration = self._last_duration(span) if pts - shift == self.end else self.step
-                packet.stream = track
-                yield dts * self._info.time_base, packet
+                for packet in part.demux(video=0):
+                    if not packet.size:
+                        continue
+                    pts, dts = self._pts(packet) + shift, next(decoded_at) + shift
+                    packet.time_base, packet.pts, packet.dts = self._info.time_base, pts, dts
+                    packet.duration = self._last_duration(span) if pts - shift == self.end else self.step
+                    packet.stream = track
+                    yield dts * self._info.time_base, packet
 
     def frames(self) -> Iterator[VideoFrame]:
         """The pictures themselves, for outputs that are no films."""

@@ -1,7 +1,7 @@
 """The frames of a film in the order they are shown, at rising times, with stand-ins for those that are missing."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -25,6 +25,19 @@ def time_base_of(stream: VideoStream) -> Fraction:
     """The unit of a stream's times; every container that is read tells one."""
     assert stream.time_base, "a stream without a time base"
     return stream.time_base
+
+
+def decoding_times(shown: Sequence[int]) -> list[int]:
+    """When the packets of a stream are decoded, by their PTS in the order of decoding.
+
+    The k-th at the PTS of the picture `delay` places earlier in the order shown: rising, and never after its own
+    picture, as one uninterrupted encoder gives them.
+    """
+    ordered = sorted(shown)
+    ranks = {pts: rank for rank, pts in enumerate(ordered)}
+    delay = max(k - ranks[pts] for k, pts in enumerate(shown))
+    step = max(1, ordered[1] - ordered[0]) if delay else 0
+    return [*(ordered[0] - k * step for k in range(delay, 0, -1)), *ordered[: len(ordered) - delay]]
 
 
 class Timeline:
