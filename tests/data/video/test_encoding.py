@@ -1,4 +1,3 @@
-import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -8,7 +7,7 @@ import av
 import pytest
 
 from imagesmith.data.video import Encoding, VideoInfo, check_size, lost_by, segment_writer, settle
-from imagesmith.data.video.encoding import CODECS, output_kind
+from imagesmith.data.video.encoding import CODECS, check_length, output_kind
 from imagesmith.errors import UsageError
 
 
@@ -60,10 +59,11 @@ def test_what_cannot_be_is_told_before_anything_is_computed(encoding: Encoding, 
 
 def test_a_whole_film_is_no_gif() -> None:
     """The accident: ten thousand frames held at once, and the machine stands still."""
-    film = dataclasses.replace(info(), width=1920, height=1080, frames=10_000)
+    gif = settle(Encoding(), info(), Path("a.gif"))
     with pytest.raises(UsageError, match="short film for an animation, got 10000 frames of 1920x1080\nname a film"):
-        settle(Encoding(), film, Path("a.gif"))
-    settle(Encoding(), dataclasses.replace(film, frames=100), Path("a.gif"))
+        check_length(gif, (1920, 1080), 10_000)
+    check_length(gif, (1920, 1080), 100)
+    check_length(settle(Encoding(), info(), Path("frames")), (1920, 1080), 10_000)
 
 
 @pytest.mark.parametrize("name", CODECS)

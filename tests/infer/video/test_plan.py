@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from imagesmith.data.sources import Item
-from imagesmith.data.video import read_info
+from imagesmith.data.video import VideoInfo, read_info
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.video import plan
 from imagesmith.infer.video.plan import (
@@ -17,6 +17,7 @@ from imagesmith.infer.video.plan import (
     check_no_input,
     check_place,
     damage,
+    encoding_of,
     expected_frames,
     film_model,
     plan_films,
@@ -113,6 +114,22 @@ def test_the_number_of_frames_is_known_guessed_or_not_known(make_film: Callable[
     assert expected_frames(replace(info, frames=None), None, 1) == 6
     assert expected_frames(replace(info, frames=None, rate=None), None, None) is None
     assert expected_frames(replace(info, frames=None, duration_s=0.0, rate=Fraction(6)), None, None) is None
+
+
+def test_an_animation_is_as_long_as_its_part_and_as_large_as_it_becomes() -> None:
+    """The accident: an excerpt of three frames refused for its film, or a memory that -s 4 fills sixteen times over."""
+    info = VideoInfo(Path("a.mp4"), "film", 640, 480, 1200, 48.0, Fraction(1, 25), Fraction(25))
+    [job] = plan_films([CLIP], "a.gif", tag="")
+
+    def check(scale: int, end_s: float | None = None) -> None:
+        encoding_of(job, info, FilmOptions(end_s=end_s), (640 * scale, 480 * scale))
+
+    check(4, end_s=0.12)
+    check(1, end_s=48)
+    with pytest.raises(UsageError, match="short film for an animation, got 1200 frames of 2560x1920"):
+        check(4)
+    with pytest.raises(UsageError, match="got 250 frames"):
+        check(4, end_s=10)
 
 
 def test_noise_is_found_and_a_clean_film_left_alone(make_film: Callable[..., Path]) -> None:

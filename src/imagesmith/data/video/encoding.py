@@ -12,7 +12,7 @@ import av.error
 
 from imagesmith.data.video.colour import FULL, even_size
 from imagesmith.data.video.hdr10 import Hdr10
-from imagesmith.data.video.info import USUAL_RATE, Kind, VideoInfo
+from imagesmith.data.video.info import Kind, VideoInfo
 from imagesmith.data.video.priority import ordinary_threads
 from imagesmith.errors import UsageError, not_one_of
 
@@ -51,7 +51,7 @@ CODECS = {
 PICTURES = {"folder": ("png", "tif", "jpg"), "animation": ("gif", "webp")}
 """What the frames of an output that is no film become; its parts are lossless films until then."""
 LOSSLESS, HEVC, PRORES = "ffv1", "libx265", "prores_ks"
-_MOST_ANIMATED = 300_000_000  # pixels before they are enlarged
+_MOST_ANIMATED = 500_000_000  # pixels of all frames together, enlarged: Pillow wants all at once
 _SHALLOW = ("jpg", "gif", "webp")
 
 
@@ -117,8 +117,6 @@ def settle(encoding: Encoding, info: VideoInfo, output: Path | None = None) -> E
         codec = known[0] if codec == "auto" else codec
         if codec not in known:
             raise UsageError(f"{output.name} is no film: {not_one_of('a codec', codec, known)}")
-        if kind == "animation" and info.kind == "film":
-            _check_length(info)
         return dataclasses.replace(encoding, codec=codec, pix_fmt=_pix_fmt("auto", LOSSLESS, info))
     if codec == "auto":
         codec = "libsvtav1" if suffix == ".webm" else "libx265" if info.depth == "uint16" else "libx264"
@@ -140,16 +138,6 @@ def settle(encoding: Encoding, info: VideoInfo, output: Path | None = None) -> E
     return dataclasses.replace(encoding, codec=codec, pix_fmt=_pix_fmt(encoding.pix_fmt, codec, info))
 
 
-def _check_length(info: VideoInfo) -> None:
-    """UsageError for a film too long to be an animation, whose frames all lie in memory at once."""
-    frames = info.frames or round(info.duration_s * (info.rate or USUAL_RATE))
-    if frames * info.width * info.height > _MOST_ANIMATED:
-        raise UsageError(
-            f"expected a short film for an animation, got {frames} frames of {info.width}x{info.height}\n"
-            "name a film (.mp4) or a folder as output"
-        )
-
-
 def _pix_fmt(asked: str, codec: str, info: VideoInfo) -> str:
     if asked == "auto":
         return CODECS[codec].deep if info.depth == "uint16" else CODECS[codec].shallow
@@ -166,6 +154,15 @@ def check_size(encoding: Encoding, size: tuple[int, int]) -> None:
     context.width, context.height = even_size(size, encoding.pix_fmt)
     context.pix_fmt, context.time_base, context.options = encoding.pix_fmt, Fraction(1, 25), encoding.options()
     open_encoder(context, size)
+
+
+def check_length(encoding: Encoding, size: tuple[int, int], frames: int) -> None:
+    """UsageError where so many frames of `size` (width, height) are too many for an animation."""
+    if encoding.codec in PICTURES["animation"] and frames * size[0] * size[1] > _MOST_ANIMATED:
+        raise UsageError(
+            f"expected a short film for an animation, got {frames} frames of {size[0]}x{size[1]}\n"
+            "name a film (.mp4) or a folder as output, or take a shorter part of it"
+        )
 
 
 def open_encoder(context: av.VideoCodecContext, size: tuple[int, int]) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -10,7 +10,8 @@ from imagesmith.atomic import check_free
 from imagesmith.data.files import MAX_PIXELS, check_pixels, named
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding, VideoInfo, check_size, open_video, read_info, settle
-from imagesmith.data.video.encoding import FILMS, PICTURES
+from imagesmith.data.video.encoding import FILMS, PICTURES, check_length
+from imagesmith.data.video.info import USUAL_RATE
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.estimate.jpeg import find_grid
 from imagesmith.estimate.noise import noise_sigma
@@ -143,6 +144,9 @@ def encoding_of(job: FilmJob, info: VideoInfo, options: FilmOptions, size: Size)
     """How the result, of `size`, is written; UsageError before anything is computed where it cannot be."""
     encoding = settle(options.encoding, info, job.output)
     check_size(encoding, size)
+    if info.kind == "film":
+        usual = replace(info, rate=info.rate or USUAL_RATE)
+        check_length(encoding, size, expected_frames(usual, options.start_s, options.end_s) or 0)
     return encoding
 
 
