@@ -111,6 +111,29 @@ def test_gray_of_16_bits_may_be_inverted(white_is_zero: bool) -> None:
     assert np.array_equal(read_image(data).pixels[..., 0].numpy(), 65535 - pixels if white_is_zero else pixels)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.uint32, np.int16])
+def test_deep_gray_may_be_inverted_too(dtype: type) -> None:
+    """The accident: of float, signed and wide X-rays the negative is enlarged, and written as a positive."""
+    seen = noise(9, 7, dtype=np.uint8) / np.float64(255)  # as brightness, 0 is black
+    low, high = (0, 1) if dtype is np.float32 else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    as_stored = high - seen * (float(high) - low)
+    as_stored = as_stored.astype(dtype) if dtype is np.float32 else np.rint(as_stored).astype(dtype)
+    back = read_image(stored(as_stored, photometric="miniswhite"))
+    found = back.pixels[..., 0].numpy().astype(np.float64)
+    assert np.allclose((found - low) / (float(high) - low), seen, atol=1e-4)
+    assert sum("turned round" in note for note in back.meta.notes) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_where_white_is_zero_opaque_stays_opaque(dtype: type) -> None:
+    """The accident: alpha is turned round with the gray, and the picture vanishes."""
+    pixels = np.dstack((noise(9, 7, dtype=dtype), np.full((9, 7), 1 if dtype is np.float32 else 65535, dtype)))
+    options = {"photometric": "miniswhite", "planarconfig": "contig", "extrasamples": ["unassalpha"]}
+    back = read_image(stored(pixels, **options)).pixels.numpy()
+    assert np.array_equal(back[..., 1], pixels[..., 1])
+    assert not np.array_equal(back[..., 0], pixels[..., 0])
+
+
 def test_a_dark_16_bit_picture_stays_16_bit() -> None:
     """Depth guessed from the brightest pixel makes dark scans 257 times too bright."""
     pixels = np.full((4, 5), 200, np.uint16)

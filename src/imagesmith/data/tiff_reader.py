@@ -202,22 +202,32 @@ class TiffFile:
 
     def _scaled(self, raw: np.ndarray, notes: list[str]) -> np.ndarray:
         """Samples in the dtype of the header's depth; white-is-zero turned round, 9 to 15 bits stretched to 16."""
-        bits = self._bits
         if self.header.depth == "float32":
-            if raw.dtype.kind in "iu":
-                notes.append(f"{bits}-bit integers read as float, values kept")
-            elif raw.dtype.itemsize > 4:
-                notes.append("64-bit floats read as 32-bit")
-            with np.errstate(over="ignore"):
-                return raw.astype(np.float32)
+            return self._as_float(raw, notes)
+        bits = self._bits
         top = (1 << bits) - 1
         raw = raw.astype(np.uint16)
         if self._photometric == _WHITE_IS_ZERO:
-            raw = np.uint16(top) - raw
+            raw[..., 0] = np.uint16(top) - raw[..., 0]
         if bits < 16:
             notes.append(f"{bits}-bit values stretched to 16 bits")
             raw = ((raw.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
         return raw
+
+    def _as_float(self, raw: np.ndarray, notes: list[str]) -> np.ndarray:
+        """The values of the file in float32, whatever their range; white-is-zero turned round."""
+        is_whole = raw.dtype.kind in "iu"
+        if is_whole:
+            notes.append(f"{self._bits}-bit integers read as float, values kept")
+        elif raw.dtype.itemsize > 4:
+            notes.append("64-bit floats read as 32-bit")
+        with np.errstate(over="ignore"):
+            pixels = raw.astype(np.float32)
+        if self._photometric == _WHITE_IS_ZERO:
+            # ~x is the least plus the greatest of the whole numbers, less x
+            pixels[..., 0] = ~raw[..., 0] if is_whole else 1 - pixels[..., 0]
+            notes.append("white is zero in the file: its values were turned round")
+        return pixels
 
     def _straight(self, pixels: np.ndarray, notes: list[str]) -> np.ndarray:
         """Divide premultiplied colour by its alpha."""
