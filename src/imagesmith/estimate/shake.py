@@ -94,6 +94,9 @@ def _of_few_edges(blurred: Tensor, spectrum: Tensor, cost: float) -> Tensor:
         slopes = torch.where(slopes.square().sum(0) < cost / stiffness, 0.0, slopes)
         right, down = slopes
         back = right.roll(1, -1) - right + down.roll(1, -2) - down
-        sharp = torch.fft.irfft2((data + stiffness * torch.fft.rfft2(back)) / (power + stiffness * sloped), s=size)
+        wanted = torch.add(data, torch.fft.rfft2(back), alpha=stiffness)
+        # by parts: a complex number divided by a real one is divided as if both were complex
+        torch.view_as_real(wanted).div_((power + stiffness * sloped)[..., None])
+        sharp = torch.fft.irfft2(wanted, s=size)
         stiffness *= 2
     return sharp
