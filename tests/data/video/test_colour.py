@@ -8,7 +8,18 @@ import pytest
 import torch
 
 from imagesmith.data.video import Encoding, audit, open_video, read_info
-from imagesmith.data.video.colour import BT709, BT2020, FULL, LIMITED, SMPTE170M, ColourTags, FromRgb, ToRgb, even_size
+from imagesmith.data.video.colour import (
+    BT709,
+    BT2020,
+    FULL,
+    LIMITED,
+    SMPTE170M,
+    ColourTags,
+    FromRgb,
+    ToRgb,
+    colour_of,
+    even_size,
+)
 
 KR_KB = {SMPTE170M: (0.299, 0.114), BT709: (0.2126, 0.0722), BT2020: (0.2627, 0.0593)}
 
@@ -89,6 +100,27 @@ def test_colours_stay_and_so_do_their_tags(
     with open_video(tmp_path / "out.mp4") as reader:
         for original, frame in zip(frames, reader, strict=True):
             assert (frame.pixels.float() - original.float()).abs().mean() < 2.5
+
+
+def half_seen(pix_fmt: str, top: int) -> av.VideoFrame:
+    """A red frame whose left half is transparent, and the column between them half so."""
+    rgba = np.zeros((16, 32, 4), np.uint8 if top == 255 else np.uint16)
+    rgba[..., 0] = rgba[:, 16:, 3] = top
+    rgba[:, 16, 3] = top // 2
+    return av.VideoFrame.from_ndarray(rgba, "rgba" if top == 255 else "rgba64le").reformat(format=pix_fmt)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "top"),
+    [("rgba", 255), ("argb", 255), ("yuva444p", 255), ("gbrap", 255), ("yuva444p12le", 65535), ("rgba64le", 65535)],
+)
+def test_what_is_transparent_is_white(pix_fmt: str, top: int) -> None:
+    """The accident: titles made for other films come back with whatever colours were hidden behind them."""
+    frame = half_seen(pix_fmt, top)
+    seen = ToRgb(colour_of(frame).tags, (32, 16), deep=top > 255)(frame).numpy() / top
+    assert np.abs(seen[:, :16] - 1).max() == 0
+    assert np.abs(seen[:, 17:] - (1, 0, 0)).max() < 0.02
+    assert np.abs(seen[:, 16] - (1, 0.5, 0.5)).max() < 0.02
 
 
 @pytest.mark.parametrize(

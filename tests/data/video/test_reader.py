@@ -65,6 +65,19 @@ def test_a_span_that_is_none_is_refused(film: Path) -> None:
             times(film, **options)
 
 
+def test_what_becomes_of_transparency_is_said(tmp_path: Path, make_film: Callable) -> None:
+    """The accident: a title made for other films loses its shape, and nobody is told."""
+    make_film(tmp_path / "in.mkv", range(2), codec="ffv1", pix_fmt="yuva420p", tags=(1, 1, 1, 1))
+    assert read_info(tmp_path / "in.mkv").notes == ("transparency is laid on white",)
+
+    def dress(container: av.container.OutputContainer) -> None:
+        container.streams.video[0].metadata["alpha_mode"] = "1"  # as VP9 in WebM tells it
+
+    make_film(tmp_path / "in.webm", range(2), codec="libvpx-vp9", tags=(1, 1, 1, 1), dress=dress)
+    [said] = read_info(tmp_path / "in.webm").notes
+    assert said.startswith("transparency is not kept")
+
+
 def damaged(path: Path, which: tuple[int, ...]) -> None:
     """Overwrite the pictures with these numbers by noise."""
     with av.open(path) as container:

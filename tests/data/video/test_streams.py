@@ -90,6 +90,25 @@ def test_fonts_and_titles_go_with_the_film(tmp_path: Path, make_film: Callable, 
     assert any(note == "attachment stream 3 (font.ttf) is left out: mp4 cannot hold it" for note in notes)
 
 
+def test_pictures_made_anew_are_not_counted_by_the_old_ones(
+    tmp_path: Path, make_film: Callable, redo: Callable
+) -> None:
+    """The accident: players look for a transparency that is gone, and tools believe a rate of bits that is another."""
+    counts = {"ALPHA_MODE": "1", "BPS-eng": "123456", "NUMBER_OF_FRAMES": "20", "_STATISTICS_TAGS": "BPS"}
+
+    def dress(container: av.container.OutputContainer) -> None:
+        for stream in container.streams:
+            stream.metadata.update({**counts, "title": "Main"})
+
+    make_film(tmp_path / "in.mkv", audio=["libopus"], dress=dress)
+    redo(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    with av.open(tmp_path / "out.mkv") as result:
+        pictures, sound = (stream.metadata for stream in result.streams)
+    assert pictures["title"] == "Main"
+    assert not counts.keys() & pictures.keys()
+    assert counts.items() <= sound.items(), "packets that are the same"
+
+
 def test_a_cover_picture_is_not_taken_for_the_film(
     tmp_path: Path, make_film: Callable, redo: Callable, look: Callable
 ) -> None:

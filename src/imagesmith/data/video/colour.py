@@ -78,8 +78,16 @@ def is_deep(frame: av.VideoFrame) -> bool:
     return frame.format.components[0].bits > 8
 
 
+def is_transparent(frame: av.VideoFrame) -> bool:
+    """Whether its pixels tell how much of what lies behind them is seen."""
+    return any(component.is_alpha for component in frame.format.components)
+
+
 class ToRgb:
-    """Decoded frames as tensors (H, W, 3) of one size, uint8, or with `deep` uint16 over its full range."""
+    """Decoded frames as tensors (H, W, 3) of one size, uint8, or with `deep` uint16 over its full range.
+
+    What is transparent is laid on white.
+    """
 
     def __init__(self, tags: ColourTags, size: tuple[int, int], *, deep: bool) -> None:
         self._tags, (self._width, self._height), self._deep = tags, size, deep
@@ -89,26 +97,42 @@ class ToRgb:
         told = {}
         if not frame.format.is_rgb:
             told = {"src_colorspace": _SWS[self._tags.matrix], "src_color_range": self._tags.range}
+        shallow, deep = ("rgba", "rgba64le") if is_transparent(frame) else ("rgb24", "rgb48le")
         rgb = self._reformatter.reformat(
             frame,
             self._width,
             self._height,
-            "rgb48le" if self._deep else "rgb24",
+            deep if self._deep else shallow,
             interpolation=SWSCALE_EXACTLY,
             dst_color_range=ColorRange.JPEG,
             threads=1,
             **told,
         )
         pixels = rgb.to_ndarray()
+        pixels, alpha = pixels[..., :3], pixels[..., 3:]
         if self._deep and not frame.format.is_rgb:
             pixels = _times(pixels, 65535, self._white(frame))
+        if alpha.size:
+            pixels = _on_white(pixels, alpha, _opaque(frame) if self._deep else 255)
         return torch.from_numpy(pixels)
 
     def _white(self, frame: av.VideoFrame) -> int:
         """What swscale makes of white in 16 bits: of a full range the samples moved up, else 255 * 256."""
-        bits = frame.format.components[0].bits
         is_full = self._tags.range == FULL or len(frame.format.components) < 3
-        return (2**bits - 1) << (16 - bits) if is_full else _WHITE
+        return _opaque(frame) if is_full else _WHITE
+
+
+def _opaque(frame: av.VideoFrame) -> int:
+    """The largest sample of a frame moved up to 16 bits."""
+    bits = min(16, frame.format.components[0].bits)
+    return (2**bits - 1) << (16 - bits)
+
+
+def _on_white(colours: np.ndarray, alpha: np.ndarray, opaque: int) -> np.ndarray:
+    """Straight colours (H, W, 3), full range, over white: as seen through `alpha` (H, W, 1), of at most `opaque`."""
+    white = np.iinfo(colours.dtype).max
+    shade = (white - colours).astype(np.uint32) * np.minimum(alpha, opaque)
+    return (white - (shade + opaque // 2) // opaque).astype(colours.dtype)
 
 
 def _times(array: np.ndarray, numerator: int, denominator: int) -> np.ndarray:

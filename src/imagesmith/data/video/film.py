@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from imagesmith.data.video.colour import colour_of, is_deep
+from imagesmith.data.video.colour import colour_of, is_deep, is_transparent
 from imagesmith.data.video.hdr10 import Hdr10
 from imagesmith.data.video.info import StreamInfo, VideoInfo
 from imagesmith.data.video.timeline import Picture, Timeline, time_base_of
@@ -77,8 +77,10 @@ def film_info(path: Path) -> VideoInfo:
         tags, notes = colour_of(frame)
         if frame.interlaced_frame:
             notes += ("the film is interlaced and is kept so: lines of two moments are worked on as one picture",)
-        if frame.format.name.startswith(("yuva", "gbra", "rgba", "bgra", "argb", "abgr", "ya")):
-            notes += ("transparency is not kept",)
+        if is_transparent(frame):
+            notes += ("transparency is laid on white",)
+        elif any(key.lower() == "alpha_mode" and text == "1" for key, text in stream.metadata.items()):
+            notes += ("transparency is not kept: it is a second picture of each frame, which is not read",)
         return VideoInfo(
             path=path,
             kind="film",

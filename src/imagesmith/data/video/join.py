@@ -181,7 +181,7 @@ def _picture_track(
     if track.codec.canonical_name == LOSSLESS:  # which says nothing of colours itself, as H.264 does
         track.codec_context.color_primaries, track.codec_context.color_trc = info.colour.primaries, info.colour.transfer
     if source:
-        labelled(track, shown_stream(source, info.path))
+        labelled(track, shown_stream(source, info.path), is_anew=True)
     if info.matrix:
         track.set_display_matrix(info.matrix)
     return track

@@ -20,6 +20,7 @@ from imagesmith.data.video.info import VideoInfo
 from imagesmith.data.video.span import Span
 
 _OF_THE_FILE = frozenset({"DURATION", "ENCODER", "encoder", "vendor_id"})
+_OF_THE_PACKETS = ("ALPHA_MODE", "BPS", "NUMBER_OF_", "_STATISTICS_")
 _RUN_UP_S = Fraction(1, 10)
 _LEAST_JUMP_S = Fraction(1, 10)
 _TEXT = frozenset({"mov_text", "subrip", "ass", "ssa", "webvtt", "text"})
@@ -89,9 +90,11 @@ def _rewritten(film: OutputContainer, stream: SubtitleStream) -> Stream:
     return labelled(copy, stream)
 
 
-def labelled(copy: Stream, stream: Stream) -> Stream:
-    """`copy` with the language, the title and the roles of `stream`."""
-    copy.metadata.update({key: text for key, text in stream.metadata.items() if key not in _OF_THE_FILE})
+def labelled(copy: Stream, stream: Stream, *, is_anew: bool = False) -> Stream:
+    """`copy` with language, title and roles of `stream`, without what counts its packets if they are made anew."""
+    for key, text in stream.metadata.items():
+        if key not in _OF_THE_FILE and not (is_anew and key.upper().startswith(_OF_THE_PACKETS)):
+            copy.metadata[key] = text
     copy.disposition = stream.disposition
     return copy
 
