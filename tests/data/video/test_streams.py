@@ -138,6 +138,41 @@ def test_a_cover_picture_is_not_taken_for_the_film(
         assert len(result.streams.video) == 2
 
 
+def times_of(path: Path, number: int) -> list[Fraction]:
+    """Seconds at which the pictures of a video stream are shown, in the order in which a player gets them."""
+    with av.open(path) as container:
+        return [frame.pts * frame.time_base for frame in container.decode(video=number)]
+
+
+@pytest.mark.parametrize("has", ["in.mkv", "in.mp4", "in.ts"])
+def test_a_second_picture_is_shown_in_its_order(
+    tmp_path: Path, make_film: Callable, redo: Callable, moving: Callable, has: str
+) -> None:
+    """The accident: Matroska tells no decoding times, reordered pictures are taken for a seam, and a camera stutters."""
+
+    def dress(container: av.container.OutputContainer) -> Callable[[], None]:
+        camera = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "bf": "3", "b_strategy": "0"})
+        camera.width, camera.height, camera.pix_fmt = 32, 32, "yuv420p"
+
+        def then() -> None:
+            for number, pixels in enumerate(moving(14, 32, 32)):
+                frame = av.VideoFrame.from_ndarray(pixels.numpy(), "rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                container.mux(camera.encode(frame))
+            container.mux(camera.encode(None))
+
+        return then
+
+    make_film(tmp_path / has, range(14), dress=dress)
+    before = times_of(tmp_path / has, 1)
+    assert len(before) == 14
+    for name in ("out.mkv", "out.mp4"):
+        redo(tmp_path / has, tmp_path / name)
+        first, second = (times_of(tmp_path / name, number) for number in (0, 1))
+        assert second == [time - before[0] + second[0] for time in before]
+        assert second[0] - first[0] == before[0] - times_of(tmp_path / has, 0)[0]
+
+
 def test_a_film_of_another_program_keeps_all_its_tracks(
     tmp_path: Path, shared_data: Path, redo: Callable, look: Callable
 ) -> None:

@@ -1,7 +1,7 @@
 """The other streams of a film carried over: packets as they are, text subtitles in the form the container holds."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,9 +15,10 @@ from av.stream import Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
-from imagesmith.data.video.film import shown_stream
+from imagesmith.data.video.film import opened, shown_stream
 from imagesmith.data.video.info import VideoInfo
 from imagesmith.data.video.span import Span
+from imagesmith.data.video.timeline import decoding_times
 
 _OF_THE_FILE = frozenset({"DURATION", "ENCODER", "encoder", "vendor_id"})
 _OF_THE_PACKETS = ("ALPHA_MODE", "BPS", "NUMBER_OF_", "_STATISTICS_")
@@ -54,7 +55,7 @@ def copied_streams(source: InputContainer, film: OutputContainer, path: Path) ->
             continue
         if _holds(container, stream):
             copies[stream.index] = Copy(_added(film, stream))
-            if stream.type == "video" and not stream.disposition & Disposition.attached_pic:
+            if is_moving(stream):
                 notes.append(f"{named(stream)} is kept as it is: one picture of a film is worked on")
         elif stream.type == "subtitle" and _codec(stream) in _TEXT:
             copies[stream.index] = Copy(_rewritten(film, cast(SubtitleStream, stream)), is_rewritten=True)
@@ -111,6 +112,11 @@ def named(stream: Stream) -> str:
     return f"{stream.type} stream {stream.index} ({_codec(stream)}{language})"
 
 
+def is_moving(stream: Stream) -> bool:
+    """Whether a stream is a film, and no cover picture."""
+    return stream.type == "video" and not stream.disposition & Disposition.attached_pic
+
+
 def is_heard(packet: Packet) -> bool:
     """False for sound in front of the beginning that an edit list hides, save the tenth of a second to start on."""
     if packet.stream.type != "audio" or not packet.is_discard or packet.pts is None:
@@ -145,10 +151,13 @@ def copied_packets(
 ) -> Iterator[tuple[Fraction, Packet]]:
     """(decoding time in seconds, packet) of all copied streams, those of the span, all moved by `shift` seconds."""
     streams = [source.streams[index] for index in copies if source.streams[index].type != "attachment"]
+    counted = _counted_times(info.path, [stream.index for stream in streams if is_moving(stream)])
     clocks: dict[int, _Clock] = {}
     for packet in source.demux(streams) if streams else ():
         if not packet.size or not is_heard(packet):
             continue
+        if packet.pts is not None and packet.stream.index in counted:
+            packet.dts = next(counted[packet.stream.index])
         copy, base = copies[packet.stream.index], packet.time_base
         if packet.stream.disposition & Disposition.attached_pic:
             packet.pts = packet.dts = 0
@@ -163,6 +172,21 @@ def copied_packets(
         if carried is not None:
             carried.stream = copy.track
             yield packet.dts * base, carried
+
+
+def _counted_times(path: Path, films: Sequence[int]) -> dict[int, Iterator[int]]:
+    """Decoding times for all packets of those of the streams `films` that do not tell them, as in Matroska, by index.
+
+    They would be taken for jumps back where pictures are reordered, if they were those at which these are shown.
+    """
+    shown, untold = {index: list[int]() for index in films}, set[int]()
+    with opened(path) as source:
+        for packet in source.demux([source.streams[index] for index in films]) if films else ():
+            if packet.size and packet.pts is not None:
+                shown[packet.stream.index].append(packet.pts)
+                if packet.dts is None:
+                    untold.add(packet.stream.index)
+    return {index: iter(decoding_times(shown[index])) for index in untold}
 
 
 def _as_text(packet: Packet, copy: Copy) -> Packet | None:
