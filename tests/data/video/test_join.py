@@ -125,6 +125,16 @@ def test_what_players_need_to_know_stays(tmp_path: Path, make_film: Callable, re
         assert (after.colour.matrix, after.colour.primaries, after.colour.transfer) == (9, 9, 16)
 
 
+@pytest.mark.parametrize(("codec", "name"), [("libsvtav1", "out.mp4"), ("prores_ks", "out.mov")])
+def test_the_container_tells_the_shape_of_pixels_where_the_codec_does_not(
+    tmp_path: Path, make_film: Callable, redo: Callable, codec: str, name: str
+) -> None:
+    """The accident: a night of computing ends in 'the shape of pixels is 1, was 16/11'."""
+    make_film(tmp_path / "in.mp4", range(0, 4096, 512), TIME_BASE, aspect=Fraction(16, 11))
+    redo(tmp_path / "in.mp4", tmp_path / name, Encoding(codec, preset="ultrafast"))
+    assert read_info(tmp_path / name).sample_aspect == Fraction(16, 11)
+
+
 def test_the_shift_of_a_turn_is_left_to_players(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
     """The accident: a telephone's film, enlarged, is shown beside the screen: its shift counts in pixels of before."""
     shifted = (*QUARTER_TURN[:6], 48 << 16, 0, QUARTER_TURN[8])

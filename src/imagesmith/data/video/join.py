@@ -176,6 +176,7 @@ def _picture_track(
     first = stack.enter_context(opened(parts.paths[0]))
     track = film.add_stream_from_template(first.streams.video[0], opaque=True)
     track.time_base = info.time_base
+    track.codec_context.sample_aspect_ratio = info.sample_aspect
     if track.codec.canonical_name == "hevc" and film.format.name in ("mp4", "mov"):
         track.codec_context.codec_tag = "hvc1"  # the name under which Apple's players know it
     if track.codec.canonical_name == LOSSLESS:  # which says nothing of colours itself, as H.264 does
