@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from imagesmith.data.files import read_image
@@ -49,3 +50,18 @@ def test_deep_pictures_become_eight_bits(tmp_path: Path) -> None:
     """A cast of 16 bits to 8 keeps the low byte, which is noise."""
     Image.fromarray(np.full((3, 5), 0x80FF, np.uint16)).save(tmp_path / "deep.png")
     assert read_pixels(tmp_path / "deep.png").tolist() == [[[128]] * 5] * 3
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.001, 1.001)])
+def test_float_pictures_within_black_and_white_become_eight_bits(tmp_path: Path, low: float, high: float) -> None:
+    """What rounding errors of another program add to white must not cost the picture."""
+    tifffile.imwrite(tmp_path / "float.tif", np.array([[low, 0.5, high]], np.float32))
+    assert read_pixels(tmp_path / "float.tif")[..., 0].tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_what_eight_bits_would_clip_is_refused(tmp_path: Path, dtype: type) -> None:
+    """The accident: a data set of CT slices becomes white with black holes, and nobody is told."""
+    tifffile.imwrite(tmp_path / "slice.tif", np.array([[-1000, 40, 1040]], dtype))
+    with pytest.raises(ImageError, match=r"slice\.tif: expected float pixels in \[0, 1\], got -1000 to 1040; scale"):
+        read_pixels(tmp_path / "slice.tif")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from skimage import data
@@ -117,6 +118,17 @@ def test_gray_alpha_and_16_bits_are_measured_too(mode: str, targets: Path, neare
     expected = evaluate_restorer("nearest", targets, scale=2)
     assert found.rows[1]["psnr_y"] == pytest.approx(expected.rows[1]["psnr_y"], abs=0.05)
     assert 20 < found.rows[1]["psnr_y"] < 40
+
+
+@pytest.mark.parametrize("beyond", ["target", "degraded"])
+def test_float_pictures_beyond_black_and_white_are_refused(beyond: str, targets: Path, degraded: Path):
+    """The accident: CT slices are scored as black and white, and the numbers look like any other."""
+    path = targets / "cup.png" if beyond == "target" else degraded / "cup.bmp"
+    values = np.asarray(Image.open(path).convert("L")).astype(np.int16) * 8 - 1000
+    path.unlink()
+    tifffile.imwrite(path.with_suffix(".tif"), values)
+    with pytest.raises(ImageError, match=r"cup\.tif: expected float pixels in \[0, 1\], got -.* to .*; scale"):
+        evaluate_restorer("bicubic", targets, degraded)
 
 
 class TestPairs:

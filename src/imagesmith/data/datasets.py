@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from imagesmith.data.files import read_header, read_image
 from imagesmith.data.held_out import divide
+from imagesmith.data.pixels import check_unit_range
 from imagesmith.data.sources import Item, list_items
 from imagesmith.degrade import Chain
 from imagesmith.degrade.deconvolved import kernel_as_found
@@ -102,6 +103,7 @@ def decoded_photo(item: Item, least_px: int, most_px: int | None) -> Tensor | st
     """The middle of a photograph, no side longer than `most_px`, as uint8 (3, H, W); or why it cannot be used."""
     try:
         frame = read_image(item.read())
+        check_unit_range(frame)
     except (ImageError, OSError) as error:
         return f"{item.name}: {error}"
     height, width, channels = frame.pixels.shape

@@ -8,20 +8,39 @@ from PIL import JpegImagePlugin
 
 from imagesmith.data import metadata
 from imagesmith.data.decoded import quiet
-from imagesmith.data.files import read_image
+from imagesmith.data.files import Frame, named, read_image
+from imagesmith.errors import ImageError
 from imagesmith.tensors import from_float, to_float
 
 _MOST_QUICK_PIXELS = 1 << 22
+_HALF_A_LEVEL = 0.5 / 255  # so far beyond black and white nothing is lost in 8 bits
 
 
 def read_pixels(source: Path | bytes) -> np.ndarray:
-    """uint8 (H, W, 1-4) of a picture: `read_image(source).pixels` brought to 8 bits. Raises as `read_image` does."""
+    """uint8 (H, W, 1-4) of a picture: `as_uint8` of `read_image(source)`. Raises as these do."""
     pixels = _plain_jpeg(_jpeg_bytes(source))
     if pixels is not None:
         return pixels
     frame = read_image(source)
-    deep = frame.depth != "uint8"
-    return (from_float(to_float(frame.pixels, frame.depth), "uint8") if deep else frame.pixels).numpy()
+    with named(source):
+        return as_uint8(frame)
+
+
+def as_uint8(frame: Frame) -> np.ndarray:
+    """The pixels of a frame brought to 8 bits. Raises as `check_unit_range` does."""
+    check_unit_range(frame)
+    is_deep = frame.depth != "uint8"
+    return (from_float(to_float(frame.pixels, frame.depth), "uint8") if is_deep else frame.pixels).numpy()
+
+
+def check_unit_range(frame: Frame) -> None:
+    """ImageError for a float picture that 8 bits would clip: heights, CT slices and high dynamic range."""
+    if frame.depth != "float32":
+        return
+    low, high = (value.item() for value in frame.pixels.aminmax())
+    if low < -_HALF_A_LEVEL or high > 1 + _HALF_A_LEVEL:
+        found = f"{low:.4g} to {high:.4g}"
+        raise ImageError(f"expected float pixels in [0, 1], got {found}; scale all pictures alike first")
 
 
 def read_size(source: Path | bytes) -> tuple[int, int]:

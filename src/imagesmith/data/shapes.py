@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from imagesmith.data.frame import Frame
-from imagesmith.tensors import from_float, to_float
+from imagesmith.data.pixels import as_uint8
 
 BASES = range(3, 8)
 _LEAST_KEPT = 0.9  # of a typical picture, by the centre crop to the chosen aspect
@@ -56,8 +55,11 @@ def _kept(size: tuple[int, int], height: int, width: int) -> float:
 
 
 def fit_frame(frame: Frame, size: tuple[int, int], channels: int) -> np.ndarray:
-    """The picture as uint8 (H, W, C) of `size` (height, width) and 1 to 4 `channels`: colour, centre crop, resize."""
-    return fit(as_channels(_as_uint8(frame), channels), size)
+    """The picture as uint8 (H, W, C) of `size` (height, width) and 1 to 4 `channels`: colour, centre crop, resize.
+
+    Raises as `as_uint8` does.
+    """
+    return fit(as_channels(as_uint8(frame), channels), size)
 
 
 def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -100,8 +102,3 @@ def as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
         return colour
     opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
     return np.concatenate((colour, opaque if alpha is None else alpha), axis=2)
-
-
-def _as_uint8(frame: Frame) -> np.ndarray:
-    pixels: Tensor = frame.pixels
-    return (pixels if frame.depth == "uint8" else from_float(to_float(pixels, frame.depth), "uint8")).numpy()

@@ -7,8 +7,9 @@ from pathlib import Path
 from torch import Tensor
 
 from imagesmith.data.datasets import degrade_whole
-from imagesmith.data.files import Frame, ImageMeta, read_image
+from imagesmith.data.files import Frame, ImageMeta, named, read_image
 from imagesmith.data.pairs import images_by_name, pair_files
+from imagesmith.data.pixels import check_unit_range
 from imagesmith.degrade import Chain
 from imagesmith.errors import ImageError, UsageError
 from imagesmith.tensors import from_float, imresize, luma, to_float
@@ -51,9 +52,9 @@ def scale_of(target: Path, degraded: Path | None) -> int:
 def file_cases(files: list[tuple[Path, Path | None]], scale: int) -> Iterator[Case]:
     """Files as they are, targets cut to a multiple of the scale; for a missing file what MATLAB's bicubic makes."""
     for target_path, degraded_path in files:
-        frame = _cut(read_image(target_path), scale, target_path)
+        frame = _cut(_read(target_path), scale, target_path)
         height, width = frame.pixels.shape[:2]
-        source = read_image(degraded_path) if degraded_path else _shrunk(frame, scale)
+        source = _read(degraded_path) if degraded_path else _shrunk(frame, scale)
         found_height, found_width = source.pixels.shape[:2]
         if (found_height * scale, found_width * scale) != (height, width):
             raise ImageError(
@@ -70,7 +71,7 @@ def made_cases(targets: list[Path], chain: Chain, *, gray: bool, holes: bool) ->
     which the chain appends is a mask.
     """
     for index, path in enumerate(targets):
-        frame = _cut(read_image(path), chain.scale, path)
+        frame = _cut(_read(path), chain.scale, path)
         target = from_float(colour(frame), "uint8")
         if gray:
             target = from_float(luma(to_float(target, "uint8")), "uint8")
@@ -87,6 +88,14 @@ def colour(frame: Frame) -> Tensor:
     """(1, 3, H, W) float32 in [0, 1]; gray is repeated, alpha left out."""
     pixels = to_float(frame.pixels, frame.depth).permute(2, 0, 1).unsqueeze(0)
     return pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1].expand(-1, 3, -1, -1)
+
+
+def _read(path: Path) -> Frame:
+    """The picture of a file; ImageError where it has values that the metrics, which round to 8 bits, would not see."""
+    frame = read_image(path)
+    with named(path):
+        check_unit_range(frame)
+    return frame
 
 
 def _cut(frame: Frame, scale: int, path: Path) -> Frame:
