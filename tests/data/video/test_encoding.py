@@ -12,7 +12,9 @@ from imagesmith.errors import UsageError
 
 
 def info(depth: str = "uint8") -> VideoInfo:
-    return VideoInfo(Path("in.mp4"), "film", 64, 48, None, 1.0, Fraction(1, 25), Fraction(25), depth=depth)
+    return VideoInfo(
+        Path("in.mp4"), "film", 64, 48, None, 1.0, Fraction(1, 25), Fraction(25), depth=depth, pix_fmt="yuv420p"
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,19 @@ def test_bits_that_get_lost_are_said() -> None:
     eight = settle(Encoding("libx264", pix_fmt="yuv420p"), info("uint16"), Path("a.mp4"))
     assert lost_by(eight, info("uint16"), 2) == ("more than 8 bits are written with 8 (yuv420p)",)
     assert lost_by(settle(Encoding(), info("uint16"), Path("frames")), info("uint16"), 1) == ()
+
+
+@pytest.mark.parametrize(
+    ("has", "becomes", "scale", "is_lost"),
+    [("yuv444p", "yuv420p", 1, True), ("yuv422p10le", "yuv420p10le", 1, True), ("yuv411p", "yuv422p", 1, False),
+     ("yuv444p", "yuv420p", 2, False), ("yuv420p", "yuv420p", 1, False), ("gray", "yuv420p", 1, False),
+     ("yuv444p", "yuv444p", 1, False)],
+)  # fmt: skip
+def test_colours_that_get_coarser_are_said(has: str, becomes: str, scale: int, *, is_lost: bool) -> None:
+    """The accident: red titles on black, fringed by the removal of noise, and no word about it."""
+    film = replace(info(), pix_fmt=has)
+    said = lost_by(Encoding("libx264", pix_fmt=becomes), film, scale)
+    assert any(f"fewer samples of colour than the film's {has}" in note for note in said) == is_lost
 
 
 def test_a_shape_of_pixels_that_gets_lost_is_said() -> None:

@@ -178,12 +178,16 @@ def test_times_that_jump_back_go_on(tmp_path: Path, make_film: Callable, redo: C
         assert any(note.startswith("10 frames without a usable time") for note in reader.notes)
 
 
-def test_interlaced_films_are_flagged(tmp_path: Path, make_film: Callable) -> None:
-    """The accident: combs on everything that moves, enlarged four times, without a word."""
+def test_interlaced_films_become_progressive_and_this_is_said(
+    tmp_path: Path, make_film: Callable, redo: Callable
+) -> None:
+    """The accident: combs on everything that moves, enlarged four times, in a film that is said to be 'kept so'."""
     make_film(tmp_path / "in.mp4", range(4), options={"preset": "ultrafast", "x264-params": "interlaced=1"})
     info = read_info(tmp_path / "in.mp4")
     assert info.interlaced
-    assert any("interlaced" in note for note in info.notes)
+    assert any("interlaced" in note and "written as progressive; deinterlace it first" in note for note in info.notes)
+    redo(tmp_path / "in.mp4", tmp_path / "out.mp4")
+    assert not read_info(tmp_path / "out.mp4").interlaced
 
 
 def test_one_pixel_is_a_film(tmp_path: Path, make_film: Callable, redo: Callable) -> None:

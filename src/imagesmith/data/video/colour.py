@@ -170,8 +170,13 @@ class FromRgb:
         return frame
 
 
+def sharing_colour(pix_fmt: str) -> tuple[int, int]:
+    """How many pixels across and down share a sample of colour."""
+    layout = av.VideoFormat(pix_fmt, 16, 16)
+    return 16 // layout.chroma_width(16), 16 // layout.chroma_height(16)
+
+
 def even_size(size: tuple[int, int], pix_fmt: str) -> tuple[int, int]:
     """(width, height) enlarged to even numbers where the format has fewer samples of colour than of brightness."""
-    layout = av.VideoFormat(pix_fmt, 16, 16)
-    across, down = 16 // layout.chroma_width(16), 16 // layout.chroma_height(16)
+    across, down = sharing_colour(pix_fmt)
     return math.ceil(size[0] / across) * across, math.ceil(size[1] / down) * down

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import av.error
 
-from imagesmith.data.video.colour import FULL, even_size
+from imagesmith.data.video.colour import FULL, even_size, sharing_colour
 from imagesmith.data.video.hdr10 import Hdr10
 from imagesmith.data.video.info import Kind, VideoInfo
 from imagesmith.data.video.priority import ordinary_threads
@@ -184,6 +184,11 @@ def lost_by(encoding: Encoding, info: VideoInfo, scale: int) -> tuple[str, ...]:
     notes = []
     if info.depth == "uint16" and av.VideoFormat(encoding.pix_fmt).components[0].bits == 8:
         notes.append(f"more than 8 bits are written with 8 ({encoding.pix_fmt})")
+    if _has_finer_colours(info, encoding.pix_fmt, scale):
+        notes.append(
+            f"{encoding.pix_fmt} holds fewer samples of colour than the film's {info.pix_fmt} "
+            "(a 4:4:4 --pix-fmt keeps them)"
+        )
     if info.colour.range == FULL and encoding.codec == PRORES:
         notes.append(f"colours of a full range are written as a limited one: {PRORES} holds no other")
     if info.hdr10 and encoding.codec != HEVC:
@@ -200,3 +205,11 @@ def lost_by(encoding: Encoding, info: VideoInfo, scale: int) -> tuple[str, ...]:
             f"{width}x{height} (a 4:4:4 --pix-fmt keeps the size)"
         )
     return tuple(notes)
+
+
+def _has_finer_colours(info: VideoInfo, pix_fmt: str, scale: int) -> bool:
+    """Whether a film has more samples of colour than its result of `scale` times the size."""
+    if info.kind != "film" or len(av.VideoFormat(info.pix_fmt).components) < 3:
+        return False
+    pairs = zip(sharing_colour(info.pix_fmt), sharing_colour(pix_fmt), strict=True)
+    return any(before * scale < after for before, after in pairs)

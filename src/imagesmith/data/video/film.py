@@ -76,7 +76,10 @@ def film_info(path: Path) -> VideoInfo:
         frame = first.frame
         tags, notes = colour_of(frame)
         if frame.interlaced_frame:
-            notes += ("the film is interlaced and is kept so: lines of two moments are worked on as one picture",)
+            notes += (
+                "the film is interlaced: lines of two moments are worked on as one picture and written as progressive; "
+                "deinterlace it first",
+            )
         if is_transparent(frame):
             notes += ("transparency is laid on white",)
         elif any(key.lower() == "alpha_mode" and text == "1" for key, text in stream.metadata.items()):
