@@ -13,8 +13,8 @@ from skimage import data
 
 from imagesmith.atomic import replacing
 from imagesmith.data import tiff_writer
-from imagesmith.data.files import read_image
-from imagesmith.data.frame import ImageMeta
+from imagesmith.data.files import read_image, write_image
+from imagesmith.data.frame import Frame, ImageMeta
 from imagesmith.data.tiff_writer import write_tiff
 from imagesmith.tensors import Depth
 
@@ -86,6 +86,29 @@ def test_big_tiff_is_for_what_is_big(monkeypatch: pytest.MonkeyPatch, is_big: bo
     assert content[2] == (43 if is_big else 42)
     assert torch.equal(read_image(content).pixels, photo())
     assert b"2026:11:26 05:00:00" in read_image(content).meta.exif
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"ome": True, "metadata": {"axes": "ZYX"}}, ["OME"]),
+        ({"imagej": True, "metadata": {"axes": "ZYX"}}, ["ImageJ"]),
+        ({}, []),
+        ({"metadata": {"patient": "7"}}, ["tifffile"]),
+    ],
+)
+def test_a_description_of_a_stack_is_not_copied_to_one_picture(
+    options: dict, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The accident: tifffile believes it, looks for planes that are not there, and the result cannot be opened."""
+    stack, result = io.BytesIO(), io.BytesIO()
+    tifffile.imwrite(stack, np.zeros((5, 6, 7), np.uint16), photometric="minisblack", **options)
+    frame = read_image(stack.getvalue())
+    enlarged = Frame(torch.zeros(12, 14, 1, dtype=torch.uint16), "uint16", frame.meta)
+    notes = write_image(enlarged, result, format="tif")
+    assert tifffile.imread(io.BytesIO(result.getvalue())).shape == (12, 14)
+    assert not caplog.records
+    assert [note.split()[2] for note in notes] == said
 
 
 def test_only_a_few_strips_are_held(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import os
+import re
 import shutil
 import struct
 import tempfile
@@ -23,6 +24,14 @@ from imagesmith.data.frame import SAMPLE_BYTES, ImageMeta
 from imagesmith.tensors import Depth
 
 TEXT_TAGS = (270, 271, 272, 305, 306, 315, 316, 33432)  # description, camera, software, date, artist, host, copyright
+_DESCRIPTION = 270
+_OF_STACKS = {
+    "OME": re.compile(r"OME>\s*\Z"),
+    "ImageJ": re.compile(r"\AImageJ="),
+    "tifffile": re.compile(r'\A(\{.*"shape":|shape=)', re.DOTALL),
+}
+"""Descriptions that tell readers how many planes a file has, and of which size."""
+_SHAPE_ALONE = re.compile(r'\{"shape": \[[\d, ]*\]\}\s*')
 DIRECTORIES = (0x8769, 0x8825)  # camera settings, place
 _XMP = 700
 _STRIP_BYTES = 1 << 18
@@ -147,7 +156,8 @@ def _exif_parts(
             source = Image.Exif()
             source.load(exif)
             for tag in TEXT_TAGS:
-                if isinstance(value := source.get(tag), str):
+                value = source.get(tag)
+                if isinstance(value, str) and (tag != _DESCRIPTION or _is_of_one_picture(value, notes)):
                     texts[tag] = value.encode()
             for tag in DIRECTORIES:
                 if entries := source.get_ifd(tag):
@@ -159,6 +169,14 @@ def _exif_parts(
         notes.append("EXIF was not kept: it is damaged")
         return {}, {}
     return texts, directories
+
+
+def _is_of_one_picture(description: str, notes: list[str]) -> bool:
+    """Whether a description may stand in a file of one picture; says what is left out, if it held more than sizes."""
+    program = next((name for name, pattern in _OF_STACKS.items() if pattern.search(description)), None)
+    if program and not _SHAPE_ALONE.fullmatch(description):
+        notes.append(f"dropped the {program} description: it tells of planes and sizes that the result has not")
+    return program is None
 
 
 def _append_directories(file: BinaryIO, directories: dict[int, TiffImagePlugin.ImageFileDirectory_v2]) -> None:
