@@ -226,6 +226,19 @@ def test_premultiplied_alpha_is_divided_out() -> None:
     assert back[0, 2].tolist() == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("dtype", [np.uint32, np.int16])
+@pytest.mark.parametrize("extra", ["unassalpha", "assocalpha"])
+def test_alpha_of_wide_integers_lies_between_0_and_1(dtype: type, extra: str) -> None:
+    """The accident: 0 to 4294967295 is clipped to [0, 1], and whatever was half transparent is opaque."""
+    top = np.iinfo(dtype).max
+    pixels = np.array([[[8, 4, 2, top], [4, 2, 1, top // 2], [0, 0, 0, 0]]], dtype)
+    back = read_image(stored(pixels, photometric="rgb", extrasamples=[extra]))
+    assert back.pixels[0, :, 3].tolist() == pytest.approx([1, 0.5, 0], abs=1e-4)
+    straight = [[8, 4, 2], [8, 4, 2]] if extra == "assocalpha" else [[8, 4, 2], [4, 2, 1]]
+    assert np.allclose(back.pixels[0, :2, :3].numpy(), straight, atol=1e-3)
+    assert f"alpha divided by {top}" in back.meta.notes
+
+
 def test_first_of_several_pages() -> None:
     """A fax of three pages gives one picture, and says so."""
     pages = noise(3, 8, 9, dtype=np.uint8)

@@ -10,7 +10,7 @@ import torch
 from imagesmith.errors import UsageError
 from imagesmith.infer import named
 from imagesmith.infer import restore as restoring
-from imagesmith.infer.modes import colour_locked, spread
+from imagesmith.infer.modes import colour_locked, colour_range, spread
 from imagesmith.infer.named import model_for
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime.device import Runtime
@@ -218,3 +218,12 @@ def test_answers_beyond_black_and_white_agree() -> None:
     found = spread(answers, 1)(torch.zeros(1, 1, 6, 5))
     assert not found[:, :1].any()
     assert not found[:, 1:].any()
+
+
+@pytest.mark.parametrize(("opaque", "is_said"), [(1.0, False), (1.0000001, False), (255.0, True)])
+def test_alpha_beyond_opaque_is_said(opaque: float, is_said: bool) -> None:
+    """The accident: an alpha of 0 to 255 in floats is clipped to 0 and 1, and nobody is told."""
+    said: list[str] = []
+    pixels = torch.tensor([0.2, 0.3, 0.4, 0.0, 0.2, 0.3, 0.4, opaque]).view(1, 2, 4)
+    assert colour_range([pixels], 3, "float32", said.append) == (0, 1)
+    assert [line.split(" was")[0] for line in said] == ["alpha up to 255"] * is_said

@@ -215,7 +215,7 @@ class TiffFile:
         return raw
 
     def _as_float(self, raw: np.ndarray, notes: list[str]) -> np.ndarray:
-        """The values of the file in float32, whatever their range; white-is-zero turned round."""
+        """The values of the file in float32; white-is-zero turned round, the alpha of integers scaled into [0, 1]."""
         is_whole = raw.dtype.kind in "iu"
         if is_whole:
             notes.append(f"{self._bits}-bit integers read as float, values kept")
@@ -227,6 +227,10 @@ class TiffFile:
             # ~x is the least plus the greatest of the whole numbers, less x
             pixels[..., 0] = ~raw[..., 0] if is_whole else 1 - pixels[..., 0]
             notes.append("white is zero in the file: its values were turned round")
+        if is_whole and pixels.shape[2] in (2, 4):
+            opaque = np.iinfo(raw.dtype).max
+            pixels[..., -1] /= opaque
+            notes.append(f"alpha divided by {opaque}")
         return pixels
 
     def _straight(self, pixels: np.ndarray, notes: list[str]) -> np.ndarray:

@@ -193,19 +193,23 @@ def colour_range(
     """What the network is to see as 0 and 1: these, unless a float picture, whose rows `parts` are, reaches beyond.
 
     Float files declare no range, so the values tell: [0, 1] is widened just as far as needed, and every brightness
-    within keeps its place. Networks are made for [0, 1] and do not know brighter than white.
+    within keeps its place. Networks are made for [0, 1] and do not know brighter than white. Alpha stays as it is.
     """
     if depth != "float32":
         return 0.0, 1.0
-    low, high, is_finite = 0.0, 1.0, True
+    low, high, opaque, is_finite = 0.0, 1.0, 1.0, True
     for part in parts:
         colour = part[..., :colours]
         finite = colour[torch.isfinite(colour)]
         is_finite = is_finite and finite.numel() == colour.numel()
         if finite.numel():
             low, high = min(low, finite.min().item()), max(high, finite.max().item())
+        if part.shape[-1] > colours:
+            opaque = max(opaque, part[..., colours:].max().item())
     if not is_finite:
         report("values that are not finite were taken for the darkest")
     if (low, high) != (0.0, 1.0):
         report(f"float values from {low:.4g} to {high:.4g} were scaled into [0, 1] for the network, and back")
+    if opaque > 1 + _VISIBLE:
+        report(f"alpha up to {opaque:.4g} was clipped to 1, which is opaque; divide it first")
     return low, high
