@@ -39,6 +39,8 @@ def _make_film(
     pix_fmt: str = "yuv420p",
     audio: Sequence[str] = (),
     audio_start_s: float = 0.0,
+    audio_s: float | None = None,
+    last: int | None = None,
     size: tuple[int, int] = (64, 48),
     matrix: tuple[int, ...] | None = None,
     tags: tuple[int, int, int, int] | None = None,
@@ -49,7 +51,8 @@ def _make_film(
 ) -> list[Tensor]:
     """Encode a film of `_moving_photo` with sine tones as audio tracks of the given codecs; returns its frames.
 
-    `tags` are matrix, range, primaries and transfer. `dress` may add to the container before anything is written, and
+    The sound is as long as the pictures, or `audio_s`; the last picture is shown for a frame, or `last` ticks. `tags`
+    are matrix, range, primaries and transfer. `dress` may add to the container before anything is written, and
     returns what shall be called between pictures and sound.
     """
     frames = _moving_photo(len(pts), *size)
@@ -70,14 +73,18 @@ def _make_film(
             context.colorspace, context.color_range, context.color_primaries, context.color_trc = tags
         sounds = [film.add_stream(name, rate=48000) for name in audio]
         then = dress(film) if dress else None
-        last_s = float((pts[-1] - pts[0]) * time_base) + 0.04
+        last_s = float((pts[-1] - pts[0]) * time_base) + 0.04 if audio_s is None else audio_s
+        encoded = []
         for image, time in zip(frames, pts, strict=True):
             rgb = av.VideoFrame.from_ndarray(image.numpy(), "rgb24")
             matrix_range = {"dst_colorspace": {6: 5}.get(tags[0], tags[0]), "dst_color_range": tags[1]} if tags else {}
             frame = rgb.reformat(format=pix_fmt, **matrix_range)
             frame.pts, frame.time_base = time, time_base
-            film.mux(track.encode(frame))
-        film.mux(track.encode(None))
+            encoded += track.encode(frame)
+        for packet in encoded + track.encode(None):
+            if last and packet.pts == pts[-1]:
+                packet.duration = last
+            film.mux(packet)
         if then:
             then()
         for number, sound in enumerate(sounds):

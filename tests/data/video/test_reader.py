@@ -118,6 +118,42 @@ def test_of_a_film_cut_short_what_is_there_is_used(tmp_path: Path, make_film: Ca
         assert re.search(said, reader.notes[-1])
 
 
+def test_pictures_that_end_before_the_film_are_not_called_cut_short(tmp_path: Path, make_film: Callable) -> None:
+    """The accident: every film with a longer sound, and every slide show, is 'damaged', until nobody reads it."""
+
+    def late_text(container: av.container.OutputContainer) -> Callable[[], None]:
+        track = container.add_stream("subrip")
+        track.codec_context.subtitle_header = b"[Script Info]\n\n[V4+ Styles]\n\n[Events]\n"
+        packet = av.Packet(b"the end")
+        packet.pts = packet.dts = 5000
+        packet.duration, packet.time_base, packet.stream = 1000, Fraction(1, 1000), track
+        return lambda: container.mux(packet)
+
+    ticks = range(0, 400, 40), Fraction(1, 1000)
+    make_film(tmp_path / "sound.mkv", *ticks, audio=["libopus"], audio_s=3)
+    make_film(tmp_path / "text.mkv", *ticks, dress=late_text)
+    make_film(tmp_path / "last.mp4", *ticks, last=5000)
+    make_film(tmp_path / "last.mkv", *ticks, last=5000)
+    untagged = (tmp_path / "sound.mkv").read_bytes().replace(b"DURATION", b"duration")  # as other programs write it
+    (tmp_path / "untagged.mkv").write_bytes(untagged)
+    for name, duration_s in (
+        ("sound.mkv", 0.4),
+        ("text.mkv", 0.4),
+        ("last.mp4", 5.36),
+        ("last.mkv", 5.36),
+        ("untagged.mkv", 3),
+    ):
+        for start_s in (0, 0.2):
+            with open_video(tmp_path / name, start_s=start_s) as reader:
+                assert len(list(reader)) == 10 - 25 * start_s
+                assert reader.notes == list(reader.info.notes), name
+        assert reader.info.duration_s == pytest.approx(duration_s, abs=0.05)
+    (tmp_path / "untagged.mkv").write_bytes(untagged[: len(untagged) // 2])
+    with open_video(tmp_path / "untagged.mkv") as reader:
+        list(reader)
+        assert "damaged or cut short" in reader.notes[-1]
+
+
 def test_what_is_no_film_is_told_in_clear_words(tmp_path: Path, make_film: Callable) -> None:
     """The accident: 'Invalid data found when processing input', and nobody knows what to do."""
     (tmp_path / "empty.mp4").write_bytes(b"")

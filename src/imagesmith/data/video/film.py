@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 import struct
 from collections.abc import Generator, Iterator
 from fractions import Fraction
@@ -28,6 +29,7 @@ SUFFIXES = frozenset(
 )
 """Names by which films are told; what is inside is found out when they are opened."""
 _MOST_THREADS = 4
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 # what matters is said in our own words, once; any other level calls Python from the decoders' own threads, and two
 # films that are opened at a time then wait for each other for ever
@@ -110,6 +112,9 @@ def film_info(path: Path) -> VideoInfo:
 
 
 def _duration_s(container: InputContainer, stream: VideoStream) -> float:
+    if told := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # FFmpeg's own for Matroska is that of the file
+        hours, minutes, seconds = map(float, told.groups())
+        return (hours * 60 + minutes) * 60 + seconds
     if stream.duration:
         return float(stream.duration * time_base_of(stream))
     return (container.duration or 0) / av.time_base
@@ -155,11 +160,16 @@ def decoded(container: InputContainer, stream: VideoStream, notes: list[str]) ->
 
 
 def _packets(container: InputContainer, stream: VideoStream, times: Timeline) -> Iterator[Packet | None]:
-    """The packets with data, and None at the end, which makes the decoder hand out what it still holds."""
+    """The packets with data, and None at the end, which makes the decoder hand out what it still holds.
+
+    Where a stream tells no number of frames, its length may be that of sound that goes on: then all streams are read.
+    """
     try:
-        for packet in container.demux(stream):
-            if packet.size:
-                times.expect(packet.pts, is_shown=not packet.is_discard)
+        for packet in container.demux(stream) if stream.frames else container.demux():
+            if packet.stream.index != stream.index:
+                times.reach(packet)
+            elif packet.size:
+                times.expect(packet)
                 yield packet
         times.ended = True
     except (av.error.FFmpegError, OSError):

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import av
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from imagesmith.data.video.info import USUAL_RATE, counted
@@ -55,14 +56,23 @@ class Timeline:
         self._start = stream.start_time or 0
         self._expected: list[int] = []
         self._last: Picture | None = None
+        self._reached_s = 0.0
         self._packets = self._repeated = self._retimed = self._headless = self._silent = 0
         self.owed = 0
         self.cut_short = self.ended = False
 
-    def expect(self, pts: int | None, *, is_shown: bool) -> None:
+    def expect(self, packet: Packet) -> None:
+        """Note a packet of the pictures, whose frame comes out later."""
         self._packets += 1
-        if pts is not None and is_shown:
-            heapq.heappush(self._expected, pts)
+        self.reach(packet, self._step)
+        if packet.pts is not None and not packet.is_discard:
+            heapq.heappush(self._expected, packet.pts)
+
+    def reach(self, packet: Packet, usual: int = 0) -> None:
+        """Note how far a packet of any stream goes, `usual` ticks where it does not tell."""
+        if packet.pts is not None:
+            end_s = float((packet.pts + (packet.duration or usual)) * packet.time_base)
+            self._reached_s = max(self._reached_s, end_s)
 
     def place(self, frame: av.VideoFrame) -> Iterator[Picture]:
         pts = frame.pts
@@ -111,7 +121,9 @@ class Timeline:
             )
         if self._silent:
             notes.append(f"{counted(self._silent, 'packet')} gave no picture: damaged, or never meant to be shown")
-        lost_s = self._duration_s - self._shown_s
+        lost_s = self._duration_s - self._reached_s
+        if self._declared:  # else times may count from anywhere, and durations from 0
+            lost_s += float(self._start * self._time_base)
         most_s = 1.5 * self._step * self._time_base if self._declared > self._packets else _MOST_SILENCE_S
         if self.cut_short or (self.ended and lost_s > most_s):
             of = f" of {self._duration_s:.2f} s" if lost_s > 0 else ""
