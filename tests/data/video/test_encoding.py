@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import pytest
 
-from imagesmith.data.video import Encoding, VideoInfo, check_size, lost_by, segment_writer, settle
+from imagesmith.data.video import Encoding, VideoInfo, audit, check_size, lost_by, segment_writer, settle
 from imagesmith.data.video.encoding import CODECS, check_length, output_kind
 from imagesmith.errors import UsageError
 
@@ -91,14 +91,16 @@ def test_a_size_that_an_encoder_refuses_is_told(tmp_path: Path, capfd: pytest.Ca
     assert list(tmp_path.iterdir()) == []
 
 
+def lost(encoding: Encoding, film: VideoInfo, output: str, scale: int = 1) -> tuple[str, ...]:
+    return lost_by(settle(encoding, film, Path(output)), film, scale, Path(output))
+
+
 def test_bits_that_get_lost_are_said() -> None:
     """The accident: a GIF or a JPEG of a film with ten bits, and no word about it."""
-    assert lost_by(settle(Encoding(), info("uint16"), Path("a.gif")), info("uint16"), 1) == (
-        "more than 8 bits are written with 8: gif holds no more",
-    )
-    eight = settle(Encoding("libx264", pix_fmt="yuv420p"), info("uint16"), Path("a.mp4"))
-    assert lost_by(eight, info("uint16"), 2) == ("more than 8 bits are written with 8 (yuv420p)",)
-    assert lost_by(settle(Encoding(), info("uint16"), Path("frames")), info("uint16"), 1) == ()
+    assert lost(Encoding(), info("uint16"), "a.gif") == ("more than 8 bits are written with 8: gif holds no more",)
+    eight = Encoding("libx264", pix_fmt="yuv420p")
+    assert lost(eight, info("uint16"), "a.mp4", 2) == ("more than 8 bits are written with 8 (yuv420p)",)
+    assert lost(Encoding(), info("uint16"), "frames") == ()
 
 
 @pytest.mark.parametrize(
@@ -110,16 +112,27 @@ def test_bits_that_get_lost_are_said() -> None:
 def test_colours_that_get_coarser_are_said(has: str, becomes: str, scale: int, *, is_lost: bool) -> None:
     """The accident: red titles on black, fringed by the removal of noise, and no word about it."""
     film = replace(info(), pix_fmt=has)
-    said = lost_by(Encoding("libx264", pix_fmt=becomes), film, scale)
+    said = lost(Encoding("libx264", pix_fmt=becomes), film, "a.mp4", scale)
     assert any(f"fewer samples of colour than the film's {has}" in note for note in said) == is_lost
 
 
-def test_a_shape_of_pixels_that_gets_lost_is_said() -> None:
-    """The accident: an archive of anamorphic tapes made lossless, and all of them too narrow."""
-    tape = replace(info(), sample_aspect=Fraction(16, 15))
-    [said] = lost_by(settle(Encoding("ffv1"), tape, Path("a.mkv")), tape, 1)
-    assert "16/15" in said
-    assert lost_by(settle(Encoding("libx264"), tape, Path("a.mkv")), tape, 1) == ()
+@pytest.mark.parametrize(
+    ("codec", "output", "keeps"),
+    [("ffv1", "a.mkv", "libx264 with --crf 0"), ("libsvtav1", "a.MKV", ".mp4"), ("libsvtav1", "a.webm", ".mp4"),
+     ("prores_ks", "a.mkv", ".mov"), ("libsvtav1", "a.mp4", None), ("prores_ks", "a.mov", None),
+     ("libx264", "a.mkv", None), ("libx265", "a.mkv", None)],
+)  # fmt: skip
+def test_a_shape_of_pixels_is_kept_or_said_to_be_lost(
+    tmp_path: Path, make_film: Callable, redo: Callable, codec: str, output: str, keeps: str | None
+) -> None:
+    """The accident: an archive of anamorphic tapes, all of them too narrow, or found to be so after days of computing."""
+    make_film(tmp_path / "in.mp4", range(3), aspect=Fraction(16, 11), tags=(1, 1, 1, 1))
+    redone = redo(tmp_path / "in.mp4", tmp_path / output, Encoding(codec, preset="ultrafast"))
+    assert [note.partition("; ")[2] for note in redone.notes] == ([f"{keeps} keeps it"] if keeps else [])
+    assert all("16/11" in note for note in redone.notes)
+    found = audit(redone.info, tmp_path / output)
+    assert found.ok, found.sentences
+    assert found.tags_kept == (keeps is None)
 
 
 def test_the_encoder_is_told_what_was_asked(tmp_path: Path, film: Path, redo: Callable) -> None:

@@ -19,5 +19,5 @@ def test_hdr_keeps_its_light_or_says_that_it_does_not(tmp_path: Path, make_film:
     primaries = 34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450
     assert after.hdr10 == info.hdr10 == Hdr10((*primaries, 1, 10_000_000), (1000, 400))
     assert not any("HDR10" in note for note in redone.notes)
-    [said] = lost_by(settle(Encoding("ffv1"), info), info, scale=1)
+    [said] = lost_by(settle(Encoding("ffv1"), info), info, scale=1, output=Path("a.mkv"))
     assert "HDR10 metadata" in said

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from imagesmith.data.files import read_image
 from imagesmith.data.video.colour import ToRgb, in_prores
-from imagesmith.data.video.encoding import LOSSLESS
+from imagesmith.data.video.encoding import loses_shape
 from imagesmith.data.video.film import decoded, opened, shown_stream
 from imagesmith.data.video.folders import frame_files, frame_name
 from imagesmith.data.video.info import VideoInfo, counted
@@ -84,6 +84,7 @@ def audit(
     offset = max(offsets, default=Fraction(0))
     equal = set(kept) <= set(sounds)
     changed = _changed_tags(source_info, info)
+    is_shapeless = any(loses_shape(stream.codec, output) for stream in info.streams)
     sentences = list(seen.sentences())
     if error is not None and error > _allowed(source_info, info):
         sentences.append(f"a frame is {float(error) * 1000:.3g} ms off its time")
@@ -91,7 +92,7 @@ def audit(
         sentences.append(f"sound moved by {float(offset) * 1000:.3g} ms against the pictures")
     if not equal:
         sentences.append("packets of sound are not those of the source")
-    sentences += [sentence for tag, sentence in changed.items() if not (tag == _SHAPE and _holds_no_shape(info))]
+    sentences += [sentence for tag, sentence in changed.items() if not (tag == _SHAPE and is_shapeless)]
     return Audit(
         seen.frames_in,
         seen.frames_out,
@@ -233,11 +234,6 @@ def _changed_tags(before: VideoInfo, after: VideoInfo) -> dict[str, str]:
         _SHAPE: (before.sample_aspect, after.sample_aspect),
     }
     return {name: f"{name} is {now}, was {was}" for name, (was, now) in pairs.items() if was != now}
-
-
-def _holds_no_shape(info: VideoInfo) -> bool:
-    """Whether the pictures are in a codec that leaves the shape of pixels to its container, where PyAV writes none."""
-    return any(stream.codec == LOSSLESS for stream in info.streams)
 
 
 def _allowed(before: VideoInfo, after: VideoInfo) -> Fraction:

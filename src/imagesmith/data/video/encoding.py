@@ -51,6 +51,7 @@ CODECS = {
 PICTURES = {"folder": ("png", "tif", "jpg"), "animation": ("gif", "webp")}
 """What the frames of an output that is no film become; its parts are lossless films until then."""
 LOSSLESS, HEVC, PRORES = "ffv1", "libx265", "prores_ks"
+_WITHOUT_SHAPE = frozenset({LOSSLESS, "libsvtav1", "av1", PRORES, "prores"})
 _MOST_ANIMATED = 500_000_000  # pixels of all frames together, enlarged: Pillow wants all at once
 _SHALLOW = ("jpg", "gif", "webp")
 
@@ -176,8 +177,13 @@ def open_encoder(context: av.VideoCodecContext, size: tuple[int, int]) -> None:
         ) from error
 
 
-def lost_by(encoding: Encoding, info: VideoInfo, scale: int) -> tuple[str, ...]:
-    """Sentences about what a settled encoding cannot hold of the film, `scale` times its size."""
+def loses_shape(codec: str, output: Path) -> bool:
+    """Whether a codec, by its own or its encoder's name, leaves the shape of pixels to Matroska, which is told none."""
+    return output.suffix.lower() in (".mkv", ".webm") and codec in _WITHOUT_SHAPE
+
+
+def lost_by(encoding: Encoding, info: VideoInfo, scale: int, output: Path) -> tuple[str, ...]:
+    """Sentences about what `output`, of a settled encoding, cannot hold of the film, `scale` times its size."""
     if encoding.codec not in CODECS:
         is_lost = info.depth == "uint16" and encoding.codec in _SHALLOW
         return (f"more than 8 bits are written with 8: {encoding.codec} holds no more",) if is_lost else ()
@@ -193,9 +199,11 @@ def lost_by(encoding: Encoding, info: VideoInfo, scale: int) -> tuple[str, ...]:
         notes.append(f"colours of a full range are written as a limited one: {PRORES} holds no other")
     if info.hdr10 and encoding.codec != HEVC:
         notes.append(f"HDR10 metadata, the light of the screen it was graded on, are not kept: {HEVC} writes them")
-    if info.sample_aspect != 1 and encoding.codec == LOSSLESS:
+    if info.sample_aspect != 1 and loses_shape(encoding.codec, output):
+        keeps = "libx264 with --crf 0" if encoding.codec == LOSSLESS else CODECS[encoding.codec].suffixes[0]
         notes.append(
-            f"the shape of pixels ({info.sample_aspect}) is lost with {LOSSLESS}; libx264 with --crf 0 keeps it"
+            f"the shape of pixels ({info.sample_aspect}) is lost with {encoding.codec} in {output.suffix.lower()}; "
+            f"{keeps} keeps it"
         )
     size = info.width * scale, info.height * scale
     width, height = even_size(size, encoding.pix_fmt)

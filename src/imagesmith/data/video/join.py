@@ -55,7 +55,7 @@ def join(
     assert segments, "a film of no parts"
     encoding, span = settle(encoding, info, output), Span(start_s, end_s)
     parts = _Parts(segments, info)
-    lost, kind = lost_by(encoding, info, parts.scale), output_kind(output)
+    lost, kind = lost_by(encoding, info, parts.scale, output), output_kind(output)
     if kind == "folder":
         write_folder(parts.frames(), output, encoding.codec, overwrite=overwrite, scratch=scratch)
         return (*lost, *left_out(info, output))

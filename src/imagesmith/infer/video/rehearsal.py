@@ -75,7 +75,7 @@ def rehearse(restorer: VideoRestorer, job: FilmJob, options: FilmOptions) -> Ite
         seconds=round(time.perf_counter() - started, 3),
         notes=(
             *(*job.notes, *info.notes),
-            *lost_by(encoding, info, restorer.scale),
+            *lost_by(encoding, info, restorer.scale, job.output),
             *left_out(info, job.output),
             _told(estimate, total),
         ),
