@@ -100,7 +100,22 @@ def test_bits_that_get_lost_are_said() -> None:
     assert lost(Encoding(), info("uint16"), "a.gif") == ("more than 8 bits are written with 8: gif holds no more",)
     eight = Encoding("libx264", pix_fmt="yuv420p")
     assert lost(eight, info("uint16"), "a.mp4", 2) == ("more than 8 bits are written with 8 (yuv420p)",)
-    assert lost(Encoding(), info("uint16"), "frames") == ()
+    assert (
+        lost(Encoding("jpg"), info("uint16"), "frames")[0] == "more than 8 bits are written with 8: jpg holds no more"
+    )
+    assert not any("bits" in note for note in lost(Encoding(), info("uint16"), "frames"))
+
+
+def test_what_pictures_do_not_hold_of_a_film_is_said() -> None:
+    """The accident: an old tape becomes frames that are too narrow, or a film of uneven times at an even pace."""
+    tape = replace(info(), sample_aspect=Fraction(16, 11))
+    squeezed = "the shape of pixels (16/11) is lost with {}; a film keeps it"
+    timeless = "a folder of frames has no times; the film has {}"
+    assert lost(Encoding(), tape, "a.gif") == (squeezed.format("gif"),)
+    even = timeless.format("25 frames a second as a rule")
+    assert lost(Encoding("tif"), tape, "frames") == (squeezed.format("tif"), even)
+    assert lost(Encoding(), replace(info(), rate=None), "frames") == (timeless.format("no usual rate"),)
+    assert lost(Encoding(), replace(info(), kind="folder"), "frames") == ()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from imagesmith.data.video import Encoding, open_video, read_info
+from imagesmith.data.video import Encoding, audit, open_video, read_info
 from imagesmith.errors import OutputError, VideoError
 
 
@@ -95,6 +95,28 @@ def test_a_deep_film_becomes_deep_pictures(tmp_path: Path, make_film: Callable, 
     with open_video(tmp_path / "frames") as reader:
         for before, after in zip(redone.frames, reader, strict=True):
             assert before.pixels.equal(after.pixels)
+
+
+@pytest.mark.parametrize("output", ["frames", "out.webp"])
+@pytest.mark.parametrize(
+    ("turn", "seen"),
+    [((0, 1, -1, 0), lambda x: x.rot90(-1)), ((0, -1, 1, 0), lambda x: x.rot90()),
+     ((-1, 0, 0, -1), lambda x: x.rot90(2)), ((-1, 0, 0, 1), lambda x: x.flip(1)),
+     ((0, 1, 1, 0), lambda x: x.transpose(0, 1))],
+)  # fmt: skip
+def test_pictures_of_a_turned_film_stand_upright(
+    tmp_path: Path, make_film: Callable, redo: Callable, turn: tuple[int, ...], seen: Callable, output: str
+) -> None:
+    """The accident: every film of a telephone held upright becomes frames that lie on their side."""
+    right, down, left, up = (part * 65536 for part in turn)
+    make_film(tmp_path / "in.mp4", range(3), matrix=(right, down, 0, left, up, 0, 0, 0, 1 << 30))
+    redone = redo(tmp_path / "in.mp4", tmp_path / output, scale=2)
+    with open_video(tmp_path / output) as reader:
+        for before, after in zip(redone.frames, reader, strict=True):
+            expected = seen(before.pixels.repeat_interleave(2, 0).repeat_interleave(2, 1)).float()
+            assert (after.pixels.float() - expected).abs().mean() < (0.01 if output == "frames" else 12)
+    found = audit(redone.info, tmp_path / output)
+    assert found.ok, found.sentences
 
 
 def test_a_folder_in_use_is_not_touched(tmp_path: Path, film: Path, redo: Callable) -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from imagesmith.data.files import read_image
 from imagesmith.data.video.colour import ToRgb, in_prores
 from imagesmith.data.video.encoding import loses_shape
-from imagesmith.data.video.film import decoded, opened, shown_stream
+from imagesmith.data.video.film import decoded, lies_on_its_side, opened, shown_stream, upright
 from imagesmith.data.video.folders import frame_files, frame_name
 from imagesmith.data.video.info import VideoInfo, counted
 from imagesmith.data.video.reader import open_video, read_info
@@ -75,7 +75,7 @@ def audit(
     made = _moments(info, Span()) if info.kind != "folder" or frames is None else _numbered(output, frames)
     seen = _Seen()
     pairs = _pairs_of_shown if info.kind == "animation" else itertools.zip_longest
-    for before, after in pairs(_moments(source_info, span), made):
+    for before, after in pairs(_moments(source_info, span, is_upright=info.kind != "film"), made):
         seen.add(before, after)
     timed = source_info.kind != "folder" and info.kind != "folder"
     error = max(seen.latest - seen.shift, seen.shift - seen.earliest) if timed else None
@@ -175,13 +175,15 @@ def _small(pixels: Tensor) -> np.ndarray:
     return small.permute(1, 2, 0).byte().numpy()
 
 
-def _moments(info: VideoInfo, span: Span) -> Iterator[_Moment]:
+def _moments(info: VideoInfo, span: Span, *, is_upright: bool = False) -> Iterator[_Moment]:
     if info.kind != "film":
         with open_video(info.path, span.start_s, span.end_s) as reader:
             for frame in reader:
                 yield _Moment(frame.pts * info.time_base, _small(frame.pixels))
         return
-    to_rgb = ToRgb(info.colour, _THUMB, deep=False)
+    matrix = info.matrix if is_upright else None
+    size = (_THUMB[1], _THUMB[0]) if lies_on_its_side(matrix) else _THUMB
+    to_rgb = ToRgb(info.colour, size, deep=False)
     first, stop = span.first(info), span.stop(info)
     with opened(info.path) as container:
         stream = shown_stream(container, info.path)
@@ -189,7 +191,7 @@ def _moments(info: VideoInfo, span: Span) -> Iterator[_Moment]:
             if picture.pts >= stop:
                 return
             if picture.pts >= first:
-                yield _Moment(picture.pts * info.time_base, to_rgb(picture.frame).numpy())
+                yield _Moment(picture.pts * info.time_base, upright(to_rgb(picture.frame), matrix).numpy())
 
 
 def _sounds(info: VideoInfo, span: Span) -> dict[str, Fraction]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -185,8 +185,7 @@ def loses_shape(codec: str, output: Path) -> bool:
 def lost_by(encoding: Encoding, info: VideoInfo, scale: int, output: Path) -> tuple[str, ...]:
     """Sentences about what `output`, of a settled encoding, cannot hold of the film, `scale` times its size."""
     if encoding.codec not in CODECS:
-        is_lost = info.depth == "uint16" and encoding.codec in _SHALLOW
-        return (f"more than 8 bits are written with 8: {encoding.codec} holds no more",) if is_lost else ()
+        return tuple(_lost_by_pictures(encoding.codec, info))
     notes = []
     if info.depth == "uint16" and av.VideoFormat(encoding.pix_fmt).components[0].bits == 8:
         notes.append(f"more than 8 bits are written with 8 ({encoding.pix_fmt})")
@@ -213,6 +212,17 @@ def lost_by(encoding: Encoding, info: VideoInfo, scale: int, output: Path) -> tu
             f"{width}x{height} (a 4:4:4 --pix-fmt keeps the size)"
         )
     return tuple(notes)
+
+
+def _lost_by_pictures(format: str, info: VideoInfo) -> Iterator[str]:
+    """What frames that become pictures cannot hold."""
+    if info.depth == "uint16" and format in _SHALLOW:
+        yield f"more than 8 bits are written with 8: {format} holds no more"
+    if info.sample_aspect != 1:
+        yield f"the shape of pixels ({info.sample_aspect}) is lost with {format}; a film keeps it"
+    if info.kind != "folder" and format in PICTURES["folder"]:
+        rate = "no usual rate" if info.rate is None else f"{float(info.rate):.6g} frames a second as a rule"
+        yield f"a folder of frames has no times; the film has {rate}"
 
 
 def _has_finer_colours(info: VideoInfo, pix_fmt: str, scale: int) -> bool:

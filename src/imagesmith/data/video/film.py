@@ -16,6 +16,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
+from torch import Tensor
 
 from imagesmith.data.video.colour import colour_of, is_deep, is_transparent
 from imagesmith.data.video.hdr10 import Hdr10
@@ -127,6 +128,21 @@ def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
         return None
     a, b, u, c, d, v, _, _, w = struct.unpack("=9i", bytes(found))
     return a, b, u, c, d, v, 0, 0, w
+
+
+def lies_on_its_side(matrix: tuple[int, ...] | None) -> bool:
+    """Whether players show the rows of a film with that display matrix as columns."""
+    return matrix is not None and abs(matrix[0]) < abs(matrix[1])
+
+
+def upright(pixels: Tensor, matrix: tuple[int, ...] | None) -> Tensor:
+    """Stored pixels (H, W, C) as players show them, turned by the nearest quarter and flipped."""
+    if matrix is None:
+        return pixels
+    right, down = matrix[0], matrix[4]
+    if lies_on_its_side(matrix):
+        pixels, right, down = pixels.transpose(0, 1), matrix[3], matrix[1]
+    return pixels.flip([axis for axis, sign in ((0, down), (1, right)) if sign < 0]).contiguous()
 
 
 def _described(stream: Stream) -> StreamInfo:

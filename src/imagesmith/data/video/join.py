@@ -19,7 +19,7 @@ from imagesmith.atomic import replacing
 from imagesmith.data.video.animations import write_animation
 from imagesmith.data.video.colour import ToRgb
 from imagesmith.data.video.encoding import LOSSLESS, Encoding, lost_by, output_kind, settle
-from imagesmith.data.video.film import decoded, opened, shown_stream
+from imagesmith.data.video.film import decoded, opened, shown_stream, upright
 from imagesmith.data.video.folders import write_folder
 from imagesmith.data.video.info import VideoFrame, VideoInfo
 from imagesmith.data.video.span import Span
@@ -159,14 +159,14 @@ class _Parts:
                     yield dts * self._info.time_base, packet
 
     def frames(self) -> Iterator[VideoFrame]:
-        """The pictures themselves, for outputs that are no films."""
+        """The pictures themselves, for outputs that are no films: upright, as none of these holds a turn."""
         to_rgb = ToRgb(self._info.colour, self.size, deep=self._info.depth == "uint16")
         for path in self.paths:
             with opened(path) as part:
                 track = part.streams.video[0]
                 for picture in decoded(part, track, []):
                     pts = round(picture.pts * time_base_of(track) / self._info.time_base)
-                    yield VideoFrame(to_rgb(picture.frame), pts + self._info.start)
+                    yield VideoFrame(upright(to_rgb(picture.frame), self._info.matrix), pts + self._info.start)
 
 
 def _picture_track(
