@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image, ImageCms, ImageFile
 
@@ -208,6 +209,26 @@ def test_cut_anywhere_is_an_error(name: str) -> None:
         if cut > 40 and name not in ("tif", "avif"):  # their directories may lie behind the cut, then nothing is known
             assert isinstance(caught.value, TruncatedError), (cut, caught.value)
         assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+@pytest.mark.parametrize("name", ["png", "jpg", "tif", "webp", "bmp", "avif", "jp2"])
+def test_whoever_is_sent_to_partial_gets_a_picture(name: str, depth: str) -> None:
+    """The accident: `--partial` on half a WebP answers "keep the rest with --partial"."""
+    data, named = written(drawn(depth, 3, height=64, width=64), name), 0
+    if name == "tif":  # the directory first, so that half a file has one
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, drawn(depth, 3, height=64, width=64).pixels.numpy(), photometric="rgb", rowsperstrip=8)
+        data = stream.getvalue()
+    for cut in np.linspace(16, len(data) - 4, 20).astype(int):
+        try:
+            read_image(data[:cut])
+        except ImageError as error:
+            if "--partial" in str(error):
+                named += 1
+                assert read_image(data[:cut], partial=True).meta.notes
+    can_keep = name in ("png", "jpg", "bmp") or (name, depth) == ("tif", "uint8")
+    assert (named > 10) == can_keep
 
 
 @pytest.mark.parametrize("name", ["png", "jpg", "tif", "webp", "bmp", "avif", "jp2"])

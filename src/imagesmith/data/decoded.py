@@ -79,9 +79,9 @@ def damaged(name: str, why: object) -> ImageError:
     return ImageError(f"the {TITLES[name]} file is damaged: {why}\nexport it again from the program that made it")
 
 
-def truncated(name: str) -> TruncatedError:
-    """The error of a file that ends before its picture."""
-    advice = "copy or download it again, or keep the rest with --partial"
+def truncated(name: str, *, can_keep: bool = False) -> TruncatedError:
+    """The error of a file that ends before its picture; `can_keep` says that decoding it with `partial` gives one."""
+    advice = "copy or download it again" + (", or keep the rest with --partial" if can_keep else "")
     return TruncatedError(f"the {TITLES[name]} file ends before its picture does\n{advice}")
 
 
@@ -90,14 +90,14 @@ def too_large(name: str, why: object) -> TooLargeError:
     return TooLargeError(f"the {TITLES[name]} file is larger than its decoder takes: {why}")
 
 
-def failure(name: str, error: Exception) -> ImageError:
-    """What an exception of a decoder means; they raise whatever their parsing meets."""
+def failure(name: str, error: Exception, *, can_keep: bool = False) -> ImageError:
+    """What an exception of a decoder means; they raise whatever their parsing meets. `can_keep`: see `truncated`."""
     if isinstance(error, Image.DecompressionBombError | MemoryError):
         return too_large(name, error or "there is not enough memory")
     ended = any(words in str(error).lower() for words in ("truncat", "no more images"))
     cause = error.__cause__ or error  # Pillow wraps what it meets while it reads a header
     if ended or isinstance(cause, EOFError | IndexError | struct.error):
-        return truncated(name)
+        return truncated(name, can_keep=can_keep)
     return damaged(name, error)
 
 
@@ -135,9 +135,10 @@ def load(image: ImageFile.ImageFile, name: str, partial: bool) -> Image.Image:
     try:
         image.load()
     except Exception as error:
-        if partial and image._im is not None:
+        has_begun = image._im is not None
+        if partial and has_begun:
             return image._new(image.im)
-        raise failure(name, error) from None
+        raise failure(name, error, can_keep=has_begun) from None
     return image
 
 

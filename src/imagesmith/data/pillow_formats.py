@@ -19,8 +19,9 @@ from PIL import (
 
 from imagesmith.data import jp2_boxes, metadata
 from imagesmith.data.damage import survey_jpeg
-from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, truncated
+from imagesmith.data.decoded import Decoded, damaged, failure, load, quiet, to_array, truncated
 from imagesmith.data.frame import Header, JpegTables
+from imagesmith.errors import TruncatedError
 from imagesmith.tensors import Depth
 
 PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
@@ -121,7 +122,11 @@ class PillowFile:
     def _load_jpeg(self, partial: bool, notes: list[str]) -> tuple[Image.Image, np.ndarray | None]:
         """The picture, and with `partial` which of its pixels (H, W) did not survive; libjpeg makes them gray."""
         if not partial:
-            return load(self._image, "jpg", partial=False), None
+            try:
+                return load(self._image, "jpg", partial=False), None
+            except TruncatedError:
+                self._load_jpeg(True, [])  # where nothing is left this raises, and promises nothing
+                raise
         survey = survey_jpeg(self._data, lambda data: np.asarray(_decoded_jpeg(data)))
         if survey is None:
             notes.append("what this kind of JPEG lacks cannot be found")
@@ -134,7 +139,13 @@ class PillowFile:
 
 
 def _decoded_jpeg(data: bytes) -> Image.Image:
-    return load(open_plugin(PLUGINS["jpg"], data), "jpg", partial=False)
+    """What is left of a JPEG; an error of it promises no more."""
+    image = open_plugin(PLUGINS["jpg"], data)
+    try:
+        image.load()
+    except Exception as error:
+        raise failure("jpg", error) from None
+    return image
 
 
 def _jpeg_tables(image: ImageFile.ImageFile) -> JpegTables | None:

@@ -65,7 +65,7 @@ class PngBands:
                 left -= len(piece)
             stored = file.read(4)
             if left or len(stored) < 4:
-                raise truncated("png")
+                raise truncated("png", can_keep=kind == b"IDAT" or bool(self._parts))
             is_intact = stored == struct.pack(">I", checksum)
             if not is_intact and kind in CRITICAL:
                 raise mismatch(kind, at, "; --partial keeps what is above the damage" if kind == b"IDAT" else "")
@@ -78,7 +78,7 @@ class PngBands:
             elif is_kept:
                 self._chunks.append((kind, body))
             at += 12 + size
-        raise truncated("png")
+        raise truncated("png", can_keep=bool(self._parts))
 
     def _inflated(self) -> Iterator[bytes]:
         """Filtered rows, so many as a band has."""

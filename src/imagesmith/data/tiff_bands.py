@@ -53,7 +53,7 @@ class TiffBands:
         self._bands = self._cut()
         self.band_rows = max(band.rows for band in self._bands)
         if any(place + size > self._bytes for band in self._bands for place, size in band.segments):
-            raise truncated("tif")
+            raise truncated("tif", can_keep=self.header.depth == "uint8")
 
     def described(self) -> Decoded:
         """The first band with the metadata of the whole picture."""

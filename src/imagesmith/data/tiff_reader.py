@@ -94,7 +94,7 @@ class TiffFile:
     def _pillow_pixels(self, partial: bool, icc: bytes | None, notes: list[str]) -> tuple[np.ndarray, bytes | None]:
         image = open_plugin(_PillowTiff, self._for_pillow())
         if self._ends_early() and not partial:
-            raise truncated("tif")
+            raise truncated("tif", can_keep=True)
         loaded = load(image, "tif", partial)
         if loaded is not image:
             notes.append("the file ends early: what is missing is black")

@@ -110,7 +110,10 @@ def restore(
         bool, typer.Option("--self-ensemble", help="Average over 8 flips and turns: 8x the time, a little better.")
     ] = False,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Accept cut or damaged files and invent what they lost.")
+        bool,
+        typer.Option(
+            "--partial", help="Accept cut or damaged JPEG, PNG (what is lost is invented), cut BMP, GIF, 8-bit TIFF."
+        ),
     ] = False,
     mask: Annotated[
         str | None,
