@@ -43,6 +43,29 @@ def test_joined_parts_are_one_uninterrupted_film(
         assert container.streams.video[0].codec_context.has_b_frames
 
 
+@pytest.mark.parametrize("preset", ["ultrafast", "medium"])  # without and with B-frames, which reorder
+@pytest.mark.parametrize(
+    ("pts", "last", "length_s"), [([0, 40, 80], 5000, 5.08), ([0, 5000, 10000], 1000, 11), ([0], 5000, 5)]
+)
+def test_the_last_picture_is_shown_as_long_as_before(
+    tmp_path: Path, make_film: Callable, redo: Callable, pts: list[int], last: int, length_s: float, preset: str
+) -> None:
+    """The accident: the title at the end is gone in an instant, the last slide stays for five seconds instead of one.
+
+    A film of one picture, with a song to it, had the length of one tick.
+    """
+    sound = {"audio": ["aac"], "audio_s": length_s + 1} if len(pts) == 1 else {}
+    for name in ("in.mp4", "in.mkv"):
+        make_film(tmp_path / name, pts, Fraction(1, 1000), last=last, **sound)
+    for has, becomes in (("in.mp4", "a.mp4"), ("in.mkv", "b.mp4"), ("in.mp4", "c.mkv"), ("a.mp4", "again.mp4")):
+        redo(tmp_path / has, tmp_path / becomes, Encoding(preset=preset))
+        info = read_info(tmp_path / becomes)
+        early = info.start * info.time_base if becomes == "c.mkv" else 0  # Matroska counts lengths from 0
+        assert info.duration_s - early == pytest.approx(length_s, abs=1e-3), becomes
+    redo(tmp_path / "in.mp4", tmp_path / "part.mp4", Encoding(preset=preset), end_s=length_s - 0.5)
+    assert read_info(tmp_path / "part.mp4").duration_s == pytest.approx(length_s - 0.5, abs=1e-3)
+
+
 def test_a_part_is_read_packet_by_packet(
     tmp_path: Path, make_film: Callable, redo: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,10 +21,10 @@ from imagesmith.data.video.colour import ToRgb
 from imagesmith.data.video.encoding import LOSSLESS, Encoding, lost_by, output_kind, settle
 from imagesmith.data.video.film import decoded, opened, shown_stream, upright
 from imagesmith.data.video.folders import write_folder
-from imagesmith.data.video.info import VideoFrame, VideoInfo
+from imagesmith.data.video.info import USUAL_RATE, VideoFrame, VideoInfo
 from imagesmith.data.video.span import Span
 from imagesmith.data.video.streams import copied_packets, copied_streams, labelled, named
-from imagesmith.data.video.timeline import decoding_times, time_base_of
+from imagesmith.data.video.timeline import decoding_times, shown_until, time_base_of
 from imagesmith.data.video.writer import encoding_errors
 from imagesmith.errors import OutputError, VideoError
 
@@ -121,7 +121,7 @@ class _Parts:
             self.end = max(times)
         self.scale = max(1, self.size[1] // info.height)
         self.first, *later = heapq.nsmallest(2, self._times)
-        self.step = later[0] - self.first if later else 1
+        self.step = later[0] - self.first if later else round(1 / ((info.rate or USUAL_RATE) * info.time_base)) or 1
 
     def _read_times(self, path: Path) -> list[int]:
         """The PTS of a part in the order of decoding; none where it cannot be read."""
@@ -137,26 +137,34 @@ class _Parts:
         assert packet.pts is not None, "a part whose packets have no times"
         return round(packet.pts * packet.time_base / self._info.time_base) + self._info.start
 
-    def _last_duration(self, span: Span) -> int:
-        """Ticks that the last picture is shown: an animation tells it, whose pictures may stand for seconds."""
-        if self._info.kind != "animation":
-            return self.step
-        end = min(self._info.duration_s, self._info.duration_s if span.end_s is None else span.end_s)
-        return max(self.step, self._info.start + round(Fraction(end) / self._info.time_base) - self.end)
+    def _until(self, span: Span) -> int:
+        """The PTS up to which the last picture is shown: as the source tells and the span goes, else like the first."""
+        info, ends = self._info, [span.stop(self._info)]
+        if info.duration_s:
+            ends.append(info.start + round(Fraction(info.duration_s) / info.time_base))
+        if info.kind == "film":
+            with opened(info.path) as source:
+                ends.append(shown_until(source, shown_stream(source, info.path), self.end))
+        return int(min(ends)) if min(ends) > self.end else self.end + self.step
 
     def packets(self, track: VideoStream, shift: int, span: Span) -> Iterator[tuple[Fraction, Packet]]:
         """(decoding time in seconds, packet for `track`), all times moved by `shift` ticks."""
-        decoded_at = iter(decoding_times(self._times))
+        decoded_at, until = decoding_times(self._times), self._until(span)
+        # MP4 takes the length of a track from the last packet that is decoded, which need not be the last one shown
+        held = until - self.first - (decoded_at[-1] - decoded_at[0])
+        for packet, dts in zip(self._packets(), decoded_at, strict=True):
+            pts = self._pts(packet)
+            packet.time_base, packet.pts, packet.dts = self._info.time_base, pts + shift, dts + shift
+            packet.duration = until - pts if pts == self.end else self.step
+            if dts == decoded_at[-1]:
+                packet.duration = max(1, min(until - pts, held))
+            packet.stream = track
+            yield packet.dts * self._info.time_base, packet
+
+    def _packets(self) -> Iterator[Packet]:
         for path in self.paths:
             with opened(path) as part:
-                for packet in part.demux(video=0):
-                    if not packet.size:
-                        continue
-                    pts, dts = self._pts(packet) + shift, next(decoded_at) + shift
-                    packet.time_base, packet.pts, packet.dts = self._info.time_base, pts, dts
-                    packet.duration = self._last_duration(span) if pts - shift == self.end else self.step
-                    packet.stream = track
-                    yield dts * self._info.time_base, packet
+                yield from (packet for packet in part.demux(video=0) if packet.size)
 
     def frames(self) -> Iterator[VideoFrame]:
         """The pictures themselves, for outputs that are no films: upright, as none of these holds a turn."""

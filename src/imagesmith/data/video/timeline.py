@@ -1,16 +1,20 @@
 """The frames of a film in the order they are shown, at rising times, with stand-ins for those that are missing."""
 
+import contextlib
 import heapq
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
 import av
+import av.error
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from imagesmith.data.video.info import USUAL_RATE, counted
 
+_MOST_REORDERED = 16  # pictures of H.264 and HEVC that wait for their turn
 _MOST_SILENCE_S = 0.5  # sound often goes on a little after the last picture
 
 
@@ -39,6 +43,28 @@ def decoding_times(shown: Sequence[int]) -> list[int]:
     delay = max(k - ranks[pts] for k, pts in enumerate(shown))
     step = max(1, ordered[1] - ordered[0]) if delay else 0
     return [*(ordered[0] - k * step for k in range(delay, 0, -1)), *ordered[: len(ordered) - delay]]
+
+
+def shown_until(container: InputContainer, stream: VideoStream, pts: int) -> int:
+    """The PTS up to which the picture at `pts` is shown: to the next one, or as long as packets tell.
+
+    Of the last picture its own packet tells it, in MP4 the last one that is decoded. `pts` where none does.
+    """
+    later, is_found, own, last = list[int](), False, 0, 0
+    with contextlib.suppress(av.error.FFmpegError, OSError):
+        container.seek(pts, stream=stream)
+    with contextlib.suppress(av.error.FFmpegError, OSError):
+        for packet in container.demux(stream):
+            if not packet.size or packet.pts is None:
+                continue
+            last = packet.duration or 0
+            if packet.pts == pts:
+                is_found, own = True, last
+            elif packet.pts > pts:
+                later.append(packet.pts)
+            if len(later) > _MOST_REORDERED:
+                break
+    return min(later, default=pts + max(own, last)) if is_found else pts
 
 
 class Timeline:
