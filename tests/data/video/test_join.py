@@ -1,3 +1,4 @@
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -181,22 +182,42 @@ def test_the_index_comes_first(tmp_path: Path, film: Path, redo: Callable) -> No
     assert content.index(b"moov") < content.index(b"mdat")
 
 
+def chapters(*marks_ms: int) -> Callable[[av.container.OutputContainer], None]:
+    """Chapters from each mark to the next: 'part 0', 'part 1' ..."""
+
+    def dress(container: av.container.OutputContainer) -> None:
+        container.set_chapters(
+            [
+                {"id": k, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": f"part {k}"}}
+                for k, (a, b) in enumerate(itertools.pairwise(marks_ms))
+            ]
+        )
+
+    return dress
+
+
+def test_chapters_go_on_with_the_sound(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
+    """The accident: an audiobook with a short picture has one chapter left, cut to a second."""
+    source = tmp_path / "in.mp4"
+    make_film(source, range(5), audio=["aac"], audio_s=2, dress=chapters(0, 1000, 2000))
+    for name in ("out.mp4", "out.mkv"):
+        redo(source, tmp_path / name)
+        found = read_info(tmp_path / name).chapters
+        ends = [[chapter[key] * chapter["time_base"] for key in ("start", "end")] for chapter in found]
+        early = ends[0][0]  # Matroska begins at 0, where the sound does
+        assert [[time - early for time in pair] for pair in ends] == [[0, 1], [1, 2]]
+        assert early < 0.05
+    redo(source, tmp_path / "part.mp4", end_s=0.1)
+    assert [chapter["metadata"]["title"] for chapter in read_info(tmp_path / "part.mp4").chapters] == ["part 0"]
+
+
 def test_a_span_cuts_sound_and_chapters_with_the_pictures(
     tmp_path: Path, make_film: Callable, redo: Callable, look: Callable
 ) -> None:
     """The accident: an excerpt with the sound of the whole film, or sound that is late by the part cut away."""
 
-    def chapters(container: av.container.OutputContainer) -> None:
-        ends = [(0, 500), (500, 900), (900, 2000)]
-        container.set_chapters(
-            [
-                {"id": k, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": f"part {k}"}}
-                for k, (a, b) in enumerate(ends)
-            ]
-        )
-
     source, output = tmp_path / "in.mkv", tmp_path / "out.mkv"
-    make_film(source, range(0, 2000, 40), Fraction(1, 1000), audio=["libopus"], dress=chapters)
+    make_film(source, range(0, 2000, 40), Fraction(1, 1000), audio=["libopus"], dress=chapters(0, 500, 900, 2000))
     redone = redo(source, output, start_s=0.6, end_s=1.4)
     before, after = look(source), look(output)
     assert [frame.pts for frame in redone.frames] == list(range(600, 1400, 40))

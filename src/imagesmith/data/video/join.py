@@ -79,7 +79,7 @@ def join(
         film.metadata.update({key: text for key, text in info.metadata.items() if key not in _OF_THE_FILE})
         if source:
             copies, notes = copied_streams(source, film, info.path)
-            film.set_chapters(list(_moved(info.chapters, shift, (parts.end + parts.step) * info.time_base + shift)))
+            film.set_chapters(list(_moved(info.chapters, shift, span.stop(info) * info.time_base + shift)))
             others = copied_packets(source, copies, info, span, shift)
         pictures = parts.packets(track, round(shift / info.time_base), span)
         for _, packet in heapq.merge(pictures, others, key=lambda timed: timed[0]):
@@ -207,10 +207,10 @@ def _container_options(info: VideoInfo, source: InputContainer | None, output: P
     return {"movflags": "faststart", "movie_timescale": str(timescale)}
 
 
-def _moved(chapters: Sequence["Chapter"], shift: Fraction, end: Fraction) -> Iterator["Chapter"]:
+def _moved(chapters: Sequence["Chapter"], shift: Fraction, end: Fraction | float) -> Iterator["Chapter"]:
     """The chapters within 0 and `end` seconds after moving all by `shift` seconds, the last one cut there."""
     for chapter in chapters:
         base = chapter["time_base"] or Fraction(1, av.time_base)
         first, last = (round(chapter[key] + shift / base) for key in ("start", "end"))
-        if last > 0 and first * base <= end:
-            yield {**chapter, "start": max(0, first), "end": max(first, min(last, math.ceil(end / base)))}
+        if last > 0 and first * base < end:
+            yield {**chapter, "start": max(0, first), "end": max(first, math.ceil(min(last * base, end) / base))}
