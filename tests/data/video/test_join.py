@@ -211,6 +211,30 @@ def test_chapters_go_on_with_the_sound(tmp_path: Path, make_film: Callable, redo
     assert [chapter["metadata"]["title"] for chapter in read_info(tmp_path / "part.mp4").chapters] == ["part 0"]
 
 
+def test_place_and_camera_of_a_telephone_stay(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
+    """The accident: ten years of holidays restored, and no film knows any more where it was taken."""
+    told = {
+        "com.apple.quicktime.location.ISO6709": "+48.1371+011.5754+519.0/",
+        "com.apple.quicktime.model": "iPhone 12",
+        "com.android.version": "12",
+        "creation_time": "2020-05-06T07:08:09Z",
+        "title": "A walk",
+    }
+
+    def dress(container: av.container.OutputContainer) -> None:
+        container.metadata.update(told)
+
+    make_film(tmp_path / "in.mov", range(5), container_options={"movflags": "use_metadata_tags"}, dress=dress)
+    for name in ("out.mov", "out.mp4", "out.mkv"):
+        redo(tmp_path / "in.mov", tmp_path / name)
+        kept = {key.lower(): text for key, text in read_info(tmp_path / name).metadata.items()}
+        assert {key: kept[key.lower()].replace(".000000Z", "Z") for key in told} == told
+    told = {"title": "A walk"}
+    make_film(tmp_path / "in.mp4", range(5), dress=dress)
+    redo(tmp_path / "in.mp4", tmp_path / "plain.mp4")
+    assert b"\xa9nam" in (tmp_path / "plain.mp4").read_bytes(), "a title where not every player looks for it"
+
+
 def test_a_span_cuts_sound_and_chapters_with_the_pictures(
     tmp_path: Path, make_film: Callable, redo: Callable, look: Callable
 ) -> None:

@@ -197,14 +197,18 @@ def _picture_track(
 
 
 def _container_options(info: VideoInfo, source: InputContainer | None, output: Path) -> dict[str, str]:
-    """For MP4 an index in front, and a clock that divides every track's: offsets between tracks count in its ticks."""
+    """For MP4 an index in front, and a clock that divides every track's: offsets between tracks count in its ticks.
+
+    Keys of its own names are written only where a telephone did so (place, camera): not every player looks there.
+    """
     if _FORMATS[output.suffix.lower()] not in ("mp4", "mov"):
         return {}
     rates = [stream.rate for stream in source.streams.audio if stream.rate] if source else []
     timescale = math.lcm(info.time_base.denominator, *rates)
     if timescale > _LARGEST_TIMESCALE:
         timescale = info.time_base.denominator
-    return {"movflags": "faststart", "movie_timescale": str(timescale)}
+    keys = "+use_metadata_tags" if any(key.startswith("com.") for key in info.metadata) else ""
+    return {"movflags": f"faststart{keys}", "movie_timescale": str(timescale)}
 
 
 def _moved(chapters: Sequence["Chapter"], shift: Fraction, end: Fraction | float) -> Iterator["Chapter"]:
