@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from imagesmith.atomic import replacing
 from imagesmith.data.files import Frame, ImageMeta, output_format, read_header, read_image, write_image
@@ -101,6 +101,40 @@ def test_metadata_survives_and_the_orientation_is_reset(name: str) -> None:
     assert back.meta.xmp == meta.xmp
     if name not in ("webp", "avif"):  # they hold a resolution only inside EXIF
         assert back.meta.dpi == pytest.approx(meta.dpi, rel=2e-3)
+
+
+def captioned(name: str) -> bytes:
+    """A picture with words in it that only its format holds: IPTC and a comment, or text."""
+    if name == "png":
+        stream, texts = io.BytesIO(), PngImagePlugin.PngInfo()
+        texts.add_text("Title", "A castle")
+        texts.add_itxt("Title", "Ein Schloß", lang="de", zip=True)
+        texts.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        Image.fromarray(drawn("uint8", 3).pixels.numpy()).save(stream, "PNG", pnginfo=texts)
+        return stream.getvalue()
+    caption = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\x0d\x1c\x02\x78\0\x08A castle\0"
+    segments = b"\xff\xed" + (2 + len(caption)).to_bytes(2, "big") + caption + b"\xff\xfe\0\x08Norway"
+    data = written(drawn("uint8", 3, meta=ImageMeta("jpg", "RGB", xmp=XMP, icc=SRGB)), "jpg")
+    return data[:2] + segments + data[2:]
+
+
+@pytest.mark.parametrize("name", ["jpg", "png"])
+def test_captions_come_back_in_their_own_format_and_are_missed_in_others(name: str) -> None:
+    """The accident: an archive's pictures are enlarged, and their captions are gone without a word."""
+    frame = read_image(captioned(name))
+    stream = io.BytesIO()
+    assert write_image(frame, stream, format=name) == ()
+    back = read_image(stream.getvalue())
+    assert (back.meta.captions, len(back.meta.captions)) == (frame.meta.captions, 2)
+    assert (back.meta.xmp, back.meta.icc) == (frame.meta.xmp, frame.meta.icc)
+    with Image.open(stream) as image:
+        image.load()
+        words = [image.info["comment"], image.info["photoshop"][0x0404][5:]] if name == "jpg" else image.text["Title"]
+    assert words == ([b"Norway", b"A castle"] if name == "jpg" else "Ein Schloß")
+    for other in ({"jpg", "png"} - {name}) | {"tif", "webp", "bmp"}:
+        assert any("not kept" in note and other in note for note in write_image(frame, io.BytesIO(), format=other)), (
+            other
+        )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

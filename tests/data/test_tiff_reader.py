@@ -256,6 +256,13 @@ def test_extra_bands_are_dropped_and_said() -> None:
     assert any("extra samples" in note for note in back.meta.notes)
 
 
+@pytest.mark.parametrize(("tag", "what"), [(33550, "GeoTIFF"), (33922, "GeoTIFF"), (33723, "IPTC"), (34377, "IPTC")])
+def test_what_a_result_does_not_carry_is_said(tag: int, what: str) -> None:
+    """The accident: a satellite's picture loses its place on the map, and nobody is told."""
+    note = read_image(stored(noise(5, 6), extratags=[(tag, "d", 3, (1.0, 1.0, 0.0), True)])).meta.notes
+    assert [what in line and "not kept" in line for line in note] == [True]
+
+
 def test_absurd_numbers_are_refused_before_memory_is_taken() -> None:
     """A 300-byte file that declares tiles of two gigapixels."""
     data = bytearray(stored(noise(32, 32, dtype=np.uint8), tile=(16, 16), photometric="minisblack"))

@@ -16,7 +16,7 @@ from typing import Protocol, cast
 import numpy as np
 from PIL import Image, ImageFile
 
-from imagesmith.data.frame import Header, JpegTables
+from imagesmith.data.frame import Captions, Header, JpegTables
 from imagesmith.errors import FormatError, ImageError, TooLargeError, TruncatedError
 
 # These libraries report broken files to their loggers, which without any handler would print on stderr.
@@ -50,6 +50,7 @@ class Decoded:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    captions: Captions = ()
     dpi: object = None
     notes: list[str] = field(default_factory=list)
     lossless: bool = True

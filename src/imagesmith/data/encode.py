@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import struct
 from collections.abc import Iterable
 from typing import BinaryIO
 
@@ -59,7 +60,7 @@ def encode_rows(
     `name` is one of BY_ROWS, PNG only for integers; returns what was changed.
     """
     height, width, channels = size
-    notes: list[str] = []
+    notes = _lost_captions(name, meta)
     if name == "tif":
         write_tiff(rows, stream, notes, size=size, depth=depth, meta=meta)
         return tuple(notes)
@@ -70,7 +71,14 @@ def encode_rows(
         writer.close()
     finally:
         writer.abandon()
-    return ()
+    return tuple(notes)
+
+
+def _lost_captions(name: str, meta: ImageMeta) -> list[str]:
+    """A sentence where `name` is not the format that holds what the file says in words."""
+    if not meta.captions or name == meta.format:
+        return []
+    return [f"{'IPTC and comments' if meta.format == 'jpg' else 'texts'} not kept: {name} has another place for them"]
 
 
 def _at_depth_of(name: str, frame: Frame, notes: list[str]) -> Frame:
@@ -120,6 +128,7 @@ def _on_white(colour: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
 def _options(frame: Frame, name: str, quality: int | None, notes: list[str]) -> dict[str, object]:
     """Keyword arguments of Pillow's `save`; says which metadata the format has no place for."""
     meta, options = frame.meta, {}
+    notes += _lost_captions(name, meta)
     kept = {"exif": meta.exif, "xmp": meta.xmp, "icc_profile": meta.icc, "dpi": meta.dpi}
     if name == "jpg":
         options = {"quality": quality or _QUALITY, "subsampling": "4:4:4"}
@@ -128,6 +137,8 @@ def _options(frame: Frame, name: str, quality: int | None, notes: list[str]) -> 
             if kept[key] and len(kept[key]) > room:
                 notes.append(f"{key.upper()} was not kept: it has {len(kept[key])} bytes, more than JPEG allows")
                 kept[key] = None
+        if meta.format == "jpg":
+            kept["extra"] = b"".join(kind + struct.pack(">H", 2 + len(text)) + text for kind, text in meta.captions)
     elif name == "webp":
         lossless = meta.lossless and quality is None
         # of a lossless file "quality" is effort

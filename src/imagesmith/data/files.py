@@ -96,6 +96,7 @@ def meta_of(decoded: Decoded, channels: int) -> tuple[ImageMeta, int]:
         icc=icc,
         exif=metadata.upright_exif(exif),
         xmp=metadata.upright_xmp(xmp),
+        captions=decoded.captions,
         dpi=(dpi[1], dpi[0]) if dpi and turn >= 5 else dpi,
         notes=tuple(notes),
         lossless=decoded.lossless,

@@ -11,6 +11,10 @@ from imagesmith.tensors import Depth
 SAMPLE_BYTES: dict[Depth, int] = {"uint8": 1, "uint16": 2, "float32": 4}
 
 
+Captions = tuple[tuple[bytes, bytes], ...]
+"""(kind, content) of what only files of one format hold: JPEG's segments of IPTC and comments, PNG's chunks of text."""
+
+
 @dataclass(frozen=True)
 class JpegTables:
     """How a JPEG file was quantised: steps of its 8x8 coefficients, 64 each, row by row.
@@ -33,8 +37,8 @@ class ImageMeta:
 
     `format` is a key of `formats.FORMATS`; `mode` names the pixel layout of the file ("P", "CMYK", "16-bit RGB", ...).
     `exif` is the bare TIFF structure (no "Exif" prefix), `xmp` an XML packet; in both the orientation is reset to 1.
-    `dpi` is (x, y). `notes` are sentences for the user: all that was changed or could not be kept.
-    `jpeg` is what a JPEG file was quantised with.
+    `captions` are written back to files of `format` alone. `dpi` is (x, y). `notes` are sentences for the user: all
+    that was changed or could not be kept. `jpeg` is what a JPEG file was quantised with.
     """
 
     format: str
@@ -42,6 +46,7 @@ class ImageMeta:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    captions: Captions = ()
     dpi: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
     lossless: bool = True

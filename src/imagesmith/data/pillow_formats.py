@@ -20,7 +20,7 @@ from PIL import (
 from imagesmith.data import jp2_boxes, metadata
 from imagesmith.data.damage import survey_jpeg
 from imagesmith.data.decoded import Decoded, damaged, failure, load, quiet, to_array, truncated
-from imagesmith.data.frame import Header, JpegTables
+from imagesmith.data.frame import Captions, Header, JpegTables
 from imagesmith.errors import TruncatedError
 from imagesmith.tensors import Depth
 
@@ -33,6 +33,7 @@ PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "jp2": Jpeg2KImagePlugin.Jpeg2KImageFile,
 }
 _CHANNELS = {"1": 1, "L": 1, "I": 1, "F": 1, "LA": 2, "La": 2, "PA": 4, "RGBA": 4, "RGBa": 4}
+_CAPTIONS = {"APP13": b"\xff\xed", "COM": b"\xff\xfe"}
 _SRGB = ImageCms.createProfile("sRGB")
 
 
@@ -90,6 +91,8 @@ class PillowFile:
                 notes.append(f"{_jp2_bits(self._data)}-bit colour read as 8-bit")
         if name == "avif" and (bits := _avif_bits(self._data)) > 8:
             notes.append(f"{bits}-bit colour read as 8-bit")
+        if name == "gif" and info.get("comment"):
+            notes.append("its comment was not kept")
         if name == "jpg" and dpi == (72, 72) and info.get("jfif_unit") != 1:
             dpi = None  # Pillow's stand-in for a file that gives none
         with quiet():
@@ -111,6 +114,7 @@ class PillowFile:
             icc=icc,
             exif=exif,
             xmp=xmp,
+            captions=_jpeg_captions(self._image) if name == "jpg" else (),
             dpi=dpi,
             notes=notes,
             lossless=lossless,
@@ -146,6 +150,11 @@ def _decoded_jpeg(data: bytes) -> Image.Image:
     except Exception as error:
         raise failure("jpg", error) from None
     return image
+
+
+def _jpeg_captions(image: ImageFile.ImageFile) -> Captions:
+    """The segments of IPTC and of comments."""
+    return tuple((_CAPTIONS[name], content) for name, content in getattr(image, "applist", []) if name in _CAPTIONS)
 
 
 def _jpeg_tables(image: ImageFile.ImageFile) -> JpegTables | None:

@@ -30,9 +30,10 @@ _ADLER_PRIME = 65521
 class PngWriter:
     """Writes rows as they come; `close` ends the file.
 
-    `depth` is "uint8" or "uint16". ICC, EXIF, XMP and dpi of `meta` become iCCP, eXIf, iTXt and pHYs chunks. The pixel
-    stream is cut into strips that are deflated independently, each ended by a full flush, so their concatenation is
-    one valid zlib stream whatever the number of `threads`, and the file is the same byte for byte.
+    `depth` is "uint8" or "uint16". ICC, EXIF, XMP and dpi of `meta` become iCCP, eXIf, iTXt and pHYs chunks, captions
+    of a PNG are copied. The pixel stream is cut into strips that are deflated independently, each ended by a full
+    flush, so their concatenation is one valid zlib stream whatever the number of `threads`, and the file is the same
+    byte for byte.
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class PngWriter:
             self._chunk(b"eXIf", meta.exif)
         if meta and meta.xmp:
             self._chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + meta.xmp)
+        for kind, body in meta.captions if meta and meta.format == "png" else ():
+            self._chunk(kind, body)
         self._deflated = b"\x78\x9c"  # the zlib header that precedes all strips
 
     def _chunk(self, kind: bytes, body: bytes) -> None:

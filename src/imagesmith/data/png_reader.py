@@ -23,6 +23,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _RAW_PROFILE = re.compile(rb"\s*\w+\s+\d+\s+([0-9a-fA-F\s]+)")
+_PICTURE_DATA = re.compile(rb"(XML:com\.adobe\.xmp|exif|Raw profile type (exif|APP1|xmp))\0")
 _MAX_TEXT = 64 << 20  # metadata that inflates beyond this is an attack, not a caption
 _PIECE = 512
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -181,6 +182,7 @@ class PngFile:
             icc=icc,
             exif=exif,
             xmp=xmp,
+            captions=tuple(chunk for chunk in self._chunks.text if not _PICTURE_DATA.match(chunk[1])),
             dpi=self._dpi(),
             notes=notes,
             lost=lost,

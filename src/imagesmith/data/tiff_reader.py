@@ -27,6 +27,7 @@ _GRAY_OR_RGB = (0, 1, _RGB)
 _DNG_VERSION = 50706  # the tag that tells a camera's raw file
 _BYTEWISE = (5, 8, 32773, 32946, 34925, 50000)  # LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _PLACE_TAGS = (256, 257, 273, 278, 279, 322, 323, 324, 325)
+_UNKEPT = {"the place on a map (GeoTIFF)": (33550, 33922, 34264, 34735), "IPTC": (33723, 34377)}
 _CLASSIC_END = 1 << 32  # as far as a classic directory can point
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples (TIFF 6.0, section 18)
 
@@ -299,7 +300,11 @@ def _first_extra(page: tifffile.TiffPage) -> int:
 
 
 def tiff_exif(page: tifffile.TiffPage, file: BinaryIO, notes: list[str]) -> bytes | None:
-    """The descriptive tags with the camera and place directories, without those that lay out the pixels."""
+    """The descriptive tags with the camera and place directories, without those that lay out the pixels.
+
+    Says what of the others is missed.
+    """
+    notes += [f"{what} was not kept" for what, tags in _UNKEPT.items() if any(tag in page.tags for tag in tags)]
     source, kept = Image.Exif(), Image.Exif()
     try:
         source.bigtiff, source.endian = page.parent.is_bigtiff, page.parent.byteorder
