@@ -263,6 +263,19 @@ def test_what_a_result_does_not_carry_is_said(tag: int, what: str) -> None:
     assert [what in line and "not kept" in line for line in note] == [True]
 
 
+@pytest.mark.parametrize(
+    ("unit", "resolution", "dpi", "is_said"),
+    [(2, (300, 200), (300, 200), 0), (3, (100, 50), (254, 127), 0), (1, (300, 200), None, 1), (1, (1, 1), None, 0)],
+)
+def test_a_resolution_without_a_unit_is_missed_aloud(
+    unit: int, resolution: tuple[int, int], dpi: tuple[int, int] | None, is_said: int
+) -> None:
+    """The accident: microscopes write pixels per micrometre without a unit, and the scale is gone without a word."""
+    meta = read_image(stored(noise(5, 6), resolution=resolution, resolutionunit=unit)).meta
+    assert meta.dpi == (dpi and pytest.approx(dpi))
+    assert ["without a unit" in note for note in meta.notes] == [True] * is_said
+
+
 def test_absurd_numbers_are_refused_before_memory_is_taken() -> None:
     """A 300-byte file that declares tiles of two gigapixels."""
     data = bytearray(stored(noise(32, 32, dtype=np.uint8), tile=(16, 16), photometric="minisblack"))

@@ -27,6 +27,8 @@ _GRAY_OR_RGB = (0, 1, _RGB)
 _DNG_VERSION = 50706  # the tag that tells a camera's raw file
 _BYTEWISE = (5, 8, 32773, 32946, 34925, 50000)  # LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _PLACE_TAGS = (256, 257, 273, 278, 279, 322, 323, 324, 325)
+_INCH = 2
+_UNITS_PER_INCH = {_INCH: 1.0, 3: 2.54}
 _UNKEPT = {"the place on a map (GeoTIFF)": (33550, 33922, 34264, 34735), "IPTC": (33723, 34377)}
 _CLASSIC_END = 1 << 32  # as far as a classic directory can point
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples (TIFF 6.0, section 18)
@@ -87,7 +89,7 @@ class TiffFile:
             icc=icc,
             exif=tiff_exif(page, io.BytesIO(self._data), notes),
             xmp=bytes(xmp) if isinstance(xmp, bytes | bytearray) else None,
-            dpi=self._dpi(),
+            dpi=self._dpi(notes),
             notes=notes,
             turn=turn if isinstance(turn, int) and 1 <= turn <= 8 else 1,
         )
@@ -246,16 +248,20 @@ class TiffFile:
             colour = np.clip(np.rint(colour), 0, top)
         return np.concatenate((colour.astype(pixels.dtype), pixels[..., -1:]), axis=2)
 
-    def _dpi(self) -> tuple[float, float] | None:
+    def _dpi(self, notes: list[str]) -> tuple[float, float] | None:
         tags = self._page.tags
-        if not all(tag in tags for tag in (282, 283, 296)) or tags[296].value not in (2, 3):
+        if 282 not in tags or 283 not in tags:
             return None
-        per_inch = 2.54 if tags[296].value == 3 else 1.0
         try:
-            x, y = (tags[tag].value[0] / tags[tag].value[1] * per_inch for tag in (282, 283))
+            x, y = (tags[tag].value[0] / tags[tag].value[1] for tag in (282, 283))
         except (TypeError, ZeroDivisionError, IndexError):
             return None
-        return x, y
+        per_inch = _UNITS_PER_INCH.get(tags[296].value if 296 in tags else _INCH)
+        if per_inch is None:
+            if (x, y) != (1, 1):
+                notes.append("a resolution without a unit was not kept")
+            return None
+        return x * per_inch, y * per_inch
 
 
 def header_of(tiff: tifffile.TiffFile) -> Header:
