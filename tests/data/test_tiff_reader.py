@@ -103,6 +103,21 @@ def test_a_big_endian_bigtiff_over_4_gb_is_refused_in_words(monkeypatch: pytest.
         read_image(data)
 
 
+@pytest.mark.parametrize("has_camera", [False, True])
+def test_a_big_endian_bigtiff_keeps_its_texts(has_camera: bool) -> None:
+    """The accident: Pillow finds nothing in it, and whole text tags are dropped as damaged."""
+    texts = {"description": "a castle", "software": "scanner 7", "extratags": [(65000, "Q", 1, 8, True)]}
+    data = stored(noise(5, 6), bigtiff=True, byteorder=">", **texts)
+    if has_camera:  # tifffile writes no directory of this kind
+        data = data.replace((65000).to_bytes(2, "big"), (0x8769).to_bytes(2, "big"), 1)
+    meta = read_image(data).meta
+    exif = Image.Exif()
+    exif.load(meta.exif)
+    assert dict(exif) == {270: "a castle", 305: "scanner 7"}
+    assert ["camera" in note for note in meta.notes] == [True] * has_camera
+    assert read_image(stored(noise(5, 6), bigtiff=True, byteorder=">", software=False)).meta.exif is None
+
+
 @pytest.mark.parametrize("white_is_zero", [False, True])
 def test_gray_of_16_bits_may_be_inverted(white_is_zero: bool) -> None:
     """X-rays are often stored with white as zero; read as they are they come out as negatives."""

@@ -108,8 +108,8 @@ class TiffFile:
 
     def _for_pillow(self) -> bytes:
         """The file; a big-endian BigTIFF, which Pillow finds no directory in, with a classic one behind it."""
-        tiff, tags = self._page.parent, self._page.tags
-        if not tiff.is_bigtiff or tiff.byteorder == "<":
+        tags = self._page.tags
+        if not _hides_its_directory(self._page):
             return self._data
         if len(self._data) > _CLASSIC_END:
             raise too_large("tif", "a big-endian BigTIFF of over 4 GB is only read row by row")
@@ -313,6 +313,11 @@ def tiff_exif(page: tifffile.TiffPage, file: BinaryIO, notes: list[str]) -> byte
     notes += [f"{what} was not kept" for what, tags in _UNKEPT.items() if any(tag in page.tags for tag in tags)]
     source, kept = Image.Exif(), Image.Exif()
     try:
+        if _hides_its_directory(page):
+            kept.update({tag: page.tags[tag].value for tag in TEXT_TAGS if tag in page.tags})
+            if any(place in page.tags for place in DIRECTORIES):
+                notes.append("camera settings and place were not kept: those of a big-endian BigTIFF are not read")
+            return kept.tobytes() if len(kept) else None
         source.bigtiff, source.endian = page.parent.is_bigtiff, page.parent.byteorder
         source.load_from_fp(file, page.offset)
         for tag in TEXT_TAGS:
@@ -325,6 +330,11 @@ def tiff_exif(page: tifffile.TiffPage, file: BinaryIO, notes: list[str]) -> byte
     except Exception:  # a broken camera directory must not cost the picture
         notes.append("dropped EXIF that is damaged")
         return None
+
+
+def _hides_its_directory(page: tifffile.TiffPage) -> bool:
+    """Whether Pillow finds no directory in the file: a big-endian BigTIFF."""
+    return page.parent.is_bigtiff and page.parent.byteorder == ">"
 
 
 def _with_directory(data: bytes, entries: Mapping[int, Entry]) -> bytes:
