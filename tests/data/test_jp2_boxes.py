@@ -26,6 +26,14 @@ def test_metadata_comes_back_and_pillow_still_reads_the_picture() -> None:
         assert image.convert("RGB").getpixel((3, 2)) == (0, 128, 128)
 
 
+@pytest.mark.parametrize(("dpi", "error"), [(300, 0.001), (1200, 0.02), (1664.5, 0.02), (1664.7, 0.2), (900_000, 20)])
+def test_a_resolution_loses_no_digit_that_there_is_room_for(dpi: float, error: float) -> None:
+    """The accident: 300 pixels an inch come back as 299.974, and programs that print show a fraction."""
+    data = with_metadata(plain_jp2(), ImageMeta("jp2", "RGB", dpi=(dpi, dpi)))
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.info["dpi"] == pytest.approx((dpi, dpi), abs=error)
+
+
 def test_without_metadata_nothing_changes() -> None:
     """The boxes are rebuilt, not merely similar."""
     assert with_metadata(plain_jp2(), ImageMeta("jp2", "RGB")) == plain_jp2()

@@ -76,8 +76,8 @@ def _header(content: bytes, meta: ImageMeta) -> bytes:
 
 
 def _exponent(per_metre: int) -> int:
-    """The least power of ten that brings a density below 65536."""
-    return max(0, len(str(per_metre)) - 4)
+    """The least power of ten that brings a density below 65536: each one more costs a digit."""
+    return next(exponent for exponent in range(10) if round(per_metre / 10**exponent) < 1 << 16)
 
 
 def _mantissa(per_metre: int) -> tuple[int, int]:
