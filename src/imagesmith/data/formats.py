@@ -50,6 +50,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jp2"),
 )
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+_DICOM_AT = 128  # behind a preamble of any content (DICOM PS3.10, section 7.1)
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
@@ -75,6 +76,8 @@ def _refused(data: bytes) -> str:
     is_film = not is_heic and (data[4:8] == b"ftyp" or data.startswith(_MATROSKA) or data[8:12] == b"AVI ")
     if is_film:
         return "a film\nimagesmith restore takes films whose names end as films do, in .mp4, .mkv or .avi: rename it"
+    if data[_DICOM_AT : _DICOM_AT + 4] == b"DICM":
+        return "a DICOM file, which is not read yet\nexport it as 16-bit PNG or TIFF"
     what = "HEIC" if is_heic else "PDF" if data.startswith(b"%PDF") else f"content that begins with {data[:8]!r}"
     return f"{what}\nconvert it to one of these first"
 
