@@ -114,6 +114,33 @@ def moving() -> Callable[..., list[Tensor]]:
     return _moving_photo
 
 
+@pytest.fixture(scope="session")
+def camera() -> Callable:
+    """What dresses a film with a second, smaller picture with B-frames, shown at times in 25ths of a second.
+
+    `gop` is how many pictures at most go from one key frame to the next.
+    """
+
+    def of(pts: Sequence[int], gop: int = 250) -> Callable:
+        def dress(container: av.container.OutputContainer) -> Callable[[], None]:
+            options = {"preset": "ultrafast", "bf": "3", "b_strategy": "0", "g": str(gop)}
+            track = container.add_stream("libx264", rate=25, options=options)
+            track.width, track.height, track.pix_fmt = 32, 32, "yuv420p"
+
+            def then() -> None:
+                for pixels, time in zip(_moving_photo(len(pts), 32, 32), pts, strict=True):
+                    frame = av.VideoFrame.from_ndarray(pixels.numpy(), "rgb24")
+                    frame.pts, frame.time_base = time, Fraction(1, 25)
+                    container.mux(track.encode(frame))
+                container.mux(track.encode(None))
+
+            return then
+
+        return dress
+
+    return of
+
+
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
     """An ordinary film of 20 frames with sound."""

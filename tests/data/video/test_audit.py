@@ -89,6 +89,19 @@ def test_what_is_wrong_is_found(tmp_path: Path, make_film: Callable, redo: Calla
     assert any("colour" in sentence for sentence in other.sentences)
 
 
+def test_a_second_picture_is_held_against_its_times(
+    tmp_path: Path, make_film: Callable, redo: Callable, camera: Callable
+) -> None:
+    """The accident: a second camera stutters, and the line says 'checked'."""
+    make_film(tmp_path / "in.mkv", range(14), dress=camera(range(14)))
+    for name in ("out.mkv", "out.mp4"):
+        info = redo(tmp_path / "in.mkv", tmp_path / name).info
+        found = audit(info, tmp_path / name)
+        assert found.ok, found.sentences
+    make_film(tmp_path / "late.mkv", range(14), dress=camera([*range(10), 11, 12, 13, 14]))
+    assert audit(info, tmp_path / "late.mkv").sentences == ("a second picture moved by 40 ms against the first",)
+
+
 def test_pictures_without_a_matrix_have_none_to_lose(tmp_path: Path, make_film: Callable, redo: Callable) -> None:
     """The accident: FFV1 is RGB, and every film of another matrix or range 'failed' after it was made rightly."""
     make_film(tmp_path / "in.mp4", range(6), tags=(1, 2, 1, 1))

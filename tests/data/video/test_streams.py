@@ -146,24 +146,10 @@ def times_of(path: Path, number: int) -> list[Fraction]:
 
 @pytest.mark.parametrize("has", ["in.mkv", "in.mp4", "in.ts"])
 def test_a_second_picture_is_shown_in_its_order(
-    tmp_path: Path, make_film: Callable, redo: Callable, moving: Callable, has: str
+    tmp_path: Path, make_film: Callable, redo: Callable, camera: Callable, has: str
 ) -> None:
     """The accident: Matroska tells no decoding times, reordered pictures are taken for a seam, and a camera stutters."""
-
-    def dress(container: av.container.OutputContainer) -> Callable[[], None]:
-        camera = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "bf": "3", "b_strategy": "0"})
-        camera.width, camera.height, camera.pix_fmt = 32, 32, "yuv420p"
-
-        def then() -> None:
-            for number, pixels in enumerate(moving(14, 32, 32)):
-                frame = av.VideoFrame.from_ndarray(pixels.numpy(), "rgb24")
-                frame.pts, frame.time_base = number, Fraction(1, 25)
-                container.mux(camera.encode(frame))
-            container.mux(camera.encode(None))
-
-        return then
-
-    make_film(tmp_path / has, range(14), dress=dress)
+    make_film(tmp_path / has, range(14), dress=camera(range(14)))
     before = times_of(tmp_path / has, 1)
     assert len(before) == 14
     for name in ("out.mkv", "out.mp4"):
@@ -171,6 +157,18 @@ def test_a_second_picture_is_shown_in_its_order(
         first, second = (times_of(tmp_path / name, number) for number in (0, 1))
         assert second == [time - before[0] + second[0] for time in before]
         assert second[0] - first[0] == before[0] - times_of(tmp_path / has, 0)[0]
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_the_second_picture_of_an_excerpt_begins_with_a_key_frame(
+    tmp_path: Path, make_film: Callable, redo: Callable, camera: Callable, name: str
+) -> None:
+    """The accident: MP4 that begins with pictures nobody can decode shows all that follow 80 ms too early."""
+    make_film(tmp_path / "in.mkv", range(30), dress=camera(range(30), gop=12))
+    redo(tmp_path / "in.mkv", tmp_path / name, start_s=0.2)
+    first, second = (times_of(tmp_path / name, number) for number in (0, 1))
+    assert len(second) == 18
+    assert second[0] - first[0] == Fraction(12, 25) - Fraction(1, 5)
 
 
 def test_a_film_of_another_program_keeps_all_its_tracks(

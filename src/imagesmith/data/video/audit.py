@@ -2,11 +2,12 @@
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import av
 import numpy as np
@@ -23,7 +24,7 @@ from imagesmith.data.video.folders import frame_files, frame_name
 from imagesmith.data.video.info import VideoInfo, counted
 from imagesmith.data.video.reader import open_video, read_info
 from imagesmith.data.video.span import Span
-from imagesmith.data.video.streams import is_heard
+from imagesmith.data.video.streams import in_span, is_moving
 
 _THUMB = (32, 18)
 _BLACK, _NOT_BLACK, _OTHER_COLOUR = 3, 10, 60  # mean of 0 to 255, and mean distance from the source
@@ -83,6 +84,7 @@ def audit(
     offsets = [abs(kept[digest] - first - seen.shift) for digest, first in sounds.items() if digest in kept]
     offset = max(offsets, default=Fraction(0))
     equal = set(kept) <= set(sounds)
+    camera_offset = _camera_offset(_cameras(source_info, span), _cameras(info, Span()), seen.shift)
     changed = _changed_tags(source_info, info)
     is_shapeless = any(loses_shape(stream.codec, output) for stream in info.streams)
     sentences = list(seen.sentences())
@@ -90,6 +92,8 @@ def audit(
         sentences.append(f"a frame is {float(error) * 1000:.3g} ms off its time")
     if offset > _INAUDIBLE:
         sentences.append(f"sound moved by {float(offset) * 1000:.3g} ms against the pictures")
+    if camera_offset > _INAUDIBLE:
+        sentences.append(f"a second picture moved by {float(camera_offset) * 1000:.3g} ms against the first")
     if not equal:
         sentences.append("packets of sound are not those of the source")
     sentences += [sentence for tag, sentence in changed.items() if not (tag == _SHAPE and is_shapeless)]
@@ -194,24 +198,60 @@ def _moments(info: VideoInfo, span: Span, *, is_upright: bool = False) -> Iterat
                 yield _Moment(picture.pts * info.time_base, upright(to_rgb(picture.frame), matrix).numpy())
 
 
+def _carried(info: VideoInfo, span: Span, kind: Literal["audio", "video"]) -> Iterator[Packet]:
+    """The packets that are carried over from all streams of a kind; the picture that is worked on is none of them."""
+    if info.kind != "film":
+        return
+    with opened(info.path) as container:
+        shown = shown_stream(container, info.path)
+        streams = [stream for stream in container.streams if stream.type == kind and stream.index != shown.index]
+        streams = [stream for stream in streams if kind == "audio" or is_moving(stream)]
+        if streams:
+            yield from in_span(container.demux(streams), info, span)
+
+
 def _sounds(info: VideoInfo, span: Span) -> dict[str, Fraction]:
     """The time of the first packet by the digest of all packets' content, for each audio stream."""
-    if info.kind != "film":
-        return {}
     digests, firsts = {}, {}
-    with opened(info.path) as container:
-        streams = [stream for stream in container.streams if stream.type == "audio"]
-        for packet in container.demux(streams) if streams else ():
-            if (
-                packet.size
-                and packet.pts is not None
-                and is_heard(packet)
-                and span.holds(packet.pts * packet.time_base, info)
-            ):
-                index = packet.stream.index
-                digests.setdefault(index, hashlib.sha256()).update(_content(packet))
-                firsts.setdefault(index, packet.pts * packet.time_base)
+    for packet in _carried(info, span, "audio"):
+        index = packet.stream.index
+        digests.setdefault(index, hashlib.sha256()).update(_content(packet))
+        firsts.setdefault(index, _time(packet))
     return {digest.hexdigest(): firsts[index] for index, digest in digests.items()}
+
+
+class _Camera(NamedTuple):
+    """A picture beside the one that is worked on: its codec and its packets' times in seconds."""
+
+    codec: str
+    times: list[Fraction]
+
+
+def _cameras(info: VideoInfo, span: Span) -> list[_Camera]:
+    """Those of a film, up to where decoding times do not rise, as at the seams of broadcasts: they are counted anew."""
+    found, last = dict[int, _Camera](), dict[int, float]()
+    for packet in _carried(info, span, "video"):
+        index, decoded_at = packet.stream.index, packet.dts
+        if decoded_at is not None:
+            last[index] = decoded_at if decoded_at > last.get(index, -math.inf) else math.inf
+        if last.get(index) != math.inf:
+            found.setdefault(index, _Camera(packet.stream.codec_context.name, [])).times.append(_time(packet))
+    return list(found.values())
+
+
+def _camera_offset(befores: list[_Camera], afters: list[_Camera], shift: Fraction) -> Fraction:
+    """The largest distance of a packet from its time; pictures of a codec that the output cannot hold are not there."""
+    kept = {after.codec for after in afters}
+    pairs = zip((before for before in befores if before.codec in kept), afters, strict=False)
+    offsets = (
+        abs(now - was - shift) for before, after in pairs for was, now in zip(before.times, after.times, strict=False)
+    )
+    return max(offsets, default=Fraction(0))
+
+
+def _time(packet: Packet) -> Fraction:
+    assert packet.pts is not None
+    return packet.pts * packet.time_base
 
 
 def _content(packet: Packet) -> bytes:

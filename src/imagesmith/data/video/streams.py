@@ -1,7 +1,7 @@
 """The other streams of a film carried over: packets as they are, text subtitles in the form the container holds."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -114,10 +114,32 @@ def named(stream: Stream) -> str:
 
 def is_moving(stream: Stream) -> bool:
     """Whether a stream is a film, and no cover picture."""
-    return stream.type == "video" and not stream.disposition & Disposition.attached_pic
+    return stream.type == "video" and not _is_cover(stream)
 
 
-def is_heard(packet: Packet) -> bool:
+def _is_cover(stream: Stream) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def in_span(packets: Iterable[Packet], info: VideoInfo, span: Span) -> Iterator[Packet]:
+    """Covers, and the packets of sound, text and other pictures that belong to the part of a film.
+
+    Of an excerpt's other pictures they begin with a key frame: what comes before could not be decoded.
+    """
+    begun = set[int]()
+    for packet in packets:
+        if not packet.size:
+            continue
+        if not _is_cover(packet.stream):
+            if packet.pts is None or not _is_heard(packet) or not span.holds(packet.pts * packet.time_base, info):
+                continue
+            if span.start_s and is_moving(packet.stream) and not (packet.is_keyframe or packet.stream.index in begun):
+                continue
+        begun.add(packet.stream.index)
+        yield packet
+
+
+def _is_heard(packet: Packet) -> bool:
     """False for sound in front of the beginning that an edit list hides, save the tenth of a second to start on."""
     if packet.stream.type != "audio" or not packet.is_discard or packet.pts is None:
         return True
@@ -153,17 +175,19 @@ def copied_packets(
     streams = [source.streams[index] for index in copies if source.streams[index].type != "attachment"]
     counted = _counted_times(info.path, [stream.index for stream in streams if is_moving(stream)])
     clocks: dict[int, _Clock] = {}
-    for packet in source.demux(streams) if streams else ():
-        if not packet.size or not is_heard(packet):
-            continue
-        if packet.pts is not None and packet.stream.index in counted:
-            packet.dts = next(counted[packet.stream.index])
+
+    def decodable() -> Iterator[Packet]:
+        for packet in source.demux(streams) if streams else ():
+            if packet.size and packet.pts is not None and packet.stream.index in counted:
+                packet.dts = next(counted[packet.stream.index])
+            yield packet
+
+    for packet in in_span(decodable(), info, span):
         copy, base = copies[packet.stream.index], packet.time_base
-        if packet.stream.disposition & Disposition.attached_pic:
+        if _is_cover(packet.stream):
             packet.pts = packet.dts = 0
-        elif packet.pts is None or not span.holds(packet.pts * base, info):
-            continue
         else:
+            assert packet.pts is not None
             moved = round(shift / base)
             packet.pts += moved
             packet.dts = packet.pts if packet.dts is None else packet.dts + moved
