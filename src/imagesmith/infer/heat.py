@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from imagesmith.infer.restore import Restorer
 
 CALIBRATION: dict[str, tuple[float, float]] = {
-    "deblur": (5.59, 0.94),
+    "deblur": (5.271, 0.9),
     "denoise": (5.664, 0.684),
     "inpaint": (4.051, 1.006),
     "jpeg": (5.055, 0.776),
