@@ -22,10 +22,12 @@ class WorkerProcess:
 
     def __init__(self, orders: bytes) -> None:
         """`orders` is the pickle with which a worker begins."""
-        # it computes as many threads as its orders say, and imports what this process can import
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        importable = os.pathsep.join(place or os.getcwd() for place in sys.path)
+        # it computes as many threads as its orders say, and imports what this process can import, from nowhere else
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": importable}
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "imagesmith.infer.bulk.worker"],
+            # -P: not from the current folder, which may be one of pictures that somebody sent
+            [sys.executable, "-P", "-m", "imagesmith.infer.bulk.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
