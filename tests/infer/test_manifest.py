@@ -11,6 +11,11 @@ import pytest
 from imagesmith.errors import OutputError
 from imagesmith.infer.manifest import FILE_NAME, Manifest
 
+LINE = (
+    b'{"input": "b.png", "input_sha256": "x", "settings": "s", "output": "out.png", "output_bytes": 7, '
+    b'"output_sha256": ""}\n'
+)
+
 
 @pytest.fixture
 def result(tmp_path: Path) -> Path:
@@ -40,7 +45,21 @@ def test_a_result_that_is_gone_cut_or_changed_is_not_done(tmp_path: Path, result
     assert not Manifest(tmp_path).finished("a.png", "input-hash", "settings")
 
 
-@pytest.mark.parametrize("torn", [b'{"input": "b.png", "inp', b"\xff\xfe\x00", b"[1, 2]\n", b'{"input": 1}\n', b"\n\n"])
+@pytest.mark.parametrize(
+    "torn",
+    [
+        b'{"input": "b.png", "inp',
+        b"\xff\xfe\x00",
+        b"[1, 2]\n",
+        b'{"input": 1}\n',
+        b"\n\n",
+        b"[" * 100_000 + b"\n",
+        LINE.replace(b'"b.png"', b'["b.png"]'),
+        LINE.replace(b'"out.png"', b"null"),
+        LINE.replace(b"7", b'"7"'),
+    ],
+    ids=range(9),
+)
 def test_a_torn_line_costs_one_picture_not_the_file(tmp_path: Path, result: Path, torn: bytes) -> None:
     """A kill in the middle of a write, then a run that appends to the torn line, would lose the next entry too."""
     with open(tmp_path / FILE_NAME, "ab") as file:
@@ -96,6 +115,8 @@ def test_a_copy_for_another_process_knows_what_was_there_before_the_run(tmp_path
     assert not copy.made_since("a.png", result)
     assert not copy.made_since("other.png", new), "made of another input, it is not ours to replace"
     assert not Manifest(tmp_path).made_since("b.png", new)
+    manifest._opened_at = 0
+    assert not manifest.made_since("a.png", result), "another run made it at the same time, and it is theirs"
 
 
 def test_a_result_is_remembered_before_it_has_its_name(tmp_path: Path) -> None:
@@ -118,3 +139,22 @@ def test_lines_of_many_processes_stay_whole(tmp_path: Path, result: Path) -> Non
     assert [process.wait(60) for process in processes] == [0, 0]
     names = {json.loads(line)["input"] for line in (tmp_path / FILE_NAME).read_text().splitlines()}
     assert len(names) == 101
+
+
+def test_resuming_replaces_only_what_it_made_of_the_same_input(tmp_path: Path) -> None:
+    """day1/a.png and day2/a.png into one folder: the results of the second took the places of the first's."""
+    output = tmp_path / "a.png"
+    output.write_bytes(b"pixels")
+    Manifest(tmp_path).record("a.png", "hash", "settings", output, source="/day1/a.png")
+    assert Manifest(tmp_path).may_replace(output, "/day1/a.png")
+    assert not Manifest(tmp_path).may_replace(output, "/day2/a.png")
+    assert not Manifest(tmp_path).may_replace(tmp_path / "b.png", "/day1/a.png")
+
+
+def test_a_line_of_an_older_version_is_believed(tmp_path: Path, result: Path) -> None:
+    """It tells neither the whole path of the input nor the run."""
+    path = tmp_path / FILE_NAME
+    line = json.loads(path.read_text())
+    path.write_text(json.dumps({name: line[name] for name in line if name not in ("source", "run")}) + "\n")
+    assert Manifest(tmp_path).finished("a.png", "input-hash", "settings") == result
+    assert Manifest(tmp_path).may_replace(result, "/anywhere/a.png")

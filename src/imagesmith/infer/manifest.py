@@ -8,9 +8,10 @@ worst a kill can do is to have one picture made again.
 import hashlib
 import json
 import os
+import secrets
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -31,6 +32,15 @@ class Entry:
     output: str
     output_bytes: int
     output_sha256: str
+    source: str = ""
+    """The whole path of the input; a manifest may be older than this."""
+    run: str = ""
+    """A token of the run that made it."""
+
+
+_LIKE = tuple(asdict(Entry("", "", "", "", 0, "")).items())
+"""The fields of an entry, with a value of the type of each."""
+_NEEDED = {field.name for field in fields(Entry) if field.default is MISSING}
 
 
 class Manifest:
@@ -40,12 +50,13 @@ class Manifest:
     file again as it was when this run opened it, whatever the run has added since.
     """
 
-    def __init__(self, folder: Path, *, until: int | None = None) -> None:
-        """What the first `until` bytes of the file tell; None: all of it."""
+    def __init__(self, folder: Path, *, until: int | None = None, run: str | None = None) -> None:
+        """What the first `until` bytes of the file tell, all if None; `run` is the token of the run that writes."""
         self.path = folder / FILE_NAME
+        self._run = run or secrets.token_hex(4)
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
-        self._outputs: set[str] = set()
+        self._made: dict[str, list[Entry]] = {}
         try:
             content = self.path.read_bytes()[:until]
         except FileNotFoundError:
@@ -57,7 +68,7 @@ class Manifest:
             self._remember(entry)
 
     def __reduce__(self) -> tuple[partial[Self], tuple[Path]]:
-        return partial(type(self), until=self._opened_at), (self.path.parent,)
+        return partial(type(self), until=self._opened_at, run=self._run), (self.path.parent,)
 
     def finished(self, name: str, input_sha256: str, settings: str) -> Path | None:
         """The result of an input with this content and these settings, if it is still there byte for byte."""
@@ -72,8 +83,12 @@ class Manifest:
         return output if same else None
 
     def owns(self, output: Path | None) -> bool:
-        """Whether an earlier run made this file, so that resuming may replace it."""
-        return output is not None and os.path.abspath(output) in self._outputs
+        """Whether an earlier run made a file of this name."""
+        return output is not None and os.path.abspath(output) in self._made
+
+    def may_replace(self, output: Path, source: str) -> bool:
+        """Whether resuming may replace `output`, damaged or out of date: an earlier run made it of the same input."""
+        return any(entry.source in ("", source) for entry in self._made.get(os.path.abspath(output), ()))
 
     def made_since(self, name: str, output: Path) -> bool:
         """Whether this run made `output` of the input `name` already, perhaps in a process that was killed then."""
@@ -84,15 +99,26 @@ class Manifest:
         except OSError:
             return False
         place = os.path.relpath(output, self.path.parent)
-        return any((entry.input, entry.output) == (name, place) for entry in _entries(added))
+        wanted = name, place, self._run
+        return any((entry.input, entry.output, entry.run) == wanted for entry in _entries(added))
 
-    def record(self, name: str, input_sha256: str, settings: str, output: Path, *, content: Path | None = None) -> None:
+    def record(
+        self,
+        name: str,
+        input_sha256: str,
+        settings: str,
+        output: Path,
+        *,
+        source: str = "",
+        content: Path | None = None,
+    ) -> None:
         """Remember a finished result; the line is on its way to the disk when this returns.
 
-        `content` is where its bytes lie as long as it has not got its final name.
+        `source` is the whole path of its input, `content` where its bytes lie until it has got its final name.
         """
         relative, content = os.path.relpath(output, self.path.parent), content or output
-        entry = Entry(name, input_sha256, settings, relative, bytes_of(content), sha256_of(content))
+        size, digest = bytes_of(content), sha256_of(content)
+        entry = Entry(name, input_sha256, settings, relative, size, digest, source, self._run)
         line = json.dumps(asdict(entry)) + "\n"
         with self._lock:
             try:
@@ -106,7 +132,7 @@ class Manifest:
 
     def _remember(self, entry: Entry) -> None:
         self._entries[entry.input] = entry
-        self._outputs.add(os.path.abspath(self.path.parent / entry.output))
+        self._made.setdefault(os.path.abspath(self.path.parent / entry.output), []).append(entry)
 
 
 def _last_byte(file: BinaryIO) -> bytes:
@@ -146,8 +172,8 @@ def _entries(content: bytes) -> Iterator[Entry]:
 def _parse(line: str) -> Entry | None:
     try:
         values = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(values, dict) or values.keys() != {field.name for field in fields(Entry)}:
+    if not isinstance(values, dict) or any(type(values.get(name, given)) is not type(given) for name, given in _LIKE):
         return None
-    return Entry(**values)
+    return Entry(**values) if values.keys() >= _NEEDED and values.keys() <= {name for name, _ in _LIKE} else None

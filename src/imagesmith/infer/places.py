@@ -71,14 +71,16 @@ class Places:
     def may_replace(self, job: Job) -> bool:
         """Whether a file that lies at the job's place may go.
 
-        The user said so, an earlier run made it, or this one did in a process that was killed before it could tell.
+        The user said so, an earlier run made it of the same input, or this one did in a process that was killed before
+        it could tell.
         """
         if self._options.overwrite:
             return True
         manifest = self._manifest(job)
         if manifest is None or job.output is None or not os.path.exists(job.output):
             return False
-        return (self._options.resume and manifest.owns(job.output)) or manifest.made_since(job.name, job.output)
+        is_of_an_earlier_run = self._options.resume and manifest.may_replace(job.output, job.source_path)
+        return is_of_an_earlier_run or manifest.made_since(job.name, job.output)
 
     def remember(self, job: Job, digest: str, output: Path, content: Path) -> tuple[str, ...]:
         """Note for `--resume` a result whose bytes lie at `content`, and are about to be called `output`.
@@ -87,7 +89,7 @@ class Places:
         """
         try:
             if manifest := self._manifest(job):
-                manifest.record(job.name, digest, self._settings, output, content=content)
+                manifest.record(job.name, digest, self._settings, output, source=job.source_path, content=content)
         except OutputError as error:
             return (str(error),)
         return ()

@@ -37,6 +37,11 @@ class Job:
     keeps: bool
     exact: bool = False
 
+    @property
+    def source_path(self) -> str:
+        """The whole path of the input, as a manifest remembers it; empty for standard input."""
+        return os.path.abspath(str(self.item)) if self.item.path is not None else ""
+
     def for_content(self, format: str, depth: Depth, channels: int, longest_side: int) -> "Job":
         """The job for a picture found to be of this kind, with the format and the ending that its result will have."""
         if not self.keeps:

@@ -114,7 +114,7 @@ def settled(
     if manifest and options.resume:
         if manifest.finished(job.name, digest, settings):
             return _blank(restorer, job)
-        options = replace(options, overwrite=options.overwrite or manifest.owns(job.output))
+        options = replace(options, overwrite=options.overwrite or manifest.may_replace(job.output, job.source_path))
     if options.if_damaged:
         is_damaged, found = damage(checked_info(job, options))
         if not is_damaged:
@@ -126,7 +126,7 @@ def settled(
     def remember() -> tuple[str, ...]:
         try:
             if manifest:
-                manifest.record(job.name, digest, settings, job.output)
+                manifest.record(job.name, digest, settings, job.output, source=job.source_path)
         except OutputError as error:  # the film is good even so
             return (str(error),)
         return ()
