@@ -1,6 +1,7 @@
 """No reader ever sees half a file, and a failure leaves what was there."""
 
 import errno
+import os
 
 import pytest
 
@@ -36,6 +37,39 @@ def test_existing_files_are_kept_unless_asked(tmp_path):
     with pytest.raises(OutputError, match="exists already"), replacing(path):
         pass
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_appears_meanwhile_is_kept_unless_asked(tmp_path, monkeypatch, has_links):
+    """Two minutes of computing after a look at an empty place, the photo that was put there in between was gone."""
+    path = tmp_path / "file"
+    if not has_links:
+
+        def refuse(*places):
+            raise OSError(errno.EPERM, "FAT has no links")
+
+        monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OutputError, match="exists already"), replacing(path) as stream:
+        stream.write(b"new")
+        path.write_text("theirs")
+    assert path.read_text() == "theirs"
+    with replacing(path, overwrite=True) as stream:
+        stream.write(b"new")
+    assert path.read_text() == "new"
+    path.unlink()
+    with replacing(path) as stream:
+        stream.write(b"newer")
+    assert path.read_text() == "newer"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_that_leads_nowhere_is_kept_unless_asked(tmp_path):
+    """A link to a disk that is not mounted looks like a free place, and became a file."""
+    path = tmp_path / "file"
+    path.symlink_to(tmp_path / "unmounted" / "file")
+    with pytest.raises(OutputError, match="exists already"), replacing(path) as stream:
+        stream.write(b"new")
+    assert path.is_symlink()
 
 
 def test_write_whole_makes_folders_and_replaces(tmp_path):

@@ -15,7 +15,8 @@ from imagesmith.errors import OutputError
 def replacing(path: Path, *, overwrite: bool = False, scratch: Path | None = None) -> Iterator[BinaryIO]:
     """A stream, also to be read, that appears under `path` as a whole when the block ends well, else not at all.
 
-    Until then it lies in the folder `scratch`, of the same file system, or else beside `path`.
+    Until then it lies in the folder `scratch`, of the same file system, or else beside `path`. OutputError where it
+    cannot be written, or, unless it may `overwrite`, where something else has come to lie under `path` meanwhile.
     """
     check_free(path, overwrite=overwrite)
     part = part_beside(path, scratch)
@@ -24,7 +25,7 @@ def replacing(path: Path, *, overwrite: bool = False, scratch: Path | None = Non
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(part, path)
+        _give_name(part, path, overwrite=overwrite)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {_reason(error, path)}") from error
     finally:
@@ -44,7 +45,7 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {_reason(error, path)}") from error
     if exists and not overwrite:
-        raise OutputError(f"{path} exists already\nuse -y (overwrite) to replace it, or name another output")
+        raise _taken(path)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -60,6 +61,24 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
+
+
+def _give_name(part: Path, path: Path, *, overwrite: bool) -> None:
+    """The file `part` becomes `path`; OutputError where something has that name, unless it may be replaced."""
+    if not overwrite:
+        try:
+            os.link(part, path)  # nothing can come between, as it can between a look and a renaming
+        except FileExistsError:
+            raise _taken(path) from None
+        except OSError:  # a file system without links
+            check_free(path)
+        else:
+            return
+    os.replace(part, path)
+
+
+def _taken(path: Path) -> OutputError:
+    return OutputError(f"{path} exists already\nuse -y (overwrite) to replace it, or name another output")
 
 
 def _reason(error: OSError, path: Path) -> str:
