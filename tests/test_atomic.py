@@ -2,10 +2,11 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from imagesmith.atomic import replacing, write_whole
+from imagesmith.atomic import remove_abandoned, replacing, write_whole
 from imagesmith.errors import OutputError
 
 
@@ -70,6 +71,24 @@ def test_a_link_that_leads_nowhere_is_kept_unless_asked(tmp_path):
     with pytest.raises(OutputError, match="exists already"), replacing(path) as stream:
         stream.write(b"new")
     assert path.is_symlink()
+
+
+def test_only_what_nobody_writes_any_more_is_abandoned(tmp_path, monkeypatch):
+    """A kill left gigabytes in hidden files for ever; a run that tidies must not take those of the run beside it."""
+    others = {".theirs.part", "0123456789ab.part", ".0123456789ab.part.png"}
+    for name in (".0123456789ab.part", *others):
+        (tmp_path / name).write_bytes(b"half")
+    link = os.link
+
+    def late(*places):
+        remove_abandoned(tmp_path)
+        link(*places)
+
+    monkeypatch.setattr(os, "link", late)
+    with replacing(tmp_path / "file") as stream:
+        remove_abandoned(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == others | {Path(stream.name).name}
+    assert {path.name for path in tmp_path.iterdir()} == others | {"file"}
 
 
 def test_write_whole_makes_folders_and_replaces(tmp_path):

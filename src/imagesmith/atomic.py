@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -9,6 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from imagesmith.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing tells whether a temporary file is still written: there they stay
+    fcntl = None
+
+_DIGITS = 12  # in the name of a temporary file
 
 
 @contextlib.contextmanager
@@ -21,11 +29,12 @@ def replacing(path: Path, *, overwrite: bool = False, scratch: Path | None = Non
     check_free(path, overwrite=overwrite)
     part = part_beside(path, scratch)
     try:
-        with open(part, "x+b") as stream:
+        with open(part, "x+b") as stream, _in_use(stream):
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        _give_name(part, path, overwrite=overwrite)
+            stream.close()
+            _give_name(part, path, overwrite=overwrite)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {_reason(error, path)}") from error
     finally:
@@ -35,7 +44,17 @@ def replacing(path: Path, *, overwrite: bool = False, scratch: Path | None = Non
 
 def part_beside(path: Path, scratch: Path | None = None) -> Path:
     """A name for what is not finished, in the folder `scratch` or else in that of `path`."""
-    return (scratch or path.parent) / f".{secrets.token_hex(6)}.part"
+    return (scratch or path.parent) / f".{secrets.token_hex(_DIGITS // 2)}.part"
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Delete the temporary files in `folder` that nobody writes any more, as a killed process leaves them."""
+    if fcntl is None:
+        return
+    for name in glob.glob(f".{'[0-9a-f]' * _DIGITS}.part", root_dir=folder):
+        with contextlib.suppress(OSError), open(folder / name, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (folder / name).unlink()
 
 
 def check_free(path: Path, *, overwrite: bool = False) -> None:
@@ -61,6 +80,18 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
+
+
+@contextlib.contextmanager
+def _in_use(stream: BinaryIO) -> Iterator[None]:
+    """Keep `remove_abandoned` from the file of `stream` during the block, even where that is closed in it."""
+    if fcntl is None:
+        yield
+        return
+    with open(os.dup(stream.fileno()), "rb") as file:
+        with contextlib.suppress(OSError):  # a file system without locks, where nothing is taken for abandoned either
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _give_name(part: Path, path: Path, *, overwrite: bool) -> None:

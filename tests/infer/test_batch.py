@@ -297,6 +297,18 @@ def test_a_killed_run_is_resumed(model_file: Path, photo: np.ndarray, tmp_path: 
     assert all(pixels(out / f"{k:02}.png").shape == (122, 166, 3) for k in range(12))
 
 
+def test_resuming_tidies_up_after_a_kill(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """Each SIGKILL left a hidden file as large as a result; nobody finds them until the disk is full."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (part := out / ".0123456789ab.part").write_bytes(b"half")
+    restorer.path(photos / "a.png", out)
+    restorer.path(photos, out, resume=True, dry_run=True)
+    assert part.exists(), "nobody asked for it"
+    restorer.path(photos, out, resume=True)
+    assert not part.exists()
+
+
 def test_one_interrupt_stops_between_tiles_and_can_be_resumed(
     make_restorer: Make, photos: Path, tmp_path: Path
 ) -> None:

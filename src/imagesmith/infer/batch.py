@@ -25,7 +25,7 @@ from imagesmith.infer.bulk.pool import restore_in_processes
 from imagesmith.infer.bulk.ray_engine import restore_on_ray
 from imagesmith.infer.manifest import Manifest, settings_digest
 from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Summary
-from imagesmith.infer.places import Places, without_results
+from imagesmith.infer.places import Places, tidy, without_results
 from imagesmith.infer.plan import Job, check_distinct, checked_format, names_a_file, plan_jobs, tag_of, told_apart
 from imagesmith.infer.rows import Rows
 from imagesmith.infer.stages import Loaded, Stages
@@ -64,6 +64,8 @@ def restore_files(
     stages = Stages(restorer, options, Places(jobs, options, manifests, _settings(restorer, options)))
     if options.dry_run:
         return _rehearse(stages, jobs, on_progress)
+    if options.resume:
+        tidy(jobs)
     if options.engine == "ray":
         return restore_on_ray(stages, jobs, options.workers, restorer.runtime.device, on_progress)
     if options.max_ram is not None and options.workers not in ("auto", 1):

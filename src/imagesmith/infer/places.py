@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from imagesmith.atomic import check_free
+from imagesmith.atomic import check_free, remove_abandoned
 from imagesmith.data.encode import BY_ROWS
 from imagesmith.data.files import Header
 from imagesmith.data.formats import check_side
@@ -110,6 +110,12 @@ def without_results(jobs: Sequence[AnyJob], manifests: Collection[Manifest]) -> 
             "name one by itself, or another folder with -o, to restore it once more"
         )
     return others
+
+
+def tidy(jobs: Sequence[Job]) -> None:
+    """Delete what a killed run left unfinished where the results of `jobs` go."""
+    for folder in {job.output.parent for job in jobs if job.output is not None}:
+        remove_abandoned(folder)
 
 
 def is_whole(format: str, depth: str) -> bool:
