@@ -75,7 +75,7 @@ def test_a_card_gives_no_orders_to_the_terminal(shipped: Path, capsys: pytest.Ca
     models.print_list(as_json=False)
     models.print_card("tiny", as_json=False)
     out = capsys.readouterr().out
-    assert "]0;owned 2Jdone" in out
+    assert r"\x1b]0;owned\x07 \x9b2J\x0d\x7fdone" in out
     assert not set(out) & set("\x1b\x07\x9b\r\x7f")
 
 

@@ -28,6 +28,24 @@ def test_each_outcome_in_one_line() -> None:
     assert describe(named) == "a.png: cut short"
 
 
+def test_names_give_no_orders_to_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """The accident: a picture in a downloaded zip renames the window, hides what follows, or forges a line."""
+    evil = "box.zip/\x1b]0;owned\x07\x9b2J\n0 failed.png"
+    shown = r"box.zip/\x1b]0;owned\x07\x9b2J\x0a0 failed.png"
+    for result, said in ((DONE, f"{shown} -> b.png (3 x 4 -> 6 x 8, 1.2 s)"), (FAILED, f"{shown}: cut short\ncopy")):
+        assert describe(dataclasses.replace(result, input=evil)).startswith(said)
+    assert describe(dataclasses.replace(FAILED, input=evil, error=f"{evil}: no\x07")) == rf"{shown}: no\x07"
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, highlight=False, markup=False)
+    monkeypatch.setattr(progress, "Console", lambda **options: console)
+    with Lines(every_s=0.0) as lines, Bars() as bars:
+        for report in (lines, bars):
+            report(Progress(0, 1, evil, 0.5))
+        bars._bars.refresh()
+    assert f"0/1 pictures, {shown}" in capsys.readouterr().err
+    assert r"\x9b2J\x0a0 failed.png" in screen.getvalue()
+
+
 def test_off_a_terminal_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """The accident: a log file of a million lines, or of none in an hour."""
     clock = [0.0]

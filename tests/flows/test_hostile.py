@@ -1,6 +1,7 @@
 """Broken, odd and hostile files, all in one batch: every one is restored or told, and none takes others with it."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,15 @@ def test_one_broken_file_is_one_message(shared_data: Path, tiny: Path, call, tmp
     """The accident: a message per layer of the program, and none that says what to do."""
     monkeypatch.chdir(tmp_path)
     call("restore", shared_data / "hostile" / "images" / name, "-o", "out", "-n", tiny).was_refused(4, name)
+
+
+def test_no_name_gives_orders_to_the_terminal(tiny: Path, call, tmp_path: Path, monkeypatch) -> None:
+    """The accident: a name in somebody's archive, or a file that is not there, renames the window or hides an error."""
+    monkeypatch.chdir(tmp_path)
+    name = "x\x1b]0;owned\x07\x1b[8m"
+    with zipfile.ZipFile("box.zip", "w") as archive:
+        archive.writestr(f"{name}.png", b"no picture")
+    for source in ("box.zip", f"{name}.png"):
+        done = call("restore", source, "-n", tiny, "--dtype", "fp32")
+        assert r"x\x1b]0;owned\x07\x1b[8m.png" in done.err
+        assert "\x1b" not in done.err

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imagesmith.apps.terminal import plain
 from imagesmith.atomic import check_free, write_whole
 from imagesmith.data.files import Frame, read_image
 from imagesmith.data.sources import list_items
@@ -106,7 +107,7 @@ def _examined(source: str, recursive: bool) -> Iterator[Examined]:
         try:
             frame = read_image(item.read())
         except ImagesmithError as error:
-            print(f"left out {item}: {error}", file=sys.stderr)
+            print(plain(f"left out {item}: {error}"), file=sys.stderr)
             continue
         yield Examined.of(frame)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imagesmith.apps.contact_sheet import draw_sheet
+from imagesmith.apps.terminal import plain
 from imagesmith.atomic import check_free, replacing
 from imagesmith.data.advice import MOST_PX, advice
 from imagesmith.data.inspect import Inspection, inspect
@@ -24,7 +25,7 @@ def run_inspect(source: str, *, as_json: bool, sheet: Path | None) -> None:
         print(json.dumps(findings(found)))
     else:
         for name, finding in lines(found):
-            print(f"{name:18}{finding}")
+            print(plain(f"{name:18}{finding}"))
     if sheet:
         with replacing(sheet) as stream:
             draw_sheet(found).save(stream, "PNG")

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 import sys
-import unicodedata
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from imagesmith.apps.terminal import plain
 from imagesmith.errors import ImagesmithError, NothingUsableError
 from imagesmith.zoo import CARDS
 from imagesmith.zoo.cards import ModelCard, read_header
@@ -25,7 +25,7 @@ def print_list(*, as_json: bool) -> int:
             cards.append(CARDS[name])
         except ImagesmithError as error:
             code = ImagesmithError.exit_code
-            print(f"{name}: {error}", file=sys.stderr)
+            print(plain(f"{name}: {error}"), file=sys.stderr)
     if as_json:
         for card in cards:
             print(card.to_json())
@@ -39,7 +39,7 @@ def print_list(*, as_json: bool) -> int:
     for card in cards:
         scale = f"x{card.scale}" if card.scale > 1 else ""
         cells = card.name, card.task, card.net, card.description, scale, f"{card.params:,}", _scores(card)
-        table.add_row(*map(_plain, cells))
+        table.add_row(*map(plain, cells))
     _print(table)
     print("scores: by test set, psnr_y in dB; `imagesmith models show NAME` tells more", file=sys.stderr)
     return code
@@ -72,7 +72,7 @@ def print_card(model: str, *, as_json: bool) -> None:
     table.add_column(overflow="fold")
     for name, value in fields.items():
         text = json.dumps(value, indent=2, ensure_ascii=False) if isinstance(value, dict) else str(value)
-        table.add_row(name, _plain(text))
+        table.add_row(name, plain(text))
     _print(table)
 
 
@@ -86,15 +86,10 @@ def verify(names: Sequence[str]) -> int:
             difference = verify_model(name)
         except ImagesmithError as error:
             code = ImagesmithError.exit_code
-            print(f"{name}: {error}", file=sys.stderr)
+            print(plain(f"{name}: {error}"), file=sys.stderr)
         else:
             print(f"{name}: sha256 right, golden output within {difference:.1e}")
     return code
-
-
-def _plain(text: str) -> str:
-    """Without control characters but line ends: what stands in a file may not give orders to the terminal."""
-    return "".join(letter for letter in text if letter == "\n" or unicodedata.category(letter) != "Cc")
 
 
 def _print(table: Table) -> None:

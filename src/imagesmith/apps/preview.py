@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imagesmith.apps.terminal import plain
 from imagesmith.atomic import check_free
 from imagesmith.configs import RestorerConfig
 from imagesmith.data.datasets import Pair
@@ -30,7 +31,7 @@ def run_preview(config: RestorerConfig, out: Path, *, count: int, overwrite: boo
     sheet = draw_pairs(pairs)
     write_image(Frame.of(sheet), out, format="png", overwrite=overwrite)
     for skipped in photos.skipped:
-        print(f"skipped {skipped}")
+        print(plain(f"skipped {skipped}"))
     print(f"{len(photos.training)} photographs to train on, {len(photos.validation)} kept apart for validation")
     recipe = " + ".join(_in_words(part.model_dump()) for part in config.degradations)
     print(f"damage: {recipe or f'that of the files in {config.data.degraded}'}")

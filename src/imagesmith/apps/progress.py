@@ -12,6 +12,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from imagesmith.apps.terminal import plain
 from imagesmith.data.video import Audit
 from imagesmith.data.video.info import counted
 from imagesmith.infer.outcome import Frames, ItemResult
@@ -25,7 +26,8 @@ def describe(result: ItemResult) -> str:
     """What became of one picture, in one line; an error keeps its own lines."""
     if result.status == "failed":
         error = result.error or ""
-        return error if error.startswith(result.input) else f"{result.input}: {error}"
+        told = error if error.startswith(result.input) else f"{result.input}: {error}"
+        return plain(told.replace(result.input, plain(result.input, keep="")))
     sizes = " -> ".join(f"{width} x {height}" for width, height in filter(None, (result.in_size, result.out_size)))
     time_taken = f"{result.seconds:.1f} s" if result.status == "done" else result.status
     frames = counted(result.frames, "frame") if result.frames is not None else None
@@ -33,7 +35,7 @@ def describe(result: ItemResult) -> str:
     doubt = [str(result.uncertainty)] if result.uncertainty else []
     doubt += [_audited(result.audit)] if result.audit else []
     where = f"{result.input} -> {result.output}" if result.output else result.input
-    return "; ".join([f"{where} ({facts})", *result.notes, *doubt])
+    return plain("; ".join([f"{where} ({facts})", *result.notes, *doubt]), keep="")
 
 
 class Bars:
@@ -65,7 +67,8 @@ class Bars:
     def __call__(self, event: Event) -> None:
         finished = f"{event.done}/{event.total} {self._what}"
         self._bars.update(self._all, description=finished, total=event.total, completed=_completed(event))
-        name = event.item if len(event.item) <= _NAME_COLUMNS else f"…{event.item[1 - _NAME_COLUMNS :]}"
+        name = plain(event.item, keep="")
+        name = name if len(name) <= _NAME_COLUMNS else f"…{name[1 - _NAME_COLUMNS :]}"
         said = f"{name}, {_said(event.frames)}" if event.frames else name
         self._bars.update(self._one, description=said, completed=event.fraction)
         if event.result:
@@ -92,7 +95,7 @@ class Lines:
             print(describe(result), file=sys.stderr, flush=True)
         elif now - self._said >= self._every_s:
             self._said = now
-            place = f"{event.done}/{event.total} {self._what}, {event.item}"
+            place = f"{event.done}/{event.total} {self._what}, {plain(event.item, keep='')}"
             if event.frames:
                 place += f", {_said(event.frames)}"
             print(f"{place}, {self._left(event, now)} left", file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from imagesmith.apps.films import Wanted, check_options, film_run
 from imagesmith.apps.progress import Bars, Lines, describe
+from imagesmith.apps.terminal import plain
 from imagesmith.errors import ImageError, OutputError, UsageError
 from imagesmith.infer.chained import Auto
 from imagesmith.infer.holes import mask_for_all
@@ -140,4 +141,4 @@ def _conclude(summary: Summary, restorer: Restorer | Auto | VideoRestorer, secon
         how = f"with {restorer.card.name} (task {restorer.card.task}) on {restorer.runtime}"
         if isinstance(restorer, Auto):
             how = f"on {restorer.runtime.device.type}, each picture with the models that its line names"
-        print(f"{done} in {seconds:.1f} s {how}", file=sys.stderr)
+        print(plain(f"{done} in {seconds:.1f} s {how}"), file=sys.stderr)

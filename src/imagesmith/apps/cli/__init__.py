@@ -15,6 +15,7 @@ import typer
 from imagesmith import __version__
 from imagesmith.apps.cli import data, demo, doctor, evaluate, generate, models, restore, train
 from imagesmith.apps.cli.options import CANCELLED, GROUP
+from imagesmith.apps.terminal import plain
 from imagesmith.errors import ImagesmithError, OutputError
 
 BUG = 1
@@ -108,14 +109,14 @@ def _refuse(error: Any) -> NoReturn:
     """Leave with what typer says about the command line, in two lines; or with the help that it says instead."""
     text, context = error.format_message(), getattr(error, "ctx", None)
     hint = f"\n{context.command_path} -h shows what it takes" if context else ""
-    print(text if text.startswith("Usage:") else f"imagesmith: {text}{hint}", file=sys.stderr)
+    print(text if text.startswith("Usage:") else plain(f"imagesmith: {text}{hint}"), file=sys.stderr)
     sys.exit(error.exit_code)
 
 
 def _fail(code: int, text: str) -> NoReturn:
     if "--debug" in sys.argv:
         raise  # noqa: PLE0704 - called from the handlers of `main` only
-    print(text, file=sys.stderr, flush=True)
+    print(plain(text), file=sys.stderr, flush=True)
     _leave(code)
 
 

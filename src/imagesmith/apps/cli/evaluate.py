@@ -19,6 +19,7 @@ from imagesmith.apps.cli.options import (
     QuietFlag,
     parse_count,
 )
+from imagesmith.apps.terminal import plain
 from imagesmith.atomic import check_free
 from imagesmith.errors import OutputError
 
@@ -182,7 +183,7 @@ def _check_free(*written: Path | None, overwrite: bool) -> None:
 
 def _tell(measured: Any, report: Path | None) -> None:
     """The table first: no file that cannot be written may cost what was measured."""
-    print(measured.table(), flush=True)
+    print(plain(measured.table()), flush=True)
     if report:
         measured.save(report)
     if error := measured.provenance.get("nearest", {}).get("error"):
