@@ -10,6 +10,9 @@ from types import ModuleType
 from unittest.mock import MagicMock, patch
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each of several processes has a core
+    os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 
 from imagesmith.nets import NetSpec, build_net
