@@ -72,6 +72,13 @@ def test_a_torn_line_costs_one_picture_not_the_file(tmp_path: Path, result: Path
     assert again.finished("c.png", "c-hash", "settings")
 
 
+@pytest.mark.parametrize("name", [rb"\u0000", rb"\ud800"])
+def test_a_result_that_no_file_can_be_is_not_done(tmp_path: Path, name: bytes) -> None:
+    """A line that a bad disk had changed: its picture failed in every run, with an error of Python's."""
+    (tmp_path / FILE_NAME).write_bytes(LINE.replace(b"out.png", name))
+    assert Manifest(tmp_path).finished("b.png", "x", "s") is None
+
+
 def test_the_newest_entry_counts(tmp_path: Path, result: Path) -> None:
     """After an input has changed and was redone, its old content is no longer what the result shows."""
     Manifest(tmp_path).record("a.png", "new-hash", "settings", result)

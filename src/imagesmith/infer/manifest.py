@@ -78,7 +78,7 @@ class Manifest:
         output = self.path.parent / entry.output
         try:
             same = bytes_of(output) == entry.output_bytes and sha256_of(output) == entry.output_sha256
-        except OSError:
+        except (OSError, ValueError):  # ValueError: its line names what no file can be called
             return None
         return output if same else None
 
