@@ -260,6 +260,25 @@ def test_resume_touches_nothing_that_others_made(restorer: Restorer, photos: Pat
     assert (out / "a.png").read_bytes() == b"precious"
 
 
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_resume_replaces_no_result_of_another_folder(
+    make_restorer: Make, photo: np.ndarray, tmp_path: Path, is_linked: bool
+) -> None:
+    """Cameras count from 1 each day: the second day's results took the places of the first's, also through a link."""
+    out, link = tmp_path / "out", tmp_path / "today"
+    for day in (1, 2):
+        (folder := tmp_path / f"day{day}").mkdir()
+        Image.fromarray(np.roll(photo, day, axis=0)).save(folder / "IMG_0001.png")
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder)
+        (result,) = make_restorer().path(link if is_linked else folder, out, resume=True).results
+        if day == 1:
+            before = (out / "IMG_0001.png").read_bytes()
+    assert result.status == "failed"
+    assert "exists already" in str(result.error)
+    assert (out / "IMG_0001.png").read_bytes() == before
+
+
 KILLED = """
     import sys, time
     from pathlib import Path

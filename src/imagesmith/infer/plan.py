@@ -39,8 +39,8 @@ class Job:
 
     @property
     def source_path(self) -> str:
-        """The whole path of the input, as a manifest remembers it; empty for standard input."""
-        return os.path.abspath(str(self.item)) if self.item.path is not None else ""
+        """The whole path of the input without links, as a manifest remembers it; empty for standard input."""
+        return os.path.realpath(str(self.item)) if self.item.path is not None else ""
 
     def for_content(self, format: str, depth: Depth, channels: int, longest_side: int) -> "Job":
         """The job for a picture found to be of this kind, with the format and the ending that its result will have."""
