@@ -237,7 +237,7 @@ def test_resume_does_what_is_left_or_has_changed(make_restorer: Make, photos: Pa
     restorer.path(photos, out)
     Image.open(photos / "c.png").rotate(90).save(photos / "c.png")
     Image.open(photos / "c.png").save(photos / "new.png")
-    (out / "b.jpg").write_bytes((out / "b.jpg").read_bytes()[:-7])
+    (out / "b.jpg").unlink()
     summary = restorer.path(photos, out, resume=True)
     assert statuses(summary) == {
         "a.png": "skipped",
@@ -249,6 +249,19 @@ def test_resume_does_what_is_left_or_has_changed(make_restorer: Make, photos: Pa
     assert np.array_equal(pixels(out / "c.png"), pixels(out / "new.png"))
     other = make_restorer(scale=3)
     assert set(statuses(other.path(photos, out, resume=True)).values()) == {"done", "failed"}
+
+
+def test_resume_keeps_a_result_that_was_touched_since(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """An evening of retouching on a result, and the same command with --resume made it anew."""
+    out = tmp_path / "out"
+    restorer.path(photos, out)
+    edited = (out / "a.png").read_bytes() + b"an edit"
+    (out / "a.png").write_bytes(edited)
+    again = restorer.path(photos, out, resume=True)
+    assert statuses(again)["a.png"] == "failed"
+    assert "exists already" in str(again.results[0].error)
+    assert (out / "a.png").read_bytes() == edited
+    assert statuses(restorer.path(photos, out, resume=True, overwrite=True))["a.png"] == "done"
 
 
 def test_resume_touches_nothing_that_others_made(restorer: Restorer, photos: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_python_on_a_page_compiles_and_names_what_exists(page: Path) -> None:
 def test_ci_runs_the_two_commands_of_the_readme() -> None:
     """The accident: CI installs with flags that no reader has, and the README's own commands stop working unseen."""
     readme = (ROOT / "README.md").read_text("utf-8")
-    for end in ("imagesmith demo", "pytest"):
+    for end in ("imagesmith demo", "pytest -n 2"):
         assert len(re.findall(rf"^pip install .* && {end}$", readme, re.MULTILINE)) == 1
         assert f'readme_command "{end}"' in (ROOT / ".ci" / "run").read_text()
     subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=True)

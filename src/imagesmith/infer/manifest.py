@@ -75,20 +75,16 @@ class Manifest:
         entry = self._entries.get(name)
         if entry is None or (entry.input_sha256, entry.settings) != (input_sha256, settings):
             return None
-        output = self.path.parent / entry.output
-        try:
-            same = bytes_of(output) == entry.output_bytes and sha256_of(output) == entry.output_sha256
-        except (OSError, ValueError):  # ValueError: its line names what no file can be called
-            return None
-        return output if same else None
+        return self.path.parent / entry.output if self._is_there(entry) else None
 
     def owns(self, output: Path | None) -> bool:
         """Whether an earlier run made a file of this name."""
         return output is not None and os.path.abspath(output) in self._made
 
     def may_replace(self, output: Path, source: str) -> bool:
-        """Whether resuming may replace `output`, damaged or out of date: an earlier run made it of the same input."""
-        return any(entry.source in ("", source) for entry in self._made.get(os.path.abspath(output), ()))
+        """Whether resuming may replace `output`: an earlier run made it of the same input, untouched since."""
+        made = self._made.get(os.path.abspath(output), ())
+        return any(entry.source in ("", source) and self._is_there(entry) for entry in made)
 
     def made_since(self, name: str, output: Path) -> bool:
         """Whether this run made `output` of the input `name` already, perhaps in a process that was killed then."""
@@ -129,6 +125,14 @@ class Manifest:
             except OSError as error:
                 raise OutputError(f"cannot write {self.path}: {error.strerror}; --resume will not work") from error
             self._remember(entry)
+
+    def _is_there(self, entry: Entry) -> bool:
+        """Whether a result lies in its place byte for byte."""
+        output = self.path.parent / entry.output
+        try:
+            return bytes_of(output) == entry.output_bytes and sha256_of(output) == entry.output_sha256
+        except (OSError, ValueError):  # ValueError: its line names what no file can be called
+            return False
 
     def _remember(self, entry: Entry) -> None:
         self._entries[entry.input] = entry
