@@ -14,7 +14,7 @@ from imagesmith.data.frame import ImageMeta
 from imagesmith.errors import ModelError, UsageError
 from imagesmith.infer import chained
 from imagesmith.infer.chained import Auto
-from imagesmith.zoo import CARDS
+from imagesmith.zoo import CARDS, load_model, save_model
 
 SMALL = data.coffee()[100:180, 100:200]
 CLEAN = data.coffee()[:300, :420]
@@ -25,6 +25,26 @@ def test_a_model_file_is_taken(model_file: Path, photo: np.ndarray) -> None:
     assert imagesmith.restore(photo, model=model_file).shape == (122, 166, 3)
     with pytest.raises(ModelError):
         imagesmith.restore(photo, scale=17)
+
+
+def test_a_model_file_that_changed_is_loaded_again(model_file: Path, photo: np.ndarray) -> None:
+    """The accident: a training goes on, and the notebook beside it shows the results of the first weights all day."""
+    before = imagesmith.restore(photo, model=model_file)
+    model = load_model(model_file)
+    next(model.net.parameters()).data.mul_(2)
+    save_model(model_file, model.net, model.card)
+    assert not np.array_equal(imagesmith.restore(photo, model=model_file), before)
+
+
+def test_a_model_file_is_the_one_of_the_folder_of_now(
+    model_file: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The accident: the script goes to the next run's folder, and restores with the model of the one before."""
+    monkeypatch.chdir(model_file.parent)
+    assert imagesmith.restore(photo, model="./toy.safetensors").shape == (122, 166, 3)
+    monkeypatch.chdir("/")
+    with pytest.raises(ModelError, match="no model or file"):
+        imagesmith.restore(photo, model="./toy.safetensors")
 
 
 @pytest.mark.parametrize(("asked", "words"), [({"task": "denoise"}, "the task sr"), ({"scale": 4}, "enlarges by 2")])

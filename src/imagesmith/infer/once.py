@@ -9,6 +9,7 @@ from imagesmith.infer.chained import Auto
 from imagesmith.infer.named import check_asked, model_for
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime.tiling import Tile
+from imagesmith.zoo.weights import find_weights
 
 Image = TypeVar("Image")
 
@@ -38,15 +39,26 @@ def restore(
                 "mask, strength and consistency belong to one model; name another task than auto, or a model"
             )
         return _chooser(scale, device, dtype, tile)(image, self_ensemble=self_ensemble)
-    name = str(model or model_for(task or ("inpaint" if mask is not None else "sr"), scale))
-    restorer = _loaded(name, device, dtype, tile, strength)
+    if model is None:
+        model = model_for(task or ("inpaint" if mask is not None else "sr"), scale)
+    state = _state(find_weights(model))
+    restorer = _loaded(model, state, device=device, dtype=dtype, tile=tile, strength=strength)
     check_asked(restorer.card, task, scale)
     return restorer(image, mask=mask, self_ensemble=self_ensemble, consistency=consistency)
 
 
+def _state(file: Path) -> tuple[Path, int, int]:
+    """What differs once the file of a model is another one: a training writes better weights to the same place."""
+    status = file.stat()
+    return file.absolute(), status.st_mtime_ns, status.st_size
+
+
 @functools.lru_cache(maxsize=4)
-def _loaded(name: str, device: str, dtype: str, tile: Tile | str, strength: float) -> Restorer:
-    return Restorer.load(name, device=device, dtype=dtype, tile=tile, strength=strength)
+def _loaded(
+    model: str | Path, state: tuple[Path, int, int], *, device: str, dtype: str, tile: Tile | str, strength: float
+) -> Restorer:
+    """The Restorer of a model whose file is in this `state`."""
+    return Restorer.load(model, device=device, dtype=dtype, tile=tile, strength=strength)
 
 
 @functools.lru_cache(maxsize=1)
