@@ -53,6 +53,15 @@ def test_an_array_stays_an_array(restorer: Restorer, photo: np.ndarray, dtype: t
     assert np.array_equal(array, before), "the picture of the caller must not change"
 
 
+@pytest.mark.parametrize("kind", ["u2", "f4"])
+def test_the_order_of_bytes_makes_no_difference(restorer: Restorer, photo: np.ndarray, kind: str) -> None:
+    """The accident: arrays out of FITS and raw files are big-endian, and were said not to be the uint16 they are."""
+    array = photo[:20, :30].astype(kind) * np.array({"u2": 257, "f4": 1 / 255}[kind], kind)
+    restored = restorer(array.astype(f">{kind}"))
+    assert restored.dtype == f">{kind}"
+    assert np.array_equal(restored, restorer(array))
+
+
 @pytest.mark.parametrize("shape", [(3, 9, 8), (1, 9, 8), (2, 3, 9, 8), (1, 4, 9, 8)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_tensor_stays_a_tensor(restorer: Restorer, shape: tuple[int, ...], dtype: torch.dtype) -> None:

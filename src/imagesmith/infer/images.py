@@ -96,9 +96,10 @@ def _unwrap_pil(image: Image.Image) -> tuple[list[Frame], Rebuild]:
 def _unwrap_array(image: np.ndarray) -> tuple[list[Frame], Rebuild]:
     if image.ndim not in (2, 3) or image.size == 0 or (image.ndim == 3 and image.shape[2] > 4):
         raise UsageError(f"expected an array (H, W) or (H, W, C) with C from 1 to 4, got shape {image.shape}")
-    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
+    native = image.dtype.newbyteorder("=")
+    if native not in (np.uint8, np.uint16) and native.kind != "f":
         raise UsageError(f"expected an array of uint8, uint16 or float, got {image.dtype}")
-    array = image.astype(np.float32) if image.dtype.kind == "f" else image.astype(image.dtype.newbyteorder("="))
+    array = image.astype(np.float32 if native.kind == "f" else native)
 
     def rebuild(frames: list[Frame]) -> np.ndarray:
         restored = frames[0].pixels.numpy().astype(image.dtype, copy=False)
