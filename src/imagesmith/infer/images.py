@@ -12,6 +12,7 @@ from torch import Tensor
 
 from imagesmith.data.files import DEPTHS, Frame, ImageMeta, read_image
 from imagesmith.data.metadata import resized_exif
+from imagesmith.data.pillow_formats import to_gray_or_rgb
 from imagesmith.data.scanlines import Picture
 from imagesmith.errors import UsageError
 from imagesmith.tensors import from_float, to_float
@@ -19,7 +20,6 @@ from imagesmith.tensors import from_float, to_float
 Rebuild = Callable[[list[Frame]], Any]
 
 _KEPT_INFO = ("icc_profile", "exif", "xmp", "dpi")
-_READY_MODES = ("L", "LA", "RGB", "RGBA", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 def through(restored: Callable[[Frame], Frame], image: Any) -> Any:
@@ -77,20 +77,18 @@ def _unwrap_pil(image: Image.Image) -> tuple[list[Frame], Rebuild]:
         raise UsageError(
             "expected 8-bit, 16-bit (I;16) or float pixels, got PIL mode I; convert it to the one it means"
         )
-    ready = image
-    if image.mode not in _READY_MODES:
-        transparent = image.mode in ("PA", "RGBa", "La") or "transparency" in image.info
-        ready = image.convert("L" if image.mode == "1" else "RGBA" if transparent else "RGB")
-    array = np.asarray(ready)
-    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        array = array.astype(np.uint16)  # native byte order
+    if 0 in image.size:
+        raise UsageError(f"expected a picture with pixels, got a PIL image of {image.width}x{image.height}")
+    image.load()
+    pixels, icc = to_gray_or_rgb(image, "png", image.info.get("icc_profile"), [])
+    found = {**image.info, "icc_profile": icc}
 
     def rebuild(frames: list[Frame]) -> Image.Image:
         restored = to_pil(frames[0])
-        restored.info.update({key: image.info[key] for key in _KEPT_INFO if key in image.info})
+        restored.info.update({key: found[key] for key in _KEPT_INFO if found.get(key) is not None})
         return restored
 
-    return [_frame(torch.from_numpy(array.copy().reshape(*array.shape[:2], -1)), ready.mode)], rebuild
+    return [_frame(torch.from_numpy(pixels), image.mode)], rebuild
 
 
 def _unwrap_array(image: np.ndarray) -> tuple[list[Frame], Rebuild]:
