@@ -18,7 +18,7 @@ def model_for(task: str, scale: int | None = None) -> str:
             raise UsageError("a scale of 1 keeps the size: name what to mend, such as --task denoise, jpeg or deblur")
         return f"{task}-x{DEFAULT_SCALE if scale is None else scale}"
     if scale not in (None, 1):
-        raise UsageError(f"the task {task} keeps the size, got a scale of {scale}; leave it out, or enlarge afterwards")
+        raise UsageError(f"the task {task} keeps the size, got a scale of {scale}; leave it out, or take the task auto")
     return task
 
 

@@ -1,9 +1,11 @@
-"""Counts and sizes, as the command line reads them."""
+"""Counts and sizes, as the command line reads them, and options that are given twice."""
 
 import pytest
 import typer
 
+from imagesmith.apps.cli import app
 from imagesmith.apps.cli.options import parse_bytes, parse_count
+from imagesmith.errors import ImagesmithError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,17 @@ def test_other_sizes_are_refused_with_an_example(text: str) -> None:
     """The accident: a limit of nothing, which no picture can keep."""
     with pytest.raises(typer.BadParameter, match=f"such as 900M, 2GB or 1.5GiB, got '{text}'"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize("line", ["--task denoise --task jpeg", "-n denoise --model jpeg", "-o a.png --out b.png"])
+def test_an_option_of_one_value_is_not_given_two(line: str) -> None:
+    """The accident: --task denoise --task jpeg ended well, and nothing had been denoised."""
+    with pytest.raises(UsageError, match=r"expected --(task|model|out) once, got it 2 times"):
+        app(["restore", "photo.jpg", *line.split()], standalone_mode=False)
+
+
+def test_flags_and_what_may_be_repeated_are_given_as_often_as_one_likes() -> None:
+    """The accident: --set, which is there to be repeated, refused the second time."""
+    line = "train restorer nowhere --set run.batch=2 --set run.seed=1 -q -q -o runs/none --config nothing.json"
+    with pytest.raises(ImagesmithError, match=r"nothing\.json"):
+        app(line.split(), standalone_mode=False)

@@ -14,7 +14,7 @@ import typer
 
 from imagesmith import __version__
 from imagesmith.apps.cli import data, demo, doctor, evaluate, generate, models, restore, train
-from imagesmith.apps.cli.options import CANCELLED, GROUP
+from imagesmith.apps.cli.options import CANCELLED, GROUP, Commands
 from imagesmith.apps.terminal import plain
 from imagesmith.errors import ImagesmithError, OutputError
 
@@ -22,7 +22,7 @@ BUG = 1
 """Exit code of an error that is not the user's."""
 _UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 
-app = typer.Typer(
+app = Commands(
     name="imagesmith",
     help="Mend pictures with neural networks, and make new ones: restore, generate, train, measure.",
     add_completion=False,

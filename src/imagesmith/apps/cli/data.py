@@ -14,10 +14,18 @@ from imagesmith.apps.cli.configuration import (
     configuration,
     damage,
 )
-from imagesmith.apps.cli.options import GROUP, DebugFlag, JsonFlag, OverwriteFlag, PhotosArgument, RecursiveFlag
+from imagesmith.apps.cli.options import (
+    GROUP,
+    Commands,
+    DebugFlag,
+    JsonFlag,
+    OverwriteFlag,
+    PhotosArgument,
+    RecursiveFlag,
+)
 from imagesmith.errors import UsageError
 
-app = typer.Typer(help="Look at data sets.", **GROUP)
+app = Commands(help="Look at data sets.", **GROUP)
 
 
 @app.command("inspect", no_args_is_help=True)

@@ -9,6 +9,7 @@ import typer
 
 from imagesmith.apps.cli.options import (
     GROUP,
+    Commands,
     DebugFlag,
     Device,
     DeviceOption,
@@ -23,7 +24,7 @@ from imagesmith.apps.terminal import plain
 from imagesmith.atomic import check_free
 from imagesmith.errors import OutputError
 
-app = typer.Typer(help="Measure a model by a stated protocol.", **GROUP)
+app = Commands(help="Measure a model by a stated protocol.", **GROUP)
 
 
 class Switch(StrEnum):

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from imagesmith.apps.cli.options import GROUP, DebugFlag, JsonFlag, ModelArgument
+from imagesmith.apps.cli.options import GROUP, Commands, DebugFlag, JsonFlag, ModelArgument
 
-app = typer.Typer(help="The shipped models: list, show, verify.", **GROUP)
+app = Commands(help="The shipped models: list, show, verify.", **GROUP)
 
 
 @app.command("list")

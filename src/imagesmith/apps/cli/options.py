@@ -1,15 +1,48 @@
 """What the commands share: options that mean the same everywhere, and how a cancelled command ends."""
 
 import re
+from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+from imagesmith.errors import UsageError
 
 CANCELLED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 GROUP: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
 """How groups of commands are shown: plain help starts faster and reads the same in a pipe."""
+
+
+class _Command(TyperCommand):
+    """A command that refuses a second value for an option that takes one: by itself the parser drops the first."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        times = Counter(max(each.opts, key=len) for each in given if _takes_one_value(each))
+        for option, count in times.items():
+            if count > 1:
+                raise UsageError(
+                    f"expected {option} once, got it {count} times, of which only the last would count\n"
+                    "leave the others out; what follows on it takes a command of its own, on the first's result"
+                )
+        return super().parse_args(ctx, args)
+
+
+def _takes_one_value(parameter: Any) -> bool:
+    is_option = parameter.param_type_name == "option"
+    return is_option and not parameter.multiple and not parameter.is_flag and parameter.nargs == 1
+
+
+class Commands(typer.Typer):
+    """A group of commands, each of which takes an option that has one value once."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        """As Typer's own."""
+        return super().command(name, cls=_Command, **options)
 
 
 class Device(StrEnum):

@@ -17,10 +17,10 @@ from imagesmith.apps.cli.configuration import (
     configuration,
     damage,
 )
-from imagesmith.apps.cli.options import CANCELLED, GROUP, DebugFlag, PhotosArgument, QuietFlag, parse_count
+from imagesmith.apps.cli.options import CANCELLED, GROUP, Commands, DebugFlag, PhotosArgument, QuietFlag, parse_count
 from imagesmith.errors import ModelError, UsageError
 
-app = typer.Typer(help="Train a network.", **GROUP)
+app = Commands(help="Train a network.", **GROUP)
 
 RunOption = Annotated[
     str, typer.Option("-o", "--out", help="Run folder; the same command again resumes it.", show_default=False)
