@@ -114,6 +114,7 @@ def test_variations_go_from_the_photograph_to_anything(cat: Projection) -> None:
     assert torch.equal(alone.image, many[17])
     assert alone.label == cat.label
     assert next(variations(cat, Seeds.parse("0-999999999"))).seed == 0
+    assert type(next(variations(cat, torch.arange(3))).seed) is int  # of a tensor of seeds none was found again
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])

@@ -1,6 +1,8 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -138,6 +140,34 @@ def test_truncation_draws_images_together(flowers: Generator) -> None:
             generate(flowers, [0], truncation=wrong)
         with pytest.raises(UsageError, match="expected a truncation from 0"):
             interpolate(flowers, [0, 1], truncation=wrong)
+
+
+@pytest.mark.parametrize("seeds", [np.arange(2), np.arange(2, dtype=np.uint8), torch.arange(2), range(2)])
+def test_seeds_of_any_library_are_the_same_seeds(flowers: Generator, seeds: Iterable[int]) -> None:
+    """The accident: 64 bits of NumPy that overflow, an unsigned byte that wraps, a tensor that torch will not mask."""
+    samples = list(generate(flowers, seeds, label=np.int64(1)))
+    assert all(type(number) is int for sample in samples for number in (sample.seed, sample.label))
+    assert [sample.seed for sample in samples] == [0, 1]
+    for sample, same in zip(samples, generate(flowers, [0, 1], label=1), strict=True):
+        assert torch.equal(sample.image, same.image)
+    frames = list(interpolate(flowers, seeds, frames=1, label=1))
+    assert torch.equal(frames[1], samples[1].image)
+
+
+@pytest.mark.parametrize("seeds", [[1.5, 2.5], "12", [None, None], np.ones(2), torch.ones(2), 5, np.array(5)])
+def test_what_is_no_row_of_seeds_is_refused(flowers: Generator, seeds: Any) -> None:
+    """The accident: seeds of np.linspace, or one seed without brackets, end in a TypeError about masks or iteration."""
+    with pytest.raises(UsageError, match=r"expected (whole numbers as|several) seeds.* got"):
+        list(generate(flowers, seeds))
+    with pytest.raises(UsageError, match=r"expected (whole numbers as|several) seeds.* got"):
+        interpolate(flowers, seeds)
+
+
+@pytest.mark.parametrize("label", [1.7, np.float32(1), b"rose", [1]])
+def test_what_is_no_label_is_refused(flowers: Generator, label: Any) -> None:
+    """The accident: 1.7, a mean of labels perhaps, is class 1."""
+    with pytest.raises(UsageError, match="expected the name or the number of a label, got"):
+        generate(flowers, [0], label=label)
 
 
 def test_samples_come_as_they_are_asked_for(flowers: Generator) -> None:

@@ -21,7 +21,7 @@ from imagesmith.data.shapes import fit_frame
 from imagesmith.errors import UsageError
 from imagesmith.infer.generate import ALL, Generator, Sample, in_passes
 from imagesmith.infer.images import unwrap
-from imagesmith.infer.latents import SEED_LIMIT, around, latents
+from imagesmith.infer.latents import SEED_LIMIT, around, checked_seeds, latents
 from imagesmith.metrics import METRICS
 from imagesmith.tensors import seed_for, to_float
 
@@ -131,7 +131,7 @@ def variations(projection: Projection, seeds: Iterable[int], *, strength: float 
     """
     if not 0 <= strength <= 1:
         raise UsageError(f"expected a strength from 0 (the photograph) to 1 (anything), got {strength}")
-    return _varied(projection, seeds, strength)
+    return _varied(projection, checked_seeds(seeds), strength)
 
 
 def _varied(projection: Projection, seeds: Iterable[int], strength: float) -> Iterator[Sample]:

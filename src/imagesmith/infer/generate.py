@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.errors import ModelError, UsageError, did_you_mean
-from imagesmith.infer.latents import drawn_label, latents, slerp
+from imagesmith.infer.latents import checked_seeds, drawn_label, latents, slerp
 from imagesmith.nets import GENERATORS
 from imagesmith.runtime.device import pick_device, possible_dtypes
 from imagesmith.tensors import from_float
@@ -90,9 +91,13 @@ class Generator:
             more = f", ... ({self.classes} in all)" if self.classes > _NAMES_SHOWN else ""
             guess = did_you_mean(wanted, self.class_names)
             raise UsageError(f"expected a label out of {shown}{more}, got '{wanted}'{guess}")
-        if not 0 <= int(wanted) < self.classes:
-            raise UsageError(f"expected a label from 0 to {self.classes - 1}, got {wanted}")
-        return int(wanted)
+        try:
+            number = int(wanted) if isinstance(wanted, str) else operator.index(wanted)
+        except TypeError:
+            raise UsageError(f"expected the name or the number of a label, got {wanted!r}") from None
+        if not 0 <= number < self.classes:
+            raise UsageError(f"expected a label from 0 to {self.classes - 1}, got {number}")
+        return number
 
     def labels(self, seed: int, label: Label = None) -> list[int] | list[None]:
         """The labels with which `seed` is generated where the user asks for `label`; None for each without classes."""
@@ -124,7 +129,9 @@ class Generator:
             raise UsageError(f"expected a truncation from 0 (one average image) to 1 (all variety), got {truncation}")
         if label is not None:
             self.labels(0, label)  # a mistake is told now, not when the first sample is asked for
-        return self._samples(((seed, each) for seed in seeds for each in self.labels(seed, label)), truncation)
+        return self._samples(
+            ((seed, each) for seed in checked_seeds(seeds) for each in self.labels(seed, label)), truncation
+        )
 
     def _samples(self, wanted: Iterator[tuple[int, int | None]], truncation: float) -> Iterator[Sample]:
         for part in in_passes(wanted):
@@ -190,7 +197,7 @@ def interpolate(
     With `loop` the way leads back to the first seed, whose image is not repeated at the end.
     """
     generator = _ready(model, device, dtype)
-    way = iter(seeds)
+    way = checked_seeds(seeds)
     ends = list(itertools.islice(way, 2))  # the rest may be long, and is drawn as it comes
     if len(ends) < 2:
         raise UsageError(f"expected at least two seeds to go from one to the other, got {len(ends)}")

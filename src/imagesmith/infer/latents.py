@@ -2,8 +2,10 @@
 
 import itertools
 import math
+import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -63,16 +65,28 @@ class Seeds(Sequence[int]):
                 raise UsageError(f"expected every seed once, got {after.start} twice")
 
 
-def check_seed(seed: int) -> int:
-    """`seed` if it is one: a whole number from 0 to SEED_LIMIT - 1; UsageError otherwise."""
-    if not 0 <= seed < SEED_LIMIT:
-        raise UsageError(f"expected a seed from 0 to {SEED_LIMIT - 1}, got {seed}")
-    return seed
+def check_seed(seed: SupportsIndex) -> int:
+    """`seed` as an int, also of NumPy or torch: a whole number from 0 to SEED_LIMIT - 1; UsageError otherwise."""
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise UsageError(f"expected whole numbers as seeds, got {seed!r}") from None
+    if not 0 <= number < SEED_LIMIT:
+        raise UsageError(f"expected a seed from 0 to {SEED_LIMIT - 1}, got {number}")
+    return number
+
+
+def checked_seeds(seeds: Iterable[SupportsIndex]) -> Iterator[int]:
+    """Every seed by `check_seed`, as it is asked for; UsageError at once where `seeds` is a single one."""
+    try:
+        return map(check_seed, iter(seeds))
+    except TypeError:
+        raise UsageError(f"expected several seeds, such as [5] or range(9), got {seeds!r}") from None
 
 
 def latents(seeds: Iterable[int], latent_size: int) -> Tensor:
     """Standard normal latents (N, latent_size), float32, on the CPU; each depends on its seed alone."""
-    rows = [torch.randn(latent_size, generator=generator_for(check_seed(seed))) for seed in seeds]
+    rows = [torch.randn(latent_size, generator=generator_for(seed)) for seed in checked_seeds(seeds)]
     return torch.stack(rows) if rows else torch.empty(0, latent_size)
 
 
