@@ -272,6 +272,13 @@ class TestBadInput:
         assert "48 images for 60 features" in report.table()
         assert "rely on kid_wide" in report.table()
 
+    def test_shares_of_a_small_set_are_doubted(self, make_gan: Callable, classifier: Path, reference: Path):
+        """Noise had a precision of 0.99 against 120 photographs, above the floor of 0.95, and nobody said a word."""
+        generator = Generator(make_gan(), device="cpu")
+        report = evaluate_generator(generator, reference, ["precision", "kid"], features=classifier)
+        assert "precision and recall of 48 images say little" in report.table()
+        assert "say little" not in evaluate_generator(generator, reference, ["kid"], features=classifier).table()
+
     def test_gray_and_mixed_references_are_brought_to_the_generators_form(
         self, make_gan: Callable, classifier: Path, tmp_path: Path
     ):

@@ -32,6 +32,8 @@ from imagesmith.infer.generate import Generator
 MOST_IMAGES = 50_000
 """How many fakes are made for a larger reference, as the papers do."""
 _KID_PREFERRED = 5_000
+_SHARES_PREFERRED = 1_000
+"""Below this many images precision and recall flatter: few reals are far apart, and anything lies near one of them."""
 _SAME = 0.9
 """Above this share of the floor, its smaller number of images is not worth a word."""
 
@@ -204,6 +206,8 @@ def _notes(
     notes = [
         f"{name}: {extractor.facts['note']}" for name, extractor in extractors.items() if "note" in extractor.facts
     ]
+    if fewest < _SHARES_PREFERRED and any(item.statistic in ("precision", "recall") for item in wanted):
+        notes.append(f"precision and recall of {fewest} images say little; look at the nearest real ones (--nearest)")
     for item in wanted:
         if item.extractor is None or item.statistic != "fd":
             continue

@@ -8,7 +8,7 @@ from PIL import Image
 
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding
-from imagesmith.errors import UsageError
+from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.video.plan import FilmOptions, plan_films
 from imagesmith.infer.video.rehearsal import rehearse
 
@@ -42,6 +42,19 @@ def test_the_preview_shows_three_moments_before_and_after(remembering, make_film
     )
     assert {size for size, _ in shown.values()} == {(32, 32), (64, 64)}
     assert len(set(shown.values())) == 6
+
+
+def test_a_finished_film_keeps_nobody_from_a_preview(remembering, make_film, tmp_path: Path) -> None:
+    """To look, -y had to be typed, and without --preview the same command then replaced the film."""
+    source, folder = make_film("a.mp4", 8), tmp_path / "preview"
+    [job] = plan_films([Item(PurePosixPath("a.mp4"), source)], None, tag=".x2")
+    job.output.write_bytes(b"a finished film")
+    with pytest.raises(OutputError, match="exists already"):
+        rehearse(remembering, job, FilmOptions(encoding=QUICK))
+    result = rehearse(remembering, job, FilmOptions(encoding=QUICK, preview=folder))
+    assert "exists already; use -y" in result.notes[0]
+    assert len(list(folder.iterdir())) == 6
+    assert job.output.read_bytes() == b"a finished film"
 
 
 def test_a_film_of_one_frame_is_tried_out_too(remembering, make_film) -> None:

@@ -22,7 +22,7 @@ from imagesmith.data.video import (
     open_video,
     segment_writer,
 )
-from imagesmith.errors import VideoError
+from imagesmith.errors import OutputError, VideoError
 from imagesmith.infer.outcome import Estimate, ItemResult
 from imagesmith.infer.video.plan import (
     MOMENTS,
@@ -54,8 +54,7 @@ class _Moment(NamedTuple):
 
 def rehearse(restorer: VideoRestorer, job: FilmJob, options: FilmOptions) -> ItemResult:
     """What restoring a film would take, by three of its moments; nothing is written but pictures for `preview`."""
-    started = time.perf_counter()
-    check_place(job, options)
+    started, taken = time.perf_counter(), _taken(job, options)
     info = checked_info(job, options)
     size = info.width * restorer.scale, info.height * restorer.scale
     encoding = encoding_of(job, info, options, size)
@@ -74,7 +73,7 @@ def rehearse(restorer: VideoRestorer, job: FilmJob, options: FilmOptions) -> Ite
         out_size=size,
         seconds=round(time.perf_counter() - started, 3),
         notes=(
-            *(*job.notes, *info.notes),
+            *(*taken, *job.notes, *info.notes),
             *lost_by(encoding, info, restorer.scale, job.output),
             *left_out(info, job.output),
             _told(estimate, total),
@@ -82,6 +81,17 @@ def rehearse(restorer: VideoRestorer, job: FilmJob, options: FilmOptions) -> Ite
         frames=total,
         estimate=estimate,
     )
+
+
+def _taken(job: FilmJob, options: FilmOptions) -> tuple[str, ...]:
+    """What keeps the result from its place, which must not keep anyone from looking at a `preview`."""
+    try:
+        check_place(job, options)
+    except OutputError as error:
+        if options.preview is None:
+            raise
+        return (str(error).replace("\n", "; "),)
+    return ()
 
 
 def _starts(info: VideoInfo, options: FilmOptions) -> dict[str, float]:
