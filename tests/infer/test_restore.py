@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from imagesmith.data.files import Frame, ImageMeta, read_image
+from imagesmith.data.files import Frame, ImageMeta, read_image, write_image
 from imagesmith.errors import UsageError
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime.device import Runtime
@@ -107,6 +107,19 @@ def test_a_path_gives_a_pil_image_and_a_frame_a_frame(restorer: Restorer, photos
     assert isinstance(restored, Image.Image)
     assert np.array_equal(np.asarray(restored), restorer(photo))
     assert np.array_equal(restorer(read_image(photos / "a.png")).pixels.numpy(), restorer(photo))
+
+
+def test_bits_that_a_pil_image_cannot_have_are_missed_aloud(
+    restorer: Restorer, photo: np.ndarray, tmp_path: Path
+) -> None:
+    """The accident: of a 16-bit scan 8 bits came back without a word; gray, for which Pillow has a mode, keeps them."""
+    deep = torch.from_numpy(photo.astype(np.uint16) * 257)
+    write_image(Frame(deep, "uint16", ImageMeta("png", "RGB")), tmp_path / "colour.png")
+    write_image(Frame(deep[..., :1], "uint16", ImageMeta("png", "L")), tmp_path / "gray.png")
+    with pytest.warns(UserWarning, match=r"colour\.png: .* 8 bits .* uint16\npass imagesmith\.read_image"):
+        assert restorer(tmp_path / "colour.png").mode == "RGB"
+    assert restorer(read_image(tmp_path / "colour.png")).depth == "uint16"
+    assert restorer(tmp_path / "gray.png").mode == "I;16"
 
 
 @pytest.mark.parametrize(

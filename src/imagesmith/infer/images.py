@@ -1,5 +1,6 @@
 """Pictures in memory - PIL images, arrays, tensors - as frames, and back as what they were."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +24,19 @@ _KEPT_INFO = ("icc_profile", "exif", "xmp", "dpi")
 
 
 def through(restored: Callable[[Frame], Frame], image: Any) -> Any:
-    """What `restored` makes of a Frame, PIL image, array or tensor, as the same kind; a path gives a PIL image."""
+    """What `restored` makes of a Frame, PIL image, array or tensor, as the same kind; a path gives a PIL image.
+
+    A warning tells where a file has more bits than Pillow takes.
+    """
     if isinstance(image, str | Path):
-        return to_pil(restored(read_image(image)))
+        frame = read_image(image)
+        if frame.channels > 1 and frame.depth != "uint8":
+            warnings.warn(
+                f"{image}: a PIL image holds 8 bits of colour, the file has {frame.depth}\n"
+                "pass imagesmith.read_image(path) for a Frame that keeps them, and imagesmith.write_image to save it",
+                stacklevel=3,
+            )
+        return to_pil(restored(frame))
     if isinstance(image, Frame):
         return restored(image)
     frames, rebuild = unwrap(image)

@@ -32,6 +32,7 @@ def restore(
 
     Without both it is enlarged `scale` times (4) by `sr-x<scale>`; with a `mask` its holes are filled. The task 'auto'
     looks at the picture and takes the models that mend it, or none; without a `scale` it enlarges only small pictures.
+    A path gives a PIL image, whose colour has 8 bits; a warning tells where the file has more.
     """
     if task == "auto" and model is None:
         if mask is not None or consistency or strength != 1:
