@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -68,8 +69,19 @@ def test_links_in_a_circle_end(tree: Path) -> None:
 def test_nothing_to_do_is_said(tmp_path: Path, recursive: bool) -> None:
     """Success with zero pictures is a failure that nobody notices."""
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(NothingUsableError, match="1 other files"):
+    with pytest.raises(NothingUsableError, match=r"expected pictures \(JPEG, .* \(1 other files: 1 \.txt\)"):
         list_items([tmp_path], recursive=recursive)
+
+
+@pytest.mark.parametrize("given", ["folder", "pattern", "zip"])
+def test_pictures_that_are_not_read_are_told(tree: Path, given: str) -> None:
+    """A phone's folder of .HEIC beside one .webp was 'done', with exit code 0 and no word of the rest."""
+    (tree / "IMG_1.HEIC").write_bytes(b"heic")
+    packed = archive(tree / "x.zip", {"IMG_1.HEIC": b"heic", "notes.txt": b"", "b.png": picture()})
+    items = list_items([{"folder": tree, "pattern": f"{tree}/*", "zip": packed}[given]], recursive=False)
+    assert items.passed_over[".txt"] >= 1
+    with pytest.raises(ImageError, match=r"IMG_1\.HEIC: expected JPEG.*got '\.HEIC'\nconvert it"):
+        items[names(items).index("IMG_1.HEIC")].read()
 
 
 def test_a_misspelt_name_is_a_usage_error(tmp_path: Path) -> None:
@@ -143,14 +155,14 @@ def test_an_archive_is_listed_once_for_all_its_members_and_again_when_it_changed
 ) -> None:
     """Of 100,000 thumbnails in a zip each began with reading the names of all of them, for hours."""
     path, opened = tmp_path / "set.zip", []
-    items = list_items([archive(path, {f"{k}.png": bytes([k]) for k in range(9)})], recursive=False)
+    items = list_items([archive(path, {f"{k}.png": picture() + bytes([k]) for k in range(9)})], recursive=False)
     zip_file = zipfile.ZipFile
     monkeypatch.setattr(zipfile, "ZipFile", lambda path: opened.append(path) or zip_file(path))
-    assert [item.read() for item in items] == [bytes([k]) for k in range(9)]
+    assert [item.read() for item in items] == [picture() + bytes([k]) for k in range(9)]
     assert len(opened) == 1
     monkeypatch.undo()
-    archive(path, {f"{k}.png": b"new" for k in range(9)})
-    assert items[3].read() == b"new"
+    archive(path, {f"{k}.png": picture() + b"new" for k in range(9)})
+    assert items[3].read() == picture() + b"new"
 
 
 def test_zip_bombs_and_broken_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +180,22 @@ def test_zip_bombs_and_broken_archives(tmp_path: Path, monkeypatch: pytest.Monke
     path.write_bytes(b"PK\3\4 not really")
     with pytest.raises(ImageError, match="not a readable zip"):
         list_items([path], recursive=False)[0].read()
+
+
+@pytest.mark.parametrize(
+    ("head", "most", "words"), [(b"", None, "got content that"), (picture()[:8], 1 << 20, "declares 64 MiB")]
+)
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, head: bytes, most: int | None, words: str) -> None:
+    """The accident: 1.5 MB of zeros called x.png took 3.35 GB, whatever --max-ram said, until it was no picture."""
+    path = archive(tmp_path / "bomb.zip", {"x.png": head + bytes(64 << 20)})
+    (item,) = list_items([path], recursive=False)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match=rf"bomb\.zip/x\.png: .*{words}"):
+            item.read(most)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_member_without_a_name_is_passed_over(tmp_path: Path) -> None:

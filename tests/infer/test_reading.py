@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,15 @@ def asked(**options: object) -> FileOptions:
     nothing = dict.fromkeys(("recursive", "resume", "overwrite", "partial", "self_ensemble", "consistency"), False)
     nothing |= dict.fromkeys(("suffix", "mask", "uncertainty"))
     return FileOptions(**{**nothing, "format": "keep", "max_pixels": 1 << 24, "dry_run": False, **options})
+
+
+def test_a_member_that_max_ram_does_not_take_stays_packed(restorer: Restorer, tmp_path: Path) -> None:
+    """The accident: a member of an archive was unpacked whole before anybody asked whether it fits --max-ram."""
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("x.png", b"\x89PNG\r\n\x1a\n" + bytes(150 << 20))
+    limit = memory.resident_memory() + (100 << 20)
+    (result,) = restorer.path(tmp_path / "bomb.zip", tmp_path / "out", max_ram=limit).results
+    assert "bomb.zip/x.png: declares 150 MiB, expected at most" in str(result.error)
 
 
 @pytest.mark.parametrize("kind", ["gray", "RGB", "RGBA", "gray 16", "RGB 16", "RGBA 16", "RGB float"])

@@ -18,7 +18,7 @@ from imagesmith.atomic import replacing
 from imagesmith.data import metadata
 from imagesmith.data.decoded import Decoded, WholeOnly, failure
 from imagesmith.data.encode import encode
-from imagesmith.data.formats import ACCEPTED, FORMATS, format_named, format_of, output_format
+from imagesmith.data.formats import ACCEPTED, ENOUGH_TO_TELL, FORMATS, format_named, format_of, output_format
 from imagesmith.data.frame import Frame, Header, ImageMeta
 from imagesmith.errors import ImageError, ImagesmithError, TooLargeError
 from imagesmith.tensors import Depth
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 DEPTHS: dict[torch.dtype, Depth] = {torch.uint8: "uint8", torch.uint16: "uint16", torch.float32: "float32"}
 MAX_PIXELS = 200_000_000
 _MOST_BYTES_PER_PIXEL = 32  # four samples of 64 bits: a file larger than that per allowed pixel is not read at all
-_ENOUGH_TO_TELL = 512  # bytes from which `format_of` knows every format
 _PIECE = 1 << 22
 
 __all__ = [
@@ -144,18 +143,23 @@ def write_image(
 def format_of_file(path: Path) -> str:
     """The format of a file that holds a picture; FormatError names those that are read."""
     with _opened(path) as stream:
-        return format_of(stream.read(_ENOUGH_TO_TELL))
+        return format_of(stream.read(ENOUGH_TO_TELL))
+
+
+def most_bytes(max_pixels: int) -> int:
+    """What the file of an allowed picture has at most, whatever its format."""
+    return max_pixels * _MOST_BYTES_PER_PIXEL + (64 << 20)
 
 
 def content_of(source: Source, max_pixels: int) -> tuple[str, bytes]:
     """The format and all bytes of a source; no picture, or too large for an allowed one, it is refused unread."""
     if isinstance(source, bytes):
         return format_of(source), source
-    most = max_pixels * _MOST_BYTES_PER_PIXEL + (64 << 20)
+    most = most_bytes(max_pixels)
     if not isinstance(source, str | Path):
         return _from_stream(source, most)
     with _opened(source) as stream:
-        name, size = format_of(stream.read(_ENOUGH_TO_TELL)), os.fstat(stream.fileno()).st_size
+        name, size = format_of(stream.read(ENOUGH_TO_TELL)), os.fstat(stream.fileno()).st_size
         if size > most:
             raise TooLargeError(f"the file has {size >> 20} MiB; raise --max-pixels if you trust it")
         stream.seek(0)
@@ -178,7 +182,7 @@ def _opened(path: Path | str) -> Iterator[BinaryIO]:
 
 def _from_stream(stream: BinaryIO, most: int) -> tuple[str, bytes]:
     """Format and bytes of a stream, in pieces: Python sets aside all that a single `read` asks for."""
-    parts = [stream.read(_ENOUGH_TO_TELL)]
+    parts = [stream.read(ENOUGH_TO_TELL)]
     name, size = format_of(parts[0]), len(parts[0])
     while size <= most and (part := stream.read(_PIECE)):
         parts.append(part)

@@ -54,6 +54,10 @@ _DICOM_AT = 128  # behind a preamble of any content (DICOM PS3.10, section 7.1)
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
+ENOUGH_TO_TELL = 512
+"""Bytes from which `format_of` knows every format."""
+
+
 def format_of(data: bytes) -> str:
     """The key in `FORMATS` of a file's content; FormatError names the list."""
     for magic, name in _MAGIC:

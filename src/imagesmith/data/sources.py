@@ -9,12 +9,13 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from imagesmith.data.formats import SUFFIXES
+from imagesmith.data.formats import ACCEPTED, ENOUGH_TO_TELL, SUFFIXES, format_of
 from imagesmith.errors import ImageError, NothingUsableError, TooLargeError, UsageError
 
 _MOST_MEMBER_BYTES = 2 << 30
@@ -31,6 +32,13 @@ DAMAGE = (
     lzma.LZMAError,
 )
 """What the readers of archives raise on damage."""
+_RAW_SUFFIXES = (
+    *(".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".srf", ".sr2"),
+    *(".raf", ".orf", ".rw2", ".pef", ".srw"),
+)
+UNREAD_SUFFIXES = {".heic", ".heif", ".hif", ".jxl", ".psd", ".xcf", ".exr", ".hdr", ".dcm", *_RAW_SUFFIXES}
+"""Those of pictures, a camera's raw files among them, that are not read."""
+HIDDEN = "hidden"
 Enters = Callable[[str], bool]
 """Whether the pictures of a folder inside a named one are wanted."""
 
@@ -40,7 +48,8 @@ class Item:
     """One picture to work on: `name` is its place below what the user named, and mirrors the tree in the output.
 
     `path` is the file itself, the zip archive whose `member` it is, or None for standard input. A folder or archive
-    that cannot be opened is an item too, with the `problem` that reading it raises: one bad source ends no batch.
+    that cannot be opened, and a picture of a kind that is not read, is an item too, with the `problem` that reading it
+    raises: one bad source ends no batch, and none vanishes.
     """
 
     name: PurePosixPath
@@ -48,15 +57,18 @@ class Item:
     member: str | None = None
     problem: ImageError | None = None
 
-    def read(self) -> Path | bytes | BinaryIO:
-        """What `read_image` takes: the path of a plain file, a member's bytes, or the standard input."""
+    def read(self, most: int | None = None) -> Path | bytes | BinaryIO:
+        """What `read_image` takes: the path of a plain file, a member's bytes, or the standard input.
+
+        A member that is no picture, or declares more than `most` bytes, is refused before it is unpacked.
+        """
         if self.problem is not None:
             raise self.problem
         if self.path is None:
             return sys.stdin.buffer
         if self.member is None:
             return self.path
-        return _read_member(self.path, self.member)
+        return _read_member(self.path, self.member, most)
 
     def __str__(self) -> str:
         """As the user would write it: the path, `archive.zip/member`, or `-`."""
@@ -66,18 +78,34 @@ class Item:
 
 
 class Items(list[Item]):
-    """A list of items that also knows how many files were passed over because their suffix is no picture's."""
+    """A list of items that also counts by their endings the files that were passed over, because none is a picture's.
 
-    skipped: int = 0
+    Hidden ones are counted as `HIDDEN`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed_over = Counter[str]()
+
+    @property
+    def skipped(self) -> int:
+        """How many files were passed over."""
+        return self.passed_over.total()
+
+    def pass_over(self, name: str | PurePosixPath) -> None:
+        """Count a file that is not taken."""
+        path = PurePosixPath(name)
+        self.passed_over[HIDDEN if is_hidden(path) else path.suffix.lower() or "without ending"] += 1
 
 
 def list_items(inputs: Sequence[str | Path], *, recursive: bool, into_runs: bool = True) -> Items:
     """Every picture that `inputs` name, each once, in the order of the inputs and sorted within a folder.
 
-    A named file is taken whatever its suffix; in folders and archives hidden files and other suffixes are skipped and
-    counted. Without `into_runs`, run folders inside a named one are passed over: their pictures are sheets of what a
-    network made. A missing file raises UsageError, nothing to work on at all NothingUsableError; a folder or archive
-    that cannot be opened becomes an item with a problem.
+    A named file is taken whatever its suffix; in folders, patterns and archives hidden files and other suffixes are
+    skipped and counted, and those of pictures that are not read become items with a problem. Without
+    `into_runs`, run folders inside a named one are passed over: their pictures are sheets of what a network made. A
+    missing file raises UsageError, nothing to work on at all NothingUsableError; a folder or archive that cannot be
+    opened becomes an item with a problem.
     """
     items, seen = Items(), set()
 
@@ -94,9 +122,19 @@ def list_items(inputs: Sequence[str | Path], *, recursive: bool, into_runs: bool
         named = ", ".join(str(given) for given in inputs) or "no input"
         hint = "" if recursive else "; use -r for the folders inside"
         raise NothingUsableError(
-            f"expected pictures, found none in {named} ({items.skipped} other files)\nname a picture or a folder{hint}"
+            f"expected pictures ({ACCEPTED}), found none in {named} ({_in_brief(items)})\n"
+            f"name a picture or a folder{hint}"
         )
     return items
+
+
+def in_words(passed_over: Mapping[str, int]) -> str:
+    """Files by their endings, the most first: "2 .txt, 1 hidden"."""
+    return ", ".join(f"{count} {kind}" for kind, count in Counter(passed_over).most_common())
+
+
+def _in_brief(items: Items) -> str:
+    return f"{items.skipped} other files: {in_words(items.passed_over)}" if items.skipped else "0 other files"
 
 
 def _holds_run(folder: str | Path) -> bool:
@@ -127,7 +165,7 @@ def _expand(given: str | Path, enters: Enters, items: Items) -> Iterator[Item]:
         if Path(found).suffix.lower() in (*SUFFIXES, ".zip"):
             yield from _from_path(Path(found), enters, items)
         elif not Path(found).is_dir():
-            items.skipped += 1
+            yield from _other(PurePosixPath(Path(found).name), Path(found), items)
 
 
 def _is_there(path: Path) -> bool:
@@ -167,16 +205,26 @@ def _from_folder(
     folders = []
     for entry in entries:
         if entry.name.startswith("."):
-            items.skipped += 1
+            items.pass_over(entry.name)
         elif _leads_to(entry, os.DirEntry.is_dir):
             folders.append(entry)
         elif Path(entry.name).suffix.lower() in SUFFIXES and _leads_to(entry, os.DirEntry.is_file):
             yield Item(below / entry.name, Path(entry.path))
         else:
-            items.skipped += 1
+            yield from _other(below / entry.name, Path(entry.path), items)
     for entry in folders:
         if enters(entry.path):
             yield from _from_folder(Path(entry.path), below / entry.name, enters, items, above | {identity})
+
+
+def _other(name: PurePosixPath, path: Path, items: Items, member: str | None = None) -> Iterator[Item]:
+    """A file that is not taken by its suffix: an item with a problem if that is a picture's, else it is counted."""
+    item = Item(name, path, member)
+    if name.suffix.lower() in UNREAD_SUFFIXES:
+        problem = ImageError(f"{item}: expected {ACCEPTED}, got '{name.suffix}'\nconvert it to one of these first")
+        yield replace(item, problem=problem)
+    else:
+        items.pass_over(name)
 
 
 def _leads_to(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
@@ -203,10 +251,12 @@ def _from_zip(path: Path, items: Items) -> Iterator[Item]:
         name = PurePosixPath(member.filename.replace("\\", "/"))
         if member.filename.endswith("/"):  # `is_dir` fails on a member without a name
             continue
-        if name.suffix.lower() not in SUFFIXES or is_hidden(name) or leads_out(name):
-            items.skipped += 1
-        else:
+        if not name.parts or is_hidden(name) or leads_out(name):
+            items.pass_over(name)
+        elif name.suffix.lower() in SUFFIXES:
             yield Item(name, path, member.filename)
+        else:
+            yield from _other(name, path, items, member.filename)
 
 
 def is_hidden(name: PurePosixPath) -> bool:
@@ -219,10 +269,10 @@ def leads_out(name: PurePosixPath) -> bool:
     return name.is_absolute() or ".." in name.parts or ":" in name.parts[0]
 
 
-def _read_member(path: Path, member: str) -> bytes:
+def _read_member(path: Path, member: str, most: int | None) -> bytes:
     with unpacking(f"{path}/{member}"):
         status = path.stat()
-        return read_zip_member(_opened(path, status.st_mtime_ns, status.st_size), member)
+        return read_zip_member(_opened(path, status.st_mtime_ns, status.st_size), member, most, is_picture=True)
 
 
 @functools.lru_cache(maxsize=1)
@@ -231,18 +281,28 @@ def _opened(path: Path, changed_ns: int, size: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def read_zip_member(archive: zipfile.ZipFile, member: str) -> bytes:
-    """One member, refused when it declares, or turns out, larger than any picture needs to be."""
+def read_zip_member(
+    archive: zipfile.ZipFile, member: str, most: int | None = None, *, is_picture: bool = False
+) -> bytes:
+    """One member, refused when it declares, or turns out, larger than `most` bytes or than any picture needs to be.
+
+    One that is to be a picture and is none raises FormatError, before more than its beginning is unpacked.
+    """
     declared = archive.getinfo(member).file_size
-    check_declared(declared)
+    check_declared(declared, most)
     with archive.open(member) as stream:
+        if is_picture:
+            format_of(cast(zipfile.ZipExtFile, stream).peek(ENOUGH_TO_TELL))
         return stream.read(declared + 1)
 
 
-def check_declared(size: int) -> None:
-    """TooLargeError for a member of an archive that declares more bytes than any picture needs."""
-    if size > _MOST_MEMBER_BYTES:
-        raise TooLargeError(f"declares {size >> 20} MiB; unpack it yourself if you trust it")
+def check_declared(size: int, most: int | None = None) -> None:
+    """TooLargeError for a member of an archive that declares more bytes than `most`, or than any picture needs."""
+    limit = _MOST_MEMBER_BYTES if most is None else min(most, _MOST_MEMBER_BYTES)
+    if size > limit:
+        raise TooLargeError(
+            f"declares {size >> 20} MiB, expected at most {limit >> 20} MiB; unpack it yourself if you trust it"
+        )
 
 
 @contextlib.contextmanager
@@ -250,8 +310,8 @@ def unpacking(name: str) -> Iterator[None]:
     """Turn whatever reading a member of a zip or tar archive raises into the error of that item, called `name`."""
     try:
         yield
-    except TooLargeError as error:
-        raise TooLargeError(f"{name}: {error}") from None
+    except ImageError as error:
+        raise type(error)(f"{name}: {error}") from None
     except DAMAGE as error:
         raise ImageError(f"{name}: cannot be unpacked ({error}); make the archive again") from None
     except RuntimeError:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from imagesmith.data.decoded import WholeOnly
-from imagesmith.data.files import Header, content_of, named, read_header, read_image
+from imagesmith.data.files import Header, content_of, most_bytes, named, read_header, read_image
 from imagesmith.data.scanlines import Picture, Scanlines, read_scanlines
+from imagesmith.data.sources import Item
 from imagesmith.errors import TooLargeError
 from imagesmith.infer.auto import AUTO_TASK
 from imagesmith.infer.outcome import FileOptions
@@ -17,8 +18,17 @@ LARGE_BYTES = 128 << 20
 """Decoded size from which on a picture is read row by row."""
 _WHOLE_COPIES = 2.4  # of a picture, while it is decoded as a whole: Pillow takes 4 bytes for a pixel of RGB
 _PNG_COPIES = 3  # of a PNG's file at that time; of other formats one
+_UNPACKED_COPIES = 2  # of a member of an archive, while zipfile puts its pieces together
 _LEAST_LARGE_BYTES = 1 << 20
 _LARGE_FILE_BYTES = 8 << 20
+
+
+def read_item(item: Item, options: FileOptions) -> Path | bytes | BinaryIO:
+    """What `item` holds, see `Item.read`; TooLargeError for a member of an archive that memory does not take."""
+    if item.member is None:
+        return item.read()
+    room, most = room_within(options.max_ram), most_bytes(options.max_pixels)
+    return item.read(most if room is None else min(most, max(0, room // _UNPACKED_COPIES)))
 
 
 def read_picture(source: Path | bytes | BinaryIO, card: ModelCard, options: FileOptions) -> Picture:

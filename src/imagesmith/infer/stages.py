@@ -25,7 +25,7 @@ from imagesmith.infer.lost import fill, lost_pixels
 from imagesmith.infer.outcome import FileOptions, ItemResult, Uncertainty, failed
 from imagesmith.infer.places import Places, bytes_needed, check_memory, is_whole
 from imagesmith.infer.plan import Job, heat_place
-from imagesmith.infer.reading import picture_header, read_picture
+from imagesmith.infer.reading import picture_header, read_item, read_picture
 from imagesmith.infer.rows import Drawn, Rows
 from imagesmith.zoo import CARDS
 
@@ -73,7 +73,7 @@ class Stages:
             return replace(loaded.result, status="planned", notes=(*loaded.result.notes, *held))
         blank = self._blank(job, "planned")
         try:
-            source = job.item.read()
+            source = read_item(job.item, self._options)
             if output := self._places.finished_before(job, self._places.digest(job, source)):
                 return replace(blank, status="skipped", output=str(output))
             header = picture_header(source, self._restorer.card, self._options)
@@ -88,7 +88,7 @@ class Stages:
         start = time.perf_counter()
         result = self._blank(job, "done")
         try:
-            source = job.item.read()
+            source = read_item(job.item, self._options)
             digest = self._places.digest(job, source)
             if output := self._places.finished_before(job, digest):
                 return replace(result, status="skipped", output=str(output))

@@ -9,6 +9,7 @@ from imagesmith.data.files import read_header
 from imagesmith.errors import ImagesmithError, UsageError
 from imagesmith.infer.outcome import FileOptions
 from imagesmith.infer.plan import Job, output_key
+from imagesmith.infer.reading import read_item
 from imagesmith.runtime.memory import available_memory
 
 _MANY = 100  # pictures from which a pool repays the seconds that its processes take to start
@@ -30,7 +31,7 @@ def workers_for(jobs: Sequence[Job], options: FileOptions, device: torch.device)
             raise UsageError(f"expected one worker on {device.type}, got {options.workers}; it computes no faster")
         return 1 if alone else _checked(min(options.workers, len(jobs)))
     cores = torch.get_num_threads()
-    if alone or device.type != "cpu" or cores == 1 or len(jobs) < _MANY or _usual_pixels(jobs) > _SMALL_PX:
+    if alone or device.type != "cpu" or cores == 1 or len(jobs) < _MANY or _usual_pixels(jobs, options) > _SMALL_PX:
         return 1
     memory = available_memory()
     return cores if memory is None else max(1, min(cores, memory // _PROCESS_BYTES))
@@ -48,12 +49,12 @@ def _checked(workers: int) -> int:
     return workers
 
 
-def _usual_pixels(jobs: Sequence[Job]) -> float:
+def _usual_pixels(jobs: Sequence[Job], options: FileOptions) -> float:
     """The median over some of the pictures, taken from all over the run; those without a header do not count."""
     sizes = list[int]()
     for job in jobs[:: max(1, len(jobs) // _LOOKED_AT)]:
         try:
-            header = read_header(job.item.read())
+            header = read_header(read_item(job.item, options))
         except (ImagesmithError, OSError):
             continue
         sizes.append(header.width * header.height)
