@@ -137,6 +137,18 @@ def test_nothing_usable_is_code_4(photos: Path, tiny: Path, call) -> None:
     call("restore", "words.png", "-n", tiny).was_refused(4, "words.png")
 
 
+def test_what_is_not_restored_is_told(photos: Path, tiny: Path, call) -> None:
+    """The accident: a phone's folder of .heic 'done' with exit code 0, and of all but one picture not a word."""
+    (photos / "img.heic").write_bytes(b"heic")
+    (photos / "notes.txt").write_text("x")
+    done, listed = call("restore", photos, "-n", tiny), call("restore", photos, "-n", tiny, "-y", "--json")
+    for each in (done, listed):
+        assert each.code == 3
+        assert "passed over: 1 .txt" in each.err
+    assert "img.heic: expected JPEG" in done.err
+    assert "img.heic: expected JPEG" in listed.out
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may read every folder")
 def test_an_unreadable_folder_is_told(photos: Path, tiny: Path, call) -> None:
     """The accident: 'no pictures found' where the truth is 'no permission'."""

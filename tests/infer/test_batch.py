@@ -189,6 +189,15 @@ def test_two_inputs_for_one_result_start_nothing(restorer: Restorer, photos: Pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_raw_file_beside_its_jpeg_stops_neither(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """Cameras write both under one name; what is not read takes no place, and the others are done."""
+    (photos / "b.dng").write_bytes(b"raw")
+    (photos / "notes.txt").write_text("x")
+    summary = restorer.path(photos, tmp_path / "out", format="png", uncertainty=tmp_path / "maps")
+    assert statuses(summary)["b.dng"] == "failed"
+    assert (statuses(summary)["b.jpg"], summary.passed_over[".txt"], summary.exit_code) == ("done", 1, 3)
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_two_contents_for_one_result_are_told(
     restorer: Restorer, photos: Path, tmp_path: Path, overwrite: bool

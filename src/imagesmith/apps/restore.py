@@ -15,6 +15,8 @@ from torch import Tensor
 from imagesmith.apps.films import Wanted, check_options, film_run
 from imagesmith.apps.progress import Bars, Lines, describe
 from imagesmith.apps.terminal import plain
+from imagesmith.data.sources import HIDDEN, in_words
+from imagesmith.data.video.film import SUFFIXES as FILM_SUFFIXES
 from imagesmith.errors import ImageError, OutputError, UsageError
 from imagesmith.infer.chained import Auto
 from imagesmith.infer.holes import mask_for_all
@@ -128,8 +130,11 @@ def _on_standard_output(as_json: bool) -> Callable[[Progress], None]:
 
 
 def _conclude(summary: Summary, restorer: Restorer | Auto | VideoRestorer, seconds: float) -> None:
-    """The last words: how many, how long, how it was computed; a single failure has said everything already."""
+    """The last words: what was passed over, how many, how long, how; a single failure has said everything already."""
     counts = Counter(result.status for result in summary.results)
+    told = {kind: count for kind, count in summary.passed_over.items() if kind != HIDDEN and kind not in FILM_SUFFIXES}
+    if told:
+        print(plain(f"passed over: {in_words(told)}"), file=sys.stderr)
     done = ", ".join(
         f"{counts[status]} {status}" for status in ("done", "planned", "skipped", "failed") if counts[status]
     )

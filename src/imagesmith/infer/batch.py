@@ -4,6 +4,7 @@ The calling thread computes. One thread reads ahead, another writes; strips of t
 through a short queue, so memory is bounded by a few strips wherever the format can be written row by row (PNG).
 """
 
+import functools
 import os
 import threading
 from collections import deque
@@ -62,8 +63,18 @@ def restore_files(
     if options.max_ram is not None:
         check_above_held(options.max_ram)
     stages = Stages(restorer, options, Places(jobs, options, manifests, _settings(restorer, options)))
-    if options.dry_run:
-        return _rehearse(stages, jobs, on_progress)
+    run = _rehearse if options.dry_run else functools.partial(_restore, restorer, options)
+    return replace(run(stages, jobs, on_progress), passed_over=items.passed_over)
+
+
+def _restore(
+    restorer: "Restorer | Auto",
+    options: FileOptions,
+    stages: Stages,
+    jobs: Sequence[Job],
+    on_progress: Callable[[Progress], None],
+) -> Summary:
+    """In one process, in many, or on Ray, as the options say."""
     if options.resume:
         tidy(jobs)
     if options.engine == "ray":

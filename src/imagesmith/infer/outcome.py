@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -163,12 +164,14 @@ class Progress:
 class Summary:
     """All results in the order of the inputs; items that a cancelled run did not finish are absent.
 
-    `kept_frames` are those of the film at which it was cancelled that need not be made again.
+    `kept_frames` are those of the film at which it was cancelled that need not be made again, `passed_over` counts by
+    their endings the files that are no pictures.
     """
 
     results: list[ItemResult] = field(default_factory=list)
     cancelled: bool = False
     kept_frames: int = 0
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:

@@ -28,7 +28,7 @@ class Places:
     ) -> None:
         self._options, self._manifests, self._settings = options, manifests, settings
         self._inputs = {job.item.path.resolve() for job in jobs if job.item.path is not None}
-        self._makers = {output_key(job.output): job.item for job in jobs if job.output is not None}
+        self._makers = {output_key(job.place): job.item for job in jobs if job.place is not None}
 
     def digest(self, job: Job, source: Path | bytes | BinaryIO) -> str:
         """The sha256 of an input, where a manifest wants it and it can be read twice."""

@@ -38,6 +38,11 @@ class Job:
     exact: bool = False
 
     @property
+    def place(self) -> Path | None:
+        """Where its result comes to lie; None if there will be none, or none in a file."""
+        return None if self.item.problem is not None else self.output
+
+    @property
     def source_path(self) -> str:
         """The whole path of the input without links, as a manifest remembers it; empty for standard input."""
         return os.path.realpath(str(self.item)) if self.item.path is not None else ""
@@ -101,7 +106,7 @@ def plan_jobs(
 
 def told_apart(jobs: Sequence[Job]) -> list[Job]:
     """The jobs; those that become PNG only to be exact keep their input's ending where another has their name."""
-    taken = Counter(output_key(job.output) for job in jobs if job.output is not None)
+    taken = Counter(output_key(job.place) for job in jobs if job.place is not None)
     return [_with_whole_name(job) if _is_crowded(job, taken) else job for job in jobs]
 
 
@@ -114,7 +119,7 @@ def check_distinct(jobs: Sequence[Job], heat_maps: Path | None = None) -> None:
     """UsageError where two jobs would write the same file; `heat_maps` is where those go, see `heat_place`."""
     taken: dict[str, Job] = {}
     for job in jobs:
-        places = [job.output, None if heat_maps is None else heat_place(job, heat_maps)]
+        places = [job.place, None if heat_maps is None or job.place is None else heat_place(job, heat_maps)]
         for place in filter(None, places):
             key = output_key(place)
             if key in taken:
@@ -163,7 +168,7 @@ def _job(item: Item, folder: Path | None, format: str, suffix: str | None, *, ta
 
 def _is_crowded(job: Job, taken: Counter[str]) -> bool:
     """Whether a job has to share its name because its result does not keep its input's format."""
-    if job.output is None or taken[output_key(job.output)] == 1:
+    if job.output is None or taken[output_key(job.output)] <= 1:
         return False
     return job.exact and job.keeps and _format_of(job.item.name, KEEP, exact=False) != job.format
 
