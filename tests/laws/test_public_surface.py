@@ -1,5 +1,6 @@
 """The public names, and that asking for none of them costs nothing."""
 
+import ast
 import inspect
 import json
 import subprocess
@@ -53,6 +54,20 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     heavy = ["torch", "numpy", "PIL", "av", "pydantic", "typer", "rich"]
     code = f"import sys, imagesmith; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_type_checkers_see_what_python_loads() -> None:
+    """The accident: py.typed promises types, and every public name is Any: no editor completes or checks a call."""
+    tree = ast.parse(Path(imagesmith.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        for alias in node.names:
+            assert alias.asname == alias.name, f"a type checker takes {alias.name} for private without `as`"
+            is_module = node.module == "imagesmith"
+            seen[alias.name] = f"{node.module}.{alias.name}" if is_module else node.module
+    assert seen == imagesmith._PUBLIC
 
 
 def test_unknown_names_are_attribute_errors() -> None:

@@ -2,7 +2,7 @@
 
 import functools
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from imagesmith.errors import UsageError
 from imagesmith.infer.chained import Auto
@@ -11,11 +11,9 @@ from imagesmith.infer.restore import Restorer
 from imagesmith.runtime.tiling import Tile
 from imagesmith.zoo.weights import find_weights
 
-Image = TypeVar("Image")
-
 
 def restore(
-    image: Image,
+    image: Any,
     scale: int | None = None,
     *,
     task: str | None = None,
@@ -27,7 +25,7 @@ def restore(
     dtype: str = "auto",
     tile: Tile | str = "auto",
     self_ensemble: bool = False,
-) -> Image | Any:
+) -> Any:
     """`image` restored by the shipped model for `task`, or by `model`; kinds and options as for `Restorer`.
 
     Without both it is enlarged `scale` times (4) by `sr-x<scale>`; with a `mask` its holes are filled. The task 'auto'

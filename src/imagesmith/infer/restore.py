@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -34,8 +34,6 @@ from imagesmith.runtime.device import Net, Runtime, pick_runtime
 from imagesmith.runtime.memory import UNLIMITED, Limits
 from imagesmith.runtime.tiling import Subpixels, Tile
 from imagesmith.zoo import Model, ModelCard, load_model
-
-Image = TypeVar("Image")
 
 _AGREEING_TASKS = ("sr", "jpeg", "inpaint")
 
@@ -131,9 +129,7 @@ class Restorer:
         """The network as it runs here, for those who measure it on tensors."""
         return self._net
 
-    def __call__(
-        self, image: Image, *, mask: Any = None, self_ensemble: bool = False, consistency: bool = False
-    ) -> Image | Any:
+    def __call__(self, image: Any, *, mask: Any = None, self_ensemble: bool = False, consistency: bool = False) -> Any:
         """The restored picture, of the same kind: PIL image, array, tensor or Frame; a path gives a PIL image.
 
         Colour of a PIL image has 8 bits; a warning tells where the file has more, which `imagesmith.read_image` keeps.
