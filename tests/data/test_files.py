@@ -8,6 +8,7 @@ import threading
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,15 @@ from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from imagesmith.atomic import replacing
 from imagesmith.data.files import Frame, ImageMeta, output_format, read_header, read_image, write_image
-from imagesmith.errors import FormatError, ImageError, ImagesmithError, OutputError, TooLargeError, TruncatedError
+from imagesmith.errors import (
+    FormatError,
+    ImageError,
+    ImagesmithError,
+    OutputError,
+    TooLargeError,
+    TruncatedError,
+    UsageError,
+)
 
 TOPS = {"uint8": 255, "uint16": 65535, "float32": 1.0}
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -443,6 +452,13 @@ def test_a_really_full_disk(tmp_path, monkeypatch, name: str) -> None:
     monkeypatch.setattr("builtins.open", full)
     with pytest.raises(OutputError, match="disk is full"):
         write_image(drawn("uint8", 3, height=300, width=300), tmp_path / f"a.{name}")
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 5, 3), np.uint8), Image.new("L", (3, 3)), torch.zeros(3, 4, 5)])
+def test_what_is_no_frame_is_not_written(tmp_path: Path, image: Any) -> None:
+    """The accident: 'numpy.ndarray' object has no attribute 'pixels'."""
+    with pytest.raises(UsageError, match=r"expected a Frame, .* got (ndarray|Image|Tensor)\nlet Pillow"):
+        write_image(image, tmp_path / "a.png")
 
 
 def test_a_missing_folder_says_so(tmp_path) -> None:

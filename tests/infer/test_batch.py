@@ -181,6 +181,28 @@ def test_results_beside_inputs_are_not_enlarged_again(restorer: Restorer, photos
     assert not list(photos.glob("*.srx2.srx2.*"))
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"engine": "slurm"},
+        {"workers": 0},
+        {"workers": -3},
+        {"workers": "2"},
+        {"max_ram": "1G"},
+        {"max_vram": -1},
+        {"max_pixels": 0},
+        {"max_pixels": "1M"},
+        {"max_pixels": None},
+    ],
+)
+def test_options_that_the_command_line_refuses_are_refused(
+    restorer: Restorer, photos: Path, tmp_path: Path, option: dict
+) -> None:
+    """The accident: another engine ran here all the same, no workers were one, and limits in words failed everything."""
+    with pytest.raises(UsageError, match=r"expected .* got '?" + str(*option.values())):
+        restorer.path(photos, tmp_path / "out", **option)
+
+
 def test_two_inputs_for_one_result_start_nothing(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
     """Whichever came second would have won."""
     Image.open(photos / "a.png").convert("P").save(photos / "a.gif")

@@ -14,6 +14,7 @@ from imagesmith.data.frame import ImageMeta
 from imagesmith.errors import ModelError, UsageError
 from imagesmith.infer import chained
 from imagesmith.infer.chained import Auto
+from imagesmith.infer.restore import Restorer
 from imagesmith.zoo import CARDS, load_model, save_model
 
 SMALL = data.coffee()[100:180, 100:200]
@@ -52,6 +53,14 @@ def test_a_model_for_something_else_is_refused(model_file: Path, photo: np.ndarr
     """The accident: `restore(photo, task="denoise", model=...)` enlarges, and the task was never looked at."""
     with pytest.raises(UsageError, match=words):
         imagesmith.restore(photo, model=model_file, **asked)
+
+
+def test_what_is_no_scale_or_no_model_is_called_so(restorer: Restorer, photo: np.ndarray) -> None:
+    """The accident: "'sr-x2' enlarges by 2, got a scale of 2", and no file called '<Restorer object at 0x7f...>'."""
+    with pytest.raises(UsageError, match="expected a whole number as scale, got '2'"):
+        imagesmith.restore(photo, "2")
+    with pytest.raises(UsageError, match="expected the name or the file of a model, got Restorer; call"):
+        imagesmith.restore(photo, model=restorer)
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_a_member_that_max_ram_does_not_take_stays_packed(restorer: Restorer, tm
     """The accident: a member of an archive was unpacked whole before anybody asked whether it fits --max-ram."""
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("x.png", b"\x89PNG\r\n\x1a\n" + bytes(150 << 20))
-    limit = memory.resident_memory() + (100 << 20)
+    limit = memory.resident_memory() + 100e6
     (result,) = restorer.path(tmp_path / "bomb.zip", tmp_path / "out", max_ram=limit).results
     assert "bomb.zip/x.png: declares 150 MiB, expected at most" in str(result.error)
 

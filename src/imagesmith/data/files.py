@@ -20,7 +20,7 @@ from imagesmith.data.decoded import Decoded, WholeOnly, failure
 from imagesmith.data.encode import encode
 from imagesmith.data.formats import ACCEPTED, ENOUGH_TO_TELL, FORMATS, format_named, format_of, output_format
 from imagesmith.data.frame import Frame, Header, ImageMeta
-from imagesmith.errors import ImageError, ImagesmithError, TooLargeError
+from imagesmith.errors import ImageError, ImagesmithError, TooLargeError, UsageError
 from imagesmith.tensors import Depth
 
 if TYPE_CHECKING:
@@ -127,6 +127,11 @@ def write_image(
     format that keeps the frame. `quality` (1 to 100) is for JPEG, WebP and AVIF. A path is written under a temporary
     name, flushed to disk and renamed; every failure removes the temporary file and raises OutputError.
     """
+    if not isinstance(frame, Frame):
+        raise UsageError(
+            f"expected a Frame, such as read_image gives, got {type(frame).__name__}\n"
+            "let Pillow save others, such as PIL.Image.fromarray(array).save(path)"
+        )
     if isinstance(destination, str):
         destination = Path(destination)
     if format is None and isinstance(destination, Path):

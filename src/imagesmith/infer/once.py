@@ -1,6 +1,7 @@
 """One picture in one call, for those who need no Restorer to keep."""
 
 import functools
+import numbers
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def restore(
     looks at the picture and takes the models that mend it, or none; without a `scale` it enlarges only small pictures.
     A path gives a PIL image, whose colour has 8 bits; a warning tells where the file has more.
     """
+    _check(scale, model)
     if task == "auto" and model is None:
         if mask is not None or consistency or strength != 1:
             raise UsageError(
@@ -44,6 +46,16 @@ def restore(
     restorer = _loaded(model, state, device=device, dtype=dtype, tile=tile, strength=strength)
     check_asked(restorer.card, task, scale)
     return restorer(image, mask=mask, self_ensemble=self_ensemble, consistency=consistency)
+
+
+def _check(scale: object, model: object) -> None:
+    """UsageError for what is no scale or no model, before it is looked for."""
+    if scale is not None and not isinstance(scale, numbers.Integral):
+        raise UsageError(f"expected a whole number as scale, got {scale!r}")
+    if model is not None and not isinstance(model, str | Path):
+        raise UsageError(
+            f"expected the name or the file of a model, got {type(model).__name__}; call a Restorer itself instead"
+        )
 
 
 def _state(file: Path) -> tuple[Path, int, int]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from imagesmith.errors import FormatError, ImageError, ImagesmithError, TooLargeError, TruncatedError, VideoError
+from imagesmith.errors import (
+    FormatError,
+    ImageError,
+    ImagesmithError,
+    TooLargeError,
+    TruncatedError,
+    UsageError,
+    VideoError,
+    not_one_of,
+)
 from imagesmith.infer.auto import Decision
 from imagesmith.infer.heat import WHITE_LEVELS
 from imagesmith.runtime.memory import Limits
@@ -19,6 +29,8 @@ if TYPE_CHECKING:
 
 CANCELLED = 130
 _UNUSABLE = {error.__name__ for error in (ImageError, FormatError, TruncatedError, TooLargeError, VideoError)}
+
+_ENGINES = ("local", "ray")
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
@@ -45,9 +57,25 @@ class FileOptions:
     max_ram: int | None = None
     max_vram: int | None = None
 
+    def __post_init__(self) -> None:
+        """UsageError for what the command line does not let through either."""
+        if self.engine not in _ENGINES:
+            raise UsageError(not_one_of("an engine", str(self.engine), _ENGINES))
+        if self.workers != "auto" and not _counts(self.workers, numbers.Integral):
+            raise UsageError(f"expected 'auto' or a whole number from 1 as workers, got {self.workers!r}")
+        for name in ("max_pixels", "max_ram", "max_vram"):
+            limit = getattr(self, name)
+            if not _counts(limit, numbers.Real) and (limit is not None or name == "max_pixels"):
+                raise UsageError(f"expected a number from 1 as {name}, got {limit!r}")
+
     @property
     def limits(self) -> Limits:
         return Limits(self.max_ram, self.max_vram)
+
+
+def _counts(value: Any, kind: type) -> bool:
+    """Whether `value` is a number of a `kind`, also one of NumPy, from 1; 2e9 bytes are a limit."""
+    return isinstance(value, kind) and value >= 1
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def read_item(item: Item, options: FileOptions) -> Path | bytes | BinaryIO:
     if item.member is None:
         return item.read()
     room, most = room_within(options.max_ram), most_bytes(options.max_pixels)
-    return item.read(most if room is None else min(most, max(0, room // _UNPACKED_COPIES)))
+    return item.read(int(most if room is None else min(most, max(0, room // _UNPACKED_COPIES))))
 
 
 def read_picture(source: Path | bytes | BinaryIO, card: ModelCard, options: FileOptions) -> Picture:
