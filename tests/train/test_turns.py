@@ -160,7 +160,9 @@ def test_recorded_steps_learn_what_computed_ones_learn():
                 for turn in source.of(batch, tuple, is_off(weight)):
                     told += turn.told.tolist()
                     turn.update()
-        return torch.tensor(told), torch.cat([p.detach().flatten().cpu() for net in own.values() for p in net.parameters()])
+        return torch.tensor(told), torch.cat(
+            [p.detach().flatten().cpu() for net in own.values() for p in net.parameters()]
+        )
 
     (computed, weights), (replayed, others) = learnt(False), learnt(True)
     assert torch.allclose(computed, replayed, rtol=0.02, atol=1e-3)
