@@ -55,6 +55,6 @@ def test_an_option_of_one_value_is_not_given_two(line: str) -> None:
 
 def test_flags_and_what_may_be_repeated_are_given_as_often_as_one_likes() -> None:
     """The accident: --set, which is there to be repeated, refused the second time."""
-    line = "train restorer nowhere --set run.batch=2 --set run.seed=1 -q -q -o runs/none --config nothing.json"
+    line = "train restorer nowhere --set run.batch=2 --set run.seed=1 --images 4 --images 8 -q -q -o runs/none --config nothing.json"
     with pytest.raises(ImagesmithError, match=r"nothing\.json"):
         app(line.split(), standalone_mode=False)

@@ -17,14 +17,20 @@ GROUP: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
 """How groups of commands are shown: plain help starts faster and reads the same in a pipe."""
 
 
+_ONCE = ("--task", "--model", "--out")
+
+
 class _Command(TyperCommand):
-    """A command that refuses a second value for an option that takes one: by itself the parser drops the first."""
+    """A command that refuses a second task, model or output: by itself the parser drops the first without a word.
+
+    Of other options the last one counts, as everywhere: an alias or a script may set what a user then sets anew.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         _, _, given = self.make_parser(ctx).parse_args(list(args))
-        times = Counter(max(each.opts, key=len) for each in given if _takes_one_value(each))
-        for option, count in times.items():
-            if count > 1:
+        times = Counter(option for each in given if not each.multiple for option in each.opts)
+        for option in _ONCE:
+            if (count := times[option]) > 1:
                 raise UsageError(
                     f"expected {option} once, got it {count} times, of which only the last would count\n"
                     "leave the others out; what follows on it takes a command of its own, on the first's result"
@@ -32,13 +38,8 @@ class _Command(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def _takes_one_value(parameter: Any) -> bool:
-    is_option = parameter.param_type_name == "option"
-    return is_option and not parameter.multiple and not parameter.is_flag and parameter.nargs == 1
-
-
 class Commands(typer.Typer):
-    """A group of commands, each of which takes an option that has one value once."""
+    """A group of commands, each of which takes one task, one model and one output."""
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
         """As Typer's own."""
