@@ -15,9 +15,8 @@ CANCELLED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 GROUP: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
 """How groups of commands are shown: plain help starts faster and reads the same in a pipe."""
-
-
 _ONCE = ("--task", "--model", "--out")
+"""What a command does, with what, and where to: of two, one would be left undone."""
 
 
 class _Command(TyperCommand):
