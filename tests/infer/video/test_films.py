@@ -131,6 +131,23 @@ def test_ctrl_c_ends_after_the_frame_and_resume_goes_on(run: Run, make_film, tmp
     assert read_info(output).frames == 10
 
 
+def test_ctrl_c_ends_a_dry_run_after_the_frame(run: Run, make_film, tmp_path: Path, monkeypatch) -> None:
+    """The accident: a large film is tried out for an hour, Ctrl-C is heard by nobody, and it ends in exit code 0."""
+    frames, restored = VideoRestorer.frames, list[int]()
+
+    def interrupted(self, *args, **options):
+        for pair in frames(self, *args, **options):
+            restored.append(len(restored))
+            if len(restored) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield pair
+
+    monkeypatch.setattr(VideoRestorer, "frames", interrupted)
+    summary = run(make_film("a.mp4", 10), dry_run=True)
+    assert (summary.cancelled, summary.exit_code, summary.results, len(restored)) == (True, 130, [], 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
 def test_ctrl_c_in_the_last_steps_lets_them_end(run: Run, make_film, tmp_path: Path, monkeypatch) -> None:
     """The accident: a night's film is whole but for its index, and one key throws it away, or says that it is not."""
     a, b = make_film("a.mp4", 3), make_film("b.mp4", 3)

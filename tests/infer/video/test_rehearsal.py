@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -9,6 +10,7 @@ from PIL import Image
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding
 from imagesmith.errors import OutputError, UsageError
+from imagesmith.infer.video import rehearsal
 from imagesmith.infer.video.plan import FilmOptions, plan_films
 from imagesmith.infer.video.rehearsal import rehearse
 
@@ -61,6 +63,24 @@ def test_a_film_of_one_frame_is_tried_out_too(remembering, make_film) -> None:
     """The accident: a division by the zero frames between the first and the last."""
     [job] = plan_films([Item(PurePosixPath("a.mp4"), make_film("a.mp4", 1))], None, tag=".x2")
     assert rehearse(remembering, job, FilmOptions(encoding=QUICK)).estimate.seconds > 0
+
+
+@pytest.mark.parametrize(("frame_s", "measured"), [(0.5, 18), (2.0, 9), (60.0, 6)])
+def test_frames_that_take_long_are_soon_enough(make_film, monkeypatch, frame_s: float, measured: int) -> None:
+    """The accident: at a minute a frame, `--dry-run` takes eighteen minutes to say that it will take a year."""
+    clock, count = SimpleNamespace(now=0.0), 0
+
+    def frames(pixels, report):
+        nonlocal count
+        for frame in pixels:
+            count, clock.now = count + 1, clock.now + frame_s
+            yield frame, None
+
+    monkeypatch.setattr(rehearsal, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    slow = SimpleNamespace(frames=frames, scale=1, card=SimpleNamespace(name="slow"))
+    [job] = plan_films([Item(PurePosixPath("a.mp4"), make_film("a.mp4", 60))], None, tag=".x1")
+    assert rehearse(slow, job, FilmOptions(encoding=QUICK)).estimate.seconds == pytest.approx(60 * frame_s)
+    assert count == measured
 
 
 def test_what_will_be_lost_or_cannot_be_is_said_before_it_is(remembering, make_film, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.manifest import Manifest, settings_digest
 from imagesmith.infer.named import check_asked
 from imagesmith.infer.outcome import Frames, ItemResult, Progress, Summary, failed
-from imagesmith.infer.places import without_results
 from imagesmith.infer.plan import check_distinct, tag_of
 from imagesmith.infer.video.job import begun_runtime, film_settings, restore_film
 from imagesmith.infer.video.plan import FilmJob, FilmOptions, check_no_input, checked_info, damage, plan_films
@@ -60,9 +59,8 @@ def restore_films(
 
     The first Ctrl-C ends it after the current frame with a summary that says so, the second raises KeyboardInterrupt.
     """
-    remembers = options.resume or options.remembers
-    manifests = {root: Manifest(root) for root in {job.root for job in jobs}} if remembers else {}
-    jobs = without_results(jobs, manifests.values())
+    remembered = jobs if options.resume or options.remembers else [job for job in jobs if job.lies_beside]
+    manifests = {root: Manifest(root) for root in {job.root for job in remembered}}
     check_distinct(jobs)
     check_no_input(jobs)
     results, kept = list[ItemResult](), 0
@@ -121,7 +119,7 @@ def settled(
             return replace(_blank(restorer, job), output=None, notes=(f"{found}: {_NOTHING_TO_MEND}",))
         job = replace(job, notes=(*job.notes, f"{found}: {restorer.card.name}"))
     if options.dry_run:
-        return rehearse(restorer, job, options)
+        return rehearse(restorer, job, options, asked)
 
     def remember() -> tuple[str, ...]:
         try:

@@ -3,10 +3,12 @@
 import itertools
 import shutil
 import tempfile
+import threading
 import time
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -23,6 +25,7 @@ from imagesmith.data.video import (
     segment_writer,
 )
 from imagesmith.errors import OutputError, VideoError
+from imagesmith.infer.channel import Cancelled
 from imagesmith.infer.outcome import Estimate, ItemResult
 from imagesmith.infer.video.plan import (
     MOMENTS,
@@ -36,7 +39,10 @@ from imagesmith.infer.video.plan import (
 from imagesmith.infer.video.segments import segment_length
 from imagesmith.infer.video.stream import VideoRestorer
 
+Thing = TypeVar("Thing")
+
 _FRAMES = 6  # of a moment: the first is a key frame, the others tell what those between key frames need
+_ENOUGH_S = 5.0  # of measuring in a moment, once there are two frames; a minute a frame would take 18 of them
 
 
 class _Moment(NamedTuple):
@@ -52,13 +58,22 @@ class _Moment(NamedTuple):
     bytes: float
 
 
-def rehearse(restorer: VideoRestorer, job: FilmJob, options: FilmOptions) -> ItemResult:
-    """What restoring a film would take, by three of its moments; nothing is written but pictures for `preview`."""
+def rehearse(
+    restorer: VideoRestorer, job: FilmJob, options: FilmOptions, asked: threading.Event | None = None
+) -> ItemResult | None:
+    """What restoring a film would take, by three of its moments; nothing is written but pictures for `preview`.
+
+    None where `asked` stopped it.
+    """
     started, taken = time.perf_counter(), _taken(job, options)
     info = checked_info(job, options)
     size = info.width * restorer.scale, info.height * restorer.scale
     encoding = encoding_of(job, info, options, size)
-    moments = [_tried(restorer, info, encoding, start_s) for start_s in _starts(info, options).values()]
+    asked = asked or threading.Event()
+    try:
+        moments = [_tried(restorer, info, encoding, start_s, asked) for start_s in _starts(info, options).values()]
+    except Cancelled:
+        return None
     if options.preview is not None:
         _show(moments, info, job, options)
     total = expected_frames(info, options.start_s, options.end_s)
@@ -101,33 +116,53 @@ def _starts(info: VideoInfo, options: FilmOptions) -> dict[str, float]:
     return {name: first + share * max(0.0, last - first) for name, share in MOMENTS.items()}
 
 
-def _tried(restorer: VideoRestorer, info: VideoInfo, encoding: Encoding, start_s: float) -> _Moment:
-    """A few frames from `start_s` on, decoded, restored and encoded."""
-    frames = _some_frames(info, start_s) or _some_frames(info, None)  # the last one may be shown long before the end
+def _tried(
+    restorer: VideoRestorer, info: VideoInfo, encoding: Encoding, start_s: float, asked: threading.Event
+) -> _Moment:
+    """A few frames from `start_s` on, decoded, restored and encoded; Cancelled once `asked` is set."""
+    # the last one may be shown long before the end
+    frames = _some_frames(info, start_s, asked) or _some_frames(info, None, asked)
     if not frames:
         raise VideoError(f"{info.path}: no frame could be decoded; copy the file again")
     restored, times = list[Tensor](), [time.perf_counter()]
-    for after, _ in restorer.frames((frame.pixels for frame in frames), report=lambda _: None):
+    results = restorer.frames((frame.pixels for frame in frames), report=lambda _: None)
+    for after, _ in _until_asked(results, asked):
         restored.append(after)
         times.append(time.perf_counter())
+        if len(restored) > 1 and times[-1] - times[0] > _ENOUGH_S:
+            break
+    others = max(1, len(restored) - 1)
+    key_bytes, all_bytes, encoding_s = _encoded(restored, frames, info, encoding, asked)
+    seconds = (times[-1] - times[len(times) > 2]) / others + encoding_s / len(restored)  # the first pass warms up
+    return _Moment(frames[len(restored) - 1].pixels, restored[-1], seconds, key_bytes, (all_bytes - key_bytes) / others)
+
+
+def _until_asked(things: Iterable[Thing], asked: threading.Event) -> Iterator[Thing]:
+    """Each of `things`; Cancelled in place of the first that comes when `asked` is set."""
+    for thing in things:
+        if asked.is_set():
+            raise Cancelled
+        yield thing
+
+
+def _encoded(
+    restored: list[Tensor], frames: list[VideoFrame], info: VideoInfo, encoding: Encoding, asked: threading.Event
+) -> tuple[int, int, float]:
+    """The bytes of the first frame as a film, those of all, and the seconds that encoding all took."""
+    size, sizes, began = (restored[0].shape[1], restored[0].shape[0]), list[int](), 0.0
     with tempfile.TemporaryDirectory() as folder:
-        sizes = list[int]()
-        for count in (1, len(frames)):
+        for count in (1, len(restored)):
             began, path = time.perf_counter(), Path(folder) / str(count)
-            size = restored[0].shape[1], restored[0].shape[0]
             with segment_writer(path, info, encoding, size=size) as write:
-                for pixels, frame in zip(restored[:count], frames, strict=False):
+                for pixels, frame in _until_asked(zip(restored[:count], frames, strict=False), asked):
                     write(pixels, frame.pts)
             sizes.append(path.stat().st_size)
-        encoding_s = (time.perf_counter() - began) / len(frames)
-    others = max(1, len(frames) - 1)
-    seconds = (times[-1] - times[len(times) > 2]) / others + encoding_s  # the first pass warms up
-    return _Moment(frames[-1].pixels, restored[-1], seconds, sizes[0], (sizes[1] - sizes[0]) / others)
+        return sizes[0], sizes[1], time.perf_counter() - began
 
 
-def _some_frames(info: VideoInfo, start_s: float | None) -> list[VideoFrame]:
+def _some_frames(info: VideoInfo, start_s: float | None, asked: threading.Event) -> list[VideoFrame]:
     with open_video(info.path, start_s=start_s) as reader:
-        return list(itertools.islice(reader, _FRAMES))
+        return list(itertools.islice(_until_asked(reader, asked), _FRAMES))
 
 
 def _estimated(moments: list[_Moment], total: int | None, length: int, output: Path) -> Estimate:
