@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from imagesmith.data.video import is_video, open_video, read_info
+from imagesmith.data.video.timeline import Timeline
 from imagesmith.errors import UsageError, VideoError
 
 
@@ -52,6 +53,20 @@ def test_a_span_is_exact_with_and_without_an_index(tmp_path: Path, make_film: Ca
     assert times(path, start_s=0.84, end_s=1.24) == whole[21:31]
     assert times(path, start_s=0.84, end_s=1.24, skip=3) == whole[24:31]
     assert times(path, end_s=0.04) == whole[:1]
+
+
+@pytest.mark.parametrize(("gop", "fewest"), [(250, 150), (12, 25)])
+def test_an_excerpt_of_a_broadcast_has_its_frames(
+    tmp_path: Path, make_film: Callable, monkeypatch: pytest.MonkeyPatch, gop: int, fewest: int
+) -> None:
+    """The accident: with one key frame, an empty film; with many, two hours decoded for the last minute."""
+    path, decoded = tmp_path / "in.ts", list[int]()
+    options = {"preset": "medium", "g": str(gop)}
+    make_film(path, range(0, 150 * 3600, 3600), Fraction(1, 90000), options=options)
+    whole, place = times(path), Timeline.place
+    monkeypatch.setattr(Timeline, "place", lambda self, frame: decoded.append(frame.pts) or place(self, frame))
+    assert times(path, start_s=5.0) == whole[125:]
+    assert fewest <= len(decoded) < fewest + 75
 
 
 def test_a_span_that_is_none_is_refused(film: Path) -> None:

@@ -1,7 +1,6 @@
 """Films: their container, what it declares, and their frames one by one, whatever is damaged in between."""
 
 import contextlib
-import itertools
 import os
 import re
 import struct
@@ -30,6 +29,7 @@ SUFFIXES = frozenset(
 )
 """Names by which films are told; what is inside is found out when they are opened."""
 _MOST_THREADS = 4
+_STEPS_BACK_S = (0, 2, 20)  # a seek without an index lands at any frame; from one key frame to the next: 0.5 to 12 s
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 # what matters is said in our own words, once; any other level calls Python from the decoders' own threads, and two
@@ -194,17 +194,25 @@ def _packets(container: InputContainer, stream: VideoStream, times: Timeline) ->
 
 
 def decoded_from(
-    container: InputContainer, stream: VideoStream, pts: int, start: int, notes: list[str]
+    container: InputContainer, stream: VideoStream, info: VideoInfo, pts: int, notes: list[str]
 ) -> Iterator[Picture]:
-    """`decoded` from some frame not after `pts` on: the key frame before it, or the film's `start` without an index."""
-    pictures, said = decoded(container, stream, notes), len(notes)
-    with contextlib.suppress(av.error.FFmpegError, OSError):
-        container.seek(pts, stream=stream)
-    head = next(pictures, None)
-    # a frame without a time of its own (AVI has none) says nothing about where it lies
-    if head is not None and head.frame.pts is not None and head.pts <= pts:
-        return itertools.chain([head], pictures)
-    pictures.close()
-    del notes[said:]
-    container.seek(start, stream=stream)
-    return decoded(container, stream, notes)
+    """`decoded` from some frame not after `pts` on: of a key frame before it, or the first where none can be found."""
+    said = len(notes)
+    for back_s in _STEPS_BACK_S:
+        target = pts - round(back_s / info.time_base)
+        if target < info.start:
+            break
+        pictures = decoded(container, stream, notes)
+        with contextlib.suppress(av.error.FFmpegError, OSError):
+            container.seek(target, stream=stream)
+        head = next(pictures, None)
+        # a frame without a time of its own (AVI has none) says nothing about where it lies
+        if head is not None and head.frame.pts is not None and head.pts <= pts:
+            yield head
+            yield from pictures
+            return
+        pictures.close()
+        del notes[said:]
+    # opened anew: a broadcast counts decoding times, and a seek to the first picture's lands behind its key frame
+    with opened(info.path) as anew:
+        yield from decoded(anew, shown_stream(anew, info.path), notes)

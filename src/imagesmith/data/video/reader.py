@@ -73,7 +73,7 @@ def _film_frames(
     to_rgb = ToRgb(info.colour, (info.width, info.height), deep=info.depth == "uint16")
     number = resized = 0
     if span.start_s:
-        pictures = film.decoded_from(container, stream, first, info.start, notes)
+        pictures = film.decoded_from(container, stream, info, first, notes)
     else:
         pictures = film.decoded(container, stream, notes)
     for frame, pts, repeated in pictures:
