@@ -9,7 +9,7 @@ from av.stream import Disposition
 from av.subtitles.subtitle import SubtitleSet
 from PIL import Image
 
-from imagesmith.data.video import read_info
+from imagesmith.data.video import audit, left_out, read_info
 
 LINES = [(0.1, b"Hello"), (0.4, b"two\\Nlines")]
 HEADER = b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\n\n[Events]\n"
@@ -171,6 +171,21 @@ def test_the_second_picture_of_an_excerpt_begins_with_a_key_frame(
         assert next(container.demux(video=1)).is_keyframe
     assert len(second) == 18
     assert second[0] - first[0] == Fraction(12 - 7, 25)
+
+
+@pytest.mark.parametrize("has", ["in.mkv", "in.ts"])
+def test_a_second_picture_that_an_excerpt_cannot_show_is_left_out_and_this_is_said(
+    tmp_path: Path, make_film: Callable, redo: Callable, camera: Callable, has: str
+) -> None:
+    """The accident: a camera is 'kept as it is', and in the result there is none, or an empty one."""
+    make_film(tmp_path / has, range(30), dress=camera(range(30)))
+    said = "video stream 1 (h264) is left out: none of its key frames lies in the part that is asked for"
+    for name in ("out.mp4", "out.mkv"):
+        redone = redo(tmp_path / has, tmp_path / name, start_s=0.28)
+        assert redone.notes == left_out(redone.info, tmp_path / name, start_s=0.28) == (said,)
+        info = read_info(tmp_path / name)
+        assert [stream.kind for stream in info.streams] == ["video"]
+        assert audit(redone.info, tmp_path / name, start_s=0.28).ok
 
 
 def test_a_film_of_another_program_keeps_all_its_tracks(

@@ -78,7 +78,7 @@ def join(
         notes: tuple[str, ...] = ()
         film.metadata.update({key: text for key, text in info.metadata.items() if key not in _OF_THE_FILE})
         if source:
-            copies, notes = copied_streams(source, film, info.path)
+            copies, notes = copied_streams(source, film, info, span)
             film.set_chapters(list(_moved(info.chapters, shift, span.stop(info) * info.time_base + shift)))
             others = copied_packets(source, copies, info, span, shift)
         pictures = parts.packets(track, round(shift / info.time_base), span)
@@ -87,7 +87,9 @@ def join(
     return (*lost, *notes)
 
 
-def left_out(info: VideoInfo, output: Path) -> tuple[str, ...]:
+def left_out(
+    info: VideoInfo, output: Path, *, start_s: float | None = None, end_s: float | None = None
+) -> tuple[str, ...]:
     """The sentences about other streams that `join` will return, before anything is computed."""
     if info.kind != "film":
         return ()
@@ -99,7 +101,7 @@ def left_out(info: VideoInfo, output: Path) -> tuple[str, ...]:
                 if stream.type != "data" and stream is not shown_stream(source, info.path)
             )
         with av.open(io.BytesIO(), "w", format=_FORMATS[output.suffix.lower()]) as trial:
-            return copied_streams(source, trial, info.path)[1]
+            return copied_streams(source, trial, info, Span(start_s, end_s))[1]
 
 
 class _Parts:

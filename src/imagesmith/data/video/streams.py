@@ -40,20 +40,25 @@ Copies = dict[int, Copy]
 """By the index of the source's stream."""
 
 
-def copied_streams(source: InputContainer, film: OutputContainer, path: Path) -> tuple[Copies, tuple[str, ...]]:
+def copied_streams(
+    source: InputContainer, film: OutputContainer, info: VideoInfo, span: Span
+) -> tuple[Copies, tuple[str, ...]]:
     """Streams added to `film` for all of the source's that it can hold, and sentences about what changes.
 
-    Text subtitles change their form where they must: their words, breaks and plain styles stay.
+    Text subtitles change their form where they must: their words, breaks and plain styles stay. Other pictures of which
+    `copied_packets` will give nothing are left out: a stream without packets is none to MP4, and empty in Matroska.
     """
     copies: Copies = {}
     notes = []
     container = film.format.name
-    shown = shown_stream(source, path)
+    shown = shown_stream(source, info.path)
     for stream in source.streams:
         is_chapter_track = stream.type == "data" and source.chapters()  # the output makes its own
         if stream.index == shown.index or is_chapter_track:
             continue
-        if _holds(container, stream):
+        if is_moving(stream) and not _is_seen(stream.index, info, span):
+            notes.append(f"{named(stream)} is left out: none of its key frames lies in the part that is asked for")
+        elif _holds(container, stream):
             copies[stream.index] = Copy(_added(film, stream))
             if is_moving(stream):
                 notes.append(f"{named(stream)} is kept as it is: one picture of a film is worked on")
@@ -137,6 +142,12 @@ def in_span(packets: Iterable[Packet], info: VideoInfo, span: Span) -> Iterator[
                 continue
         begun.add(packet.stream.index)
         yield packet
+
+
+def _is_seen(index: int, info: VideoInfo, span: Span) -> bool:
+    """Whether anything of another picture belongs to the part of a film."""
+    with opened(info.path) as source:
+        return next(in_span(source.demux(source.streams[index]), info, span), None) is not None
 
 
 def _is_heard(packet: Packet) -> bool:

@@ -90,7 +90,7 @@ def rehearse(
         notes=(
             *(*taken, *job.notes, *info.notes),
             *lost_by(encoding, info, restorer.scale, job.output),
-            *left_out(info, job.output),
+            *left_out(info, job.output, start_s=options.start_s, end_s=options.end_s),
             _told(estimate, total),
         ),
         frames=total,
