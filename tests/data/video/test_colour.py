@@ -167,8 +167,8 @@ def test_odd_sides_repeat_their_last_line(tmp_path: Path, make_film: Callable, r
     make_film(tmp_path / "in.mkv", range(2), codec="ffv1", pix_fmt="bgr0", size=(33, 21), time_base=Fraction(1, 1000))
     notes = redo(tmp_path / "in.mkv", tmp_path / "out.mp4", Encoding("libx264", crf=1)).notes
     assert notes == (
-        "yuv420p holds fewer samples of colour than the film's bgr0 (a 4:4:4 --pix-fmt keeps them)",
-        "yuv420p needs even sides: the last line is doubled, 33x21 becomes 34x22 (a 4:4:4 --pix-fmt keeps the size)",
+        "yuv420p holds fewer samples of colour than the film's bgr0 (--pix-fmt yuv444p keeps them)",
+        "yuv420p needs even sides: the last line is doubled, 33x21 becomes 34x22 (--pix-fmt yuv444p keeps the size)",
     )
     with open_video(tmp_path / "out.mp4") as reader:
         pixels = next(iter(reader)).pixels.float()

@@ -132,6 +132,27 @@ def test_colours_that_get_coarser_are_said(has: str, becomes: str, scale: int, *
 
 
 @pytest.mark.parametrize(
+    ("encoding", "has", "output", "keeps", "codec", "into"),
+    [(Encoding("libx264"), "yuv444p", "a.mp4", "--pix-fmt yuv444p", "libx264", "a.mp4"),
+     (Encoding("libx265"), "yuv444p10le", "a.mkv", "--pix-fmt yuv444p10le", "libx265", "a.mkv"),
+     (Encoding("prores_ks"), "yuv444p12le", "a.mov", "--pix-fmt yuv444p10le", "prores_ks", "a.mov"),
+     (Encoding("ffv1", pix_fmt="yuv420p16le"), "yuv444p16le", "a.mkv", "--pix-fmt yuv444p16le", "ffv1", "a.mkv"),
+     (Encoding("libsvtav1"), "yuv444p", "a.mkv", "--codec libx264 --pix-fmt yuv444p", "libx264", "a.mkv"),
+     (Encoding(), "yuv444p10le", "a.webm", "--codec libx264 --pix-fmt yuv444p10le in .mp4", "libx264", "a.mp4")],
+)  # fmt: skip
+def test_what_keeps_all_colours_is_a_format_that_the_encoder_takes(
+    encoding: Encoding, has: str, output: str, keeps: str, codec: str, into: str
+) -> None:
+    """The accident: 'a 4:4:4 --pix-fmt keeps them', and AV1, which has none, refuses every one that is tried."""
+    film = replace(info("uint8" if has == "yuv444p" else "uint16"), pix_fmt=has, width=65)
+    fewer, uneven = lost(encoding, film, output)
+    assert fewer.endswith(f" ({keeps} keeps them)")
+    assert uneven.endswith(f" ({keeps} keeps the size)")
+    named = Encoding(codec, pix_fmt=keeps.partition("--pix-fmt ")[2].split()[0])
+    assert lost(named, film, into) == ()
+
+
+@pytest.mark.parametrize(
     ("codec", "output", "keeps"),
     [("ffv1", "a.mkv", "libx264 with --crf 0"), ("libsvtav1", "a.MKV", ".mp4"), ("libsvtav1", "a.webm", ".mp4"),
      ("prores_ks", "a.mkv", ".mov"), ("libsvtav1", "a.mp4", None), ("prores_ks", "a.mov", None),

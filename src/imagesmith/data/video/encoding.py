@@ -142,10 +142,13 @@ def settle(encoding: Encoding, info: VideoInfo, output: Path | None = None) -> E
 def _pix_fmt(asked: str, codec: str, info: VideoInfo) -> str:
     if asked == "auto":
         return CODECS[codec].deep if info.depth == "uint16" else CODECS[codec].shallow
-    known = [layout.name for layout in av.Codec(codec, "w").video_formats or ()]
-    if asked not in known:
-        raise UsageError(f"{codec}: {not_one_of('a pixel format', asked, known)}")
+    if asked not in _formats_of(codec):
+        raise UsageError(f"{codec}: {not_one_of('a pixel format', asked, _formats_of(codec))}")
     return asked
+
+
+def _formats_of(codec: str) -> list[str]:
+    return [layout.name for layout in av.Codec(codec, "w").video_formats or ()]
 
 
 def check_size(encoding: Encoding, size: tuple[int, int]) -> None:
@@ -192,7 +195,7 @@ def lost_by(encoding: Encoding, info: VideoInfo, scale: int, output: Path) -> tu
     if _has_finer_colours(info, encoding.pix_fmt, scale):
         notes.append(
             f"{encoding.pix_fmt} holds fewer samples of colour than the film's {info.pix_fmt} "
-            "(a 4:4:4 --pix-fmt keeps them)"
+            f"({_keeping_colours(encoding, output)} keeps them)"
         )
     if info.colour.range == FULL and encoding.codec == PRORES:
         notes.append(f"colours of a full range are written as a limited one: {PRORES} holds no other")
@@ -209,7 +212,7 @@ def lost_by(encoding: Encoding, info: VideoInfo, scale: int, output: Path) -> tu
     if (width, height) != size:
         notes.append(
             f"{encoding.pix_fmt} needs even sides: the last line is doubled, {size[0]}x{size[1]} becomes "
-            f"{width}x{height} (a 4:4:4 --pix-fmt keeps the size)"
+            f"{width}x{height} ({_keeping_colours(encoding, output)} keeps the size)"
         )
     return tuple(notes)
 
@@ -231,3 +234,15 @@ def _has_finer_colours(info: VideoInfo, pix_fmt: str, scale: int) -> bool:
         return False
     pairs = zip(sharing_colour(info.pix_fmt), sharing_colour(pix_fmt), strict=True)
     return any(before * scale < after for before, after in pairs)
+
+
+def _keeping_colours(encoding: Encoding, output: Path) -> str:
+    """The options for a sample of colour in each pixel, as deep: of another codec where this one has no such format."""
+    bits = av.VideoFormat(encoding.pix_fmt).components[0].bits
+    pix_fmt, suffix = f"yuv444p{'' if bits == 8 else f'{bits}le'}", output.suffix.lower()
+    if pix_fmt in _formats_of(encoding.codec):
+        return f"--pix-fmt {pix_fmt}"
+    fitting_first = sorted(CODECS, key=lambda name: suffix not in CODECS[name].suffixes)
+    codec = next(name for name in fitting_first if pix_fmt in _formats_of(name))
+    place = "" if suffix in CODECS[codec].suffixes else f" in {CODECS[codec].suffixes[0]}"
+    return f"--codec {codec} --pix-fmt {pix_fmt}{place}"
