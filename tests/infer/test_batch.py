@@ -248,8 +248,19 @@ def test_a_folder_of_one_picture_is_not_enlarged_twice(restorer: Restorer, photo
     restorer.path(photos / "deep")
     again = restorer.path(photos / "deep", overwrite=True)
     assert statuses(again) == {"d.png": "done"}
+    assert again.passed_over["of an earlier run"] == 1
+    (photos / "deep" / "d.png").unlink()
     with pytest.raises(NothingUsableError, match="results of an earlier run"):
-        restorer.path([photos / "deep" / "d.srx2.png"] * 2, resume=True)
+        restorer.path(photos / "deep", overwrite=True)
+
+
+def test_results_are_no_pictures_wherever_the_next_ones_go(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """Made one by one they were enlarged with the folder, and made beside their pictures with the first -o."""
+    restorer.path(photos / "deep" / "d.png")
+    assert statuses(restorer.path(photos / "deep", tmp_path / "out")) == {"d.png": "done"}
+    assert statuses(restorer.path(tmp_path / "out", tmp_path / "larger")) == {"d.png": "done"}, "meant itself"
+    result = photos / "deep" / "d.srx2.png"
+    assert statuses(restorer.path(result, tmp_path / "other")) == {"d.srx2.png": "done"}, "named by itself"
 
 
 def test_a_name_too_long_is_told_before_computing(restorer: Restorer, photos: Path) -> None:

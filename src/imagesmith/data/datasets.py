@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from imagesmith.data.files import read_header, read_image
 from imagesmith.data.held_out import divide
 from imagesmith.data.pixels import check_unit_range
-from imagesmith.data.sources import Item, list_items
+from imagesmith.data.sources import EARLIER, Item, list_items
 from imagesmith.degrade import Chain
 from imagesmith.degrade.deconvolved import kernel_as_found
 from imagesmith.errors import ImageError, NothingUsableError, UsageError
@@ -57,7 +57,9 @@ def load_photos(
         decoded = list(pool.map(lambda item: decoded_photo(item, least_px, most_px), items))
     # a list: patterns name folders whose pictures may have the same names
     usable = [(str(item.name), photo) for item, photo in zip(items, decoded, strict=True) if isinstance(photo, Tensor)]
-    skipped = [reason for reason in decoded if isinstance(reason, str)]
+    earlier = items.passed_over[EARLIER]
+    skipped = [f"{earlier} results of an earlier restore"] if earlier else []
+    skipped += [reason for reason in decoded if isinstance(reason, str)]
     if len(usable) < 2:
         listing = f"; first problem: {skipped[0]}" if skipped else ""
         raise NothingUsableError(

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from imagesmith.data.formats import ACCEPTED, ENOUGH_TO_TELL, SUFFIXES, format_of
+from imagesmith.data.results import results_among
 from imagesmith.errors import ImageError, NothingUsableError, TooLargeError, UsageError
 
 _MOST_MEMBER_BYTES = 2 << 30
@@ -39,6 +40,11 @@ _RAW_SUFFIXES = (
 UNREAD_SUFFIXES = {".heic", ".heif", ".hif", ".jxl", ".psd", ".xcf", ".exr", ".hdr", ".dcm", *_RAW_SUFFIXES}
 """Those of pictures, a camera's raw files among them, that are not read."""
 HIDDEN = "hidden"
+EARLIER = "of an earlier run"
+ONLY_EARLIER = (
+    "expected something to restore, found only results of an earlier run\n"
+    "name them without a folder to take them all the same"
+)
 Enters = Callable[[str], bool]
 """Whether the pictures of a folder inside a named one are wanted."""
 
@@ -80,7 +86,7 @@ class Item:
 class Items(list[Item]):
     """A list of items that also counts by their endings the files that were passed over, because none is a picture's.
 
-    Hidden ones are counted as `HIDDEN`.
+    Hidden ones are counted as `HIDDEN`, results of an earlier `restore` as `EARLIER`.
     """
 
     def __init__(self) -> None:
@@ -97,15 +103,23 @@ class Items(list[Item]):
         path = PurePosixPath(name)
         self.passed_over[HIDDEN if is_hidden(path) else path.suffix.lower() or "without ending"] += 1
 
+    def leave_out_results(self, named: Sequence[str | Path]) -> bool:
+        """Leave out, and count, what an earlier run made of what was `named`; whether anything is left."""
+        made = results_among({item.path for item in self if item.path is not None and item.member is None}, named)
+        if made:
+            self.passed_over[EARLIER] += len(made)
+            self[:] = [item for item in self if item.path not in made]
+        return bool(self)
+
 
 def list_items(inputs: Sequence[str | Path], *, recursive: bool, into_runs: bool = True) -> Items:
     """Every picture that `inputs` name, each once, in the order of the inputs and sorted within a folder.
 
     A named file is taken whatever its suffix; in folders, patterns and archives hidden files and other suffixes are
-    skipped and counted, and those of pictures that are not read become items with a problem. Without
-    `into_runs`, run folders inside a named one are passed over: their pictures are sheets of what a network made. A
-    missing file raises UsageError, nothing to work on at all NothingUsableError; a folder or archive that cannot be
-    opened becomes an item with a problem.
+    skipped and counted, and those of pictures that are not read become items with a problem. What an earlier run made
+    of what is named is skipped and counted too, see `results_among`. Without `into_runs`, run folders inside a named
+    one are passed over: their pictures are sheets of what a network made. A missing file raises UsageError, nothing to
+    work on at all NothingUsableError; a folder or archive that cannot be opened becomes an item with a problem.
     """
     items, seen = Items(), set()
 
@@ -118,6 +132,8 @@ def list_items(inputs: Sequence[str | Path], *, recursive: bool, into_runs: bool
             if key not in seen:
                 seen.add(key)
                 items.append(item)
+    if items and not items.leave_out_results(inputs):
+        raise NothingUsableError(ONLY_EARLIER)
     if not items:
         named = ", ".join(str(given) for given in inputs) or "no input"
         hint = "" if recursive else "; use -r for the folders inside"
@@ -143,11 +159,11 @@ def _holds_run(folder: str | Path) -> bool:
 
 
 def outside_runs(folder: Path) -> list[Path]:
-    """All that lies below a folder, sorted, but for what is in run folders; OSError where it is unreadable."""
+    """All that lies below a folder, sorted, but for run folders and `results_among` it; OSError if it is unreadable."""
     found = sorted(folder.rglob("*"))
     above = {path.parent for path in found if path.name == "config.json"} - {folder}
-    runs = {each for each in above if _holds_run(each)}
-    return [path for path in found if runs.isdisjoint(path.parents)]
+    others = {each for each in above if _holds_run(each)} | results_among(found, [folder])
+    return [path for path in found if path not in others and others.isdisjoint(path.parents)]
 
 
 def _expand(given: str | Path, enters: Enters, items: Items) -> Iterator[Item]:

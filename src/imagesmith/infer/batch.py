@@ -26,7 +26,7 @@ from imagesmith.infer.bulk.pool import restore_in_processes
 from imagesmith.infer.bulk.ray_engine import restore_on_ray
 from imagesmith.infer.manifest import Manifest, settings_digest
 from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Summary
-from imagesmith.infer.places import Places, tidy, without_results
+from imagesmith.infer.places import Places, tidy
 from imagesmith.infer.plan import Job, check_distinct, checked_format, names_a_file, plan_jobs, tag_of, told_apart
 from imagesmith.infer.rows import Rows
 from imagesmith.infer.stages import Loaded, Stages
@@ -53,10 +53,10 @@ def restore_files(
     items = list_items(sources, recursive=options.recursive)
     exact, tag = options.consistency or options.mask is not None, tag_of(restorer.card)
     jobs = plan_jobs(items, destination, format=options.format, suffix=options.suffix, tag=tag, exact=exact)
-    roots = {job.root for job in jobs if job.root is not None}
     is_batch = len(jobs) > 1 or any(os.path.isdir(source) for source in sources)
-    manifests = {root: Manifest(root) for root in roots} if options.resume or is_batch else {}
-    jobs = told_apart(without_results(jobs, manifests.values()))
+    remembered = jobs if options.resume or is_batch else [job for job in jobs if job.lies_beside]
+    manifests = {root: Manifest(root) for root in {job.root for job in remembered} if root is not None}
+    jobs = told_apart(jobs)
     if options.uncertainty is not None and names_a_file(options.uncertainty) and len(jobs) > 1:
         raise UsageError(f"expected a folder for {len(jobs)} heat maps, got '{options.uncertainty}'; name a folder")
     check_distinct(jobs, options.uncertainty)

@@ -10,37 +10,14 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Iterator
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from imagesmith.data.results import FILE_NAME, Entry, entries
 from imagesmith.errors import OutputError
 from imagesmith.runtime.lock import in_turn
-
-FILE_NAME = ".imagesmith-manifest.jsonl"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One finished picture; `output` is relative to the manifest's folder."""
-
-    input: str
-    input_sha256: str
-    settings: str
-    output: str
-    output_bytes: int
-    output_sha256: str
-    source: str = ""
-    """The whole path of the input; a manifest may be older than this."""
-    run: str = ""
-    """A token of the run that made it."""
-
-
-_LIKE = tuple(asdict(Entry("", "", "", "", 0, "")).items())
-"""The fields of an entry, with a value of the type of each."""
-_NEEDED = {field.name for field in fields(Entry) if field.default is MISSING}
 
 
 class Manifest:
@@ -53,6 +30,7 @@ class Manifest:
     def __init__(self, folder: Path, *, until: int | None = None, run: str | None = None) -> None:
         """What the first `until` bytes of the file tell, all if None; `run` is the token of the run that writes."""
         self.path = folder / FILE_NAME
+        self._folder = os.path.realpath(folder)
         self._run = run or secrets.token_hex(4)
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
@@ -64,7 +42,7 @@ class Manifest:
         except OSError as error:
             raise OutputError(f"cannot read {self.path}: {error.strerror}; check its rights or delete it") from error
         self._opened_at = len(content)
-        for entry in _entries(content):
+        for entry in entries(content.splitlines()):
             self._remember(entry)
 
     def __reduce__(self) -> tuple[partial[Self], tuple[Path]]:
@@ -77,14 +55,10 @@ class Manifest:
             return None
         return self.path.parent / entry.output if self._is_there(entry) else None
 
-    def owns(self, output: Path | None) -> bool:
-        """Whether an earlier run made a file of this name."""
-        return output is not None and os.path.abspath(output) in self._made
-
     def may_replace(self, output: Path, source: str) -> bool:
         """Whether resuming may replace `output`: an earlier run made it of the same input, untouched since."""
         made = self._made.get(os.path.abspath(output), ())
-        return any(entry.source in ("", source) and self._is_there(entry) for entry in made)
+        return any(entry.source_from(self._folder) in ("", source) and self._is_there(entry) for entry in made)
 
     def made_since(self, name: str, output: Path) -> bool:
         """Whether this run made `output` of the input `name` already, perhaps in a process that was killed then."""
@@ -96,7 +70,7 @@ class Manifest:
             return False
         place = os.path.relpath(output, self.path.parent)
         wanted = name, place, self._run
-        return any((entry.input, entry.output, entry.run) == wanted for entry in _entries(added))
+        return any((entry.input, entry.output, entry.run) == wanted for entry in entries(added.splitlines()))
 
     def record(
         self,
@@ -110,8 +84,11 @@ class Manifest:
     ) -> None:
         """Remember a finished result; the line is on its way to the disk when this returns.
 
-        `source` is the whole path of its input, `content` where its bytes lie until it has got its final name.
+        `source` is the whole path of its input without links, `content` where its bytes lie until it has got its final
+        name.
         """
+        if Path(source).is_relative_to(self._folder):
+            source = os.path.relpath(source, self._folder)
         relative, content = os.path.relpath(output, self.path.parent), content or output
         size, digest = bytes_of(content), sha256_of(content)
         entry = Entry(name, input_sha256, settings, relative, size, digest, source, self._run)
@@ -165,19 +142,3 @@ def _files(folder: Path) -> list[Path]:
 def settings_digest(settings: dict[str, object]) -> str:
     """One short name for everything that decides what a result looks like."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _entries(content: bytes) -> Iterator[Entry]:
-    for line in content.decode("ascii", errors="replace").splitlines():
-        if entry := _parse(line):
-            yield entry
-
-
-def _parse(line: str) -> Entry | None:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(values, dict) or any(type(values.get(name, given)) is not type(given) for name, given in _LIKE):
-        return None
-    return Entry(**values) if values.keys() >= _NEEDED and values.keys() <= {name for name, _ in _LIKE} else None

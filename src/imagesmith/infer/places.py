@@ -2,21 +2,20 @@
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from imagesmith.atomic import check_free, remove_abandoned
 from imagesmith.data.encode import BY_ROWS
 from imagesmith.data.files import Header
 from imagesmith.data.formats import check_side
-from imagesmith.errors import NothingUsableError, OutputError
+from imagesmith.errors import OutputError
 from imagesmith.infer.manifest import Manifest, sha256_of
 from imagesmith.infer.outcome import FileOptions, Size
 from imagesmith.infer.plan import Job, output_key
 from imagesmith.runtime.memory import room_within
 
-AnyJob = TypeVar("AnyJob", bound=Job)
 _WHOLE_COPIES = 3  # of the result, at the worst moment of an encoder that cannot take strips
 
 
@@ -96,20 +95,6 @@ class Places:
 
     def _manifest(self, job: Job) -> Manifest | None:
         return self._manifests.get(job.root) if job.root is not None else None
-
-
-def without_results(jobs: Sequence[AnyJob], manifests: Collection[Manifest]) -> list[AnyJob]:
-    """The jobs whose inputs are not results of an earlier run, which are not to be enlarged once more.
-
-    NothingUsableError where none is left.
-    """
-    others = [job for job in jobs if not any(manifest.owns(job.item.path) for manifest in manifests)]
-    if not others:
-        raise NothingUsableError(
-            "expected something to restore, found only results of an earlier run\n"
-            "name one by itself, or another folder with -o, to restore it once more"
-        )
-    return others
 
 
 def tidy(jobs: Sequence[Job]) -> None:

@@ -47,6 +47,13 @@ class Job:
         """The whole path of the input without links, as a manifest remembers it; empty for standard input."""
         return os.path.realpath(str(self.item)) if self.item.path is not None else ""
 
+    @property
+    def lies_beside(self) -> bool:
+        """Whether its result comes to lie in or below the folder of its input, where it must be told from pictures."""
+        if self.output is None or self.item.path is None:
+            return False
+        return Path(os.path.realpath(self.output)).is_relative_to(os.path.realpath(self.item.path.parent))
+
     def for_content(self, format: str, depth: Depth, channels: int, longest_side: int) -> "Job":
         """The job for a picture found to be of this kind, with the format and the ending that its result will have."""
         if not self.keeps:

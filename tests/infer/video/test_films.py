@@ -15,6 +15,7 @@ from imagesmith.infer.outcome import Progress, Summary
 from imagesmith.infer.video import job as jobs
 from imagesmith.infer.video import segments
 from imagesmith.infer.video.films import planned, restore_films
+from imagesmith.infer.video.inputs import sort_inputs
 from imagesmith.infer.video.plan import FilmOptions, plan_films
 from imagesmith.infer.video.segments import parts_folder
 from imagesmith.infer.video.stream import VideoRestorer
@@ -62,14 +63,18 @@ def test_resume_skips_what_is_done_and_results_are_no_inputs(run: Run, make_film
     """The accident: the second night enlarges the results of the first, or does all of it once more."""
     a, b = make_film("a.mp4", 3), make_film("b.mp4", 3)
     run(a, b)
-    result = tmp_path / "a.x2.mp4"
-    summary = run(a, b, result, resume=True)
+    summary = run(a, b, resume=True)
     assert statuses(summary) == ["skipped", "skipped"]
     assert summary.exit_code == 0
-    a.write_bytes(make_film("other.mp4", 4).read_bytes())
+    make_film("other.mp4", 4).rename(a)
     assert statuses(run(a, b, resume=True)) == ["done", "skipped"]
+    films = [Item(PurePosixPath(film.name), film) for film in (a, b)]
+    assert sort_inputs([tmp_path], None, recursive=False) == ([], films)
+    assert sort_inputs([tmp_path / "a.x2.mp4"], None, recursive=False)[1], "named by itself"
+    for film in (a, b):
+        film.unlink()
     with pytest.raises(NothingUsableError, match="results of an earlier run"):
-        run(result, resume=True)
+        sort_inputs([tmp_path], None, recursive=False)
 
 
 def test_a_folder_of_frames_is_finished_once(run: Run, make_film, tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def restore_films(
 
     The first Ctrl-C ends it after the current frame with a summary that says so, the second raises KeyboardInterrupt.
     """
-    remembered = jobs if options.resume or options.remembers else [job for job in jobs if job.lies_beside]
+    beside = [] if options.dry_run else [job for job in jobs if job.lies_beside]
+    remembered = jobs if options.resume or options.remembers else beside
     manifests = {root: Manifest(root) for root in {job.root for job in remembered}}
     check_distinct(jobs)
     check_no_input(jobs)

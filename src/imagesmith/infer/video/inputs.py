@@ -4,7 +4,8 @@ import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from imagesmith.data.sources import Item, list_items
+from imagesmith.data.results import results_among
+from imagesmith.data.sources import ONLY_EARLIER, Item, list_items
 from imagesmith.data.video import is_video
 from imagesmith.data.video.film import SUFFIXES
 from imagesmith.errors import NothingUsableError
@@ -19,7 +20,7 @@ def sort_inputs(
 
     A folder is searched for films, but one whose result is a film is a film itself: its frames. In folders and patterns
     films are told by their names; an animated GIF or WebP is one where it is named itself, unless its result is to be
-    a still picture.
+    a still picture. What an earlier run made of films that are named too is none.
     """
     pictures, films = list[str | Path](), list[Item]()
     to_film = destination is not None and names_a_film(destination)
@@ -40,7 +41,11 @@ def sort_inputs(
         films += found
         if is_more:
             pictures.append(given)
-    return pictures, list({film.path: film for film in films}.values())
+    by_path = {film.path: film for film in films if film.path is not None}
+    made = results_among(by_path, inputs)
+    if made and not pictures and len(made) == len(by_path):
+        raise NothingUsableError(ONLY_EARLIER)
+    return pictures, [film for path, film in by_path.items() if path not in made]
 
 
 def _below(folder: Path, recursive: bool) -> Iterator[Item]:

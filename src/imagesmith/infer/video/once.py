@@ -69,7 +69,7 @@ def restore_video(
         encoding=Encoding(codec, crf, preset, pix_fmt), start_s=start_s, end_s=end_s, resume=resume, overwrite=overwrite
     )
     with stop_on_request() as asked:
-        manifest = Manifest(job.root) if resume else None
+        manifest = Manifest(job.root) if resume or job.lies_beside else None
         result = settled(restorer, job, options, manifest=manifest, asked=asked, report=on_progress)
     if result is None:
         raise KeyboardInterrupt
