@@ -21,7 +21,7 @@ from imagesmith.zoo import Model, describe, save_model
 def make_film(tmp_path: Path) -> Callable[..., Path]:
     """A film of a photograph that moves by a pixel a frame; `pts` gives the times of a film of variable rate.
 
-    With `sound`, a fifth of a second of silence.
+    With `sound`, a fifth of a second of silence; `turned`, players show it turned by a quarter.
     """
 
     def make(
@@ -30,21 +30,25 @@ def make_film(tmp_path: Path) -> Callable[..., Path]:
         rate: int = 10,
         *,
         side: int = 32,
+        height: int | None = None,
+        turned: bool = False,
         codec: str = "libx264",
         noise: float = 0,
         pts: list[int] | None = None,
         sound: bool = False,
     ) -> Path:
         photo, rng = data.astronaut()[20:, 120:], np.random.default_rng(0)
-        path = tmp_path / name
+        path, height = tmp_path / name, height or side
         with av.open(str(path), "w") as film:
             options = {"crf": "12", "preset": "ultrafast"} if codec == "libx264" else {}
             track = film.add_stream(codec, rate=rate, options=options)
-            track.width, track.height, track.pix_fmt = side, side, "yuv420p" if codec == "libx264" else "bgr0"
+            track.width, track.height, track.pix_fmt = side, height, "yuv420p" if codec == "libx264" else "bgr0"
+            if turned:
+                track.set_display_matrix((0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30))
             track.codec_context.time_base = track.time_base = Fraction(1, 10 * rate)
             voice = film.add_stream("flac", rate=8000) if sound else None
             for k in range(frames):
-                pixels = photo[k : k + side, k : k + side].astype(float)
+                pixels = photo[k : k + height, k : k + side].astype(float)
                 pixels = (
                     (pixels + rng.normal(0, noise, pixels.shape)).clip(0, 255).astype(np.uint8) if noise else pixels
                 )

@@ -193,6 +193,9 @@ def test_frames_and_animations_come_in_and_go_out(run: Run, make_film, tmp_path:
     result = run(tmp_path / "frames", tmp_path / "back.gif")
     assert result.frames == 5
     assert content(tmp_path / "back.gif")[1].shape == (5, 128, 128, 3)
+    turned = run(make_film(frames=1, side=48, height=32, turned=True), tmp_path / "turned")
+    assert turned.out_size == (64, 96)
+    assert content(tmp_path / "turned")[1].shape == (1, 96, 64, 3)
 
 
 KILLED = """

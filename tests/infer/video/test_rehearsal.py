@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from imagesmith.data.files import read_image
 from imagesmith.data.sources import Item
-from imagesmith.data.video import Encoding
+from imagesmith.data.video import Encoding, open_video
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.video import rehearsal
 from imagesmith.infer.video.plan import FilmOptions, plan_films
@@ -46,6 +47,22 @@ def test_the_preview_shows_three_moments_before_and_after(remembering, make_film
     assert len(set(shown.values())) == 6
 
 
+def test_a_turned_film_is_looked_at_upright(remembering, make_film, tmp_path: Path) -> None:
+    """The accident: a telephone's film lies on its side in the preview, and its frames have other sizes than told."""
+    source = make_film("a.mp4", 8, side=48, height=32, turned=True)
+    item, told = Item(PurePosixPath("a.mp4"), source), {}
+    for name in ("frames", "b.gif", "b.mp4"):
+        [job] = plan_films([item], tmp_path / name, tag="")
+        looks = FilmOptions(encoding=QUICK, preview=tmp_path / "preview", overwrite=True)
+        result = rehearse(remembering, job, looks)
+        told[name] = result.in_size, result.out_size
+    assert told == {"frames": ((32, 48), (64, 96)), "b.gif": ((32, 48), (64, 96)), "b.mp4": ((48, 32), (96, 64))}
+    with open_video(source) as reader:
+        stored = [frame.pixels for frame in reader]
+    assert read_image(tmp_path / "preview" / "a.start.before.png").pixels.equal(stored[5].rot90(-1))
+    assert read_image(tmp_path / "preview" / "a.start.after.png").pixels.shape == (96, 64, 3)
+
+
 def test_a_finished_film_keeps_nobody_from_a_preview(remembering, make_film, tmp_path: Path) -> None:
     """To look, -y had to be typed, and without --preview the same command then replaced the film."""
     source, folder = make_film("a.mp4", 8), tmp_path / "preview"
@@ -77,7 +94,7 @@ def test_frames_that_take_long_are_soon_enough(make_film, monkeypatch, frame_s: 
             yield frame, None
 
     monkeypatch.setattr(rehearsal, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    slow = SimpleNamespace(frames=frames, scale=1, card=SimpleNamespace(name="slow"))
+    slow = SimpleNamespace(frames=frames, scale=1, card=SimpleNamespace(name="slow", title="slow"))
     [job] = plan_films([Item(PurePosixPath("a.mp4"), make_film("a.mp4", 60))], None, tag=".x1")
     assert rehearse(slow, job, FilmOptions(encoding=QUICK)).estimate.seconds == pytest.approx(60 * frame_s)
     assert count == measured

@@ -17,7 +17,15 @@ from imagesmith.data.video import Encoding, VideoFrame, VideoInfo, audit, join, 
 from imagesmith.errors import OutputError, VideoError
 from imagesmith.infer.channel import Cancelled, Channel
 from imagesmith.infer.outcome import Frames, ItemResult, Size
-from imagesmith.infer.video.plan import FilmJob, FilmOptions, check_place, checked_info, encoding_of, expected_frames
+from imagesmith.infer.video.plan import (
+    FilmJob,
+    FilmOptions,
+    check_place,
+    checked_info,
+    encoding_of,
+    expected_frames,
+    told_sizes,
+)
 from imagesmith.infer.video.segments import (
     Parts,
     Restored,
@@ -70,14 +78,15 @@ def restore_film(
         found = audit(info, job.output, start_s=options.start_s, end_s=options.end_s, frames=parts.frames)
     notes += remember() if found.ok else ()
     drop_parts(job.output)
+    in_size, out_size = told_sizes(info, restorer.scale, job.output)
     return ItemResult(
         input=str(job.source),
         output=str(job.output),
         status="done" if found.ok else "failed",
         model=restorer.card.name,
         scale=restorer.scale,
-        in_size=(info.width, info.height),
-        out_size=size,
+        in_size=in_size,
+        out_size=out_size,
         seconds=round(time.perf_counter() - started, 3),
         notes=tuple(dict.fromkeys(notes)),
         frames=parts.frames,

@@ -10,7 +10,8 @@ from imagesmith.atomic import check_free
 from imagesmith.data.files import MAX_PIXELS, check_pixels, named
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding, VideoInfo, check_size, open_video, read_info, settle
-from imagesmith.data.video.encoding import FILMS, PICTURES, check_length
+from imagesmith.data.video.encoding import FILMS, PICTURES, check_length, output_kind
+from imagesmith.data.video.film import lies_on_its_side
 from imagesmith.data.video.info import USUAL_RATE
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.estimate.jpeg import find_grid
@@ -138,6 +139,14 @@ def checked_info(job: FilmJob, options: FilmOptions) -> VideoInfo:
     with named(job.source):
         check_pixels(info, options.max_pixels)
     return info
+
+
+def told_sizes(info: VideoInfo, scale: int, output: Path) -> tuple[Size, Size]:
+    """The size of a film and of its result: as stored, and upright where the output is no film, which holds no turn."""
+    sides = info.width, info.height
+    if output_kind(output) != "film" and lies_on_its_side(info.matrix):
+        sides = info.height, info.width
+    return sides, (sides[0] * scale, sides[1] * scale)
 
 
 def encoding_of(job: FilmJob, info: VideoInfo, options: FilmOptions, size: Size) -> Encoding:

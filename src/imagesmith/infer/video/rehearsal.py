@@ -24,6 +24,7 @@ from imagesmith.data.video import (
     open_video,
     segment_writer,
 )
+from imagesmith.data.video.film import upright
 from imagesmith.errors import OutputError, VideoError
 from imagesmith.infer.channel import Cancelled
 from imagesmith.infer.outcome import Estimate, ItemResult
@@ -35,6 +36,7 @@ from imagesmith.infer.video.plan import (
     checked_info,
     encoding_of,
     expected_frames,
+    told_sizes,
 )
 from imagesmith.infer.video.segments import segment_length
 from imagesmith.infer.video.stream import VideoRestorer
@@ -78,14 +80,15 @@ def rehearse(
         _show(moments, info, job, options)
     total = expected_frames(info, options.start_s, options.end_s)
     estimate = _estimated(moments, total, segment_length(info.rate), job.output)
+    in_size, out_size = told_sizes(info, restorer.scale, job.output)
     return ItemResult(
         input=str(job.item),
         output=str(job.output),
         status="planned",
         model=restorer.card.name,
         scale=restorer.scale,
-        in_size=(info.width, info.height),
-        out_size=size,
+        in_size=in_size,
+        out_size=out_size,
         seconds=round(time.perf_counter() - started, 3),
         notes=(
             *(*taken, *job.notes, *info.notes),
@@ -189,11 +192,11 @@ def _told(estimate: Estimate, total: int | None) -> str:
 
 
 def _show(moments: list[_Moment], info: VideoInfo, job: FilmJob, options: FilmOptions) -> None:
-    """Pairs of pictures in the folder `preview`."""
+    """Pairs of pictures in the folder `preview`, upright."""
     assert options.preview is not None
     make_folder(options.preview)
     for name, moment in zip(MOMENTS, moments, strict=True):
         for kind, pixels in (("before", moment.before), ("after", moment.after)):
-            frame = Frame(pixels, info.depth, ImageMeta("png", "RGB"))
+            frame = Frame(upright(pixels, info.matrix), info.depth, ImageMeta("png", "RGB"))
             path = options.preview / f"{job.source.stem}.{name}.{kind}.png"
             write_image(frame, path, overwrite=options.overwrite)
