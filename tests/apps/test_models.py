@@ -79,6 +79,15 @@ def test_a_card_gives_no_orders_to_the_terminal(shipped: Path, capsys: pytest.Ca
     assert not set(out) & set("\x1b\x07\x9b\r\x7f")
 
 
+def test_a_card_says_which_model_was_named(shipped: Path, capsys: pytest.CaptureFixture) -> None:
+    """The accident: every run of one preset is shown under the same name."""
+    path = str(shipped / "tiny.safetensors")
+    models.print_card(path, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["model"], told["name"]) == (path, "tiny")
+    assert "path" not in told
+
+
 def test_list_as_json_is_one_card_a_line(shipped: Path, capsys: pytest.CaptureFixture) -> None:
     """The accident: JSON that only a person can read."""
     models.print_list(as_json=True)

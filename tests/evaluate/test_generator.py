@@ -97,7 +97,8 @@ def test_a_generator_is_measured_with_floor_protocol_and_sheet(
     assert len(facts["nearest"]["fakes"]) == 16
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.width > 4 * 64
-    assert lines[0].endswith("48 images against 48 real ones")
+    assert lines[0] == f"{generator}: 48 images against 48 real ones", "which of the runs of one preset was measured?"
+    assert facts["model"] == str(generator)
 
 
 def test_images_made_before_score_like_their_generator(

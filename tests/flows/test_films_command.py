@@ -60,8 +60,8 @@ def test_a_rehearsal_says_what_it_would_take(holiday: Path, tiny: Path, call) ->
     """The accident: a rehearsal that leaves a folder of parts, or says nothing that a person can decide by."""
     done = call("restore", holiday / "face.png", holiday / "clip.mkv", "-n", tiny, "--preview", "look")
     assert done.code == 0, done.err
-    assert "photos/face.png -> photos/face.srx2.png (37 x 29 -> 74 x 58, planned)" in done.out
-    assert "photos/clip.mkv -> photos/clip.srx2.mkv (48 x 32 -> 96 x 64, 5 frames, planned)" in done.out
+    assert "photos/face.png -> photos/face.tiny-x2.png (37 x 29 -> 74 x 58, planned)" in done.out
+    assert "photos/clip.mkv -> photos/clip.tiny-x2.mkv (48 x 32 -> 96 x 64, 5 frames, planned)" in done.out
     assert "frames a second: about 0:00:0" in done.out
     assert len(list(Path("look").glob("clip.*.png"))) == 6
     with Image.open("look/clip.middle.after.png") as image:
@@ -126,4 +126,4 @@ def test_ctrl_c_keeps_what_is_finished(holiday: Path, tiny: Path, call, monkeypa
     assert done.code == 130
     assert "--resume goes on" in done.err
     assert call(*args).code == 0
-    assert read_info("photos/clip.srx2.mkv").width == 96
+    assert read_info("photos/clip.tiny-x2.mkv").width == 96

@@ -204,11 +204,11 @@ def test_generator_and_restorer_do_not_take_each_other(make_gan: MakeGan, tmp_pa
     spec = NetSpec("compact", {"scale": 2, "width": 8, "blocks": 1})
     net = build_net(spec)
     save_model(tmp_path / "mends.safetensors", net, describe(net, spec, "mends"))
-    with pytest.raises(ModelError, match="expected a generator, got 'mends'"):
+    with pytest.raises(ModelError, match=r"expected a generator, got '.*mends\.safetensors'"):
         Generator.load(tmp_path / "mends.safetensors")
     model = make_gan()
     save_model(tmp_path / "makes.safetensors", model.net, model.card)
-    with pytest.raises(ModelError, match="expected a restorer, got 'toy-dcgan-generator'"):
+    with pytest.raises(ModelError, match=r"expected a restorer, got '.*makes\.safetensors'"):
         Restorer.load(tmp_path / "makes.safetensors")
 
 

@@ -1,9 +1,13 @@
 """Heat maps: what is expected is what is found on average, and more doubt is never drawn darker."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
-from imagesmith.infer.heat import CALIBRATION, WHITE_LEVELS, fitted, heat_map
+from imagesmith.data.files import Frame
+from imagesmith.infer.heat import CALIBRATION, WHITE_LEVELS, expected_error, fitted, heat_map
 from imagesmith.zoo import CARDS
 
 
@@ -25,6 +29,15 @@ def test_a_heat_map_grows_lighter_with_the_error() -> None:
     assert (pixels.diff() >= 0).all()
     assert pixels[0] < 2
     assert pixels[-1] == pixels[-2] > 230
+
+
+def test_only_shipped_weights_are_calibrated(make_restorer, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One's own run of the preset sr-x4 was given the numbers of the shipped sr-x4, and called calibrated."""
+    monkeypatch.setitem(CALIBRATION, "toy", (3.0, 1.0))
+    restorer, frame = make_restorer(), Frame.of(torch.from_numpy(photo[:24, :24]).permute(2, 0, 1))
+    shipped = expected_error(restorer, frame, None)
+    restorer.card = replace(restorer.card, path="runs/toy")
+    assert torch.allclose(shipped, 3 * expected_error(restorer, frame, None))
 
 
 def test_calibrations_are_of_shipped_models() -> None:

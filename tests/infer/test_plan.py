@@ -7,7 +7,8 @@ import pytest
 from imagesmith.data.formats import format_named
 from imagesmith.data.sources import Item
 from imagesmith.errors import UsageError
-from imagesmith.infer.plan import check_distinct, checked_format, plan_jobs, told_apart
+from imagesmith.infer.plan import check_distinct, checked_format, plan_jobs, tag_of, told_apart
+from imagesmith.zoo import ModelCard
 
 
 def item(name: str, folder: str = "/photos", member: str | None = None) -> Item:
@@ -33,6 +34,31 @@ def outputs(items: list[Item], destination: str | None, **options: str) -> list[
 def test_beside_the_input(name: str, options: dict[str, str], expected: str) -> None:
     """The names users find their results by are part of the interface."""
     assert outputs([item(name)], None, **options) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("path", "scale", "tag"),
+    [
+        (None, 4, ".srx4"),
+        (None, 1, ".sr"),
+        ("runs/mine", 4, ".mine-x4"),
+        ("runs/mine/", 1, ".mine"),
+        ("runs/mine/model.safetensors", 4, ".mine-x4"),
+        ("runs/v1.2 (old)", 4, ".v1-2-old-x4"),
+        ("runs/sr-x4", 4, ".sr-x4"),
+        ("their_x4plus.pth", 4, ".their_x4plus-x4"),
+        ("...", 4, ".srx4"),
+    ],
+)
+def test_results_are_tagged_with_their_model(
+    path: str | None, scale: int, tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results of one's own model and of the shipped one had one name: `photo.srx4.jpg exists already`."""
+    monkeypatch.chdir(tmp_path)
+    if path and Path(path).suffix not in (".safetensors", ".pth"):
+        Path(path).mkdir(parents=True)
+    card = ModelCard(name="sr-x4", net="compact", params=1, channels=3, scale=scale, path=path)
+    assert tag_of(card) == tag
 
 
 def test_a_folder_mirrors_the_tree(tmp_path: Path) -> None:

@@ -89,6 +89,15 @@ def test_shipped_name_file_and_run_folder_are_the_same_model(shipped: str, weigh
     assert all(card == cards[0] for card in cards)
 
 
+def test_a_model_is_called_as_its_user_calls_it(shipped: str, weight_file: Path, tmp_path: Path):
+    """A run of one's own was called by its preset, as the shipped model is; no file may tell where it lay."""
+    assert load_model(shipped).card.title == shipped
+    model = load_model(weight_file)
+    assert (model.card.title, model.card.name) == (str(weight_file), "tiny-x2")
+    save_model(tmp_path / "again.safetensors", model.net, model.card)
+    assert (tmp_path / "again.safetensors").read_bytes() == weight_file.read_bytes()
+
+
 def test_an_unknown_name_gets_the_nearest_and_the_list(shipped: str):
     with pytest.raises(ModelError, match=r"did you mean 'tiny-x2'\?") as caught:
         load_model("tiny-x3")

@@ -88,7 +88,7 @@ def run_generate(
         _check_names(out, planned, overwrite=overwrite)
         rows = _read_table(out / _TABLE) if dataset else None
         _write_samples(samples, out, names, generator.class_names, rows=rows, overwrite=overwrite, as_json=as_json)
-    say(f"{total} images of {generator.card.name} in {time.monotonic() - started:.1f} s -> {out}")
+    say(f"{total} images of {generator.card.title} in {time.monotonic() - started:.1f} s -> {out}")
 
 
 def run_interpolate(
@@ -129,7 +129,7 @@ def run_interpolate(
         with video_writer(out, fps, overwrite=overwrite) as add:
             for image in images:
                 add(image)
-    _sayer(quiet)(f"{total} frames, {total / fps:.1f} s of {generator.card.name} -> {out}")
+    _sayer(quiet)(f"{total} frames, {total / fps:.1f} s of {generator.card.title} -> {out}")
 
 
 def run_variations(

@@ -63,7 +63,8 @@ def print_card(model: str, *, as_json: bool) -> None:
 
     path = find_weights(model)
     header = read_header(path)
-    fields = dataclasses.asdict(header.card) | {"sha256": header.sha256, "file": str(path)}
+    fields = {"model": model, **dataclasses.asdict(header.card), "sha256": header.sha256, "file": str(path)}
+    del fields["path"]  # which `file` tells
     if as_json:
         print(json.dumps(fields, ensure_ascii=False))
         return

@@ -26,6 +26,7 @@ from imagesmith.infer.plan import STANDARD_STREAM
 from imagesmith.infer.restore import Restorer
 from imagesmith.infer.video.inputs import sort_inputs
 from imagesmith.infer.video.stream import VideoRestorer
+from imagesmith.zoo.cards import ModelCard
 
 
 def run_restore(
@@ -143,7 +144,13 @@ def _conclude(summary: Summary, restorer: Restorer | Auto | VideoRestorer, secon
         so_far = ", ".join(filter(None, (done, kept))) or "nothing done"
         print(f"cancelled; the same command with --resume goes on ({so_far})", file=sys.stderr)
     elif len(summary.results) > 1 or not counts["failed"]:
-        how = f"with {restorer.card.name} (task {restorer.card.task}) on {restorer.runtime}"
+        how = f"with {_in_words(restorer.card)} on {restorer.runtime}"
         if isinstance(restorer, Auto):
             how = f"on {restorer.runtime.device.type}, each picture with the models that its line names"
         print(plain(f"{done} in {seconds:.1f} s {how}"), file=sys.stderr)
+
+
+def _in_words(card: ModelCard) -> str:
+    """What the model was called, and what it is."""
+    own = "" if card.path is None else f"{card.name}, "
+    return f"{card.title} ({own}task {card.task})"

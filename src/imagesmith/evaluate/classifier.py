@@ -28,14 +28,14 @@ def evaluate_classifier(model: str | Path, reference: str | Path, *, device: str
     loaded = load_model(model)
     card = loaded.card
     if card.task != "classify":
-        raise UsageError(f"expected a classifier, got '{card.name}', which is made for the task {card.task}")
+        raise UsageError(f"expected a classifier, got '{card.title}', which is made for the task {card.task}")
     pictures = measured_pictures(reference, card.size, card.channels)
     truth = known_labels(pictures, card.class_names, str(reference))
     place = pick_device(device)
     found = predict(loaded.net.to(place), pictures.images)
     accuracy = share_right(found, truth)
     facts = {
-        "model": card.name,
+        "model": card.title,
         "weights_sha256": read_header(find_weights(model)).sha256,
         "reference": str(reference),
         "pictures": len(pictures),
@@ -46,7 +46,7 @@ def evaluate_classifier(model: str | Path, reference: str | Path, *, device: str
         **software(),
     }
     rows = _rows(found, truth, card)
-    caption = f"{card.name} names {accuracy:.2%} of {len(pictures):,} pictures right: {PROTOCOL}"
+    caption = f"{card.title} names {accuracy:.2%} of {len(pictures):,} pictures right: {PROTOCOL}"
     lines = [caption, *unused(pictures, "pictures")]
     return Report(rows, {"accuracy": accuracy}, facts, "\n".join(lines), rows_are="class")
 

@@ -83,7 +83,7 @@ def load_extractor(name_or_path: str | Path, *, device: str = "auto") -> Extract
     model = load_model(name_or_path)
     if model.card.net not in CLASSIFIERS:
         raise ModelError(
-            f"expected a classifier for features, got '{model.card.name}', a network '{model.card.net}' for the task "
+            f"expected a classifier for features, got '{model.card.title}', a network '{model.card.net}' for the task "
             f"{model.card.task}\nname cifarcnn, mnistcnn, a run folder of `train classifier`, or {INCEPTION_FILES[0]}"
         )
     net: Any = model.net.requires_grad_(False).to(chosen, memory_format=_LAYOUT)  # type: ignore[call-overload]

@@ -70,7 +70,7 @@ def fakes_of(model: Generator | str | Path, *, truncation: float, seed: int, dev
             yield generator.images(latent, labels.numbers[part.start : part.stop]).permute(0, 3, 1, 2)
 
     return Fakes(
-        name=generator.card.name,
+        name=generator.card.title,
         size=generator.size,
         channels=generator.channels,
         available=None,

@@ -46,10 +46,10 @@ def subject_of(restorer: Restorer | str | Path, scale: int | None, device: str, 
     if not isinstance(restorer, Restorer):
         facts["weights_sha256"] = weights_sha256(restorer)
         restorer = Restorer.load(restorer, device=device, dtype=dtype)
-    _refuse_other_scale(restorer.card.name, restorer.scale, scale)
+    _refuse_other_scale(restorer.card.title, restorer.scale, scale)
     facts["runtime"] = str(restorer.runtime)
     chosen = restorer
-    return Subject(chosen.card.name, chosen.scale, lambda given, _: _restored(chosen, given), facts)
+    return Subject(chosen.card.title, chosen.scale, lambda given, _: _restored(chosen, given), facts)
 
 
 def weights_sha256(name_or_path: str | Path) -> str:
@@ -173,7 +173,7 @@ def _film_subject(restorer: Any, scale: int | None, device: str, dtype: str) -> 
         facts["weights_sha256"] = weights_sha256(restorer)
         restorer = VideoRestorer.load(restorer, device=device, dtype=dtype, temporal=True)
         facts["order"] += ", smoothed in time"
-    _refuse_other_scale(restorer.card.name, restorer.scale, scale)
+    _refuse_other_scale(restorer.card.title, restorer.scale, scale)
     facts["runtime"] = str(restorer.runtime)
     film = restorer
 
@@ -182,12 +182,12 @@ def _film_subject(restorer: Any, scale: int | None, device: str, dtype: str) -> 
         for restored, _snapshot in film.frames(pixels):
             yield to_float(restored, "uint8").permute(2, 0, 1).unsqueeze(0)
 
-    return ClipSubject(restorer.card.name, restorer.scale, restore, facts)
+    return ClipSubject(restorer.card.title, restorer.scale, restore, facts)
 
 
 def _recurrent_subject(name: str | Path, scale: int | None, state: bool, device: str, dtype: str) -> ClipSubject:
     model = load_model(name)
-    _refuse_other_scale(model.card.name, model.card.scale, scale)
+    _refuse_other_scale(model.card.title, model.card.scale, scale)
     runtime = pick_runtime(model.net, device, dtype)
     net = prepare(model.net, runtime)
     facts = {
@@ -195,7 +195,7 @@ def _recurrent_subject(name: str | Path, scale: int | None, state: bool, device:
         "runtime": str(runtime),
         "state": "kept over the whole clip" if state else "off: every frame as if it were the first and the last",
     }
-    called = model.card.name if state else f"{model.card.name}, state off"
+    called = model.card.title if state else f"{model.card.title}, state off"
     return ClipSubject(
         called, model.card.scale, lambda given, _: _remembering(net, given, runtime.device, keep=state), facts
     )

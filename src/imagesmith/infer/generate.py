@@ -53,7 +53,7 @@ class Generator:
         """`model` itself stays as it is; see `load` for the rest."""
         if model.card.net not in GENERATORS:
             raise ModelError(
-                f"expected a generator, got '{model.card.name}', a network '{model.card.net}' for the task "
+                f"expected a generator, got '{model.card.title}', a network '{model.card.net}' for the task "
                 f"{model.card.task}\nname the run folder or weight file of a GAN"
             )
         self.card: ModelCard = model.card
@@ -83,7 +83,7 @@ class Generator:
     def label(self, wanted: int | str) -> int:
         """The number of a class by name or number; a name goes first. UsageError with the nearest match."""
         if not self.classes:
-            raise UsageError(f"'{self.card.name}' was trained without labels, got label '{wanted}'; leave it out")
+            raise UsageError(f"'{self.card.title}' was trained without labels, got label '{wanted}'; leave it out")
         if isinstance(wanted, str) and wanted in self.class_names:
             return self.class_names.index(wanted)
         if isinstance(wanted, str) and not wanted.isdecimal():
@@ -144,7 +144,7 @@ class Generator:
         """`images` of at most IMAGES_PER_PASS latents, filled up to that many with zeros."""
         if latent.shape[1:] != (self.latent_size,):
             raise UsageError(
-                f"expected latents of {self.latent_size} numbers for '{self.card.name}', "
+                f"expected latents of {self.latent_size} numbers for '{self.card.title}', "
                 f"got the shape {tuple(latent.shape)}\ndraw them with latents(seeds, {self.latent_size})"
             )
         full = latent.new_zeros(IMAGES_PER_PASS, self.latent_size, dtype=torch.float32)
@@ -158,7 +158,7 @@ class Generator:
         with exact, lower:
             made = self.net(full.to(self.device), label)[: len(latent)]
         if not torch.isfinite(made).all():
-            raise ModelError(f"'{self.card.name}' makes values that are not finite: its training has failed")
+            raise ModelError(f"'{self.card.title}' makes values that are not finite: its training has failed")
         return from_float(made.float() * 0.5 + 0.5, "uint8").permute(0, 2, 3, 1).contiguous().cpu()
 
 

@@ -60,7 +60,7 @@ def disagreement(restorer: "Restorer", frame: Frame, mask: Tensor | None, limits
 
 def expected_error(restorer: "Restorer", frame: Frame, mask: Tensor | None, limits: Limits = UNLIMITED) -> Tensor:
     """`disagreement`, translated into the absolute error that goes with it on photographs; see CALIBRATION."""
-    factor, exponent = CALIBRATION.get(restorer.card.name, (1.0, 1.0))
+    factor, exponent = CALIBRATION.get(restorer.card.title, (1.0, 1.0))
     return factor * disagreement(restorer, frame, mask, limits) ** exponent
 
 

@@ -73,10 +73,10 @@ def _holes_of(mask: Any, max_pixels: int) -> Tensor:
 def check_wanted(card: ModelCard, mask: Any) -> None:
     """UsageError for a mask that the model does not take, and for none where it fills holes."""
     if mask is not None and card.task != "inpaint":
-        raise UsageError(f"model '{card.name}' (task {card.task}) takes no mask; 'inpaint' does")
+        raise UsageError(f"model '{card.title}' (task {card.task}) takes no mask; 'inpaint' does")
     if mask is None and card.task == "inpaint":
         raise UsageError(
-            f"model '{card.name}' fills holes, but no mask tells where they are\n"
+            f"model '{card.title}' fills holes, but no mask tells where they are\n"
             "name a picture of the same size that is white there (--mask FILE), or --mask auto"
         )
 

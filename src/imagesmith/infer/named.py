@@ -25,10 +25,10 @@ def model_for(task: str, scale: int | None = None) -> str:
 def check_asked(card: ModelCard, task: str | None, scale: int | None) -> None:
     """UsageError where a task or a scale that was asked for is not that of the model; None asks for nothing."""
     if task not in (None, "auto", card.task):
-        raise UsageError(f"model '{card.name}' is made for the task {card.task}, got the task {task}; leave one out")
+        raise UsageError(f"model '{card.title}' is made for the task {card.task}, got the task {task}; leave one out")
     if scale not in (None, card.scale):
         does = f"enlarges by {card.scale}" if card.scale > 1 else "keeps the size"
-        raise UsageError(f"model '{card.name}' {does}, got a scale of {scale}; leave one of them out")
+        raise UsageError(f"model '{card.title}' {does}, got a scale of {scale}; leave one of them out")
 
 
 def of_strength(model: Model, strength: float) -> tuple[Model, float]:
@@ -44,6 +44,6 @@ def of_strength(model: Model, strength: float) -> tuple[Model, float]:
     if card.scale > 1 or card.task == "inpaint":
         why = "enlarges" if card.scale > 1 else "fills holes"
         raise UsageError(
-            f"model '{card.name}' {why} and has no faithful partner to be weakened towards; leave --strength out"
+            f"model '{card.title}' {why} and has no faithful partner to be weakened towards; leave --strength out"
         )
     return model, strength

@@ -1,6 +1,7 @@
 """Which file becomes which: names of results, decided and checked before anything is computed."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from imagesmith.data.sources import Item
 from imagesmith.errors import FormatError, UsageError
 from imagesmith.tensors import Depth
 from imagesmith.zoo import ModelCard
+from imagesmith.zoo.weights import RUN_WEIGHTS
 
 KEEP = "keep"
 STANDARD_STREAM = "-"
@@ -73,8 +75,24 @@ class Job:
 
 
 def tag_of(card: ModelCard) -> str:
-    """What is put into the names of results that lie beside their inputs."""
-    return f".{card.task}{f'x{card.scale}' if card.scale > 1 else ''}"
+    """What is put into the names of results that lie beside their inputs: the task and the scale, `.srx4`.
+
+    Of a model that was loaded by a path its own name, `.mine-x4`, so that its results are told from those of others.
+    """
+    scale = f"x{card.scale}" if card.scale > 1 else ""
+    if called := _called(card.path):
+        return f".{called}" if called.endswith(scale) else f".{called}-{scale}"
+    return f".{card.task}{scale}"
+
+
+def _called(path: str | None) -> str:
+    """The name of a run folder or of a weight file, of letters, digits, - and _ alone; '' where nothing is left."""
+    if path is None:
+        return ""
+    whole = Path(os.path.abspath(path))
+    if whole.name == RUN_WEIGHTS:
+        whole = whole.parent
+    return re.sub(r"[^\w-]+", "-", whole.name if whole.is_dir() else whole.stem).strip("-")
 
 
 def plan_jobs(

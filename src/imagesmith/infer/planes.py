@@ -29,8 +29,8 @@ def planes_for(card: ModelCard, picture: Picture, mask: Tensor | None, top: int,
         plane = torch.full((bottom - top, picture.width), table_level(tables.luma) if tables else 0.0)
     else:
         raise ModelError(
-            f"model '{card.name}' wants to be told more than the picture, and for the task {card.task} this imagesmith "
-            "does not know what; upgrade it"
+            f"model '{card.title}' wants to be told more than the picture, and for the task {card.task} this "
+            "imagesmith does not know what; upgrade it"
         )
     return from_float(plane.unsqueeze(2), picture.depth)
 

@@ -104,7 +104,7 @@ class Restorer:
         runtime: Runtime | None = None,
     ) -> Self:
         """`load` for a model that is in memory; `runtime` instead of the one that is found best now."""
-        name = model.card.name
+        name = model.card.title
         if model.card.net in VIDEO_RESTORERS:
             raise ModelError(
                 f"expected a model for pictures, got '{name}'\nit is for films: imagesmith restore clip.mp4 -n {name}"
@@ -291,7 +291,7 @@ class Restorer:
 
     def _check(self, mask: Any, consistency: bool) -> None:
         """UsageError for a mask that the model does not take, and for a consistency that its task does not have."""
-        name, task = self.card.name, self.card.task
+        name, task = self.card.title, self.card.task
         if mask is not None:
             check_wanted(self.card, mask)
         if consistency and task not in _AGREEING_TASKS:

@@ -55,7 +55,7 @@ class Stages:
     def __init__(self, restorer: "Restorer | Auto", options: FileOptions, places: Places) -> None:
         self._restorer, self._options, self._places = restorer, options, places
         is_inpainter = restorer.card.task == "inpaint"
-        self._inventor = restorer.card.name if is_inpainter else _INPAINT if _INPAINT in CARDS else None
+        self._inventor = restorer.card.title if is_inpainter else _INPAINT if _INPAINT in CARDS else None
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process: with every model as it is best computed here, so that it finds nothing else best."""
@@ -228,7 +228,7 @@ class Stages:
             mean=round(error.mean().item(), 3),
             p95=round(ordered[int(0.95 * len(ordered))].item(), 3),
             output=str(place),
-            is_calibrated=self._restorer.card.name in CALIBRATION,
+            is_calibrated=self._restorer.card.title in CALIBRATION,
         )
 
     @functools.cached_property
@@ -259,7 +259,7 @@ class Stages:
         return encode_rows(rows, stream, format, size=size, depth=picture.depth, meta=meta)
 
     def _blank(self, job: Job, status: Literal["done", "planned"]) -> ItemResult:
-        return ItemResult(str(job.item), _name(job), status, self._restorer.card.name, self._restorer.scale)
+        return ItemResult(str(job.item), _name(job), status, self._restorer.card.title, self._restorer.scale)
 
 
 def _header(picture: Picture) -> Header:

@@ -20,8 +20,8 @@ def blend(faithful: Model, sharp: Model, strength: float) -> Model:
     ours, theirs = ((model.card.net, model.card.options) for model in (faithful, sharp))
     if ours != theirs:
         raise ModelError(
-            f"expected two models of one network to blend, got '{faithful.card.name}' {_told(faithful)} "
-            f"and '{sharp.card.name}' {_told(sharp)}"
+            f"expected two models of one network to blend, got '{faithful.card.title}' {_told(faithful)} "
+            f"and '{sharp.card.title}' {_told(sharp)}"
         )
     net = copy.deepcopy(sharp.net)
     weights, given = net.state_dict(), faithful.net.state_dict()

@@ -79,11 +79,22 @@ class ModelCard:
     """How it was trained: images seen, minutes, the resolved configuration."""
     created: str = ""
     """Date in ISO 8601."""
+    path: str | None = field(default=None, compare=False)
+    """The run folder or file by which it was loaded, as it was named; None for shipped weights. No file holds it."""
+
+    @property
+    def title(self) -> str:
+        """What its user calls it, who may have trained many of one preset: the path it was loaded by, else its name."""
+        return self.path or self.name
 
     def to_json(self) -> str:
-        """One JSON object, without the fields that this kind of network does not have."""
-        fields = {name: value for name, value in dataclasses.asdict(self).items() if value not in (None, ())}
+        """One JSON object as a file holds it, without the fields that this kind of network does not have."""
+        fields = {name: value for name in _STORED if (value := getattr(self, name)) not in (None, ())}
         return json.dumps(fields, ensure_ascii=False, allow_nan=False)
+
+
+_STORED = {field.name: field.type for field in dataclasses.fields(ModelCard) if field.name != "path"}
+"""The fields that files hold, and their types."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +118,11 @@ class Header:
                 f"expected fields by name as the card in '{self.path}', got {type(self.fields).__name__}; "
                 "export the model again"
             )
-        types = {field.name: field.type for field in dataclasses.fields(ModelCard)}
-        if unknown := sorted(self.fields.keys() - types.keys()):
+        if unknown := sorted(self.fields.keys() - _STORED.keys()):
             raise ModelError(f"the card in '{self.path}' has unknown fields {', '.join(unknown)}; upgrade imagesmith")
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in self.fields.items()}
-        if odd := next((name for name, value in fields.items() if not _fits(value, types[name])), None):
-            wanted = inspect.formatannotation(types[odd]).replace("typing.", "")
+        if odd := next((name for name, value in fields.items() if not _fits(value, _STORED[name])), None):
+            wanted = inspect.formatannotation(_STORED[odd]).replace("typing.", "")
             raise ModelError(
                 f"expected '{odd}' of the card in '{self.path}' to be {wanted}, got {self.fields[odd]!r:.50}; "
                 "export the model again"

@@ -42,6 +42,7 @@ def load_dcgan(path: str | Path) -> Model:
         net,
         spec,
         path.stem,
+        path=str(path),
         task="generate" if spec.name == "dcgan-generator" else "discriminate",
         description="read from a checkpoint of PyTorch's DCGAN example",
         licence="unknown",

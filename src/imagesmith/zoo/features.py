@@ -33,8 +33,8 @@ def load_features(name_or_path: str | Path) -> Any:
     model = load_model(name_or_path)
     if model.card.net not in CLASSIFIERS or model.card.channels != 3:
         raise ModelError(
-            f"expected a classifier of colour pictures for a perceptual loss, got '{model.card.name}' with the network "
-            f"'{model.card.net}' and {model.card.channels} channels\nname cifarcnn, or a file of {_KNOWN}"
+            f"expected a classifier of colour pictures for a perceptual loss, got '{model.card.title}' with the "
+            f"network '{model.card.net}' and {model.card.channels} channels\nname cifarcnn, or a file of {_KNOWN}"
         )
     return model.net.requires_grad_(False)
 

@@ -6,7 +6,7 @@ Nothing here unpickles. What a file holds is explained in `imagesmith.zoo.cards`
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,15 @@ def load_model(name_or_path: str | Path) -> Model:
     if is_foreign(path):
         from imagesmith.zoo.community import load_community  # which needs `Model` from here
 
-        return load_community(path)
+        model = load_community(path)
+    else:
+        model = _load_own(path)
+    if _is_shipped(name_or_path):
+        return model
+    return replace(model, card=replace(model.card, path=os.fspath(name_or_path)))
+
+
+def _load_own(path: Path) -> Model:
     card, data = _read_verified(path)
     try:
         tensors = safetensors.torch.load(data)
@@ -118,8 +126,8 @@ class _AtMost(TorchFunctionMode):
 
 def find_weights(name_or_path: str | Path) -> Path:
     """The weight file that `name_or_path` means, see `load_model`."""
-    if isinstance(name_or_path, str) and name_or_path in CARDS:
-        return shipped_path(name_or_path)
+    if _is_shipped(name_or_path):
+        return shipped_path(str(name_or_path))
     path = Path(name_or_path)
     if os.path.isdir(path):  # which, unlike Path.is_dir, has an answer for names that no file can have
         if not (path / RUN_WEIGHTS).is_file():
@@ -131,6 +139,11 @@ def find_weights(name_or_path: str | Path) -> Path:
         f"no model or file is called '{name_or_path}'{did_you_mean(str(name_or_path), CARDS)}\n"
         f"expected one of {', '.join(CARDS) or 'no shipped models'}, a .safetensors file or a training run's folder"
     )
+
+
+def _is_shipped(name_or_path: str | Path) -> bool:
+    """Whether a shipped name is meant; a Path never means one."""
+    return isinstance(name_or_path, str) and name_or_path in CARDS
 
 
 def verify_model(name: str) -> float:

@@ -17,7 +17,7 @@ def test_a_call_makes_a_film_and_tells_how_far_it_is(make_film, model_file: Path
     result = imagesmith.restore_video(
         make_film("a.mp4", 5), model=model_file, preset="ultrafast", device="cpu", start_s=0.2, on_progress=told.append
     )
-    assert Path(result.output) == tmp_path / "a.srx2.mp4"
+    assert Path(result.output) == tmp_path / "a.toy-film-x2.mp4"
     assert read_info(result.output).frames == 3 == result.frames == told[-1].done
     assert result.audit.ok
 

@@ -92,7 +92,7 @@ def _tell(on_progress: Callable[[Progress], None], event: Progress, frames: Fram
 
 
 def _blank(restorer: VideoRestorer, job: FilmJob) -> ItemResult:
-    return ItemResult(str(job.item), str(job.output), "skipped", restorer.card.name, restorer.scale)
+    return ItemResult(str(job.item), str(job.output), "skipped", restorer.card.title, restorer.scale)
 
 
 def settled(
@@ -118,7 +118,7 @@ def settled(
         is_damaged, found = damage(checked_info(job, options))
         if not is_damaged:
             return replace(_blank(restorer, job), output=None, notes=(f"{found}: {_NOTHING_TO_MEND}",))
-        job = replace(job, notes=(*job.notes, f"{found}: {restorer.card.name}"))
+        job = replace(job, notes=(*job.notes, f"{found}: {restorer.card.title}"))
     if options.dry_run:
         return rehearse(restorer, job, options, asked)
 

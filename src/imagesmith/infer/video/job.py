@@ -83,7 +83,7 @@ def restore_film(
         input=str(job.source),
         output=str(job.output),
         status="done" if found.ok else "failed",
-        model=restorer.card.name,
+        model=restorer.card.title,
         scale=restorer.scale,
         in_size=in_size,
         out_size=out_size,

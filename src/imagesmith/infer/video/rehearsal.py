@@ -85,7 +85,7 @@ def rehearse(
         input=str(job.item),
         output=str(job.output),
         status="planned",
-        model=restorer.card.name,
+        model=restorer.card.title,
         scale=restorer.scale,
         in_size=in_size,
         out_size=out_size,

@@ -189,6 +189,6 @@ def _checked(pixels: Tensor) -> Tensor:
 def _check_unasked(card: ModelCard, *, temporal: bool, strength: float) -> None:
     """UsageError where a recurrent model is asked for what only models for pictures have."""
     if temporal:
-        raise UsageError(f"model '{card.name}' remembers by itself; temporal smoothing is for models that do not")
+        raise UsageError(f"model '{card.title}' remembers by itself; temporal smoothing is for models that do not")
     if strength != 1:
-        raise UsageError(f"model '{card.name}' has only its full strength, got {strength:g}; leave --strength out")
+        raise UsageError(f"model '{card.title}' has only its full strength, got {strength:g}; leave --strength out")
