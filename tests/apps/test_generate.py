@@ -11,7 +11,7 @@ from skimage import data
 from imagesmith.apps.cli import app
 from imagesmith.data.files import read_image
 from imagesmith.data.image_sets import load_image_set
-from imagesmith.errors import ImageError, ImagesmithError, ModelError, OutputError, UsageError
+from imagesmith.errors import ImagesmithError, ModelError, NothingUsableError, OutputError, UsageError
 from imagesmith.infer.generate import generate
 from imagesmith.zoo import Model, save_model
 
@@ -51,6 +51,14 @@ def test_each_seed_becomes_a_file(call: Callable[[str], None], models: Path) -> 
     assert names("out") == ["seed00000.png", "seed00001.png", "seed12345.png"]
     (sample,) = generate(models / "plain.safetensors", [12345])
     assert torch.equal(read_image("out/seed12345.png").pixels, sample.image)
+
+
+def test_the_generator_is_called_as_it_was_named(
+    call: Callable[[str], None], models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The accident: `64 images of auto`, whichever of a dozen runs made them."""
+    call("generate plain --seeds 0 -o out")
+    assert f"1 images of {models / 'plain.safetensors'} in" in capsys.readouterr().err
 
 
 def test_classes_are_in_the_names(call: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,8 +167,9 @@ def test_variations_of_a_photograph(call: Callable[[str], None], capsys: pytest.
         ("interpolate flowers --seeds 1,2 -o out.mp4 --label all", UsageError, "one label for the whole way"),
         ("interpolate plain --seeds 1,2 -o out --fps 0", UsageError, "at least one frame a second"),
         ("variations flowers taken.png --label all -o out", UsageError, "one label for the photograph"),
-        ("variations plain taken -o out", ImageError, "taken: expected"),
-        ("variations plain none.jpg -o out", ImageError, "none.jpg: cannot be read"),
+        ("variations plain taken -o out", NothingUsableError, "taken: expected"),  # the codes that restore has for them
+        ("variations plain none.jpg -o out", UsageError, "expected an existing picture, got 'none.jpg'"),
+        ("variations plain . -o out", UsageError, "got the folder '.'; name a picture in it"),
         ("variations plain taken.png -o out.png", UsageError, "expected a folder"),
         ("variations sr-x4 taken.png -o out", ModelError, "expected a generator"),
         ("restore taken.png -n plain -o out.jpg", ModelError, "expected a restorer"),

@@ -23,7 +23,7 @@ from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, read_image, write_
 from imagesmith.data.formats import SUFFIXES, format_named
 from imagesmith.data.grid import enlargement, image_grid
 from imagesmith.data.video.generated import check_video, video_writer
-from imagesmith.errors import FormatError, OutputError, UsageError
+from imagesmith.errors import FormatError, ImageError, NothingUsableError, OutputError, UsageError
 from imagesmith.infer.edit import project, variations
 from imagesmith.infer.generate import Generator, Sample, generate, interpolate
 from imagesmith.infer.latents import Seeds
@@ -158,7 +158,7 @@ def run_variations(
     if given.parent == out.resolve() and given.name in names:
         raise OutputError(f"{photo} is itself the input\nname another folder with -o")
     _check_names(out, names, overwrite=overwrite)
-    frame = read_image(photo)
+    frame = _photograph(photo)
     make_folder(out)
     tell = _Pace("of the search", say)
     found = project(generator, frame, label=label, steps=steps, tuning_steps=steps, on_progress=tell)
@@ -174,6 +174,17 @@ def run_variations(
     _write(found.reconstruction, out / "reconstruction.png", overwrite=overwrite)
     _write_sheet(images, out / "sheet.png", None, overwrite=overwrite)
     say(f"{len(wanted)} variations -> {out}, all on {out / 'sheet.png'}")
+
+
+def _photograph(path: Path) -> Frame:
+    """The one input; UsageError where no file is called so, NothingUsableError where it is none that can be used."""
+    if not os.path.isfile(path):
+        what = f"the folder '{path}'; name a picture in it" if path.is_dir() else f"'{path}'; check the spelling"
+        raise UsageError(f"expected an existing picture, got {what}")
+    try:
+        return read_image(path)
+    except ImageError as error:
+        raise NothingUsableError(str(error)) from error
 
 
 class _FileNames:
