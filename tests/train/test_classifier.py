@@ -112,6 +112,16 @@ def test_the_probe_of_the_machine_leaves_batch_statistics_alone(stripes: Path, t
     assert all(not mean.any() for mean in means)
 
 
+def test_a_finished_run_names_no_option_that_there_is_not(stripes: Path, tmp_path: Path):
+    """`train classifier` begins with nothing of another run: --start-from would be refused."""
+    config = small(stripes, tmp_path / "run", "run.images=16")
+    train_classifier(config, quiet=True)
+    train_classifier(config, quiet=True)
+    said = (tmp_path / "run/console.log").read_text()
+    assert "for a longer one: the same command with another -o and length" in said
+    assert "--start-from" not in said
+
+
 def test_a_shift_moves_whole_pixels_and_mirrors_the_edge():
     image = torch.arange(12, dtype=torch.uint8).view(1, 1, 3, 4)
     assert torch.equal(shifted(image, torch.tensor([[0, 0]])), image)

@@ -308,7 +308,11 @@ def test_resuming_with_another_length_ends_there(photos, tmp_path, monkeypatch):
     assert first.stem == "000000000000"
     assert train_restorer(small(photos, tmp_path / "run", "run.images=48"), quiet=True).images_seen == 48
     assert train_restorer(small(photos, tmp_path / "run", "run.images=480"), quiet=True).images_seen == 48
-    assert "it is finished" in (tmp_path / "run/console.log").read_text()
+    said = (tmp_path / "run/console.log").read_text()
+    assert (
+        f"it is finished, with its learning rate at the end; to go on: the same command with --start-from {tmp_path}/run"
+        in said
+    )
 
 
 def test_second_run_in_the_same_folder_is_refused_while_the_first_goes_on(photos, tmp_path, monkeypatch, run_python):

@@ -4,6 +4,7 @@ The run folder: `config.json`, `model.safetensors` (the best average so far), `c
 `console.log`, `tensorboard/` and what the kind of training draws. The same call again resumes it.
 """
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -72,6 +73,8 @@ class Session:
     """The newest whole checkpoint, where the run was begun before."""
     log: RunLog | None
     """None on processes that are not the leader."""
+    may_start_from: bool
+    """Whether this kind of training can begin with what another run has learnt."""
 
     def say(self, text: str) -> None:
         """One line to console and log, on the leader."""
@@ -106,6 +109,13 @@ class Session:
             pin=self.device != "cpu",
         )
 
+    @property
+    def _way_on(self) -> str:
+        """What to type after the end."""
+        if not self.may_start_from:
+            return "for a longer one: the same command with another -o and length"
+        return f"to go on: the same command with --start-from {shlex.quote(str(self.folder))} and another -o"
+
     def state(self, nets: dict[str, nn.Module], choices: dict[str, Any], **options: Any) -> TrainState:
         """A state at the newest checkpoint, or a fresh one; `options` are those of `new_state`."""
         run = self.run
@@ -114,7 +124,7 @@ class Session:
             state.load(*self.newest)
             self.say(f"resumed at {state.images_seen:,} images, {state.progress:.1%} of the run")
             if state.progress == 1:
-                self.say("it is finished, with its learning rate at the end; to go on, start another from it")
+                self.say(f"it is finished, with its learning rate at the end; {self._way_on}")
             elif run.images and run.images != state.plan.end_images:
                 state.plan = state.plan.again(state.images_seen, max(1, run.images - state.images_seen))
         return state
@@ -147,7 +157,8 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
             log = RunLog(folder, newest[1]["images_seen"] if newest else 0, quiet=quiet) if world.is_leader else None
             if log:
                 held.callback(log.close)  # after a failure too: TensorBoard's thread would write on
-            yield Session(folder, config.run, config.optim, device, world, newest, log)
+            can_start = hasattr(config, "start_from")
+            yield Session(folder, config.run, config.optim, device, world, newest, log, can_start)
         world.meet()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

@@ -89,6 +89,9 @@ def video(
     ] = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
+    start_from: Annotated[
+        str | None, typer.Option("--start-from", metavar="MODEL", help="Begin with the layers of this model that fit.")
+    ] = None,
     minutes: MinutesOption = None,
     images: ImagesOption = None,
     changes: SetOption = None,
@@ -103,6 +106,10 @@ def video(
     given = _given(data, out, minutes, images)
     if films:
         given |= {"data.films": str(films)}
+    if start_from:
+        given |= {"start_from": start_from}
+        if _has_flow(start_from, out):
+            given |= {"flow_from": start_from}
     resolved = configuration(VideoConfig, VIDEO_PRESETS, preset=preset, config=config, given=given, changes=changes)
     _train(train, resolved, quiet=quiet)
 
@@ -179,6 +186,16 @@ def _given(data: str, out: str, minutes: float | None, images: int | None) -> di
     if minutes is not None and images is not None:
         raise UsageError("expected one of --minutes and --images, got both")
     return {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
+
+
+def _has_flow(start_from: str, out: str) -> bool:
+    """Whether a model has learnt to follow what moves, which the preset's flow would replace."""
+    from imagesmith.configs import VideoConfig, load_config
+    from imagesmith.evaluate.subjects import is_recurrent
+
+    if _was_begun(out) and not _is_model(start_from):  # the run goes on without it, as it was begun
+        return load_config(Path(out) / "config.json", VideoConfig).flow_from == start_from
+    return is_recurrent(start_from)
 
 
 def _was_begun(out: str) -> bool:
