@@ -80,6 +80,17 @@ def test_each_weighted_term_changes_the_discriminator_and_leaves_the_generator(t
     assert torch.equal(once["generator"]["generator"], without["generator"]["generator"])
 
 
+@pytest.mark.parametrize(("term", "sizes"), [("r1", [2, 6, 8, 8]), ("r2", [8, 2, 6, 8]), ("wasserstein", [8, 8, 2, 8])])
+def test_each_penalty_takes_its_share_of_the_batch(term, sizes, monkeypatch):
+    """The accident: the Wasserstein penalty alone was computed on all of it, at four times the price of the others."""
+    seen, forward = [], Discriminator.forward
+    monkeypatch.setattr(
+        Discriminator, "forward", lambda net, *given: seen.append(len(given[0])) or forward(net, *given)
+    )
+    gradients(dataclasses.replace(GanTerms(OBJECTIVES["wasserstein"], penalty_share=0.25), **{term: 1.0}))
+    assert seen == sizes
+
+
 def test_each_objective_pulls_both_networks_in_its_own_way():
     """The accident: the name of the objective is read and another one is trained."""
     found = {name: gradients(GanTerms(objective)) for name, objective in OBJECTIVES.items()}

@@ -232,7 +232,8 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
     scalars = _discriminator_scalars(loss, real_logits, fake_logits)
     loss = _add_penalties(loss, scalars, {"r1": (terms.r1, r1), "r2": (terms.r2, r2)})
     if not is_off(terms.wasserstein):
-        penalty = wasserstein_penalty(partial(judge, 1), real, fake, shares)
+        some = _first(len(real), terms.penalty_share)
+        penalty = wasserstein_penalty(partial(judge, 1, part=some), real[some], fake[some], shares[some])
         loss = loss + terms.wasserstein * penalty
         scalars["penalty/wasserstein"] = penalty.detach()
     yield "discriminator", loss, scalars
