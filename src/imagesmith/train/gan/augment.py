@@ -92,7 +92,7 @@ class Augment:
 
     def _paint(self, images: Tensor, amounts: Tensor) -> Tensor:
         """Saturation, contrast and brightness of the colours."""
-        colours = images.shape[1] - (images.shape[1] in (2, 4))
+        colours = _colours(images)
         amounts = amounts.to(images.dtype)[..., 0, None, None, None]
         colour = images[:, :colours]
         if colours == 3 and self.saturation > 0:
@@ -102,14 +102,20 @@ class Augment:
         return torch.cat([colour, images[:, colours:]], dim=1)
 
     def _cut(self, images: Tensor, amounts: Tensor) -> Tensor:
-        """A mid-grey box whose centre lies anywhere in the image."""
+        """A box of mid-grey colour whose centre lies anywhere in the image."""
         inside = torch.ones(len(images), 1, 1, 1, dtype=torch.bool, device=images.device)
         for axis, side in enumerate(images.shape[-2:]):
             places = (torch.arange(side, device=images.device) * 2 + 1) / side - 1
             near = (places - amounts[:, CUTOUT, axis, None]).abs() < self.cutout
             inside = inside & near.view(-1, 1, *((side, 1) if axis == 0 else (1, side)))
         acts = (amounts[:, CUTOUT, 0] != 0).view(-1, 1, 1, 1)
-        return images.masked_fill(inside & acts, 0)
+        is_colour = torch.arange(images.shape[1], device=images.device) < _colours(images)
+        return images.masked_fill(inside & acts & is_colour.view(1, -1, 1, 1), 0)
+
+
+def _colours(images: Tensor) -> int:
+    """How many channels of (N, C, H, W) are colour: all but the last of 2 or 4."""
+    return images.shape[1] - (images.shape[1] in (2, 4))
 
 
 @dataclass
