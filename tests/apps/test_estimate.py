@@ -23,7 +23,7 @@ def examined(pixels: np.ndarray) -> Examined:
 
 @pytest.fixture
 def noisy(tmp_path: Path) -> Path:
-    """A folder of three photographs with noise of 20 grey levels, and a text file."""
+    """A folder of three photographs with noise of 20 grey levels, a broken one, and one of 12 bits."""
     folder = tmp_path / "noisy"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -31,6 +31,7 @@ def noisy(tmp_path: Path) -> Path:
         array = photo[:300, :400] + rng.normal(0, 20, photo[:300, :400].shape)
         Image.fromarray(array.clip(0, 255).astype(np.uint8)).save(folder / f"{k}.png")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    Image.fromarray(rng.integers(0, 4096, (64, 64)).astype(np.uint16)).save(folder / "xray.png")
     return folder
 
 
@@ -43,6 +44,7 @@ def test_the_recipe_makes_such_pictures(noisy: Path, tmp_path: Path, capsys: pyt
     assert found["pictures"] == 3
     assert found["noise"]["median"] == pytest.approx(20, rel=0.15)
     assert "broken.png" in said.err
+    assert "xray.png: expected 16-bit values that use their range" in said.err, "nothing would be wrong with it"
     parts = recipe(str(out))
     assert [part.model_dump() for part in parts] == found["recipe"]
     assert parts[0].name == "poisson_gaussian_noise"

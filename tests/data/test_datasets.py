@@ -94,7 +94,7 @@ def test_batches_do_not_depend_on_workers_or_processes(photos, chain):
 
 
 def test_broken_and_small_files_are_listed_not_fatal(tmp_path, photos):
-    """A float picture beyond white is one of them: clipped, it would teach that all is white."""
+    """A float picture beyond white is one of them: clipped, it would teach that all is white; 12 bits of 16, all black."""
     from PIL import Image
 
     for k, photo in enumerate((*photos, photos[0].flip(1))):
@@ -102,11 +102,13 @@ def test_broken_and_small_files_are_listed_not_fatal(tmp_path, photos):
     (tmp_path / "broken.png").write_bytes((tmp_path / "good0.png").read_bytes()[:5000])
     Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
     Image.fromarray(np.full((64, 64), 1040, np.float32)).save(tmp_path / "slice.tif")
+    Image.fromarray(np.full((64, 64), 4095, np.uint16)).save(tmp_path / "xray.png")
     folder = load_photos(tmp_path, 12, least_px=64)
     assert len(folder.training) == 2
     assert len(folder.validation) == 1
-    assert [line.split(":")[0] for line in folder.skipped] == ["broken.png", "slice.tif", "tiny.png"]
+    assert [line.split(":")[0] for line in folder.skipped] == ["broken.png", "slice.tif", "tiny.png", "xray.png"]
     assert "got 1040 to 1040; scale" in folder.skipped[1]
+    assert "got at most 4095 of 65535; scale" in folder.skipped[3]
 
 
 def test_pictures_of_one_name_in_several_folders_are_all_used(tmp_path, photos):

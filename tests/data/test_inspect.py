@@ -45,6 +45,16 @@ def test_everything_is_counted(tmp_path: Path) -> None:
     assert found.copies == [("b/3.png", "a/0.png")]
 
 
+def test_pictures_that_training_would_see_as_black_are_told(tmp_path: Path) -> None:
+    """The accident: X-rays of 12 bits in files of 16 pass for pictures that can be learnt from."""
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 4096, (24, 32)).astype(np.uint16)).save(stream, "PNG")
+    found = inspect(folder(tmp_path, {"a.png": noise(0), "xray.png": stream.getvalue()}))
+    assert [picture.name for picture in found.pictures] == ["a.png"]
+    (told,) = found.broken
+    assert told.startswith("xray.png: expected 16-bit values that use their range, got at most 40")
+
+
 def test_the_same_bytes_in_another_shape_are_no_copy(tmp_path: Path) -> None:
     """Hashing pixels without their shape makes every black picture of one area the same."""
     files = {f"{k}.png": content for k, content in enumerate([noise(0, (4, 9)), noise(0, (9, 4)), noise(0, (6, 6))])}

@@ -59,6 +59,32 @@ def test_float_pictures_within_black_and_white_become_eight_bits(tmp_path: Path,
     assert read_pixels(tmp_path / "float.tif")[..., 0].tolist() == [[0, 128, 255]]
 
 
+def deep(path: Path, peak: int, channels: int) -> Path:
+    """A TIFF of 16 bits whose colours are 0 and `peak`, opaque where it has alpha."""
+    pixels = np.zeros((4, 4, channels), np.uint16)
+    pixels[0] = peak
+    if channels == 4:
+        pixels[..., 3] = 65535
+    tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=["unassalpha"] if channels == 4 else None)
+    return path
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_what_eight_bits_would_leave_a_few_levels_of_is_refused(tmp_path: Path, channels: int) -> None:
+    """The accident: X-rays of 12 bits in files of 16 are learnt from as 16 shades of black, and nobody is told."""
+    faint = deep(tmp_path / "xray.tif", 4095, channels)
+    with pytest.raises(
+        ImageError, match=r"xray\.tif: expected 16-bit .* got at most 4095 of 65535; scale all pictures"
+    ):
+        read_pixels(faint)
+    (note,) = [note for note in read_image(faint).meta.notes if "eighth" in note]
+    assert "scale them first" in note
+    for peak in (0, 8192):
+        path = deep(tmp_path / f"{peak}.tif", peak, channels)
+        assert read_pixels(path)[0, 0, 0] == peak // 256, "black is black, and a dark photograph a photograph"
+        assert not any("eighth" in note for note in read_image(path).meta.notes)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int16])
 def test_what_eight_bits_would_clip_is_refused(tmp_path: Path, dtype: type) -> None:
     """The accident: a data set of CT slices becomes white with black holes, and nobody is told."""

@@ -121,13 +121,22 @@ def test_gray_alpha_and_16_bits_are_measured_too(mode: str, targets: Path, neare
 
 
 @pytest.mark.parametrize("beyond", ["target", "degraded"])
-def test_float_pictures_beyond_black_and_white_are_refused(beyond: str, targets: Path, degraded: Path):
-    """The accident: CT slices are scored as black and white, and the numbers look like any other."""
+@pytest.mark.parametrize(
+    ("dtype", "factor", "black", "words"),
+    [
+        (np.int16, 8, 1000, r"float pixels in \[0, 1\], got -.* to .*; scale"),
+        (np.uint16, 16, 0, r"16-bit values that use their range, got at most \d{4} of 65535; scale"),
+    ],
+)
+def test_pictures_whose_values_eight_bits_spoil_are_refused(
+    dtype: type, factor: int, black: int, words: str, beyond: str, targets: Path, degraded: Path
+):
+    """The accident: CT slices are scored as black and white, X-rays as black, and the numbers look like any other."""
     path = targets / "cup.png" if beyond == "target" else degraded / "cup.bmp"
-    values = np.asarray(Image.open(path).convert("L")).astype(np.int16) * 8 - 1000
+    values = np.asarray(Image.open(path).convert("L")).astype(dtype) * factor - black
     path.unlink()
     tifffile.imwrite(path.with_suffix(".tif"), values)
-    with pytest.raises(ImageError, match=r"cup\.tif: expected float pixels in \[0, 1\], got -.* to .*; scale"):
+    with pytest.raises(ImageError, match=rf"cup\.tif: expected {words}"):
         evaluate_restorer("bicubic", targets, degraded)
 
 

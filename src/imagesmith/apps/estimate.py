@@ -11,6 +11,7 @@ from typing import Any
 from imagesmith.apps.terminal import plain
 from imagesmith.atomic import check_free, write_whole
 from imagesmith.data.files import Frame, read_image
+from imagesmith.data.pixels import check_unit_range
 from imagesmith.data.sources import list_items
 from imagesmith.errors import ImagesmithError, NothingUsableError
 from imagesmith.estimate.noise import NoiseCurve, noise_curve
@@ -102,10 +103,11 @@ def recipe_of(pictures: Sequence[Examined]) -> list[Part]:
 
 
 def _examined(source: str, recursive: bool) -> Iterator[Examined]:
-    """What is found in each picture; those that cannot be read are named on standard error."""
+    """What is found in each picture; those that cannot be used are named on standard error."""
     for item in list_items([source], recursive=recursive, into_runs=False):
         try:
             frame = read_image(item.read())
+            check_unit_range(frame)
         except ImagesmithError as error:
             print(plain(f"left out {item}: {error}"), file=sys.stderr)
             continue

@@ -30,6 +30,10 @@ DEPTHS: dict[torch.dtype, Depth] = {torch.uint8: "uint8", torch.uint16: "uint16"
 MAX_PIXELS = 200_000_000
 _MOST_BYTES_PER_PIXEL = 32  # four samples of 64 bits: a file larger than that per allowed pixel is not read at all
 _PIECE = 1 << 22
+_FAINT = (
+    "its 16-bit values use less than an eighth of their range, which networks see as nearly black; "
+    "scale them first if they hold fewer bits"
+)
 
 __all__ = [
     "ACCEPTED",
@@ -76,7 +80,10 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
     lost = None
     if decoded.lost is not None:
         lost = torch.from_numpy(metadata.turn_upright(decoded.lost[..., None], turn)[..., 0])
-    return Frame(pixels, DEPTHS[pixels.dtype], meta, lost)
+    frame = Frame(pixels, DEPTHS[pixels.dtype], meta, lost)
+    if frame.faint_peak is None:
+        return frame
+    return dataclasses.replace(frame, meta=dataclasses.replace(meta, notes=(*meta.notes, _FAINT)))
 
 
 def meta_of(decoded: Decoded, channels: int) -> tuple[ImageMeta, int]:

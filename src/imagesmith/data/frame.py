@@ -9,7 +9,7 @@ from torch import Tensor
 from imagesmith.tensors import Depth
 
 SAMPLE_BYTES: dict[Depth, int] = {"uint8": 1, "uint16": 2, "float32": 4}
-
+_FAINT = 65535 / 8
 
 Captions = tuple[tuple[bytes, bytes], ...]
 """(kind, content) of what only files of one format hold: JPEG's segments of IPTC and comments, PNG's chunks of text."""
@@ -88,6 +88,17 @@ class Frame:
     def colours(self) -> int:
         """How many of the channels are colour, 1 or 3; the one after them is alpha."""
         return self.channels - (self.channels in (2, 4))
+
+    @property
+    def faint_peak(self) -> int | None:
+        """The highest of 16-bit colours that use less than an eighth of their range; None of others, and of black.
+
+        So instruments leave their 10 to 13 bits: little more than black to a network, and to whatever looks at 8 bits.
+        """
+        if self.depth != "uint16":
+            return None
+        peak = int(self.pixels[..., : self.colours].numpy().max())
+        return peak if 0 < peak < _FAINT else None
 
     def rows(self, top: int, bottom: int) -> Tensor:
         """(bottom - top, W, C)"""

@@ -34,7 +34,16 @@ def as_uint8(frame: Frame) -> np.ndarray:
 
 
 def check_unit_range(frame: Frame) -> None:
-    """ImageError for a float picture that 8 bits would clip: heights, CT slices and high dynamic range."""
+    """ImageError for a picture that 8 bits would spoil.
+
+    Floats, as of heights, CT slices and high dynamic range, would be clipped; the 10 to 13 bits of an instrument, in
+    values of 16, would become a few levels above black.
+    """
+    if (peak := frame.faint_peak) is not None:
+        raise ImageError(
+            f"expected 16-bit values that use their range, got at most {peak} of 65535; scale all pictures alike "
+            "first, or save what is meant to be so dark at 8 bits"
+        )
     if frame.depth != "float32":
         return
     low, high = (value.item() for value in frame.pixels.aminmax())
