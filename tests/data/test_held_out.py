@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from imagesmith.data import held_out
-from imagesmith.data.held_out import divide, one_of_each_stretch, split, without_copies
+from imagesmith.data.held_out import count_different, divide, one_of_each_stretch, split, without_copies
 
 
 @pytest.mark.parametrize(("count", "asked", "kept"), [(100, 50, 10), (9, 5, 0), (10, 0, 0), (1, 1, 0), (20, 1, 1)])
@@ -72,6 +72,11 @@ def test_pictures_are_read_whole_only_where_a_row_is_that_of_one_held_out(monkey
     assert hashed == []
     assert without_copies(images, everything[:9], everything[9:10]).tolist() == everything[:9].tolist()
     assert hashed.count(3 * 4 * 4) == 2, "the one kept apart, and the one with its row"
+    assert count_different(images, everything) == 12
+    assert hashed.count(3 * 4 * 4) == 4
+    images[[3, 7]] = images[9].clone()
+    assert count_different(images, everything) == 10
+    assert count_different(images, everything[:9]) == 8
 
 
 def test_pages_of_text_are_trained_on() -> None:

@@ -32,7 +32,7 @@ from imagesmith.train import gan
 from imagesmith.train.gan import terms_at, train_gan, validation
 from imagesmith.train.gan.choices import BATCHES, asked_batch, batches_within, choose_widths, configured_pair
 from imagesmith.train.gan.health import Action, SetSigns, compare_sets
-from imagesmith.train.gan.pictures import Pictures
+from imagesmith.train.gan.pictures import Pictures, divided_pictures
 from imagesmith.train.gan.watch import LOOK_EVERY, GanWatch
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.state import Plan, TrainState, new_state
@@ -49,7 +49,8 @@ SMALL = [
     "run.dtype=fp32",
 ]
 
-NINE = Pictures(ImageSet(torch.zeros(9, 3, 16, 16), None, (), [], [], ()), torch.arange(8), torch.tensor([8]))
+GREYS = torch.arange(9, dtype=torch.uint8).view(9, 1, 1, 1).repeat(1, 3, 16, 16)
+NINE = Pictures(ImageSet(GREYS, None, (), [], [], ()), torch.arange(8), torch.tensor([8]))
 """Eight pictures to train on and one kept apart."""
 
 
@@ -259,6 +260,32 @@ def test_what_cannot_work_is_said_before_training(tmp_path, images, labels, chan
     widths = ["generator.options.widths=[16,16,16]", "discriminator.options.widths=[16,16,16]"]
     with pytest.raises((ConfigError, NothingUsableError), match=problem):
         train_gan(small(path, tmp_path / "run", *widths, *changes), quiet=True)
+
+
+def test_copies_of_one_picture_are_refused(tmp_path):
+    """The accident: five equal pictures, and a run that ended as healthy, with a diversity of 4165183995904 of theirs."""
+    np.savez(tmp_path / "copies.npz", images=discs(1)[0].repeat(5, axis=0))
+    with pytest.raises(NothingUsableError, match=r"at least 2 pictures in .*, got 1 and 4 copies of it; add some"):
+        train_gan(small(tmp_path / "copies.npz", tmp_path / "run"), quiet=True)
+
+
+def test_what_copies_do_is_told_and_limits_count_each_picture_once(tmp_path):
+    """The accident: 1,049 copies and 20 others trained as 1,070 pictures do, without a word."""
+    np.savez(tmp_path / "copies.npz", images=np.concatenate([discs(1)[0].repeat(1050, axis=0), discs(21)[0][1:]]))
+    said: list[str] = []
+    session: Any = SimpleNamespace(
+        folder=tmp_path, newest=None, say=said.append, device="cpu", world=SimpleNamespace(rank=0, size=1)
+    )
+    config = small(tmp_path / "copies.npz", tmp_path, "data.held_out=0", "augment.strength=adaptive")
+    pictures = divided_pictures(config.data, session)
+    assert "1,049 of them are copies; they make a GAN prefer them" in said
+    assert any(line.startswith("21 different pictures are few") for line in said)
+    assert gan.decide(config, pictures, session)["strength"] == 0.4
+    watch, state = watch_of(config, World(), pictures)
+    state.images_seen = 2100
+    for _ in range(LOOK_EVERY):
+        watch.step(state, SIGNS)
+    assert state.extras["too_few"]
 
 
 def test_few_pictures_lower_the_batch_instead_of_refusing():

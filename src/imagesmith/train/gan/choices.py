@@ -123,7 +123,7 @@ def _choose_gamma(config: GanConfig, pictures: Pictures) -> tuple[dict[str, floa
 
 def _choose_strength(config: GanConfig, pictures: Pictures) -> tuple[float, str]:
     """How often augmentation acts at the start, and why."""
-    wanted, count = config.augment.strength, len(pictures.training)
+    wanted, count = config.augment.strength, pictures.different
     if wanted != "adaptive":
         return float(wanted), f"augmentation {wanted:g}, as asked"
     start = next(strength for least, strength in STRENGTHS if count >= least)

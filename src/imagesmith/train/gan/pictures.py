@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from imagesmith.configs import GanConfig, ImageSetConfig
 from imagesmith.data.batches import ImageBatches
-from imagesmith.data.held_out import one_of_each_stretch
+from imagesmith.data.held_out import count_different, one_of_each_stretch
 from imagesmith.data.image_sets import ImageSet
 from imagesmith.errors import NothingUsableError
 from imagesmith.tensors import generator_for
@@ -17,7 +18,7 @@ from imagesmith.train.pictures import load_pictures
 from imagesmith.train.run import Session
 
 FEW = 1000
-"""Below so many pictures a word of warning is due."""
+"""Below so many different pictures a word of warning is due."""
 _CHANCE = 2  # keeps latents and augmentations apart from the order of the pictures
 
 
@@ -47,6 +48,11 @@ class Pictures:
         """0 where there are no labels."""
         return len(self.whole.class_names)
 
+    @cached_property
+    def different(self) -> int:
+        """How many of those to train on are no copies, to the last bit, of others."""
+        return count_different(self.whole.images, self.training)
+
     def some(self, positions: Tensor, count: int, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """At most `count` pictures uint8, each once, and their labels (0 without classes); by chance if with `rng`."""
         if rng is None:
@@ -58,18 +64,23 @@ class Pictures:
 
 
 def divided_pictures(data: ImageSetConfig, session: Session) -> Pictures:
-    """Read what the configuration names, divide it, and say so; NothingUsableError below two pictures."""
-    whole, training, held_out = load_pictures(data, session)
-    if len(whole) < 2:
+    """Read what the configuration names, divide it, and say so; NothingUsableError below two different pictures."""
+    pictures = Pictures(*load_pictures(data, session))
+    count, different = len(pictures.training), pictures.different
+    if different < 2:
+        copies = f" and {count - 1} copies of it" * (count > 1)
         raise NothingUsableError(
-            f"expected at least 2 pictures in {data.folder}, got {len(whole)}; add some, better hundreds"
+            f"expected at least 2 pictures in {data.folder}, got {different}{copies}; add some, better hundreds"
         )
-    if len(whole) < FEW:
+    session.say(f"{count:,} pictures to train on, {len(pictures.held_out):,} kept apart to measure on")
+    if different < count:
+        session.say(f"{count - different:,} of them are copies; they make a GAN prefer them")
+    if different < FEW:
         session.say(
-            f"{len(whole)} pictures are few: a GAN will learn to repeat them; some {FEW} and more let it make new ones"
+            f"{different} different pictures are few: a GAN will learn to repeat them; some {FEW} and more let it make "
+            "new ones"
         )
-    session.say(f"{len(training):,} pictures to train on, {len(held_out):,} kept apart to measure on")
-    return Pictures(whole, training, held_out)
+    return pictures
 
 
 def gan_batches(

@@ -139,7 +139,7 @@ class GanWatch:
 
     def _too_few(self, state: TrainState) -> list[Diagnosis]:
         """Once, when few pictures have been shown often: their held-out part, if any, is too small to tell of it."""
-        count = len(self.pictures.training)
+        count = self.pictures.different
         shown = state.images_seen / count
         if state.extras["too_few"] or count >= FEW_PICTURES or shown < OFTEN:
             return []
