@@ -59,6 +59,18 @@ def test_compressed_files_are_a_recipe_of_jpeg(tmp_path: Path, capsys: pytest.Ca
     assert "jpeg (50%)" in capsys.readouterr().out
 
 
+def test_the_noise_before_a_compression_is_that_of_each_channel(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The accident: what is told of the brightness, two thirds of it, is learnt as the noise of each colour."""
+    rng = np.random.default_rng(0)
+    for k, photo in enumerate((data.coffee()[:300, :420], data.rocket()[:300, 200:520])):
+        noisy = 64 + photo / 2 + rng.normal(0, 30, photo.shape)
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(tmp_path / f"{k}.jpg", quality=75)
+    run_estimate(str(tmp_path), out=None, recursive=False, overwrite=False, as_json=True)
+    noise, _ = json.loads(capsys.readouterr().out)["recipe"]
+    assert noise["name"] == "gaussian_noise"
+    assert all(24 < sigma < 33 for sigma in noise["options"]["sigma"])
+
+
 def test_the_blur_of_a_recipe_is_what_was_added(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The accident: the width that edges of sharp photos have counts as blur, and is learnt once more."""
     for k in range(2):

@@ -16,6 +16,7 @@ from imagesmith.data.sources import list_items
 from imagesmith.errors import ImagesmithError, NothingUsableError
 from imagesmith.estimate.noise import NoiseCurve, noise_curve
 from imagesmith.infer.auto import Findings, examine, telling
+from imagesmith.tensors import GRAY_WEIGHTS
 
 _FEW = 0.1
 """Share of the pictures below which a damage is an exception that the recipe leaves out."""
@@ -91,7 +92,7 @@ def recipe_of(pictures: Sequence[Examined]) -> list[Part]:
     if noisy:
         compressed = [each.findings for each in noisy if each.findings.is_compressed]
         if len(compressed) > len(noisy) / 2:  # what blocks leave of the noise shows its strength alone
-            part = _part("gaussian_noise", sigma=_range([each.noise_before_jpeg for each in compressed]), rounded=1.0)
+            part = _part("gaussian_noise", sigma=_range([_of_a_channel(each) for each in compressed]), rounded=1.0)
         else:
             shot, read = _range([each.curve.gain for each in noisy]), _range([255 * each.curve.floor for each in noisy])
             part = _part("poisson_gaussian_noise", shot=shot, read=read, rounded=1.0)
@@ -112,6 +113,11 @@ def _examined(source: str, recursive: bool) -> Iterator[Examined]:
             print(plain(f"left out {item}: {error}"), file=sys.stderr)
             continue
         yield Examined.of(frame)
+
+
+def _of_a_channel(found: Findings) -> float:
+    """Sigma of each channel before a compression, of which what is left tells only that of the brightness, their mean."""
+    return found.noise_before_jpeg / (math.hypot(*GRAY_WEIGHTS) if found.channels == 3 else 1)
 
 
 def _beyond_edges(width: float) -> float:
