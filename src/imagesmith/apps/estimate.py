@@ -116,7 +116,7 @@ def _examined(source: str, recursive: bool) -> Iterator[Examined]:
 
 
 def _of_a_channel(found: Findings) -> float:
-    """Sigma of each channel before a compression, of which what is left tells only that of the brightness, their mean."""
+    """Sigma of each channel before a compression, which leaves to be told that of the brightness alone, their mean."""
     return found.noise_before_jpeg / (math.hypot(*GRAY_WEIGHTS) if found.channels == 3 else 1)
 
 
