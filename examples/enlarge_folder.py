@@ -7,7 +7,7 @@ import imagesmith as ism
 
 def main(source: str, target: str, model: str = "sr-x4") -> None:
     restorer = ism.Restorer.load(model)
-    print(f"{restorer.card.name} on {restorer.runtime}")
+    print(f"{restorer.card.title} on {restorer.runtime}")
     summary = restorer.path(source, target, recursive=True, resume=True)
     for result in summary.results:
         print(result.input, result.status, result.error or result.output)
