@@ -374,6 +374,18 @@ def test_start_from_takes_over_what_fits(photos, tmp_path):
     weights, before = trained.net.state_dict(), load_model(first.model).net.state_dict()
     torch.testing.assert_close(weights["body.0.first.weight"], before["body.0.first.weight"], rtol=0, atol=1e-4)
     assert weights["tail.weight"].shape != before["tail.weight"].shape
+    told = (tmp_path / "b/console.log").read_text()
+    assert f"took 5,088 of 9,003 numbers from '{first.model}'; new: tail.weight, tail.bias" in told
+
+
+def test_a_start_that_hardly_fits_is_refused(photos, tmp_path):
+    """The accident: one bias of 48 numbers is taken over, and what is nearly untrained learns at a fifth of the rate."""
+    with pytest.raises(
+        ConfigError, match=r"fits the network compact by half at least, got 12 of [\d,]+ numbers from 'sr-x2"
+    ):
+        train_restorer(small(photos, tmp_path / "run", "start_from=sr-x2"), quiet=True)
+    other = small(photos, tmp_path / "run", "run.images=4")
+    assert train_restorer(other, quiet=True).images_seen == 4, "and the folder is free"
 
 
 def test_contradictions_are_config_errors(photos, tmp_path):
@@ -562,7 +574,8 @@ class TestFineTuning:
         assert all(torch.equal(kept[name], given[name]) for name in given)
         told = (tmp_path / "on/console.log").read_text()
         assert "ended early: nothing better in 30% of the run" in told
-        assert "nothing was better than" in told
+        assert f"nothing was better than '{first.model}' itself, which that model is" in told
+        assert "numbers from" not in told, "all were taken over"
         assert train_restorer(override(config, ruinous), quiet=True).images_seen == 24, (
             "and resuming it changes nothing"
         )

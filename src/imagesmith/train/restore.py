@@ -45,7 +45,9 @@ def train_restorer(config: RestorerConfig, *, quiet: bool = False) -> Run:
     net = _initial_net(config, chain)
     with open_run(config, quiet=quiet) as session:
         if config.start_from is not None and session.newest is None:
-            take_over(net, config.start_from)
+            left = take_over(net, config.start_from)
+            if left is not None:
+                session.say(left)
         return _train(config, chain, net, session)
 
 
@@ -97,7 +99,8 @@ def _train(config: RestorerConfig, chain: Chain | Given, net: Net, session: Sess
         score = f"{state.best['psnr_y']:.3f} dB at {state.best['images_seen']:,.0f} images"
         session.say(f"done: best validation psnr_y {score}; model in {run.model}")
         if state.best["images_seen"] == 0:
-            session.say(f"nothing was better than '{config.start_from}' itself, which that model is")
+            first = f"'{config.start_from}' itself" if validation.start else "what it began with"
+            session.say(f"nothing was better than {first}, which that model is")
     return run
 
 
@@ -138,18 +141,26 @@ def check_losses(losses: Iterable[str]) -> None:
             raise ConfigError(not_one_of("a loss", name, LOSSES))
 
 
-def take_over(net: Net, source: str, prefix: str = "") -> None:
+def take_over(net: Net, source: str, prefix: str = "") -> str | None:
     """Give `net` those layers, below `prefix` in it, that another model has under the same name and shape.
 
-    ConfigError where none fits. A model that has the prefix itself gives what lies below it.
+    Returns in words how much that was and what is new, None where all was taken over. ConfigError where it is less than
+    half of the smaller one of the two. A model that has the prefix itself gives what lies below it.
     """
-    own, given = net.state_dict(), load_model(source).net.state_dict()
+    own = {name: value for name, value in net.state_dict().items() if name.startswith(prefix)}
+    given = load_model(source).net.state_dict()
     below = {name: value for name, value in given.items() if name.startswith(prefix)}
     given = below or {prefix + name: value for name, value in given.items()}
     fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
-    if not fitting:
-        raise ConfigError(f"no layer of '{source}' fits the network {type(net).__name__.lower()}; choose another")
-    net.load_state_dict(own | fitting)
+    taken, wanted, offered = (sum(value.numel() for value in layers.values()) for layers in (fitting, own, given))
+    if 2 * taken < min(wanted, offered):
+        raise ConfigError(
+            f"expected a model that fits the network {type(net).__name__.lower()} by half at least, got {taken:,} of "
+            f"{wanted:,} numbers from '{source}'; choose another, or begin with none (start_from=null)"
+        )
+    net.load_state_dict(net.state_dict() | fitting)
+    new = [name for name in own if name not in fitting]
+    return f"took {taken:,} of {wanted:,} numbers from '{source}'; new: {', '.join(new)}" if new else None
 
 
 def _decide(

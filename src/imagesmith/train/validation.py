@@ -14,6 +14,7 @@ from imagesmith.data.datasets import Given, Pair, PhotoFolder, degrade_whole, mi
 from imagesmith.data.files import Frame, write_image
 from imagesmith.data.pairs import PairFolder
 from imagesmith.degrade import Chain
+from imagesmith.errors import ModelError
 from imagesmith.metrics import METRICS
 from imagesmith.nets import NetSpec
 from imagesmith.runtime.log import RunLog, read_history
@@ -21,6 +22,8 @@ from imagesmith.tensors import from_float
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.state import TrainState
 from imagesmith.zoo import ModelCard, describe, save_model
+from imagesmith.zoo.cards import read_header
+from imagesmith.zoo.weights import find_weights
 
 MOST_PX = 1024
 """Of larger photographs only the middle is scored, so that validating never costs more than training."""
@@ -46,6 +49,7 @@ class Validation:
         self.pairs = whole_pairs(photos, chain, multiple) if log else []
         self.folder = Path(config.run.out)
         self.commit = commit()  # now: the source tree may change under a running process
+        self.start = whole_start(config)
         self.crop = chain.scale if chain.scale > 1 else 0
         self.metrics = ("psnr_y", "spectrum") if config.adversarial else ("psnr_y",)
 
@@ -125,6 +129,20 @@ class Validation:
         write_image(Frame.of(sheet), path, overwrite=True)
         self.log.picture("samples", sheet, images_seen)
         draw_curve(self.folder, "validation/psnr_y", (images_seen, psnr_y), "validation psnr_y in dB")
+
+
+def whole_start(config: RestorerConfig) -> ModelCard | None:
+    """The card of the model that a run starts from, where its network is the run's: all of it was taken over.
+
+    None for another project's model as well, and for one that is gone since.
+    """
+    if config.start_from is None:
+        return None
+    try:
+        card = read_header(find_weights(config.start_from)).card
+    except ModelError:
+        return None
+    return card if (card.net, card.options) == (config.net.name, config.net.options) else None
 
 
 def whole_pairs(photos: PhotoFolder | PairFolder, chain: Chain | Given, multiple: int) -> list[Pair]:
