@@ -36,13 +36,21 @@ def fresh(images: int) -> TrainState:
 
 
 def train(
-    state: TrainState, run: RunConfig, *, step=step, validate=lambda state: {}, watch=None, log=None, world=World()
+    state: TrainState,
+    run: RunConfig,
+    *,
+    step=step,
+    validate=lambda state: {},
+    rehearse=None,
+    watch=None,
+    log=None,
+    world=World(),
 ) -> None:
     def batches(start: int) -> Iterator[tuple[torch.Tensor, ...]]:
         while True:
             yield (torch.ones(BATCH, 3),)
 
-    flow = Flow(batches, step, validate, watch)
+    flow = Flow(batches, step, validate, watch, rehearse=rehearse)
     fit(state, flow, optim=OPTIM, run=run, arithmetic=Arithmetic("cpu", "fp32", False), world=world, log=log)
 
 
@@ -137,6 +145,44 @@ def test_minutes_hold_whatever_validations_take(tmp_path, monkeypatch, seconds):
     assert validated[-1] == 1
     assert seconds * len(validated[:-1]) <= max(seconds, 0.27 * now)
     assert len(validated) == 20 or seconds > 0.5
+
+
+@pytest.mark.parametrize("known_from", ["a rehearsal", "the session before"])
+def test_a_validation_that_is_too_long_falls_out_before_it_was_ever_held(tmp_path, monkeypatch, known_from):
+    """The accident: of half a minute 23 seconds went into validations, the first for free, and three steps were made."""
+    now, validated, rehearsed, state = 0.0, [], [], fresh(UNPLANNED)
+
+    def slow(nets, batch) -> Iterator:
+        nonlocal now
+        now += 0.2
+        yield from step(nets, batch)
+
+    def validate(state: TrainState) -> dict[str, float]:
+        nonlocal now
+        now += 11
+        validated.append(now)
+        return {}
+
+    def rehearse(state: TrainState) -> float:
+        rehearsed.append(now)
+        return 10.0
+
+    monkeypatch.setattr(clock.time, "monotonic", lambda: now)
+    run = RunConfig(out=str(tmp_path), minutes=0.5, validations=20, checkpoint_minutes=100)
+    if known_from == "the session before":
+        state.validation_seconds = 10.0
+    train(state, run, step=slow, validate=validate, rehearse=rehearse)
+    assert rehearsed == ([0.0] if known_from == "a rehearsal" else [])
+    assert validated == [pytest.approx(31, abs=0.5)]
+    assert state.images_seen >= 98 * BATCH
+    newest = load_newest(tmp_path / "checkpoints", pytest.fail)
+    assert newest is not None
+    assert newest[1]["validation_seconds"] == pytest.approx(11)
+
+
+def test_a_run_of_so_many_images_rehearses_nothing(tmp_path):
+    """What the time decides may not be in a run that is the same on every machine."""
+    train(fresh(8), RunConfig(out=str(tmp_path), images=8), rehearse=pytest.fail)
 
 
 def test_a_run_of_minutes_ticks_by_its_minutes_alone(tmp_path, monkeypatch):

@@ -52,6 +52,7 @@ def test_state_round_trip_is_exact():
                 optimizer.step()
             state.guards["restorer"].inspect(1.0, 2.0)
             state.images_seen += 4
+            state.validation_seconds += 1.5
         return state
 
     first, second = trained(3), trained(0)

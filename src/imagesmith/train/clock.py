@@ -26,7 +26,7 @@ class Clock:
 
     def __init__(self, state: TrainState, run: RunConfig) -> None:
         self.state, self.run = state, run
-        self.validating_seconds, self.last_validation = 0.0, 0.0
+        self.validating_seconds = 0.0
         self.earlier = state.seconds
         self.started = self.saved = time.monotonic()
         self.restart()
@@ -43,10 +43,10 @@ class Clock:
     def wishes(self) -> tuple[bool, bool, bool]:
         """What the time on this process asks for: a tick of a run of minutes, no end to validations, a checkpoint."""
         now, minutes = time.monotonic(), self.run.minutes
-        with_this_one = self.validating_seconds + self.last_validation
+        this_one = self.state.validation_seconds
         return (
             minutes is not None and now - self.ticked >= minutes * 60 / TICKS,
-            minutes is None or with_this_one <= MOST_VALIDATING * (now - self.started + self.last_validation),
+            minutes is None or self.validating_seconds + this_one <= MOST_VALIDATING * (now - self.started + this_one),
             now - self.saved >= self.run.checkpoint_minutes * 60,
         )
 
@@ -71,8 +71,9 @@ class Clock:
         if self.run.minutes is None or self.state.progress == 1:
             return
         seconds = self.run.minutes * 60 - self.state.seconds
-        coming = self.run.validations * (1 - self.state.progress) * self.last_validation
-        seconds -= max(self.last_validation, min(coming, MOST_VALIDATING * seconds))
+        last_one = self.state.validation_seconds
+        coming = self.run.validations * (1 - self.state.progress) * last_one
+        seconds -= max(last_one, min(coming, MOST_VALIDATING * seconds))
         left = world.agree(seconds * self.speed)
         worth_a_step = left >= self.state.choices["batch"] / 2
         self.state.plan = self.state.plan.again(self.state.images_seen, int(left) if worth_a_step else 0)
@@ -82,9 +83,9 @@ class Clock:
         """Time that is planned for, and says nothing of the speed of training."""
         started = time.monotonic()
         yield
-        self.last_validation = time.monotonic() - started
-        self.validating_seconds += self.last_validation
-        self.ticked += self.last_validation
+        took = self.state.validation_seconds = time.monotonic() - started
+        self.validating_seconds += took
+        self.ticked += took
 
     def saving(self) -> None:
         """A checkpoint is made now."""

@@ -6,6 +6,7 @@ It owns the learning rate, rejection, averages, the clock and the checkpoints; t
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -47,6 +48,8 @@ class Flow:
     """
     rate_factors: Mapping[str, float] = field(default_factory=dict)
     """Learning rate of a network as a multiple of the plan's, where it is another."""
+    rehearse: Callable[[TrainState], float] | None = None
+    """Seconds that a validation will take, told by a small part of one; called on the leader, and learns nothing."""
     before: Callable[[], Hashable] = lambda: None
     """Called before each step; another value tells that the step's course is another than that of the step before."""
 
@@ -67,7 +70,7 @@ def fit(
     KeyboardInterrupt.
     """
     checkpoints = Path(run.out) / "checkpoints"
-    clock = Clock(state, run)
+    clock = _started(state, flow, run, world)
 
     def save() -> None:
         clock.saving()
@@ -129,6 +132,13 @@ def fit(
                 raise KeyboardInterrupt
     save()
     return state
+
+
+def _started(state: TrainState, flow: Flow, run: RunConfig, world: World) -> Clock:
+    """The clock, from now on; where the length is in minutes, what a validation takes is found out before."""
+    if run.minutes is not None and flow.rehearse is not None and not state.validation_seconds:
+        state.validation_seconds = world.lead(partial(flow.rehearse, state))
+    return Clock(state, run)
 
 
 @dataclass

@@ -45,6 +45,8 @@ class TrainState:
     guards: dict[str, Guard] = field(default_factory=dict)
     images_seen: int = 0
     seconds: float = 0.0
+    validation_seconds: float = 0.0
+    """What the newest validation took; before the first, what it is expected to take, 0 where nothing tells."""
     rate_factor: float = 1.0
     """The learning rate is multiplied by this; halved at every roll-back."""
     roll_backs: int = 0
@@ -79,6 +81,7 @@ class TrainState:
         return {
             "images_seen": self.images_seen,
             "seconds": self.seconds,
+            "validation_seconds": self.validation_seconds,
             "rate_factor": self.rate_factor,
             "roll_backs": self.roll_backs,
             "best": self.best,
@@ -102,6 +105,7 @@ class TrainState:
                 optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         self.guards = {name: Guard(**guard) for name, guard in values["guards"].items()}
         self.plan = Plan(**values["plan"])
+        self.validation_seconds = values.get("validation_seconds", 0.0)  # earlier versions forgot it
         for key in ("images_seen", "seconds", "rate_factor", "roll_backs", "best", "choices", "extras"):
             setattr(self, key, values[key])
 

@@ -220,6 +220,20 @@ def test_sigkill_at_10_random_moments_changes_nothing(pictures, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_run_too_short_for_validations_holds_the_last_alone(pictures, tmp_path, monkeypatch):
+    """The accident: half a minute of training was three steps and 23 seconds of validations."""
+    told: list[float] = []
+    rehearse = validation.GanValidation.rehearse
+    monkeypatch.setattr(
+        validation.GanValidation, "rehearse", lambda self, state: told.append(rehearse(self, state)) or 0.7
+    )
+    config = small(pictures, tmp_path / "run", "run.validations=20", "run.minutes=0.015")
+    images = train_gan(config, quiet=True).images_seen
+    rows = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+    assert [row["images_seen"] for row in rows if "validation/fd_cifarcnn" in row] == [images]
+    assert 0 < told[0] < 10
+
+
 @pytest.mark.slow
 def test_a_generator_learns(pictures, tmp_path):
     """A loop that runs without learning looks exactly like one that learns, until it is measured."""

@@ -46,6 +46,7 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
         state = session.state(nets, choices, averaged=["generator"], spike=math.inf)
         watch = GanWatch(config, pictures, state, arithmetic, session)
         step = _GanStep(config, state, Dials(session.device))
+        validation = GanValidation(config, pictures, arithmetic, session, watch)
         flow = Flow(
             batches=lambda start: gan_batches(
                 pictures,
@@ -58,7 +59,8 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
             ),
             step=step,
             before=step.set_terms,
-            validate=GanValidation(config, pictures, arithmetic, session, watch),
+            validate=validation,
+            rehearse=validation.rehearse,
             watch=watch.step,
         )
         fit(
