@@ -1,13 +1,20 @@
 """What a validation leaves behind."""
 
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
+import pytest
 import torch
 
 from imagesmith import presets
-from imagesmith.configs import override
+from imagesmith.configs import RestorerConfig, override
+from imagesmith.data.datasets import PhotoFolder
+from imagesmith.degrade import Chain
+from imagesmith.infer.named import of_strength
+from imagesmith.train.machine import Arithmetic
 from imagesmith.train.state import Plan, TrainState
-from imagesmith.train.validation import SHEET_PX, curve, is_better, sheet_row, stacked
+from imagesmith.train.validation import SHEET_PX, Validation, curve, is_better, sheet_row, stacked
+from imagesmith.zoo import Model, ModelCard, load_model, save_model
 
 
 def test_curve_is_a_picture_of_its_points():
@@ -60,3 +67,32 @@ def test_of_sharp_networks_that_lost_little_the_one_with_the_truest_spectrum_is_
     assert better(lost, 29.5, 0.8)
     assert better({"psnr_y": 29.8}, 29.9, 5.0, adversarial=False)
     assert not better({"psnr_y": 29.8}, 29.7, 0.1, adversarial=False)
+
+
+def card_of(config: RestorerConfig, model: Model) -> ModelCard:
+    """What a run of `config` writes beside the weights of `model`."""
+    photos = PhotoFolder(training=[], validation=[], skipped=[], most_px=None)
+    validation = Validation(config, photos, Chain(()), Arithmetic("cpu", "fp32", channels_last=False), log=None)
+    best = {"psnr_y": 30.0, "spectrum": 1.0}
+    return validation._card(TrainState(nets={}, plan=Plan(1), averages={"restorer": model.net}, best=best))
+
+
+def test_a_run_against_a_discriminator_has_the_faithful_partner_it_began_with(tmp_path: Path):
+    """The accident: of one's own sharp network there is no --strength and no lock of colours, which the page promises."""
+    config, sharp = presets.sr_x4_gan(data="photos", out=str(tmp_path)), load_model("sr-x4-gan")
+    save_model(tmp_path / "model.safetensors", sharp.net, card_of(config, sharp))
+    (weakened, _), (between, _) = (of_strength(load_model(tmp_path), strength) for strength in (0, 0.5))
+    kernel, ends = "tail.weight", (load_model("sr-x4"), sharp)
+    faithful, own = (model.net.state_dict()[kernel] for model in ends)
+    assert torch.equal(weakened.net.state_dict()[kernel], faithful)
+    assert torch.equal(between.net.state_dict()[kernel], torch.lerp(faithful, own, 0.5))
+    assert card_of(override(config, [f"start_from={tmp_path}"]), sharp).faithful == "sr-x4", "a run from that run"
+    plain = override(presets.sr_x4(data="photos", out="run"), ["start_from=sr-x4"])
+    assert card_of(plain, sharp).faithful is None, "it invents nothing"
+
+
+@pytest.mark.parametrize("start", ["null", "sr-x2", "gone"])
+def test_without_a_shipped_network_of_the_same_layers_there_is_no_partner(start: str, tmp_path: Path):
+    """The accident: weights that do not fit each other are blended, or a run cannot go on without what it began with."""
+    config = presets.sr_x4_gan(data="photos", out=str(tmp_path))
+    assert card_of(override(config, [f"start_from={start}"]), load_model("sr-x4-gan")).faithful is None

@@ -21,7 +21,7 @@ from imagesmith.runtime.log import RunLog, read_history
 from imagesmith.tensors import from_float
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.state import TrainState
-from imagesmith.zoo import ModelCard, describe, save_model
+from imagesmith.zoo import CARDS, ModelCard, describe, save_model
 from imagesmith.zoo.cards import read_header
 from imagesmith.zoo.weights import find_weights
 
@@ -109,6 +109,7 @@ class Validation:
             NetSpec(config.net.name, config.net.options),
             config.preset,
             task=config.task,
+            faithful=self._faithful,
             train_data=f"{len(self.photos.training)} {self.photos.unit} of '{Path(config.data.folder).name}'",
             commit=self.commit,
             training={
@@ -120,6 +121,13 @@ class Validation:
             },
             created=datetime.date.today().isoformat(),
         )
+
+    @property
+    def _faithful(self) -> str | None:
+        """The shipped network from which an adversarial run leads away, itself or by way of another such run."""
+        if self.config.adversarial is None or self.start is None:
+            return None
+        return self.start.faithful or (self.config.start_from if self.config.start_from in CARDS else None)
 
     def _draw(self, sheet: Tensor, psnr_y: float, images_seen: int) -> None:
         """The sample sheet and the curve so far."""
