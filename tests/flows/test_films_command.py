@@ -122,8 +122,9 @@ def test_ctrl_c_keeps_what_is_finished(holiday: Path, tiny: Path, call, monkeypa
     args = ("restore", holiday / "clip.mkv", "-n", tiny, "--preset", "ultrafast", "--resume")
     with monkeypatch.context() as patch:
         patch.setattr(VideoRestorer, "frames", interrupted)
-        done = call(*args)
-    assert done.code == 130
+        done, tried = call(*args), call(*args, "--dry-run")
+    assert done.code == tried.code == 130
     assert "--resume goes on" in done.err
+    assert "cancelled; nothing was written" in tried.err
     assert call(*args).code == 0
     assert read_info("photos/clip.tiny-x2.mkv").width == 96

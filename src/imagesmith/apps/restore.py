@@ -75,7 +75,7 @@ def run_restore(
             listener = _on_standard_output(as_json) if rehearses else _also_as_json(report) if as_json else report
             summary = run(on_progress=listener)
         if not quiet:
-            _conclude(summary, restorer, time.monotonic() - started)
+            _conclude(summary, restorer, time.monotonic() - started, wrote=not rehearses)
         results, cancelled = [*results, *summary.results], summary.cancelled
         if cancelled:
             break
@@ -130,7 +130,7 @@ def _on_standard_output(as_json: bool) -> Callable[[Progress], None]:
     return on_progress
 
 
-def _conclude(summary: Summary, restorer: Restorer | Auto | VideoRestorer, seconds: float) -> None:
+def _conclude(summary: Summary, restorer: Restorer | Auto | VideoRestorer, seconds: float, *, wrote: bool) -> None:
     """The last words: what was passed over, how many, how long, how; a single failure has said everything already."""
     counts = Counter(result.status for result in summary.results)
     told = {kind: count for kind, count in summary.passed_over.items() if kind != HIDDEN and kind not in FILM_SUFFIXES}
@@ -142,7 +142,8 @@ def _conclude(summary: Summary, restorer: Restorer | Auto | VideoRestorer, secon
     if summary.cancelled:
         kept = f"{summary.kept_frames} frames of the unfinished film kept" if summary.kept_frames else ""
         so_far = ", ".join(filter(None, (done, kept))) or "nothing done"
-        print(f"cancelled; the same command with --resume goes on ({so_far})", file=sys.stderr)
+        what_now = "the same command with --resume goes on" if wrote else "nothing was written"
+        print(f"cancelled; {what_now} ({so_far})", file=sys.stderr)
     elif len(summary.results) > 1 or not counts["failed"]:
         how = f"with {_in_words(restorer.card)} on {restorer.runtime}"
         if isinstance(restorer, Auto):
