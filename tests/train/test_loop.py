@@ -185,6 +185,15 @@ def test_a_run_of_so_many_images_rehearses_nothing(tmp_path):
     train(fresh(8), RunConfig(out=str(tmp_path), images=8), rehearse=pytest.fail)
 
 
+@pytest.mark.parametrize(("images", "is_told"), [(BATCH, True), (2 * BATCH, False)])
+def test_a_run_of_one_batch_is_told_to_have_learnt_nothing(tmp_path, images, is_told):
+    """The accident: nine seconds sufficed for one step at a rate of zero, and a generator of noise was reported done."""
+    log = RunLog(tmp_path, quiet=True)
+    train(fresh(images), RunConfig(out=str(tmp_path), images=images), log=log)
+    log.close()
+    assert ("a single batch teaches as good as nothing" in (tmp_path / "console.log").read_text()) is is_told
+
+
 def test_a_run_of_minutes_ticks_by_its_minutes_alone(tmp_path, monkeypatch):
     """Marks of progress came a second after those of time: every line stood there twice, its speed measured on one step."""
     now = 0.0

@@ -119,18 +119,15 @@ def fit(
                 if log:
                     clock.say(log, log.tick(state.images_seen, rate=rate, speed=clock.speed))
             if validation or state.progress == 1:  # planning again may have ended the run here
-                with clock.validating():
-                    scores, state.best, state.rate_factor, state.extras = world.lead(
-                        lambda: (flow.validate(state), state.best, state.rate_factor, state.extras)
-                    )
-                if log:
-                    log.tick(state.images_seen, **scores)
+                _validate(state, flow, clock, world, log)
             healthy = state.extras.get("healthy_at") == state.images_seen  # the place to go back to, should it go wrong
             if sound and (checkpoint or stopping or healthy):
                 save()
             if stopping:
                 raise KeyboardInterrupt
     save()
+    if log and state.images_seen <= state.choices["batch"]:
+        log.say("a single batch teaches as good as nothing: the learning rate begins at zero; give more time or images")
     return state
 
 
@@ -139,6 +136,16 @@ def _started(state: TrainState, flow: Flow, run: RunConfig, world: World) -> Clo
     if run.minutes is not None and flow.rehearse is not None and not state.validation_seconds:
         state.validation_seconds = world.lead(partial(flow.rehearse, state))
     return Clock(state, run)
+
+
+def _validate(state: TrainState, flow: Flow, clock: Clock, world: World, log: RunLog | None) -> None:
+    """Let the leader score what there is; what that changes, changes on every process."""
+    with clock.validating():
+        scores, state.best, state.rate_factor, state.extras = world.lead(
+            lambda: (flow.validate(state), state.best, state.rate_factor, state.extras)
+        )
+    if log:
+        log.tick(state.images_seen, **scores)
 
 
 @dataclass
