@@ -124,6 +124,20 @@ def test_the_scale_is_that_of_most_pairs(folders: tuple[Path, Path]):
     assert all(target.shape[1] == 2 * degraded.shape[1] for degraded, target in pairs.training)
 
 
+def test_targets_that_a_camera_turned_are_pairs(tmp_path: Path):
+    """The accident: upright 160x240 against 480x320 stored on its side is half as wide, a third as high, and refused."""
+    turned = Image.Exif()
+    turned[274] = 6
+    for k, photo in enumerate((data.astronaut(), data.coffee(), data.chelsea())):
+        upright = Image.fromarray(photo[:300]).resize((320, 480), Image.Resampling.BICUBIC)
+        for folder in ("clean", "small"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "clean" / f"{k}.jpg", quality=95, exif=turned)
+        upright.resize((160, 240), Image.Resampling.BICUBIC).save(tmp_path / "small" / f"{k}.png")
+    pairs = load_pairs(tmp_path / "small", tmp_path / "clean", 1, least_px=32)
+    assert (pairs.scale, pairs.skipped, len(pairs.training)) == (2, [], 2)
+
+
 def test_large_pairs_are_cut_to_the_same_middle(folders: tuple[Path, Path]):
     """Two middles that round differently are one pixel apart."""
     pairs = load(folders, memory_bytes=3 * 2 * 5 * 97**2)

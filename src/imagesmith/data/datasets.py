@@ -76,7 +76,7 @@ def load_photos(
 
 
 def size_of(item: Item) -> tuple[int, int] | None:
-    """Height and width as the header tells; None where it tells nothing, which decoding will explain."""
+    """Height and width as stored, not yet upright; None where the header tells nothing, which decoding will explain."""
     try:
         header = read_header(item.read())
     except (ImageError, OSError):

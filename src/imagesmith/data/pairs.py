@@ -130,8 +130,9 @@ def load_pairs(
 
 
 def _common_scale(sizes: list[tuple[Size | None, Size | None]]) -> int:
-    """By how much most targets are larger."""
-    ratios = Counter(wanted[0] // given[0] for given, wanted in sizes if given and wanted and given[0] <= wanted[0])
+    """By how much most targets are larger, by the longer sides: a camera may have stored either picture turned."""
+    sides = [(max(given), max(wanted)) for given, wanted in sizes if given and wanted]
+    ratios = Counter(wanted // given for given, wanted in sides if given <= wanted)
     return ratios.most_common(1)[0][0] if ratios else 1
 
 
