@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.data.files import Frame, ImageMeta
-from imagesmith.infer.holes import guessed
+from imagesmith.infer.holes import FARTHEST_PX, guessed, highest_near, near
 from imagesmith.infer.modes import seen_colours, spread
 from imagesmith.runtime.memory import UNLIMITED, Limits
 from imagesmith.tensors import from_float
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CALIBRATION: dict[str, tuple[float, float]] = {
     "deblur": (5.271, 0.9),
     "denoise": (5.664, 0.684),
-    "inpaint": (4.051, 1.006),
+    "inpaint": (3.968, 0.842),
     "jpeg": (5.055, 0.776),
     "photo-x2": (7.713, 0.731),
     "photo-x4": (8.456, 0.688),
@@ -41,21 +41,61 @@ _RAMP = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10)
 def disagreement(restorer: "Restorer", frame: Frame, mask: Tensor | None, limits: Limits = UNLIMITED) -> Tensor:
     """(H * scale, W * scale) in grey levels: the spread of the 8 turns, and the distance to a faithful partner.
 
-    Of a float picture beyond [0, 1] they are those of what the network sees, whose whole range is 255 levels.
+    In holes it never falls on the way inwards from what is known, however sure the network is of what it invents there.
+    Of a float picture beyond [0, 1] it is that of what the network sees, whose whole range is 255 levels.
     """
     frame = replace(frame, pixels=seen_colours(frame).permute(1, 2, 0).contiguous(), depth="float32")
     if mask is not None:
-        if not mask.any():
-            return torch.zeros(mask.shape)
-        frame, mask = guessed(frame, mask, lambda small, left: restorer.frame(small, mask=left, limits=limits))
+        return _disagreement_in_holes(restorer, frame, mask, limits)
+    found = restorer.strength * _spread(restorer, frame, None, limits)
+    if restorer.partner is not None:
+        sharp, faithful = (one.frame(frame, limits=limits).pixels for one in (restorer, restorer.partner))
+        found = found + 255 * (sharp - faithful).abs().mean(dim=2)
+    return found
+
+
+def _spread(restorer: "Restorer", frame: Frame, mask: Tensor | None, limits: Limits) -> Tensor:
+    """How far the 8 turns of a float32 frame disagree, (H * scale, W * scale) in grey levels."""
     strips = restorer.network.strips(
         frame, mask, lambda run: spread(run, restorer.scale), lambda _: None, strength=1.0, limits=limits
     )
-    found = restorer.strength * torch.cat([rows.mean(dim=2) for _, rows in strips])
-    if restorer.partner is not None:
-        sharp, faithful = (one.frame(frame, limits=limits).pixels for one in (restorer, restorer.partner))
-        found = found + (sharp - faithful).abs().mean(dim=2)
-    return found * 255 if mask is None else torch.where(mask, found * 255, 0.0)
+    return 255 * torch.cat([rows.mean(dim=2) for _, rows in strips])
+
+
+def _disagreement_in_holes(restorer: "Restorer", frame: Frame, mask: Tensor, limits: Limits) -> Tensor:
+    """The disagreement about what is in the holes, 0 outside; about what is guessed at half the size, that there.
+
+    The turns agree about what is far inside, where they see no more than the guess.
+    """
+    if not mask.any():
+        return torch.zeros(mask.shape)
+    doubts = list[Tensor]()
+
+    def fill(small: Frame, holes: Tensor) -> Frame:
+        doubts.append(disagreement(restorer, small, holes, limits))
+        return restorer.frame(small, mask=holes, limits=limits)
+
+    filled, within_reach = guessed(frame, mask, fill)
+    found = torch.where(within_reach, _spread(restorer, filled, within_reach, limits), 0.0)
+    if doubts:
+        blank = replace(frame, pixels=torch.zeros(*mask.shape, 1))
+        guess, _ = guessed(blank, mask, lambda small, _: replace(small, pixels=doubts[0].unsqueeze(2)))
+        found = torch.where(within_reach, found, guess.pixels[..., 0])
+    return _never_falling(found, mask)
+
+
+def _never_falling(doubt: Tensor, holes: Tensor) -> Tensor:
+    """A `doubt` (H, W), 0 outside of the `holes`, raised to the highest on the way from what is known to each pixel."""
+    settled = ~holes
+    for _ in range(FARTHEST_PX):
+        if settled.all():
+            return doubt
+        reached = near(settled, 1)
+        before = highest_near(torch.where(settled, doubt, 0.0), 1)
+        doubt = torch.where(reached & ~settled, torch.maximum(doubt, before), doubt)
+        settled = reached
+    before = highest_near(torch.where(settled, doubt, 0.0), FARTHEST_PX)
+    return torch.where(settled, doubt, torch.maximum(doubt, before))
 
 
 def expected_error(restorer: "Restorer", frame: Frame, mask: Tensor | None, limits: Limits = UNLIMITED) -> Tensor:

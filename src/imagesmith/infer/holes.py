@@ -109,7 +109,7 @@ def guessed(frame: Frame, mask: Tensor, fill: Callable[[Frame, Tensor], Frame]) 
     What lies deeper than FARTHEST_PX is taken from the picture at half the size, where `fill` fills the same hole: it
     is half as deep there, and calls this function again if it must. Only the surroundings of deep holes are looked at.
     """
-    deep = mask & ~_near(~mask, FARTHEST_PX)
+    deep = mask & ~near(~mask, FARTHEST_PX)
     if not deep.any():
         return frame, mask
     rows, columns = (_around(deep.any(dim=1 - axis), margin=8 * FARTHEST_PX) for axis in (0, 1))
@@ -137,18 +137,22 @@ def blended(strips: Iterator[tuple[int, Tensor]], frame: Frame, mask: Tensor) ->
         yield top, _chosen(inside, rows, frame.pixels[top : top + len(rows)])
 
 
+def near(known: Tensor, radius: int) -> Tensor:
+    """Whether a pixel (H, W) has a known one within `radius` rows and columns."""
+    return highest_near(known.to(torch.float32), radius) > 0
+
+
+def highest_near(values: Tensor, radius: int) -> Tensor:
+    """The highest of the float `values` (H, W) within `radius` rows and columns of each pixel."""
+    x = F.max_pool2d(values[None, None], (2 * radius + 1, 1), stride=1, padding=(radius, 0))
+    return F.max_pool2d(x, (1, 2 * radius + 1), stride=1, padding=(0, radius))[0, 0]
+
+
 def _chosen(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """`torch.where`, also for uint16, for which torch has no kernel."""
     if yes.dtype != torch.uint16:
         return torch.where(mask, yes, no)
     return torch.where(mask, yes.view(torch.int16), no.view(torch.int16)).view(torch.uint16)
-
-
-def _near(known: Tensor, radius: int) -> Tensor:
-    """Whether a pixel (H, W) has a known one within `radius` rows and columns."""
-    x = known.to(torch.float32)[None, None]
-    x = F.max_pool2d(x, (2 * radius + 1, 1), stride=1, padding=(radius, 0))
-    return F.max_pool2d(x, (1, 2 * radius + 1), stride=1, padding=(0, radius))[0, 0] > 0
 
 
 def _around(hit: Tensor, margin: int) -> slice:
