@@ -72,12 +72,15 @@ def test_classes_are_in_the_names(call: Callable[[str], None], capsys: pytest.Ca
 
 
 def test_a_picture_as_output_is_a_sheet(call: Callable[[str], None]) -> None:
-    """The accident: rows taken for columns, or a sheet of half the images."""
+    """The accident: rows taken for columns, a sheet of half the images, or 4x4 asked for and one row given."""
     call("generate plain --grid 5x2 -o wide.png -q")
+    call("generate plain --seeds 0-1 --grid 4x4 -o roomy.png -q")
     call("generate plain --seeds 0-9 -o square.png -q")
     call("generate flowers --seeds 0-4 --label all -o classes.png -q")
-    sizes = [tuple(read_image(name).pixels.shape[:2]) for name in ("wide.png", "square.png", "classes.png")]
-    assert sizes == [(2 * 48, 5 * 72), (3 * 48, 4 * 72), (5 * 48, 3 * 72)]
+    sheets = [read_image(f"{name}.png").pixels for name in ("wide", "roomy", "square", "classes")]
+    assert [tuple(sheet.shape[:2]) for sheet in sheets] == [(96, 360), (192, 288), (144, 288), (240, 216)]
+    assert sheets[1][:48, :144].any()
+    assert not sheets[1][48:].any()
 
 
 def test_a_generated_data_set_can_be_trained_on(call: Callable[[str], None]) -> None:
@@ -155,6 +158,7 @@ def test_variations_of_a_photograph(call: Callable[[str], None], capsys: pytest.
         ("generate plain --grid 0x8 -o out.png", UsageError, "columns x rows such as 8x8"),
         ("generate plain --grid 2x2 --seeds 0-4 -o out.png", UsageError, "at most 4 images"),
         ("generate plain --seeds 0-99999999 -o out.png", UsageError, "at most 200 megapixels"),
+        ("generate plain --seeds 0 --grid 9999x9999 -o out.png", UsageError, "at most 200 megapixels"),
         ("variations plain taken.png --seeds 0-99999999 -o out", UsageError, "take fewer seeds"),
         ("generate plain -f exe -o out", UsageError, "expected one of jpg, png"),
         ("generate plain -o out.mp4", UsageError, "expected a folder or a picture such as out.png"),

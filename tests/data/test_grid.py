@@ -12,6 +12,12 @@ def test_pictures_stand_row_by_row_and_the_rest_is_black():
     assert sheet.shape == (3, 3 * LEAST_PX, 2 * LEAST_PX)
     cells = sheet[0, ::LEAST_PX, ::LEAST_PX]
     assert cells.tolist() == [[1, 2], [3, 4], [5, 0]]
+    assert image_grid(images, columns=3, rows=4)[0, ::LEAST_PX, ::LEAST_PX].tolist() == [
+        [1, 2, 3],
+        [4, 5, 0],
+        [0, 0, 0],
+        [0, 0, 0],
+    ]
 
 
 def test_about_square_by_default_and_tiny_pictures_enlarged_by_a_whole_factor():

@@ -75,11 +75,11 @@ def run_generate(
     samples = _counted(generate(generator, wanted, label=label, truncation=truncation), total, "images", say)
     started = time.monotonic()
     if as_sheet:
-        columns = shape[0] if shape else (generator.classes if total > len(wanted) else None)
+        columns, rows = shape or (generator.classes if total > len(wanted) else None, None)
         if shape and total > math.prod(shape):
             raise UsageError(f"expected at most {math.prod(shape)} images for a grid of {grid}, got {total}")
-        _check_sheet(total, generator.size, "name a folder")
-        _write_sheet([sample.image for sample in samples], out, columns, overwrite=overwrite)
+        _check_sheet(math.prod(shape or (total,)), generator.size, "name a folder")
+        _write_sheet([sample.image for sample in samples], out, columns, rows, overwrite=overwrite)
         if as_json:
             print(json.dumps({"output": str(out), "images": total}))
     else:
@@ -172,7 +172,7 @@ def run_variations(
         images.append(sample.image)
     _write(found.target, out / "photo.png", overwrite=overwrite)
     _write(found.reconstruction, out / "reconstruction.png", overwrite=overwrite)
-    _write_sheet(images, out / "sheet.png", None, overwrite=overwrite)
+    _write_sheet(images, out / "sheet.png", overwrite=overwrite)
     say(f"{len(wanted)} variations -> {out}, all on {out / 'sheet.png'}")
 
 
@@ -252,8 +252,10 @@ def _read_table(path: Path) -> dict[str, Row]:
     return {row[0]: row for row in rows}
 
 
-def _write_sheet(images: Sequence[Tensor], out: Path, columns: int | None, *, overwrite: bool) -> None:
-    sheet = image_grid(torch.stack(list(images)).permute(0, 3, 1, 2), columns)
+def _write_sheet(
+    images: Sequence[Tensor], out: Path, columns: int | None = None, rows: int | None = None, *, overwrite: bool
+) -> None:
+    sheet = image_grid(torch.stack(list(images)).permute(0, 3, 1, 2), columns, rows)
     write_image(Frame.of(sheet), out, overwrite=overwrite)
 
 
@@ -292,10 +294,10 @@ def _check_names(folder: Path, names: Iterable[str], *, overwrite: bool) -> None
             check_free(folder / name, overwrite=overwrite)
 
 
-def _check_sheet(images: int, size: tuple[int, int], advice: str) -> None:
-    """UsageError where a sheet of so many images is too large for memory."""
-    if images * math.prod(size) * enlargement(*size) ** 2 > MAX_PIXELS:
-        raise UsageError(f"expected a sheet of at most {MAX_PIXELS / 1e6:g} megapixels, got {images} images; {advice}")
+def _check_sheet(places: int, size: tuple[int, int], advice: str) -> None:
+    """UsageError where a sheet of so many images, or places for them, is too large for memory."""
+    if places * math.prod(size) * enlargement(*size) ** 2 > MAX_PIXELS:
+        raise UsageError(f"expected a sheet of at most {MAX_PIXELS / 1e6:g} megapixels, got {places} images; {advice}")
 
 
 def _sayer(quiet: bool) -> Say:

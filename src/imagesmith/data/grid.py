@@ -22,11 +22,14 @@ def enlargement(height: int, width: int) -> int:
     return math.ceil(LEAST_PX / max(height, width))
 
 
-def image_grid(images: Tensor, columns: int | None = None) -> Tensor:
-    """uint8 (N, C, H, W) -> (C, rows * H', columns * W'), row by row; about square by default, the rest black."""
+def image_grid(images: Tensor, columns: int | None = None, rows: int | None = None) -> Tensor:
+    """uint8 (N, C, H, W) -> (C, rows * H', columns * W'), row by row; about square by default, the rest black.
+
+    Without `rows` there are as many as the images need, and never fewer.
+    """
     count, channels, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
+    rows = max(rows or 0, math.ceil(count / columns))
     factor = enlargement(height, width)
     empty = images.new_zeros(rows * columns - count, channels, height, width)
     cells = torch.cat([images, empty]).view(rows, columns, channels, height, width)
