@@ -84,10 +84,13 @@ def run_generate(
             print(json.dumps({"output": str(out), "images": total}))
     else:
         names = _FileNames(generator, wanted.highest, FORMATS[kind].suffixes[0], in_folders=dataset)
-        planned = (names(seed, each) for seed in wanted for each in generator.labels(seed, label))
-        _check_names(out, planned, overwrite=overwrite)
-        rows = _read_table(out / _TABLE) if dataset else None
-        _write_samples(samples, out, names, generator.class_names, rows=rows, overwrite=overwrite, as_json=as_json)
+
+        def planned() -> Iterator[Row]:
+            return (names.row(seed, each) for seed in wanted for each in generator.labels(seed, label))
+
+        _check_names(out, (file for file, *_ in planned()), overwrite=overwrite)
+        table = _read_table(out / _TABLE) | {row[0]: row for row in planned()} if dataset else None
+        _write_samples(samples, out, names, table=table, overwrite=overwrite, as_json=as_json)
     say(f"{total} images of {generator.card.title} in {time.monotonic() - started:.1f} s -> {out}")
 
 
@@ -188,7 +191,7 @@ def _photograph(path: Path) -> Frame:
 
 
 class _FileNames:
-    """Where a sample goes inside its folder: by seed, and by class where there are classes."""
+    """Where a sample goes inside its folder, by seed and, where there are classes, by class; and its row in a table."""
 
     def __init__(self, generator: Generator, highest: int, suffix: str, *, in_folders: bool) -> None:
         self._digits = max(_LEAST_DIGITS, len(str(highest)))
@@ -196,6 +199,7 @@ class _FileNames:
         plain = [re.sub(r"[^\w.-]+", "-", name).strip("-.") for name in generator.class_names]
         distinct = all(plain) and len({name.casefold() for name in plain}) == len(plain)
         self._classes = plain if distinct else [str(number) for number in range(generator.classes)]
+        self._class_names = generator.class_names
 
     def __call__(self, seed: int, label: int | None) -> str:
         stem = f"seed{seed:0{self._digits}}"
@@ -204,35 +208,41 @@ class _FileNames:
         name = self._classes[label]
         return f"{name}/{stem}{self._suffix}" if self._in_folders else f"{stem}-{name}{self._suffix}"
 
+    def row(self, seed: int, label: int | None) -> Row:
+        """File, class as it is called ('' without one), seed."""
+        return [self(seed, label), "" if label is None else self._class_names[label], str(seed)]
+
 
 def _write_samples(
     samples: Iterable[Sample],
     out: Path,
-    file_name: _FileNames,
-    class_names: Sequence[str],
+    names: _FileNames,
     *,
-    rows: dict[str, Row] | None,
+    table: dict[str, Row] | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Each sample as a file of its own; with `rows`, what `imagesmith train` reads: class folders and labels.csv.
+    """Each sample as a file of its own; with `table`, what `imagesmith train` reads: class folders and labels.csv.
 
-    The table then holds `rows`, those of earlier runs by file, and the new ones.
+    The table holds the rows of all samples and of earlier runs, by file.
     """
     make_folder(out)
-    for sample in samples:
-        name = file_name(sample.seed, sample.label)
-        label = None if sample.label is None else class_names[sample.label]
-        if rows is not None:
+    for k, sample in enumerate(samples):
+        name, label, _ = names.row(sample.seed, sample.label)
+        if table is not None:
+            if k == 0:  # whatever stops the run then leaves no picture without its row
+                _write_table(out / _TABLE, table)
             make_folder((out / name).parent)
-            rows[name] = [name, label or "", str(sample.seed)]
         _write(sample.image, out / name, overwrite=overwrite)
         if as_json:
-            print(json.dumps({"output": str(out / name), "seed": sample.seed, "label": label}), flush=True)
-    if rows is not None:
-        table = io.StringIO(newline="")
-        csv.writer(table, lineterminator="\n").writerows([_COLUMNS, *rows.values()])
-        write_whole(out / _TABLE, table.getvalue())
+            told = {"output": str(out / name), "seed": sample.seed, "label": None if sample.label is None else label}
+            print(json.dumps(told), flush=True)
+
+
+def _write_table(path: Path, table: dict[str, Row]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *table.values()])
+    write_whole(path, text.getvalue())
 
 
 def _read_table(path: Path) -> dict[str, Row]:
@@ -297,7 +307,9 @@ def _check_names(folder: Path, names: Iterable[str], *, overwrite: bool) -> None
 def _check_sheet(places: int, size: tuple[int, int], advice: str) -> None:
     """UsageError where a sheet of so many images, or places for them, is too large for memory."""
     if places * math.prod(size) * enlargement(*size) ** 2 > MAX_PIXELS:
-        raise UsageError(f"expected a sheet of at most {MAX_PIXELS / 1e6:g} megapixels, got {places} images; {advice}")
+        raise UsageError(
+            f"expected a sheet of at most {MAX_PIXELS / 1e6:g} megapixels, got one of {places:,} images; {advice}"
+        )
 
 
 def _sayer(quiet: bool) -> Say:
