@@ -8,11 +8,15 @@ import pytest
 import torch
 from skimage import data
 
-from imagesmith.data.files import Frame
-from imagesmith.infer.heat import CALIBRATION, WHITE_LEVELS, expected_error, fitted, heat_map
+from imagesmith.data.files import Frame, ImageMeta
+from imagesmith.infer.heat import CALIBRATION, WHITE_LEVELS, calibration, expected_error, fitted, heat_map
 from imagesmith.infer.holes import FARTHEST_PX, near
+from imagesmith.infer.named import of_strength
 from imagesmith.infer.restore import Restorer
-from imagesmith.zoo import CARDS
+from imagesmith.runtime.device import Runtime
+from imagesmith.zoo import CARDS, load_model
+
+FLOAT32 = Runtime(torch.device("cpu"), torch.float32, channels_last=True, reason="")
 
 
 def test_the_power_law_of_errors_is_found_again() -> None:
@@ -54,6 +58,30 @@ def test_only_shipped_weights_are_calibrated(make_restorer, photo: np.ndarray, m
     shipped = expected_error(restorer, frame, None)
     restorer.card = replace(restorer.card, path="runs/toy")
     assert torch.allclose(shipped, 3 * expected_error(restorer, frame, None))
+
+
+def test_the_less_is_mended_the_more_is_expected_to_be_wrong() -> None:
+    """Noise that was kept at half the strength, 10 grey levels of error, was shown as 2; that kept whole as none."""
+    clean = torch.from_numpy(data.astronaut()[40:104, 150:214]).permute(2, 0, 1) / 255
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    noisy = (clean + 25 / 255 * noise).clamp(0, 1)
+    frame = Frame(noisy.permute(1, 2, 0), "float32", ImageMeta("png", "RGB"))
+    expected = []
+    for strength in (0, 0.5, 1):
+        restorer = Restorer.of(load_model("denoise"), strength=strength, runtime=FLOAT32)
+        error = 255 * (restorer.frame(frame).pixels.permute(2, 0, 1) - clean).abs().mean().item()
+        expected.append(restorer.uncertainty(frame).mean().item())
+        assert expected[-1] == pytest.approx(error, rel=1 / 3)
+    assert expected[0] > expected[1] > expected[2]
+
+
+def test_a_blend_is_calibrated_between_its_models() -> None:
+    """Half of the sharp network was called not calibrated, for its name is that of no shipped file."""
+    sharp = load_model("sr-x4-gan")
+    found = [calibration(of_strength(sharp, strength)[0].card) for strength in (0, 1e-5, 0.5, 1)]
+    assert (found[0], found[-1]) == (CALIBRATION["sr-x4"], CALIBRATION["sr-x4-gan"])
+    assert found[1] == pytest.approx(CALIBRATION["sr-x4"], rel=1e-3)
+    assert all(min(ends) < value < max(ends) for value, *ends in zip(found[2], found[0], found[3], strict=True))
 
 
 def test_calibrations_are_of_shipped_models() -> None:

@@ -19,7 +19,7 @@ from imagesmith.data.scanlines import Picture
 from imagesmith.errors import OutputError
 from imagesmith.infer.auto import AUTO_TASK, Decision
 from imagesmith.infer.channel import Cancelled
-from imagesmith.infer.heat import CALIBRATION, heat_map
+from imagesmith.infer.heat import calibration, heat_map
 from imagesmith.infer.images import result_meta, stacked
 from imagesmith.infer.lost import fill, lost_pixels
 from imagesmith.infer.outcome import FileOptions, ItemResult, Uncertainty, failed
@@ -228,7 +228,7 @@ class Stages:
             mean=round(error.mean().item(), 3),
             p95=round(ordered[int(0.95 * len(ordered))].item(), 3),
             output=str(place),
-            is_calibrated=self._restorer.card.title in CALIBRATION,
+            is_calibrated=calibration(self._restorer.card) is not None,
         )
 
     @functools.cached_property

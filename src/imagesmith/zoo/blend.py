@@ -8,6 +8,9 @@ import torch
 from imagesmith.errors import ModelError, UsageError
 from imagesmith.zoo.weights import Model
 
+AT_STRENGTH = " at strength "
+"""What stands in the name of a blend, between that of the sharp model and the number."""
+
 
 def blend(faithful: Model, sharp: Model, strength: float) -> Model:
     """The model whose weights lie `strength` of the way from `faithful` (0) to `sharp` (1): Wang et al. 2018, sec. 3.4.
@@ -26,7 +29,7 @@ def blend(faithful: Model, sharp: Model, strength: float) -> Model:
     net = copy.deepcopy(sharp.net)
     weights, given = net.state_dict(), faithful.net.state_dict()
     net.load_state_dict({name: torch.lerp(given[name], value, strength) for name, value in weights.items()})
-    name = f"{sharp.card.name} at strength {strength:g}"
+    name = f"{sharp.card.name}{AT_STRENGTH}{strength:g}"
     return Model(net, dataclasses.replace(sharp.card, name=name, protocol={}))
 
 
