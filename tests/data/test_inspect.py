@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imagesmith.data.advice import advice
 from imagesmith.data.inspect import SHOWN_PX, inspect
 from imagesmith.errors import NothingUsableError, UsageError
 
@@ -49,9 +50,11 @@ def test_pictures_that_training_would_see_as_black_are_told(tmp_path: Path) -> N
     """The accident: X-rays of 12 bits in files of 16 pass for pictures that can be learnt from."""
     stream = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 4096, (24, 32)).astype(np.uint16)).save(stream, "PNG")
-    found = inspect(folder(tmp_path, {"a.png": noise(0), "xray.png": stream.getvalue()}))
+    files = {"a.png": noise(0), "b.png": b"no picture", "xray.png": stream.getvalue()}
+    found = inspect(folder(tmp_path, files))
     assert [picture.name for picture in found.pictures] == ["a.png"]
-    (told,) = found.broken
+    _, told = found.broken
+    assert advice(found)[-1].startswith("2 files cannot be used and would be skipped, 1 of them for values of 16 bits")
     assert told.startswith("xray.png: expected 16-bit values that use their range, got at most 40")
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from imagesmith.configs import ImageSetConfig
 from imagesmith.data.image_sets import laid_on_white
 from imagesmith.data.inspect import Inspection
+from imagesmith.data.pixels import FAINT
 from imagesmith.data.shapes import choose_size
 
 _PROSPECTS = (
@@ -77,5 +78,8 @@ def _about_doubts(found: Inspection) -> list[str]:
 
 
 def _about_broken(found: Inspection) -> list[str]:
-    count = len(found.broken)
-    return [f"{count:,} files cannot be used and would be skipped"] if count else []
+    count, faint = len(found.broken), sum(FAINT in problem for problem in found.broken)
+    if not count:
+        return []
+    why = f", {faint:,} of them for values of 16 bits that use less than an eighth of their range" if faint else ""
+    return [f"{count:,} files cannot be used and would be skipped{why}"]

@@ -12,6 +12,8 @@ from imagesmith.data.files import Frame, named, read_image
 from imagesmith.errors import ImageError
 from imagesmith.tensors import from_float, to_float
 
+FAINT = "expected 16-bit values that use their range"
+"""How the message begins for a picture of which 8 bits would leave a few levels above black."""
 _MOST_QUICK_PIXELS = 1 << 22
 _HALF_A_LEVEL = 0.5 / 255  # so far beyond black and white nothing is lost in 8 bits
 
@@ -41,8 +43,8 @@ def check_unit_range(frame: Frame) -> None:
     """
     if (peak := frame.faint_peak) is not None:
         raise ImageError(
-            f"expected 16-bit values that use their range, got at most {peak} of 65535; scale all pictures alike "
-            "first, or save what is meant to be so dark at 8 bits"
+            f"{FAINT}, got at most {peak} of 65535; scale all pictures alike first, "
+            "or save what is meant to be so dark at 8 bits"
         )
     if frame.depth != "float32":
         return
