@@ -125,7 +125,7 @@ def locate(source: str | Path) -> tuple[Path, str | None, Path | None]:
 def find_labels(collection: Collection, places: dict[str, str], labels: Literal["auto", "none"] | Path) -> Labels:
     """The labels that `load_image_set` gives to the pictures at these places of a collection."""
     if labels == "none":
-        return Labels(None, "no labels, as asked")
+        return Labels(None, "no labels, as data.labels=none has it; auto takes those of class folders or of a table")
     if isinstance(labels, Path):
         return labels_from_table(labels, places)
     inner = PurePosixPath(posixpath.commonpath({name.removesuffix(place) for name, place in places.items()}))

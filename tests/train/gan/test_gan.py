@@ -346,6 +346,21 @@ def test_fakes_are_compared_with_pictures_of_every_class(tmp_path, monkeypatch):
     assert len(compared[0].unique(dim=0)) == 2
 
 
+def test_what_a_preset_has_decided_is_not_called_asked_for():
+    """The accident: --preset dcgan on five class folders, and 'no labels, as asked' of what nobody had asked for."""
+    said: list[str] = []
+    session: Any = SimpleNamespace(world=SimpleNamespace(size=1), device="cpu", say=said.append)
+    classic = override(presets.dcgan(data="", out="run"), ["run.dtype=fp32"])
+    gan.decide(classic, NINE, session)
+    for decided in ("no gradient penalty with the objective non_saturating", "augmentation 0", "networks"):
+        assert any(line.startswith(decided) and line.endswith("as the preset dcgan has it") for line in said), decided
+    said.clear()
+    changed = ["augment.strength=0.2", "run.batch=4", "objective=hinge", 'penalties={"wasserstein":10}']
+    gan.decide(override(classic, changed), NINE, session)
+    for decided in ("gamma wasserstein 10: as asked", "augmentation 0.2, as asked", "batch 4: as asked"):
+        assert decided in said, said
+
+
 @pytest.mark.parametrize(
     ("seconds", "processes", "width", "said"),
     [

@@ -68,7 +68,9 @@ def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str,
         batches_within(count // processes),
         ENOUGH,
     )
-    if asked != config.run.batch:
+    if asked == config.run.batch != "auto":
+        reason = _whose(config, lambda each: each.run.batch)
+    elif asked != config.run.batch:
         reason = f"what {count} pictures fill; {config.run.batch}, as the preset {config.preset} has it, are more"
     session.say(f"batch {batch}: {reason}")
     gamma, reason = _choose_gamma(config, pictures)
@@ -106,17 +108,27 @@ def batches_within(count: int) -> tuple[int, ...]:
     return tuple(size for size in BATCHES if size <= count) or (1 << (max(1, count).bit_length() - 1),)
 
 
+def _whose(config: GanConfig, setting: Callable[[GanConfig], Any]) -> str:
+    """Who has decided a setting, in words: the preset, or the user, where it is another than the preset's."""
+    preset = GAN_PRESETS.get(config.preset)
+    is_presets = preset is not None and setting(preset(data="", out="")) == setting(config)
+    return f"as the preset {config.preset} has it" if is_presets else "as asked"
+
+
+def _penalties(config: GanConfig) -> dict[str, float]:
+    return config.penalties
+
+
 def _choose_gamma(config: GanConfig, pictures: Pictures) -> tuple[dict[str, float], str]:
     """The weight of each penalty at the start, and why."""
     if not config.penalties:
-        return {}, f"no gradient penalty with the objective {config.objective}, as asked"
+        return {}, f"no gradient penalty with the objective {config.objective}, {_whose(config, _penalties)}"
     height, width = pictures.size
     factor = height * width / GAMMA_PIXELS
     gamma = {name: value * (factor if name in ("r1", "r2") else 1.0) for name, value in config.penalties.items()}
     listing = ", ".join(f"{name} {value:g}" for name, value in gamma.items())
-    reasons = (
-        [f"r1 and r2 in proportion to the {width}x{height} pixels"] if {"r1", "r2"} & gamma.keys() else ["as asked"]
-    )
+    grows = f"r1 and r2 in proportion to the {width}x{height} pixels"
+    reasons = [grows if {"r1", "r2"} & gamma.keys() else _whose(config, _penalties)]
     if config.penalty_final < 1:
         reasons.append(f"falling to {config.penalty_final:g} of it")
     return gamma, f"gamma {listing}: {', '.join(reasons)}"
@@ -126,7 +138,7 @@ def _choose_strength(config: GanConfig, pictures: Pictures) -> tuple[float, str]
     """How often augmentation acts at the start, and why."""
     wanted, count = config.augment.strength, pictures.different
     if wanted != "adaptive":
-        return float(wanted), f"augmentation {wanted:g}, as asked"
+        return float(wanted), f"augmentation {wanted:g}, {_whose(config, lambda each: each.augment.strength)}"
     start = next(strength for least, strength in STRENGTHS if count >= least)
     if not len(pictures.held_out):
         return start, f"augmentation {start:g} for {count:,} pictures; none is kept apart by which to adapt it"
@@ -163,7 +175,7 @@ def choose_widths(
     pair on `PROBE_BATCH` images.
     """
     if not _is_free(wanted.generator) and not _is_free(wanted.discriminator):
-        return wanted, "networks as asked"
+        return wanted, f"networks {_whose(config, lambda each: (each.generator, each.discriminator))}"
     if config.run.minutes is None:
         return with_widths(wanted, pictures, 64), "width 64 where the length is given in images"
     seen: dict[int, int] = {}
