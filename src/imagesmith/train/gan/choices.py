@@ -115,20 +115,17 @@ def _whose(config: GanConfig, setting: Callable[[GanConfig], Any]) -> str:
     return f"as the preset {config.preset} has it" if is_presets else "as asked"
 
 
-def _penalties(config: GanConfig) -> dict[str, float]:
-    return config.penalties
-
-
 def _choose_gamma(config: GanConfig, pictures: Pictures) -> tuple[dict[str, float], str]:
     """The weight of each penalty at the start, and why."""
+    whose = _whose(config, lambda each: each.penalties)
     if not config.penalties:
-        return {}, f"no gradient penalty with the objective {config.objective}, {_whose(config, _penalties)}"
+        return {}, f"no gradient penalty with the objective {config.objective}, {whose}"
     height, width = pictures.size
     factor = height * width / GAMMA_PIXELS
     gamma = {name: value * (factor if name in ("r1", "r2") else 1.0) for name, value in config.penalties.items()}
     listing = ", ".join(f"{name} {value:g}" for name, value in gamma.items())
     grows = f"r1 and r2 in proportion to the {width}x{height} pixels"
-    reasons = [grows if {"r1", "r2"} & gamma.keys() else _whose(config, _penalties)]
+    reasons = [grows if {"r1", "r2"} & gamma.keys() else whose]
     if config.penalty_final < 1:
         reasons.append(f"falling to {config.penalty_final:g} of it")
     return gamma, f"gamma {listing}: {', '.join(reasons)}"
