@@ -80,7 +80,7 @@ def test_a_reference_may_have_fewer_classes_but_no_unknown_ones(judge: Path, pic
     (pictures / "gray").rmdir()
     assert evaluate_classifier(judge, pictures, device="cpu").summary["accuracy"] == 0.75
     (pictures / "white").rename(pictures / "whyte")
-    with pytest.raises(UsageError, match=r"'whyte'.*did you mean 'white'"):
+    with pytest.raises(UsageError, match=r"'whyte' \(did you mean 'white'\?\).*\ncall the classes as the model does"):
         evaluate_classifier(judge, pictures, device="cpu")
 
 

@@ -1,6 +1,7 @@
 """Measuring classifiers: the share of labelled pictures that they name right."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,20 @@ def known_labels(pictures: ImageSet, class_names: tuple[str, ...], where: str) -
             f"expected labelled pictures in {where}, got none with a label\n"
             "put each class into its own folder, or list file,label in a table labels.csv"
         )
+    if other := unknown_class(pictures, class_names):
+        raise UsageError(
+            f"expected classes out of {', '.join(class_names[:12])}, got {other} in {where}\n"
+            "call the classes as the model does, or leave the others out"
+        )
+    return torch.tensor([class_names.index(name) for name in pictures.class_names])[pictures.labels]
+
+
+def unknown_class(pictures: ImageSet, class_names: Sequence[str]) -> str:
+    """The first class of `pictures` that is none of `class_names`, in quotes, and what may be meant; '' without."""
     for name in pictures.class_names:
         if name not in class_names:
-            some = ", ".join(class_names[:12])
-            raise UsageError(
-                f"expected classes out of {some}, got '{name}' in {where}{did_you_mean(name, class_names)}"
-            )
-    return torch.tensor([class_names.index(name) for name in pictures.class_names])[pictures.labels]
+            return f"'{name}'{did_you_mean(name, class_names)}"
+    return ""
 
 
 @torch.inference_mode()

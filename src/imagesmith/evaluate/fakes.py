@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from imagesmith.data.archives import is_archive
 from imagesmith.data.image_sets import DIFFERENT_SIZES, ImageSet
 from imagesmith.errors import ModelError, UsageError
-from imagesmith.evaluate.classifier import known_labels, measured_pictures, unused
+from imagesmith.evaluate.classifier import known_labels, measured_pictures, unknown_class, unused
 from imagesmith.infer.generate import Generator
 from imagesmith.infer.latents import latents
 from imagesmith.metrics.sets import FeatureStatistics
@@ -81,12 +81,14 @@ def fakes_of(model: Generator | str | Path, *, truncation: float, seed: int, dev
 
 
 def labels_like(generator: Generator, real: ImageSet, count: int) -> Labels:
-    """`count` labels as frequent as in the reference; UsageError where it has a class that the generator lacks."""
+    """`count` labels as frequent as in the reference; all equally often where it has none, or others."""
     if not generator.classes:
         return Labels("none, an unconditional generator", [None] * count)
-    if real.labels is None:
+    other = unknown_class(real, generator.class_names)
+    if real.labels is None or other:
         even = [k % generator.classes for k in range(count)]
-        return Labels("every class equally often: the reference has no labels", even)
+        why = f"the reference has a class that the generator lacks, {other}" if other else "the reference has no labels"
+        return Labels(f"every class equally often: {why}", even)
     known = known_labels(real, tuple(generator.class_names), "the reference")
     order = torch.randperm(len(real), generator=generator_for(len(real)))
     return Labels("as frequent as in the reference", known[order[torch.arange(count) % len(real)]].tolist())

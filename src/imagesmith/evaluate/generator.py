@@ -58,11 +58,12 @@ def evaluate_generator(
 
     `model` is a Generator, what `Generator.load` takes, or a folder or archive of images that were generated before.
     `features` is the Inception file that makes `fid` possible, or a classifier for `fd`, `kid`, ...; without it the
-    shipped classifiers serve (`fd_cifarcnn`). As many fakes as reals are made, at most 50,000, from the seeds `seed`,
-    `seed` + 1, ...; labels are as frequent as in the reference. `nearest` names a picture to write: fakes beside their
-    nearest reals; where that fails in the end, `provenance["nearest"]["error"]` says why. The floor of each metric is
-    what a part of the reference scores against the rest of it; where these are fewer images than the score has, the
-    caption tells by how much that alone raises the floor of a distance.
+    shipped classifiers serve (`fd_cifarcnn`). As many fakes as reals are made, at most 50,000, from the seeds
+    `seed`, `seed` + 1, ...; labels are as frequent as in the reference, or all equally often where it has none or
+    others. `nearest` names a picture to write: fakes beside their nearest reals; where that fails in the end,
+    `provenance["nearest"]["error"]` says why. The floor of each metric is what a part of the reference scores
+    against the rest of it; where these are fewer images than the score has, the caption tells by how much that
+    alone raises the floor of a distance.
     """
     if images is not None and images < LEAST_IMAGES:
         raise UsageError(f"expected at least {LEAST_IMAGES} images to measure, got {images}")
