@@ -12,6 +12,7 @@ from PIL import Image
 
 from imagesmith.data.files import Frame, ImageMeta, read_image, write_image
 from imagesmith.infer.chained import Auto
+from imagesmith.infer.heat import CALIBRATION
 from imagesmith.infer.lost import fill, lost_pixels
 from imagesmith.infer.outcome import ItemResult
 from imagesmith.infer.restore import Restorer
@@ -199,3 +200,27 @@ def test_the_heat_map_of_a_filled_picture_is_warm_where_it_was_filled(
     heat = read_image(tmp_path / "heat.png").pixels.int().sum(dim=2)
     cold = heat[~lost].max()
     assert heat[lost].float().mean() > cold
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_what_was_invented_is_doubted_more_than_what_survived(
+    make_restorer: Callable[..., Restorer],
+    make_unet: Callable[..., Restorer],
+    inpainter: Restorer,
+    cut_jpeg: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scale: int,
+) -> None:
+    """The accident: a smooth invention is easily cleaned of noise or enlarged, and the map called it the surest part."""
+    monkeypatch.setattr("imagesmith.infer.stages.CARDS", {"inpaint": inpainter.card})
+    monkeypatch.setattr(Restorer, "load", lambda *name, **options: inpainter)
+    monkeypatch.setitem(CALIBRATION, "toy-inpaint", (100.0, 1.0))
+    restorer = make_restorer() if scale == 2 else make_unet("jpeg", planes=1)
+    only(restorer, cut_jpeg, tmp_path / "out.png", partial=True, uncertainty=tmp_path / "heat.png")
+    heat = read_image(tmp_path / "heat.png").pixels.int().sum(dim=2)[::scale, ::scale]
+    lost = read_image(cut_jpeg, partial=True).lost
+    assert lost is not None
+    assert heat[lost].float().mean() > heat[~lost].float().mean()
+    heat[lost] = 0
+    assert heat.any(), "what survived was mended, and may be wrong as well"

@@ -216,12 +216,7 @@ class Stages:
             make_folder(place.parent)
         check_free(place, overwrite=may_replace)
         assert isinstance(picture, Frame), "read as a whole for this"
-        is_filled = self._restorer.card.task == "inpaint" and options.mask is None  # what the file lost, see `_whole`
-        if is_filled and loaded.picture.lost is None:
-            error = torch.zeros(picture.height, picture.width)
-        else:
-            mask = loaded.picture.lost if is_filled else options.mask
-            error = self._restorer.uncertainty(picture, mask=mask, limits=options.limits)
+        error = self._expected_error(picture, loaded.picture.lost)
         write_image(heat_map(error), place, overwrite=may_replace)
         ordered = error.flatten().sort().values
         return Uncertainty(
@@ -230,6 +225,20 @@ class Stages:
             output=str(place),
             is_calibrated=calibration(self._restorer.card) is not None,
         )
+
+    def _expected_error(self, picture: Frame, lost: Tensor | None) -> Tensor:
+        """Of each pixel of the result, also of what was invented before, where the file had `lost` it."""
+        options = self._options
+        if options.mask is None and self._restorer.card.task == "inpaint":  # there was nothing else to invent
+            error = torch.zeros(picture.height, picture.width)
+        else:
+            error = self._restorer.uncertainty(picture, mask=options.mask, limits=options.limits)
+        if lost is None or self._inventor is None:
+            return error
+        invented = self._inpainter.uncertainty(picture, mask=lost, limits=options.limits)
+        for axis in (0, 1):
+            invented = invented.repeat_interleave(self._restorer.scale, dim=axis)
+        return torch.maximum(error, invented)
 
     @functools.cached_property
     def _inpainter(self) -> "Restorer":
