@@ -137,7 +137,7 @@ def test_masks_of_every_kind_mean_the_same(tmp_path: Path, mask: np.ndarray) -> 
     for name, image in files.items():
         image.save(tmp_path / name)
         assert np.array_equal(as_mask(tmp_path / name).numpy(), mask), name
-    for kind in (mask, torch.from_numpy(mask), white, Image.fromarray(white)):
+    for kind in (mask, mask[::-1].copy()[::-1], torch.from_numpy(mask), white, Image.fromarray(white)):
         assert np.array_equal(as_mask(kind).numpy(), mask)
 
 
@@ -151,6 +151,10 @@ def test_a_mask_that_cannot_be_is_told(
         (np.ones_like(mask), "full"),
         (mask[None].repeat(2, 0), "H, W"),
         (torch.from_numpy(mask).float(), "mask > 0.5"),
+        (mask.tolist(), "mask as a bool .*got list"),
+        (mask.astype(np.int64) * 255, "mask as a bool .*got int64 of shape"),
+        (mask.astype(np.int64), "int64 mask of 0 and 1; pass mask > 0"),
+        (mask.astype(np.uint8), "uint8 mask of 0 and 1; pass mask > 0"),
         (None, "--mask"),
     ):
         with pytest.raises(UsageError, match=word) as caught:

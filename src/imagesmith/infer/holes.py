@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,23 +52,35 @@ def is_auto(mask: Any) -> bool:
 
 def _holes_of(mask: Any, max_pixels: int) -> Tensor:
     if isinstance(mask, np.ndarray) and mask.dtype == bool:
-        mask = torch.from_numpy(mask)
-    if isinstance(mask, Tensor):
-        if mask.dtype != torch.bool or mask.ndim != 2:
-            raise UsageError(
-                f"expected a mask as a bool tensor (H, W), got {mask.dtype} of shape {tuple(mask.shape)}\n"
-                "compare it with a threshold, such as mask > 0.5"
-            )
+        mask = torch.from_numpy(np.ascontiguousarray(mask))
+    if isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.ndim == 2:
         return mask.cpu()
     if isinstance(mask, str | Path):
         frame = read_image(mask, max_pixels=max_pixels)
+    elif isinstance(mask, Image.Image) or (isinstance(mask, np.ndarray) and _holds_light(mask)):
+        (frame, *_), _ = images.unwrap(mask)
     else:
-        (frame, *others), _ = images.unwrap(mask)
-        if others:
-            raise UsageError(f"expected one mask, got {1 + len(others)}; restore the pictures one by one")
+        raise UsageError(
+            f"expected a mask as a bool tensor or array (H, W), a picture or a path, got {_told(mask)}\n"
+            "compare it with a threshold, such as mask > 0.5"
+        )
     light = to_float(frame.pixels, frame.depth)
     alpha = light[..., -1] if light.shape[2] > frame.colours else 1.0
     return light[..., : frame.colours].mean(dim=2) * alpha >= 0.5
+
+
+def _holds_light(mask: np.ndarray) -> bool:
+    """Whether an array is a picture by its numbers; UsageError where they are rather the labels 0 and 1."""
+    if mask.dtype.kind in "iu" and mask.size and mask.max() == 1:
+        raise UsageError(f"expected bool or 0 to 255, got a {mask.dtype} mask of 0 and 1; pass mask > 0")
+    return mask.dtype.kind == "f" or mask.dtype.newbyteorder("=") in (np.uint8, np.uint16)
+
+
+def _told(mask: Any) -> str:
+    """What a thing is, in an error."""
+    if isinstance(mask, np.ndarray | Tensor):
+        return f"{mask.dtype} of shape {tuple(mask.shape)}"
+    return type(mask).__name__
 
 
 def check_wanted(card: ModelCard, mask: Any) -> None:
