@@ -589,6 +589,17 @@ def test_a_heat_map_of_a_killed_run_stops_no_resume(restorer: Restorer, photos: 
     assert list(after.values()).count("done") == list(before.values()).count("done") + 1
 
 
+def test_half_a_heat_map_of_a_killed_run_is_tidied_away(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """The accident: hidden files in the folders of maps that nobody ever deletes; those of results went."""
+    (folder := tmp_path / "maps" / "deep").mkdir(parents=True)
+    (folder / ".0123456789ab.part").write_bytes(b"half")
+    options = {"uncertainty": tmp_path / "maps", "resume": True}
+    restorer.path(photos / "deep", tmp_path / "out", **options)
+    assert (folder / ".0123456789ab.part").exists(), "no folder of this run"
+    restorer.path(photos, tmp_path / "out", recursive=True, **options)
+    assert [path.name for path in folder.iterdir()] == ["d.png.heat.png"]
+
+
 def test_maps_that_are_asked_for_later_are_made(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
     """The accident: --resume --uncertainty skips what was finished without a map, and no map is there."""
     restorer.path(photos, tmp_path / "out", resume=True)

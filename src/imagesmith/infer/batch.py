@@ -76,7 +76,7 @@ def _restore(
 ) -> Summary:
     """In one process, in many, or on Ray, as the options say."""
     if options.resume:
-        tidy(jobs)
+        tidy(jobs, options.uncertainty)
     if options.engine == "ray":
         return restore_on_ray(stages, jobs, options.workers, restorer.runtime.device, on_progress)
     if options.max_ram is not None and options.workers not in ("auto", 1):

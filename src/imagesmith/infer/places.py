@@ -13,7 +13,7 @@ from imagesmith.data.formats import check_side
 from imagesmith.errors import OutputError
 from imagesmith.infer.manifest import Manifest, sha256_of
 from imagesmith.infer.outcome import FileOptions, Size
-from imagesmith.infer.plan import Job, output_key
+from imagesmith.infer.plan import Job, heat_place, output_key
 from imagesmith.runtime.memory import room_within
 
 _WHOLE_COPIES = 3  # of the result, at the worst moment of an encoder that cannot take strips
@@ -97,9 +97,12 @@ class Places:
         return self._manifests.get(job.root) if job.root is not None else None
 
 
-def tidy(jobs: Sequence[Job]) -> None:
-    """Delete what a killed run left unfinished where the results of `jobs` go."""
-    for folder in {job.output.parent for job in jobs if job.output is not None}:
+def tidy(jobs: Sequence[Job], heat_maps: Path | None) -> None:
+    """Delete what a killed run left unfinished where the results of `jobs` go, and their heat maps where there are."""
+    folders = {job.output.parent for job in jobs if job.output is not None}
+    if heat_maps is not None:
+        folders |= {heat_place(job, heat_maps).parent for job in jobs}
+    for folder in folders:
         remove_abandoned(folder)
 
 
