@@ -1,13 +1,15 @@
 """The record of a run tells every image count once, whatever crashed in between."""
 
+import errno
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from imagesmith.errors import OutputError
-from imagesmith.runtime.log import RunLog, read_history
+from imagesmith.runtime.log import RunLog, read_history, tell
 
 
 def test_means_per_tick(tmp_path):
@@ -72,3 +74,20 @@ def test_says_to_stderr_and_keeps_it(tmp_path, capsys):
     log.close()
     assert "batch 16: as asked" in capsys.readouterr().err
     assert "batch 16: as asked" in (tmp_path / "console.log").read_text()
+
+
+def test_a_console_that_goes_away_ends_no_training(tmp_path, monkeypatch):
+    """`... 2>&1 | head -3`, or a terminal closed over night: the run was over, its last hours without a checkpoint."""
+
+    class Gone:
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    log = RunLog(tmp_path)
+    monkeypatch.setattr(sys, "stderr", Gone())
+    log.say("nobody hears this")
+    log.say("nor this")
+    tell("nor that")
+    log.close()
+    kept = (tmp_path / "console.log").read_text().splitlines()
+    assert [line.partition("] ")[2] for line in kept] == ["nobody hears this", "nor this"]

@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,9 @@ class RunLog:
     def say(self, text: str) -> None:
         """One line for the person at the console, also kept in `console.log`."""
         line = f"[{time.monotonic() - self._started:7.0f} s] {text}"
-        if not self.quiet:
-            print(line, file=sys.stderr, flush=True)
         _append(self.folder / "console.log", line)
+        if not self.quiet:
+            tell(line)
 
     def add(self, scalars: Mapping[str, Tensor | float]) -> None:
         """Add one step's scalars to the running means of this tick."""
@@ -88,6 +88,12 @@ class RunLog:
         """Flush and close TensorBoard's file."""
         with _writing(self.folder):
             self._board.close()
+
+
+def tell(line: str) -> None:
+    """One line for the person at the console, or for nobody: a terminal that was closed ends no training."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:

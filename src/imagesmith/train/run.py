@@ -5,7 +5,6 @@ The run folder: `config.json`, `model.safetensors` (the best average so far), `c
 """
 
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from imagesmith.runtime.checkpoint import load_newest
 from imagesmith.runtime.device import EMULATED, emulates_bf16
 from imagesmith.runtime.dist import World, join_world, leave_world
 from imagesmith.runtime.lock import sole_writer
-from imagesmith.runtime.log import RunLog, read_history
+from imagesmith.runtime.log import RunLog, read_history, tell
 from imagesmith.tensors import is_out_of_memory
 from imagesmith.train.machine import Arithmetic, choose_device
 from imagesmith.train.state import Plan, TrainState, new_state
@@ -212,7 +211,7 @@ def _check_nothing_is_lost(folder: Path, kind: type[Config]) -> None:
 
 def _newest(folder: Path) -> tuple[dict[str, Tensor], Any] | None:
     """The newest whole checkpoint of a run folder, or None where none was made yet; IntegrityError if none is whole."""
-    newest = load_newest(folder / "checkpoints", lambda text: print(text, file=sys.stderr))
+    newest = load_newest(folder / "checkpoints", tell)
     if newest is None and (damaged := _checkpoints(folder)):
         raise IntegrityError(
             f"expected a whole checkpoint in {folder}, got {len(damaged)} damaged; "
