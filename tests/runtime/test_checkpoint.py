@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from imagesmith.errors import IntegrityError, OutputError
-from imagesmith.runtime.checkpoint import KEEP, drop_checkpoints, load_checkpoint, load_newest, save_checkpoint
+from imagesmith.runtime.checkpoint import (
+    KEEP,
+    checkpoints_in,
+    drop_checkpoints,
+    load_checkpoint,
+    load_newest,
+    save_checkpoint,
+)
 
 
 def test_round_trip(tmp_path):
@@ -60,6 +67,24 @@ def test_what_a_run_went_back_from_is_dropped(tmp_path):
         save_checkpoint(tmp_path, k, {"a": torch.ones(1)}, {})
     drop_checkpoints(tmp_path, 0)
     assert [int(path.stem) for path in tmp_path.iterdir()] == [0]
+
+
+def test_what_somebody_put_beside_them_is_none_and_stays(tmp_path):
+    """A copy called good.safetensors was the newest of all: the run went back to it, and threw away a day."""
+    copies = [tmp_path / name for name in ("good.safetensors", f"{1:012d}-copy.safetensors", "7.safetensors")]
+    path = save_checkpoint(tmp_path, 1, {"a": torch.ones(1)}, {"n": 1})
+    for copy in copies:
+        copy.write_bytes(path.read_bytes())
+    for k in range(2, KEEP + 3):
+        save_checkpoint(tmp_path, k, {"a": torch.ones(1)}, {"n": k})
+    drop_checkpoints(tmp_path, KEEP + 1)
+    numbered = [tmp_path / f"{k:012d}.safetensors" for k in (3, 4)]
+    assert checkpoints_in(tmp_path) == numbered
+    assert sorted(tmp_path.iterdir()) == sorted([*numbered, *copies])
+    for most_images, expected in ((None, 4), (3, 3)):
+        newest = load_newest(tmp_path, pytest.fail, most_images)
+        assert newest is not None
+        assert newest[1] == {"n": expected}
 
 
 def test_full_disk_keeps_the_older_checkpoints(tmp_path, monkeypatch):

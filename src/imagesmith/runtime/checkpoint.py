@@ -19,6 +19,12 @@ from imagesmith.atomic import write_whole
 from imagesmith.errors import IntegrityError
 
 KEEP = 3
+_DIGITS = 12  # in the name of a checkpoint
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Those of a folder, the oldest first; a file of any other name is somebody's own, as a copy put by."""
+    return sorted(folder.glob(f"{'[0-9]' * _DIGITS}.safetensors"))
 
 
 def save_checkpoint(
@@ -30,7 +36,7 @@ def save_checkpoint(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"values": text, "sha256": _digest(tensors, text)}
     write_whole(path, safetensors.torch.save(tensors, metadata))
-    for old in sorted(folder.glob("*.safetensors"))[:-KEEP]:
+    for old in checkpoints_in(folder)[:-KEEP]:
         if spared is None or old != _at(folder, spared):
             old.unlink(missing_ok=True)
     return path
@@ -38,7 +44,7 @@ def save_checkpoint(
 
 def drop_checkpoints(folder: Path, beyond: int) -> None:
     """Remove those of more than `beyond` images: a run that went back must not be resumed from what it left."""
-    for path in folder.glob("*.safetensors"):
+    for path in checkpoints_in(folder):
         if int(path.stem) > beyond:
             path.unlink(missing_ok=True)
 
@@ -65,7 +71,7 @@ def load_newest(
 
     With `most_images` the newest of those up to there, or the oldest one that is left.
     """
-    paths = sorted(folder.glob("*.safetensors"), reverse=True)
+    paths = checkpoints_in(folder)[::-1]
     if most_images is not None:
         paths = [path for path in paths if int(path.stem) <= most_images] or paths[::-1]
     for path in paths:
@@ -77,7 +83,7 @@ def load_newest(
 
 
 def _at(folder: Path, images_seen: int) -> Path:
-    return folder / f"{images_seen:012d}.safetensors"
+    return folder / f"{images_seen:0{_DIGITS}d}.safetensors"
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:

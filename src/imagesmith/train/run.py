@@ -20,7 +20,7 @@ from imagesmith.atomic import write_whole
 from imagesmith.configs import Config, OptimConfig, RunConfig, load_config
 from imagesmith.data.loader import endless_batches
 from imagesmith.errors import ConfigError, IntegrityError, TrainingError
-from imagesmith.runtime.checkpoint import load_newest
+from imagesmith.runtime.checkpoint import checkpoints_in, load_newest
 from imagesmith.runtime.device import EMULATED, emulates_bf16
 from imagesmith.runtime.dist import World, join_world, leave_world
 from imagesmith.runtime.lock import sole_writer
@@ -177,7 +177,7 @@ def _claim(folder: Path, config: Config) -> None:
     holds a model but no checkpoint, or a file of another kind called config.json, is refused.
     """
     path = folder / "config.json"
-    if not _checkpoints(folder):
+    if not checkpoints_in(folder / "checkpoints"):
         _check_nothing_is_lost(folder, type(config))
     elif path.exists():
         before, now = (_flat(c.model_dump(mode="json")) for c in (load_config(path, type(config)), config))
@@ -212,16 +212,12 @@ def _check_nothing_is_lost(folder: Path, kind: type[Config]) -> None:
 def _newest(folder: Path) -> tuple[dict[str, Tensor], Any] | None:
     """The newest whole checkpoint of a run folder, or None where none was made yet; IntegrityError if none is whole."""
     newest = load_newest(folder / "checkpoints", tell)
-    if newest is None and (damaged := _checkpoints(folder)):
+    if newest is None and (damaged := checkpoints_in(folder / "checkpoints")):
         raise IntegrityError(
             f"expected a whole checkpoint in {folder}, got {len(damaged)} damaged; "
             "put a whole one back, or start another run in another folder"
         )
     return newest
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return list((folder / "checkpoints").glob("*.safetensors"))
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -200,7 +200,9 @@ def _has_flow(start_from: str, out: str) -> bool:
 
 def _was_begun(out: str) -> bool:
     """Whether a run folder holds something to go on from."""
-    return any((Path(out) / "checkpoints").glob("*.safetensors"))
+    from imagesmith.runtime.checkpoint import checkpoints_in
+
+    return bool(checkpoints_in(Path(out) / "checkpoints"))
 
 
 def _is_model(name: str) -> bool:
