@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from commands_page import commands_section
-from pages import result_of, table
+from pages import machine, result_of, table
 from published import CHECK, PUBLISHED, Published
 from speed_page import gpu_section, speed_section
 from timing import HERE, RESULTS
@@ -106,11 +106,12 @@ def _restoration(result: dict[str, Any]) -> list[str]:
         "Means over the images, on the CPU in float32. Noise is given to the networks unclipped, as the papers do, "
         "unless the row says otherwise; all results are rounded to 8 bits, and nothing is cropped. LIVE1's luma is "
         "BT.601 studio-range, stored as gray JPEG files; the unrestored files then score what was published. "
-        "Published scores are quoted; nobody here has compared them with the papers.",
+        "Published scores are quoted; nobody here has compared them with the papers. Seconds are those of the arithmetic "
+        "that the machine named chooses by itself.",
     ]
     rows = [
         (
-            row["what"],
+            f"{row['what']}: {machine(row['environment'])}" if row["metric"] == "seconds" else row["what"],
             row["network"],
             row["metric"],
             _asked(row["asked"], row["most"]),

@@ -3,8 +3,9 @@
     python benchmarks/restoration.py --data FOLDER [--only NAME ...] [--no-speed]
 
 FOLDER holds the test sets cbsd68, kodak24, live1 and set14, or folders with them. Writes results/restoration.json and
-docs/numbers.md. Models that are not shipped are left out. --only measures some again and keeps the others' rows;
---no-speed leaves the seconds as they are, for a machine that has other work.
+docs/numbers.md. Models that are not shipped are left out. --only measures some again and keeps the others' rows,
+each with the environment it was measured in; --no-speed leaves the seconds as they are, for a machine that has other
+work.
 """
 
 import argparse
@@ -105,8 +106,7 @@ def timed(cards: Mapping[str, ModelCard]) -> Iterator[Row]:
 
     seconds = take_turns({name: call(name, card) for name, card in cards.items()}, rounds=5, warm_up=1)
     for name, times in seconds.items():
-        what = f"1 megapixel of result on {THREADS} threads"
-        yield Row(what, name, "seconds", spread(times)["median"], 3.0, most=True)
+        yield Row("1 megapixel of result", name, "seconds", spread(times)["median"], 3.0, most=True)
 
 
 def measure_all(names: list[str], data: Path, *, quality: bool, speed: bool) -> Iterator[Row]:
@@ -132,9 +132,9 @@ def main() -> None:
     options = parser.parse_args()
     shipped = [name for name, card in CARDS.items() if card.net in RESTORERS]
     names = [name for name in shipped if not options.only or name in options.only]
-    rows = []
+    started, rows = environment(THREADS), []
     for row in measure_all(names, options.data, quality=not options.no_quality, speed=not options.no_speed):
-        rows.append(asdict(row))
+        rows.append(asdict(row) | {"environment": started})
         print(f"{row.what}: {row.network} {row.metric} {row.measured:.3f} ({row.beside})", flush=True)
     measured = {(row["network"], row["metric"] == "seconds") for row in rows}
     path = options.results / "restoration.json"
@@ -142,7 +142,7 @@ def main() -> None:
     kept = [row for row in before if (row["network"], row["metric"] == "seconds") not in measured]
     rows = [row for row in kept + rows if row["network"] in shipped]
     rows.sort(key=lambda row: (row["metric"] == "seconds", shipped.index(row["network"])))
-    save("restoration", {"environment": environment(THREADS), "rows": rows}, options.results)
+    save("restoration", {"rows": rows}, options.results)
     write_numbers(options.docs, options.results)
 
 
