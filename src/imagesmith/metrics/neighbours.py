@@ -26,7 +26,7 @@ def precision(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> Estimate:
         )
     real, fake = _centred(real, fake)
     reach = _nearest(real, real, neighbours + 1)[0][:, -1]  # the nearest is the real itself
-    inside = sum(int((torch.cdist(block, real) <= reach).any(dim=1).sum()) for block in fake.split(_rows(real)))
+    inside = sum(int(_reached(block, real, reach).sum()) for block in fake.split(_rows(real)))
     return _share(inside, len(fake))
 
 
@@ -72,6 +72,14 @@ def _nearest_of_block(queries: Tensor, reference: Tensor, count: int) -> tuple[T
     exact = torch.stack([(queries - reference[column]).norm(dim=1) for column in indices.unbind(dim=1)], dim=1)
     distances, order = exact.sort(dim=1)
     return distances, indices.gather(1, order)
+
+
+def _reached(queries: Tensor, reference: Tensor, reach: Tensor) -> Tensor:
+    """Which queries lie within the reach of a row of `reference`; that of copies is 0, which only differences are."""
+    distances = torch.cdist(queries, reference)
+    nearest_row = distances.argmin(dim=1)
+    exact = (queries - reference[nearest_row]).norm(dim=1)
+    return (distances <= reach).any(dim=1) | (exact <= reach[nearest_row])
 
 
 def _rows(reference: Tensor) -> int:
