@@ -1,6 +1,8 @@
 """What was measured is kept, and a file that cannot be trusted, read or written costs nothing but a measurement."""
 
+import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ import pytest
 import torch
 
 from imagesmith.runtime import remembered
-from imagesmith.runtime.remembered import MOST_ANSWERS, found_once, probe_file
+from imagesmith.runtime.remembered import MOST_ANSWERS, Answer, found_once, probe_file
+from imagesmith.runtime.turns import least_seconds
 
 CPU = torch.device("cpu")
 FITS = {"choice": ["a", "b"], "fast": bool, "reason": str}
@@ -53,6 +56,33 @@ def test_other_threads_are_another_machine(file: Path, ask: Callable[..., Any]) 
         assert ask() == (ANSWER, 1)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_two_threads_that_ask_at_once_leave_all_threads_to_the_arithmetic(file: Path) -> None:
+    """The second took the one thread of the first for what the process has, and a server of two models kept it."""
+    threads = torch.get_num_threads()
+    both = threading.Barrier(2)
+
+    def measure() -> Answer:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.2)  # for the other one, which must not come
+        return ANSWER
+
+    def probe(question: str) -> None:
+        found_once(question, CPU, lambda: least_seconds({0: measure}, CPU, rounds=1, enough=1) and ANSWER, fits=FITS)
+
+    torch.set_num_threads(3)
+    try:
+        asking = [threading.Thread(target=probe, args=(question,)) for question in ("first", "second")]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert both.broken
+    assert all(key.endswith("3 threads") for key in json.loads(file.read_text()))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ cannot be written costs a measurement and nothing else; `IMAGESMITH_NO_CACHE=1` 
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -24,27 +25,30 @@ Answer = dict[str, Any]
 """Values that JSON has."""
 
 _known: dict[str, Answer] = {}
+_one_at_a_time = threading.RLock()
 
 
 def found_once(question: str, device: torch.device, measure: Callable[[], Answer], *, fits: Answer) -> Answer:
     """The answer to `question` that this machine gave before with these versions, or else what `measure` finds now.
 
     `fits` has the keys of an answer, and for each the values that it may have or, as a type, the kind of them: what is
-    read from the file is not trusted. Within a process the answer never changes.
+    read from the file is not trusted. Within a process the answer never changes. Threads wait for each other: while one
+    measures, the whole process computes on one thread (`turns.py`).
     """
-    key = f"{question}; {_machine(device)}"
-    if key not in _known:
-        file = probe_file()
-        answers = {} if file is None else _read(file)
-        answer = answers.pop(key, None)
-        if not _is_one(answer, fits):
-            answer = measure()
-            if file is not None:
-                with contextlib.suppress(OutputError):
-                    kept = dict(list(answers.items())[1 - MOST_ANSWERS :])
-                    write_whole(file, json.dumps(kept | {key: answer}, indent=1, allow_nan=False) + "\n")
-        _known[key] = answer
-    return _known[key]
+    with _one_at_a_time:
+        key = f"{question}; {_machine(device)}"
+        if key not in _known:
+            file = probe_file()
+            answers = {} if file is None else _read(file)
+            answer = answers.pop(key, None)
+            if not _is_one(answer, fits):
+                answer = measure()
+                if file is not None:
+                    with contextlib.suppress(OutputError):
+                        kept = dict(list(answers.items())[1 - MOST_ANSWERS :])
+                        write_whole(file, json.dumps(kept | {key: answer}, indent=1, allow_nan=False) + "\n")
+            _known[key] = answer
+        return _known[key]
 
 
 def probe_file() -> Path | None:

@@ -17,7 +17,8 @@ def least_seconds(
 ) -> dict[Way, float]:
     """The least seconds of each way, which take turns for `rounds`; none begins after `enough` seconds.
 
-    On a CPU these are seconds of one thread's processor time, where other programs do not count.
+    On a CPU these are seconds of one thread's processor time, where other programs do not count. The whole process
+    computes on one thread meanwhile, so only one thread of it may measure at a time, as `found_once` sees to.
     """
     with torch.inference_mode(), _one_thread():
         deadline = time.perf_counter() + enough
