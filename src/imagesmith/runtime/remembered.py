@@ -24,6 +24,7 @@ MOST_ANSWERS = 256
 Answer = dict[str, Any]
 """Values that JSON has."""
 
+_BROKEN = (OSError, ValueError, RecursionError)  # whatever reading and writing JSON raises
 _known: dict[str, Answer] = {}
 _one_at_a_time = threading.RLock()
 
@@ -44,9 +45,7 @@ def found_once(question: str, device: torch.device, measure: Callable[[], Answer
             if not _is_one(answer, fits):
                 answer = measure()
                 if file is not None:
-                    with contextlib.suppress(OutputError):
-                        kept = dict(list(answers.items())[1 - MOST_ANSWERS :])
-                        write_whole(file, json.dumps(kept | {key: answer}, indent=1, allow_nan=False) + "\n")
+                    _keep(file, dict(list(answers.items())[1 - MOST_ANSWERS :]) | {key: answer})
             _known[key] = answer
         return _known[key]
 
@@ -64,9 +63,19 @@ def probe_file() -> Path | None:
 def _read(file: Path) -> dict[str, Any]:
     try:
         answers = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        _text(answers)  # Python reads NaN and 1e999, which are no JSON and could not be written again
+    except _BROKEN:
         return {}
     return answers if isinstance(answers, dict) else {}
+
+
+def _keep(file: Path, answers: dict[str, Any]) -> None:
+    with contextlib.suppress(OutputError, *_BROKEN):
+        write_whole(file, _text(answers))
+
+
+def _text(answers: Any) -> str:
+    return json.dumps(answers, indent=1, allow_nan=False) + "\n"
 
 
 def _is_one(answer: Any, fits: Answer) -> bool:
