@@ -9,7 +9,9 @@ from PIL import Image
 from skimage import data
 
 from imagesmith.data.pairs import images_by_name, load_pairs, pair_files
+from imagesmith.degrade.blur import MotionBlur
 from imagesmith.errors import NothingUsableError, UsageError
+from imagesmith.tensors import from_float, generator_for, to_float
 
 CROPS = [
     data.astronaut()[:160, 150:310],
@@ -18,6 +20,16 @@ CROPS = [
     data.astronaut()[300:460, 300:460],
     data.coffee()[0:160, 0:160],
 ]
+
+SIX = [
+    (data.astronaut(), 10, 150),
+    (data.astronaut(), 300, 300),
+    (data.astronaut(), 200, 20),
+    (data.chelsea(), 60, 100),
+    (data.chelsea(), 100, 200),
+    (data.coffee(), 200, 350),
+]
+"""Photographs, and the upper left corners of places in them that look different."""
 
 
 @pytest.fixture
@@ -33,8 +45,14 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return degraded, targets
 
 
-def noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return (image + rng.normal(0, 12, image.shape)).round().clip(0, 255).astype(np.uint8)
+def noisy(image: np.ndarray, rng: np.random.Generator, sigma: float = 12) -> np.ndarray:
+    return (image + rng.normal(0, sigma, image.shape)).round().clip(0, 255).astype(np.uint8)
+
+
+def write_pair(folder: Path, number: int, degraded: np.ndarray, target: np.ndarray) -> None:
+    for name, image in (("noisy", degraded), ("clean", target)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / name / f"{number}.png")
 
 
 def replace(path: Path, image: np.ndarray) -> None:
@@ -80,6 +98,32 @@ def test_a_displaced_pair_is_left_out_by_name(folders: tuple[Path, Path]):
     replace(folders[0] / "day" / "3.bmp", data.astronaut()[301:461, 298:458])
     (found,) = load(folders).skipped
     assert found.startswith("day/3: displaced by -1.0 rows and +2.0 columns")
+
+
+def test_a_displacement_that_noise_hides_is_seen_in_all_pairs_together(tmp_path: Path):
+    """The accident: under strong noise no pair is sure by itself, blur is blamed, and half of a shifted set is learnt."""
+    rng = np.random.default_rng(0)
+    for rows, sigma, fits in ((0, 75, True), (3, 75, False), (3, 50, False)):
+        folder = tmp_path / f"{rows} {sigma}"
+        for k, (photo, top, left) in enumerate(SIX):
+            given = noisy(photo[top + rows : top + rows + 160, left : left + 160], rng, sigma)
+            write_pair(folder, k, given, photo[top : top + 160, left : left + 160])
+        if fits:
+            assert load((folder / "noisy", folder / "clean")).skipped == []
+        else:
+            with pytest.raises(UsageError, match=r"most lie -[23]\.\d rows and [+-]0\.\d columns beside"):
+                load((folder / "noisy", folder / "clean"))
+
+
+def test_shaken_pairs_are_not_displaced(tmp_path: Path):
+    """Every long shake moves its picture somewhere: were that called a displacement, no deblurring could be learnt."""
+    shake = MotionBlur(length=(15, 15))
+    for k, (photo, top, left) in enumerate(SIX):
+        target = photo[top : top + 160, left : left + 160]
+        given = shake(to_float(torch.from_numpy(target).permute(2, 0, 1), "uint8"), generator_for(k))
+        write_pair(tmp_path, k, from_float(given, "uint8").permute(1, 2, 0).numpy(), target)
+    pairs = load((tmp_path / "noisy", tmp_path / "clean"))
+    assert len(pairs.training) + len(pairs.validation) >= 4
 
 
 def test_a_pair_of_different_pictures_is_left_out_by_name(folders: tuple[Path, Path]):

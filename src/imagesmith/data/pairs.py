@@ -29,8 +29,14 @@ LEAST_CONTRAST = 4 / 255
 """Standard deviation of a target's coarse shapes from which its place can be told."""
 MOST_BLURRED_PX = 8.0
 """How far blur alone may move what looks like a displacement."""
+LEAST_IN_COMMON = 4
+"""Pairs from which on a displacement that they have in common is no chance."""
+MOST_SCATTER_PX = 0.3
+"""Median deviation of such displacements: noise scatters them less, even at 75 grey levels, and blur more."""
 
 Size = tuple[int, int]
+Place = tuple[float, float, float]
+"""(rows, columns, sureness) of `displacement`."""
 
 
 def images_by_name(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
@@ -95,7 +101,8 @@ def load_pairs(
 
     Left out, with the reason, are pairs that cannot be read, have the wrong size, are displaced against each other,
     show different things or one and the same picture, and training pairs that look like one kept apart for validation.
-    UsageError where pictures lack their counterpart, most are left out or all are equal, NothingUsableError below two.
+    UsageError where pictures lack their counterpart, most are left out, displaced alike, or all are equal;
+    NothingUsableError below two.
     """
     files = pair_files(targets, degraded, recursive=True)
     items = {
@@ -108,13 +115,20 @@ def load_pairs(
         known = [given for given, _ in sizes if given is not None]
         most_px = largest_side(known, least_px, memory_bytes / 3 / (1 + scale**2))
         load = partial(_load, scale=scale, least_px=least_px, most_px=most_px)
-        loaded = list(pool.map(lambda pair: load(*pair), items.values()))
+        checked = list(pool.map(lambda pair: load(*pair), items.values()))
+    loaded = [result for result, _ in checked]
     pairs = {name: pair for name, pair in zip(items, loaded, strict=True) if not isinstance(pair, str)}
     skipped = [f"{name}: {reason}" for name, reason in zip(items, loaded, strict=True) if isinstance(reason, str)]
     if 2 * len(skipped) > len(loaded):
         raise UsageError(
             f"expected pairs that fit each other in {degraded} and {targets}, got {len(skipped)} of {len(loaded)} that "
             f"do not\nthe first is {skipped[0]}"
+        )
+    if shift := _shift_in_common([place for _, place in checked if place is not None]):
+        raise UsageError(
+            f"expected pairs that lie on each other in {degraded} and {targets}, got degraded pictures that most lie "
+            f"{shift[0]:+.1f} rows and {shift[1]:+.1f} columns beside their targets, seen through noise or blur\n"
+            "move all of one side back by that"
         )
     if len(pairs) < 2:
         raise NothingUsableError(f"expected at least 2 pairs in {degraded} and {targets}, got {len(pairs)}")
@@ -136,37 +150,62 @@ def _common_scale(sizes: list[tuple[Size | None, Size | None]]) -> int:
     return ratios.most_common(1)[0][0] if ratios else 1
 
 
-def _load(given: Item, wanted: Item, *, scale: int, least_px: int, most_px: int | None) -> Pair | str:
-    """A checked pair, or why it cannot be used."""
+def _load(
+    given: Item, wanted: Item, *, scale: int, least_px: int, most_px: int | None
+) -> tuple[Pair | str, Place | None]:
+    """A checked pair, or why it cannot be used; and where it was found to lie, if anything tells."""
     degraded, target = decoded_photo(given, least_px, None), decoded_photo(wanted, least_px, None)
     if isinstance(degraded, str):
-        return degraded
+        return degraded, None
     if isinstance(target, str):
-        return target
+        return target, None
     height, width = degraded.shape[1:]
     if (target.shape[1] // scale, target.shape[2] // scale) != (height, width):
-        return (
+        problem = (
             f"expected a target {scale} times its degraded picture of {width}x{height}, "
             f"got {target.shape[2]}x{target.shape[1]}"
         )
+        return problem, None
     target = target[:, : height * scale, : width * scale]
-    if problem := _mismatch(degraded, target, scale):
-        return problem
-    degraded, target = middle_pair((degraded, target), most_px or max(height, width))
-    return degraded.contiguous(), target.contiguous()
-
-
-def _mismatch(degraded: Tensor, target: Tensor, scale: int) -> str | None:
-    """Why two pictures of fitting sizes are no pair, or None."""
     if scale == 1 and torch.equal(degraded, target):
-        return "the degraded picture is its target"
+        return "the degraded picture is its target", None
+    place = _place(degraded, target, scale)
+    if place is not None and (problem := _mismatch(place)):
+        return problem, place
+    degraded, target = middle_pair((degraded, target), most_px or max(height, width))
+    return (degraded.contiguous(), target.contiguous()), place
+
+
+def _place(degraded: Tensor, target: Tensor, scale: int) -> Place | None:
+    """How the degraded picture lies against its target; None where a clear sky under noise lies anywhere."""
     gray = [to_float(image, "uint8").mean(dim=0) for image in (degraded, target)]
     given, wanted = gray[0], imresize(gray[1], 1 / scale)
     if F.avg_pool2d(wanted[None], 8).std() < LEAST_CONTRAST:
-        return None  # a clear sky under noise lies anywhere
-    down, right, sureness = displacement(given, wanted)
+        return None
+    return displacement(given, wanted)
+
+
+def _mismatch(place: Place) -> str | None:
+    """Why two pictures of fitting sizes that lie so are no pair, or None."""
+    down, right, sureness = place
     if sureness < UNLIKE:
         return "the two pictures do not show the same"
     if math.hypot(down, right) > (MOST_DISPLACED_PX if sureness >= SURE else MOST_BLURRED_PX):
         return f"displaced by {down:+.1f} rows and {right:+.1f} columns against its target"
     return None
+
+
+def _shift_in_common(places: list[Place]) -> tuple[float, float] | None:
+    """(rows, columns) by which most pairs are displaced alike, where for half of them or more none is sure by itself.
+
+    What blur seems to move goes anywhere; what noise hides goes with the others. None where nothing is in common.
+    """
+    found = torch.tensor([place for place in places if place[2] >= UNLIKE], dtype=torch.float64).reshape(-1, 3)
+    if len(found) < LEAST_IN_COMMON or (found[:, 2] < SURE).double().mean() < 0.5:
+        return None
+    middle = found[:, :2].quantile(0.5, dim=0)
+    scatter = (found[:, :2] - middle).abs().quantile(0.5, dim=0).max()
+    if middle.norm() <= MOST_DISPLACED_PX or scatter > MOST_SCATTER_PX:
+        return None
+    down, right = middle.tolist()
+    return down, right
