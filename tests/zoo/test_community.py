@@ -20,6 +20,7 @@ from imagesmith.infer.restore import Restorer
 from imagesmith.runtime.device import Runtime
 from imagesmith.zoo import community, load_model
 from imagesmith.zoo.community import FARTHEST_PX, PlainStack
+from imagesmith.zoo.pytorch_files import read_state_dict
 
 
 @pytest.fixture
@@ -109,6 +110,25 @@ def test_a_damaged_pickle_is_no_code(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ModelError, match=words):
             load_model(path)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_file_cut_short_is_told_to_be_and_what_to_do(zipped: bool, tmp_path: Path) -> None:
+    """'Invalid argument' was all that a half-copied file was told, and some ended in a traceback of `struct`."""
+    for width in (2, 6, 64):  # of a few kilobytes torch says another thing than of more
+        path = tmp_path / "model.pth"
+        torch.save(PlainStack(1, width, 4).state_dict(), path, _use_new_zipfile_serialization=zipped)
+        whole = path.read_bytes()
+        for left in (len(whole) // 8, len(whole) // 4, len(whole) // 2, len(whole) * 3 // 4, len(whole) - 1):
+            path.write_bytes(whole[:left])
+            with pytest.raises(ModelError, match=r"cut short\nfetch or copy the file again"):
+                read_state_dict(path)
+
+
+def test_a_missing_file_is_told_what_to_do(tmp_path: Path) -> None:
+    """What cannot be read is all that was said."""
+    with pytest.raises(ModelError, match=r"No such file or directory\ncheck the path"):
+        read_state_dict(tmp_path / "none.pth")
 
 
 def test_a_missing_package_is_named(other_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

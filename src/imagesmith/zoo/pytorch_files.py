@@ -1,9 +1,11 @@
 """Weights in PyTorch's own files (.pth, .pt), read without running any code that such a file may hold."""
 
 import contextlib
+import errno
 import pickle
 import pickletools
 import re
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +29,12 @@ def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> dict[str, Tens
         with warnings.catch_warnings(action="ignore"):  # a TorchScript archive warns before it is refused
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise ModelError(f"cannot read the weights '{path}': {error.strerror or error}") from None
+        if error.errno == errno.EINVAL:  # torch looks for the end of a zip before the beginning of the file
+            raise ModelError(_refusal(path, "")) from None
+        reason = error.strerror or error
+        raise ModelError(f"cannot read the weights '{path}': {reason}\ncheck the path, and the file's rights") from None
     except (
+        struct.error,
         pickle.UnpicklingError,
         RuntimeError,
         ValueError,
