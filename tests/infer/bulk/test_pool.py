@@ -2,6 +2,8 @@
 
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +85,22 @@ def test_an_interrupt_stops_all_processes_and_can_be_resumed(
     again = restorer.path(source, out, resume=True)
     assert [result.status for result in again.results].count("skipped") == len(written)
     assert again.exit_code == 0
+
+
+def test_an_interrupt_is_heard_while_processes_start(
+    restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C half a second after the start of eight was heard thirteen seconds later, when all of them were ready."""
+    late = tmp_path / "late"
+    late.write_text("#!/bin/sh\nexec sleep 60\n")
+    late.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(late))
+    threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,)).start()
+    start = time.monotonic()
+    summary = restorer.path(photos, tmp_path / "out", workers=2)
+    assert time.monotonic() - start < 2
+    assert summary.cancelled
+    assert summary.results == []
 
 
 def test_processes_that_do_not_start_end_the_run_in_words(

@@ -1,6 +1,7 @@
 """A worker process: it answers job by job, and ends with the one it works for."""
 
 import pickle
+import time
 from pathlib import Path
 
 import pytest
@@ -31,14 +32,15 @@ def orders(restorer: Restorer, jobs: list[Job], tmp_path: Path, file_options: Fi
 
 def test_a_worker_answers_and_ends_with_its_input(orders: bytes, jobs: list[Job]) -> None:
     """Workers of a killed run would compute on for nobody, and write into the folder of the next one."""
-    worker = WorkerProcess(orders)
+    worker = WorkerProcess()
+    worker.begin(orders)
     results = [worker.restore(job) for job in jobs]
     assert [result and result.status for result in results] == ["done", "done", "done", "failed"]
     worker.finish()
     assert worker._popen.wait(20) == 0
     with pytest.raises(Died):
         worker.restore(jobs[0])
-    worker.end()
+    worker.end(time.monotonic() + 5)
 
 
 def test_a_folder_of_pictures_runs_no_code(
@@ -47,6 +49,7 @@ def test_a_folder_of_pictures_runs_no_code(
     """A secrets.py in a downloaded folder ran in every worker, and an innocent queue.py kept all of them from starting."""
     (photos / "queue.py").write_text("raise SystemExit('this is no module of Python')")
     monkeypatch.chdir(photos)
-    worker = WorkerProcess(orders)
+    worker = WorkerProcess()
+    worker.begin(orders)
     worker.finish()
-    worker.end()
+    worker.end(time.monotonic() + 5)

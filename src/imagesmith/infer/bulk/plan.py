@@ -1,7 +1,9 @@
 """How many processes restore the pictures of a run, and which pictures must go to the same one."""
 
+import os
 import statistics
 from collections.abc import Sequence
+from operator import itemgetter
 
 import torch
 
@@ -16,6 +18,7 @@ _MANY = 100  # pictures from which a pool repays the seconds that its processes 
 _SMALL_PX = 1 << 20  # pixels up to which one core computes a picture better than all cores together
 _LOOKED_AT = 9  # headers that tell how large the pictures are
 _PROCESS_BYTES = 800 << 20  # torch, a model, its tiles and a small picture
+_MOST_FOR_A_CORE = 4  # processes that a user may ask for
 _LEAST_PROCESS_BYTES = 160 << 20  # torch, which every process has to itself
 
 
@@ -39,12 +42,14 @@ def workers_for(jobs: Sequence[Job], options: FileOptions, device: torch.device)
 
 def _checked(workers: int) -> int:
     """A number of processes that the user chose; UsageError where the machine would drown in them."""
-    memory = available_memory()
-    if workers > 1 and memory is not None and workers * _LEAST_PROCESS_BYTES > memory:
-        most, free = max(1, memory // _LEAST_PROCESS_BYTES), f"{memory / 1e9:.1f} GB"
+    cores, memory = os.cpu_count() or 1, available_memory()
+    bounds = {f"{cores} cores of this machine": _MOST_FOR_A_CORE * cores}
+    if memory is not None:
+        bounds[f"{memory / 1e9:.1f} GB of memory that are free"] = max(1, memory // _LEAST_PROCESS_BYTES)
+    bound, most = min(bounds.items(), key=itemgetter(1))
+    if workers > most:
         raise UsageError(
-            f"expected at most {most} workers for the {free} of memory that are free, got {workers}\n"
-            "one for each core is as fast as it gets"
+            f"expected at most {most} workers for the {bound}, got {workers}\none for each core is as fast as it gets"
         )
     return workers
 

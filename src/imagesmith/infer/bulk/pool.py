@@ -8,6 +8,7 @@ import pickle
 import queue
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -27,6 +28,7 @@ from imagesmith.infer.stages import Stages
 ATTEMPTS = 2
 """How often a picture is tried whose process dies."""
 _POLL_S = 0.1
+_LEAVING_S = 1.0  # for one that has nothing left to do
 _PATIENCE_S = 10.0  # for a process that was asked to stop: a row of tiles, and the temporary file removed
 
 _Told = queue.SimpleQueue[tuple[Job, ItemResult | None] | Exception | None]
@@ -81,8 +83,9 @@ def _results(
     finally:
         for seat in seats:
             seat.stop()
+        deadline = time.monotonic() + _PATIENCE_S
         for seat in seats:
-            seat.end()
+            seat.end(deadline)
 
 
 class _Seat:
@@ -105,14 +108,14 @@ class _Seat:
         if self._process is not None:
             self._process.stop()
 
-    def end(self) -> None:
-        """Wait for what was asked to stop, but not for ever."""
+    def end(self, deadline: float) -> None:
+        """Wait for what was asked to stop, until `deadline` by `time.monotonic`, then no more."""
         if self._thread.ident is None:
             return
-        self._thread.join(_PATIENCE_S)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._process is not None:
-            self._process.end()
-        self._thread.join()
+            self._process.end(deadline + _LEAVING_S)
+        self._thread.join(_LEAVING_S)
 
     def _run(self) -> None:
         try:
@@ -134,8 +137,8 @@ class _Seat:
         """The result of a job, None once stopped; a picture that kills every process that tries it has failed."""
         how = ""
         for _ in range(ATTEMPTS):
-            if self._process is None and not self._stopped.is_set():
-                self._process = self._new_process()
+            if self._process is None:
+                self._fill()
             if self._process is None or self._stopped.is_set():
                 return None
             try:
@@ -152,13 +155,22 @@ class _Seat:
             ),
         )
 
-    def _new_process(self) -> WorkerProcess:
+    def _fill(self) -> None:
+        """Start a process and wait until it is ready; where it was stopped meanwhile, it need not be."""
         how = ""
         for _ in range(ATTEMPTS):
+            if self._stopped.is_set():
+                return
+            self._process = WorkerProcess()
+            if self._stopped.is_set():  # `stop` may have looked a moment ago, and seen none
+                self._process.stop()
             try:
-                return WorkerProcess(self._orders)
+                self._process.begin(self._orders)
+                return
             except Died as death:
-                how = str(death)
+                how, self._process = str(death), None
+        if self._stopped.is_set():
+            return
         raise WorkerError(
             f"expected a worker process to start, but it died ({how})\n"
             "use fewer --workers if memory is short, or --workers 1"

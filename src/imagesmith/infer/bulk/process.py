@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 from imagesmith.infer.bulk.worker import READY
@@ -18,10 +19,9 @@ class Died(Exception):
 
 
 class WorkerProcess:
-    """A worker that is ready for jobs. Starting and asking it raise `Died`."""
+    """A worker, which is to `begin` before it takes jobs. Both raise `Died`."""
 
-    def __init__(self, orders: bytes) -> None:
-        """`orders` is the pickle with which a worker begins."""
+    def __init__(self) -> None:
         importable = os.pathsep.join(place or os.getcwd() for place in sys.path)
         # it computes as many threads as its orders say, and imports what this process can import, from nowhere else
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": importable}
@@ -33,6 +33,9 @@ class WorkerProcess:
             env=environment,
             start_new_session=True,  # Ctrl-C is for the one who started it, who tells the others
         )
+
+    def begin(self, orders: bytes) -> None:
+        """Wait until it is ready for jobs, which takes seconds; `orders` is the pickle with which a worker begins."""
         if self._exchanged(orders) != READY:
             raise Died("it did not say that it is ready")
 
@@ -50,10 +53,10 @@ class WorkerProcess:
         """Ask it to leave its picture after the current row of tiles."""
         self._popen.terminate()
 
-    def end(self) -> None:
-        """Wait a second for its end, then kill it."""
+    def end(self, deadline: float) -> None:
+        """Wait for its end, until `deadline` by `time.monotonic`, then kill it."""
         try:
-            self._popen.wait(1.0)
+            self._popen.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()
