@@ -34,7 +34,7 @@ def write_numbers(docs: Path = DOCS, results: Path = RESULTS) -> None:
     ]
     if scores := result_of(results / "scores.json"):
         text += _super_resolution(scores["results"])
-    for name, section in {"restoration": _restoration, "video": _video, "speed": speed_section}.items():
+    for name, section in SECTIONS.items():
         if found := result_of(results / f"{name}.json"):
             text += section(found)
     text += gpu_section(results)
@@ -131,6 +131,31 @@ def _asked(value: float | None, most: bool) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+# --- which damage it is ---
+
+
+def _task_auto(result: dict[str, Any]) -> list[str]:
+    """What task_auto.py counted, a row for each kind of damage."""
+    counts = [
+        (kind, *(f"{found[name]}" for name in ("cases", "right", "exact"))) for kind, found in result["kinds"].items()
+    ]
+    return [
+        "",
+        "## `--task auto`",
+        "",
+        f"It named the right kind of damage in {result['right']:.1%} of {result['cases']} cases made of "
+        f"{result['photos']}{_shrunk(result['shrink'])}: any enlargement counts for a picture made small, any two "
+        f"networks of denoise, jpeg and deblur for a mixture. In {result['exact']:.1%} its networks were exactly those "
+        "for the damages, the factor of enlargement included.",
+        "",
+        *table(counts, ("what was done", "cases", "right kind", "exact networks")),
+    ]
+
+
+def _shrunk(factor: int) -> str:
+    return f", shrunk by {factor}" if factor > 1 else ""
 
 
 # --- films ---
@@ -248,6 +273,10 @@ def _commands(result: dict[str, Any]) -> list[str]:
             f"the end; after --resume {found['equal']} of {found['moments']} have the same frames, bit by bit."
         )
     return ["", *lines] if lines else []
+
+
+SECTIONS = {"restoration": _restoration, "task_auto": _task_auto, "video": _video, "speed": speed_section}
+"""What writes the section of a file in results/, in the order of the page."""
 
 
 if __name__ == "__main__":
