@@ -125,6 +125,35 @@ def test_a_file_cut_short_is_told_to_be_and_what_to_do(zipped: bool, tmp_path: P
                 read_state_dict(path)
 
 
+def test_a_dncnn_without_filters_is_refused(tmp_path: Path) -> None:
+    """Accepted as a network of width 0, it ended in 'a bug, please report it'."""
+    shapes = {0: (0, 1, 3, 3), 2: (0, 0, 3, 3), 4: (1, 0, 3, 3)}
+    tensors = {f"model.{k}.weight": torch.zeros(shape) for k, shape in shapes.items()}
+    tensors |= {f"model.{k}.bias": torch.zeros(shape[0]) for k, shape in shapes.items()}
+    torch.save(tensors, tmp_path / "empty.pth")
+    with pytest.raises(ModelError, match=r"one filter a layer and more, got none in .*\nsave the network again"):
+        load_model(tmp_path / "empty.pth")
+
+
+def test_a_dncnn_of_whole_numbers_is_refused(stack: PlainStack, tmp_path: Path) -> None:
+    """Quantised weights cast without their scale are noise, which was taken away from pictures without a word."""
+    tensors = stack.state_dict()
+    tensors["model.2.weight"] = (tensors["model.2.weight"] * 100).to(torch.int8)
+    torch.save(tensors, tmp_path / "quantised.pth")
+    with pytest.raises(ModelError, match=r"got int8 in 'model\.2\.weight' of .*\nsave the network again"):
+        load_model(tmp_path / "quantised.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(stack: PlainStack, value: float, tmp_path: Path) -> None:
+    """A training gone wrong loaded, 'sees farther than 64 px', and only then blamed the picture."""
+    tensors = {name: tensor.half() for name, tensor in stack.state_dict().items()}
+    tensors["model.4.bias"][1] = value
+    torch.save(tensors, tmp_path / "broken.pth")
+    with pytest.raises(ModelError, match=r"finite, got NaN or infinity in 'model\.4\.bias' of .*\nfetch or copy"):
+        load_model(tmp_path / "broken.pth")
+
+
 def test_a_missing_file_is_told_what_to_do(tmp_path: Path) -> None:
     """What cannot be read is all that was said."""
     with pytest.raises(ModelError, match=r"No such file or directory\ncheck the path"):

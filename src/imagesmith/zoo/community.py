@@ -30,6 +30,7 @@ _TASKS = {"FBCNN": "jpeg", "SCUNet": "denoise", "DnCNN": "denoise", "FFTformer":
 _NESTED = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "netG.")
 _WANTED = "expected a weight file written by imagesmith, or a restoring network of a known family"
+_AGAIN = "save the network again as it was trained, or fetch another file"
 _LARGEST_STEP = 64
 
 
@@ -103,7 +104,8 @@ def load_community(path: str | Path) -> Model:
     """
     path = Path(path)
     tensors = _read(path)
-    family, net = ("DnCNN", stack) if (stack := _plain_stack(tensors)) else _through_spandrel(path, tensors)
+    _refuse_not_finite(tensors, path)
+    family, net = ("DnCNN", stack) if (stack := _plain_stack(tensors, path)) else _through_spandrel(path, tensors)
     net.eval()  # before it is measured: in training, layers leave out paths by chance
     about = "read from another project's weights; "
     if isinstance(net, Community):
@@ -134,8 +136,21 @@ def _read(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _plain_stack(tensors: dict[str, Tensor]) -> PlainStack | None:
-    """The DnCNN whose layers these are, weights loaded; None for other tensors."""
+def _refuse_not_finite(tensors: dict[str, Tensor], path: Path) -> None:
+    """ModelError naming the first tensor with NaN or infinity in it: such a network restores nothing."""
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(value.float().isfinite().all()):
+            raise ModelError(
+                f"expected weights that are finite, got NaN or infinity in '{name}' of '{path}'\n"
+                "fetch or copy the file again, or take an earlier one of that training"
+            )
+
+
+def _plain_stack(tensors: dict[str, Tensor], path: Path) -> PlainStack | None:
+    """The DnCNN whose layers these are, weights loaded; None for other tensors.
+
+    ModelError for a DnCNN that cannot work: without filters, or of whole numbers, whose scale nothing tells.
+    """
     places = [int(found[1]) for name in tensors if (found := re.fullmatch(r"model\.(\d+)\.weight", name))]
     names = {f"model.{2 * i}.{kind}" for i in range(len(places)) for kind in ("weight", "bias")}
     if len(places) < 3 or names != tensors.keys():
@@ -143,6 +158,13 @@ def _plain_stack(tensors: dict[str, Tensor]) -> PlainStack | None:
     width, channels, *kernel = tensors["model.0.weight"].shape
     if channels not in (1, 3) or len(kernel) != 2 or kernel[0] != kernel[1] or not kernel[0] % 2:
         return None
+    if width == 0:
+        raise ModelError(f"expected a DnCNN of one filter a layer and more, got none in '{path}'\n{_AGAIN}")
+    if whole := [name for name, value in tensors.items() if not value.is_floating_point()]:
+        raise ModelError(
+            f"expected a DnCNN of floating-point numbers, got {str(tensors[whole[0]].dtype).removeprefix('torch.')} in "
+            f"'{whole[0]}' of '{path}', whose scale nothing tells\n{_AGAIN}"
+        )
     net = PlainStack(channels, width, len(places), kernel[0])
     if any(tensors[name].shape != value.shape for name, value in net.state_dict().items()):
         return None
