@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesmith.apps import demo, demo_enlarge, demo_generate
+from imagesmith.apps import demo, demo_enlarge, demo_film, demo_generate
 from imagesmith.errors import OutputError
 from imagesmith.zoo import save_model
 
@@ -28,6 +28,7 @@ def test_what_needs_scikit_image_is_told_and_the_rest_is_done(tmp_path, make_gan
 def test_without_a_generator_the_rest_is_done(tmp_path, monkeypatch, capsys) -> None:
     """The accident: an installation without generators shows no photographs either. And: the network is used."""
     monkeypatch.setattr(demo_enlarge, "SOURCES", demo_enlarge.SOURCES[1:2])
+    monkeypatch.setattr(demo_film, "FRAMES", 3)
     monkeypatch.setattr(demo_generate, "CARDS", {})
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the demo used the network"))
     assert demo.run_demo(tmp_path, device="cpu", dtype="fp32", train=False) == 3
