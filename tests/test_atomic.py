@@ -24,6 +24,15 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, number, said):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_is_wrong_with_another_file_is_not_told_of_this_one(tmp_path):
+    """A photo that was moved away while it was read: "out.png cannot be written: its folder does not exist"."""
+    with pytest.raises(FileNotFoundError, match=r"moved\.tif"), replacing(tmp_path / "file"):
+        (tmp_path / "moved.tif").read_bytes()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OutputError, match="nowhere does not exist"), replacing(tmp_path / "nowhere" / "file"):
+        pass
+
+
 def test_nothing_is_visible_before_the_end(tmp_path):
     path = tmp_path / "file"
     with replacing(path) as stream:

@@ -24,7 +24,8 @@ def replacing(path: Path, *, overwrite: bool = False, scratch: Path | None = Non
     """A stream, also to be read, that appears under `path` as a whole when the block ends well, else not at all.
 
     Until then it lies in the folder `scratch`, of the same file system, or else beside `path`. OutputError where it
-    cannot be written, or, unless it may `overwrite`, where something else has come to lie under `path` meanwhile.
+    cannot be written, or, unless it may `overwrite`, where something else has come to lie under `path` meanwhile. An
+    OSError of the block that names another file is none of this one, and passes.
     """
     check_free(path, overwrite=overwrite)
     part = part_beside(path, scratch)
@@ -36,6 +37,8 @@ def replacing(path: Path, *, overwrite: bool = False, scratch: Path | None = Non
             stream.close()
             _give_name(part, path, overwrite=overwrite)
     except OSError as error:
+        if error.filename is not None and str(error.filename) not in (str(part), str(path)):
+            raise
         raise OutputError(f"{path} cannot be written: {_reason(error, path)}") from error
     finally:
         with contextlib.suppress(OSError):

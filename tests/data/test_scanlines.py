@@ -306,3 +306,14 @@ def test_a_stream_that_inflates_for_ever_is_not_followed(tmp_path: Path) -> None
     (tmp_path / "a.png").write_bytes(content[:start] + chunk + content[content.index(b"IEND") - 4 :])
     scan = scanned(tmp_path / "a.png")
     assert torch.equal(torch.cat(tuple(scan.parts())), torch.from_numpy(photo(3)))
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_a_picture_that_is_moved_away_while_it_is_read_is_not_called_damaged(tmp_path: Path, ending: str) -> None:
+    """An hour into a scan its disk was unmounted, and the advice was to export it again."""
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(photo(3)).save(path)
+    scan = scanned(path)
+    path.unlink()
+    with pytest.raises(ImageError, match=rf"a\.{ending}: cannot be read any more: No such file"):
+        scan.rows(0, 5)

@@ -15,6 +15,7 @@ from imagesmith.data.files import check_pixels, decoding, format_of_file, meta_o
 from imagesmith.data.frame import Frame, Header, ImageMeta
 from imagesmith.data.png_bands import PngBands
 from imagesmith.data.tiff_bands import TiffBands
+from imagesmith.errors import ImageError
 from imagesmith.tensors import Depth
 
 _KINDS = {"png": PngBands, "tif": TiffBands}
@@ -109,6 +110,11 @@ def read_scanlines(path: Path, *, max_pixels: int, least_bytes: int) -> Scanline
 
     def bands() -> Iterator[np.ndarray]:
         with named(path), decoding(name):
-            yield from opened
+            try:
+                yield from opened
+            except OSError as error:
+                if error.errno is None:  # a decoder's word for what is damaged
+                    raise
+                raise ImageError(f"cannot be read any more: {error.strerror}; leave it where it is meanwhile") from None
 
     return Scanlines(header, meta, bands, opened.band_rows)
