@@ -206,5 +206,5 @@ def test_what_cannot_be_read_is_told_and_too_little_is_refused(folders: tuple[Pa
 
 def test_two_pictures_of_one_name_are_refused(folders: tuple[Path, Path]):
     replace(folders[1] / "day" / "0.bmp", CROPS[0])
-    with pytest.raises(UsageError, match=r"0\.bmp and 0\.png"):
+    with pytest.raises(UsageError, match=r"0\.bmp and 0\.png; rename or remove one"):
         images_by_name(folders[1], recursive=True)

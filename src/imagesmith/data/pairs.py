@@ -58,7 +58,9 @@ def images_by_name(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
         if path.suffix.lower() in SUFFIXES and path.is_file():
             name = inside.with_suffix("").as_posix()
             if name in images:
-                raise UsageError(f"expected one image for each name, got {images[name].name} and {path.name}")
+                raise UsageError(
+                    f"expected one image for each name, got {images[name].name} and {path.name}; rename or remove one"
+                )
             images[name] = path
     if not images:
         raise NothingUsableError(f"expected images ({', '.join(sorted(SUFFIXES))}) in '{folder}', found none")
