@@ -16,6 +16,7 @@ from imagesmith.errors import ImageError, ImagesmithError, NothingUsableError, U
 from imagesmith.evaluate import Report, evaluate_restorer, subjects
 from imagesmith.metrics import METRICS
 from imagesmith.nets import NetSpec, build_net
+from imagesmith.presets import web_photo
 from imagesmith.tensors import imresize
 from imagesmith.zoo import describe, save_model
 from imagesmith.zoo.community import PlainStack
@@ -325,9 +326,21 @@ class TestRecipes:
         expected = evaluate_restorer(nearest_model, targets, scale=2).summary
         assert found.summary == pytest.approx(expected, abs=1e-3)
 
+    def test_a_recipe_with_a_name_is_that_of_the_table(self, targets: Path, nearest_model: Path):
+        """A row 'kodak24 web photo' of the table that no command of users could measure again."""
+        expected = evaluate_restorer(nearest_model, targets, degrade=web_photo(2))
+        for model, degrade in ((nearest_model, "web_photo"), ("nearest", "web_photo:scale=2")):
+            found = evaluate_restorer(model, targets, degrade=degrade)
+            assert [row["psnr_y"] for row in found.rows] == pytest.approx(
+                [row["psnr_y"] for row in expected.rows], abs=0.01
+            )
+            assert (found.provenance["recipe"], "web_photo" in found.caption) == (expected.provenance["recipe"], True)
+
     @pytest.mark.parametrize(
         ("model", "arguments", "words"),
         [
+            ("none", {"degrade": "web_photo"}, "scale of 2 and more.*write web_photo:scale=2"),
+            ("bicubic", {"degrade": "web_photo:scale=2,quality=3"}, "no other option, got .*quality"),
             ("none", {"scale": 2}, "the targets' size"),
             ("none", {"gray": True}, "expected a recipe"),
             ("none", {"degrade": "jpeg", "degraded": "x"}, "leave one out"),

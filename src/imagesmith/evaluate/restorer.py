@@ -7,7 +7,7 @@ from torch import Tensor
 
 from imagesmith.configs import Part, recipe
 from imagesmith.degrade import Chain, build_degradation
-from imagesmith.errors import ImageError, UsageError, not_one_of
+from imagesmith.errors import ConfigError, ImageError, UsageError, not_one_of
 from imagesmith.evaluate.cases import Case, file_cases, made_cases, scale_of, target_files
 from imagesmith.evaluate.clip_cases import holds_clips
 from imagesmith.evaluate.clips import PAPERS, evaluate_clips
@@ -16,9 +16,12 @@ from imagesmith.evaluate.subjects import Subject, is_recurrent, subject_of
 from imagesmith.infer.restore import Restorer
 from imagesmith.infer.video.stream import VideoRestorer
 from imagesmith.metrics import CLIP_METRICS, METRICS, MetricCard
+from imagesmith.presets import web_photo
 
 PROTOCOL = "both images rounded to 8 bits, {crop} pixels cropped at each edge, averaged over images"
 BICUBIC_INPUT = "MATLAB-convention antialiased bicubic (imresize) of the target cut to a multiple of the scale, 8 bits"
+RECIPES = {"web_photo": web_photo}
+"""Recipes with a name, which for pictures stands for all of their degradations, at the network's scale."""
 GRAY_TARGETS = "gray: the targets' BT.601 studio-range luma, 8 bits"
 
 
@@ -41,11 +44,12 @@ def evaluate_restorer(
 
     `restorer` is a Restorer, what `Restorer.load` takes (with `device` and `dtype`), or a baseline: 'none' (the
     degraded image itself), 'bicubic' or 'nearest'. The inputs are the files in the folder `degraded`; or what the
-    recipe `degrade` (parts, or a text for `imagesmith.configs.recipe`) makes of the targets, drawn by their number and
-    given to the network as it is, unclipped noise and planes included; without either what MATLAB's bicubic makes of
-    them at a `scale` above 1, which otherwise only baselines need. `gray` measures a recipe on the luma of the targets,
-    as the JPEG papers do. Without `metrics` the input tells which are usual; for super-resolution `scale` pixels are
-    cropped. Raises UsageError where files lack their counterpart, ImageError naming the pair where sizes do not fit.
+    recipe `degrade` (parts, or a text for `imagesmith.configs.recipe`; names of `RECIPES` are spelt out) makes of the
+    targets, drawn by their number and given to the network as it is, unclipped noise and planes included; without
+    either what MATLAB's bicubic makes of them at a `scale` above 1, which otherwise only baselines need. `gray`
+    measures a recipe on the luma of the targets, as the JPEG papers do. Without `metrics` the input tells which are
+    usual; for super-resolution `scale` pixels are cropped. Raises UsageError where files lack their counterpart,
+    ImageError naming the pair where sizes do not fit.
 
     Targets are clips where they are films or folders of folders of frames, and a folder of pictures is one where
     anything that only clips have is asked for: a recurrent model or a VideoRestorer; the first `frames` of each; a
@@ -99,6 +103,7 @@ def _evaluate_pictures(
     chosen = None if metrics is None else [_metric(name) for name in metrics]
     files = target_files(Path(targets), Path(degraded) if degraded else None)
     subject = subject_of(restorer, scale, device, dtype)
+    asked, parts = parts, _spelt_out(parts, subject.scale or scale)
     cases, scale, holes = _cases(subject, files, parts, scale, gray)
     if subject.name == "none" and scale > 1:
         raise UsageError(f"expected degraded images of the targets' size for the baseline none, got a scale of {scale}")
@@ -113,7 +118,7 @@ def _evaluate_pictures(
         **subject.facts,
         "protocol": PROTOCOL.format(crop=crop),
         "metrics": {card.name: card.paper for card in cards},
-        "input": _input_words(degraded, parts, gray),
+        "input": _input_words(degraded, asked, gray),
         **({"recipe": [part.model_dump() for part in parts]} if parts else {}),
         "targets": str(targets),
         "images": len(rows),
@@ -139,6 +144,21 @@ def _cases(
             "name what damages them (--degrade gaussian_noise:sigma=[25,25]) or their folder (--degraded DIR)"
         )
     return file_cases(files, scale), scale, False
+
+
+def _spelt_out(parts: tuple[Part, ...], scale: int | None) -> tuple[Part, ...]:
+    """`parts` with those of `RECIPES` in the place of their names, for `scale` unless a name has its own."""
+    return tuple(part for asked in parts for part in (_named(asked, scale) if asked.name in RECIPES else (asked,)))
+
+
+def _named(asked: Part, scale: int | None) -> tuple[Part, ...]:
+    told = {"scale": scale} | asked.options
+    if told.keys() != {"scale"} or type(told["scale"]) is not int or told["scale"] < 2:
+        raise ConfigError(
+            f"expected the recipe '{asked.name}' with a scale of 2 and more and no other option, got {told}; "
+            f"write {asked.name}:scale=2"
+        )
+    return RECIPES[asked.name](told["scale"])
 
 
 def _asks_for_clips(
