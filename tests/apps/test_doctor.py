@@ -5,9 +5,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 from imagesmith.apps import doctor
 from imagesmith.apps.doctor import EXTRAS, examine
+from imagesmith.runtime import remembered
+from imagesmith.runtime.remembered import found_once
 from imagesmith.runtime.tiling import TILE_BYTES
 
 
@@ -24,6 +27,7 @@ def test_findings_are_complete_and_end_with_a_timed_tile(monkeypatch: pytest.Mon
     assert "probe.json" in found["measured"]
     assert "100 % " in found["size of tiles"]
     assert " kB an input pixel" in found["memory of a tile"]
+    assert list(found).index("measured") > list(found).index("denoise"), "told before anything was measured"
     assert list(found)[-1] == "one tile"
     assert found["one tile"].partition(" ms for ")[0].isdecimal()
 
@@ -46,6 +50,24 @@ def test_an_extra_that_cannot_be_imported_is_not_called_installed(
         ("json", "installed"),
     ):
         assert doctor._state_of("community", (name,)) == finding
+
+
+def test_answers_that_cannot_be_kept_are_not_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: a cache folder of another user, every command measures for seconds, and doctor shows a file."""
+
+    def ask() -> str:
+        monkeypatch.setattr(remembered, "_known", {})
+        found_once("q", torch.device("cpu"), lambda: {"fast": True}, fits={"fast": bool})
+        return doctor._measured()
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kept = tmp_path / "imagesmith" / "probe.json"
+    assert ask() == f"kept in {kept}; delete it to measure again"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert ask().startswith(f"anew by every command, as {tmp_path / 'file' / 'imagesmith' / 'probe.json'} cannot be")
+    monkeypatch.setenv("IMAGESMITH_NO_CACHE", "1")
+    assert ask() == "anew by every command, as asked"
 
 
 @pytest.mark.parametrize("has_bf16", [False, True])

@@ -17,7 +17,7 @@ from imagesmith.nets import RESTORERS, VIDEO_RESTORERS, NetSpec, build_net
 from imagesmith.runtime.area import WORTH_TILES, measured_area
 from imagesmith.runtime.device import emulates_bf16, pick_runtime, prepare
 from imagesmith.runtime.memory import available_memory, held_per_px
-from imagesmith.runtime.remembered import probe_file
+from imagesmith.runtime.remembered import are_kept, probe_file
 from imagesmith.runtime.tiling import tile_px
 from imagesmith.zoo import CARDS, load_model
 
@@ -50,11 +50,10 @@ def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, st
     free = available_memory()
     yield "memory", "unknown" if free is None else f"{free / 2**30:.1f} GiB can be used"
     yield "models", ", ".join(CARDS) or "none shipped in this installation"
-    file = probe_file()
-    yield "measured", f"kept in {file}; delete it to measure again" if file else "anew by every command, as asked"
     for name, card in CARDS.items():
         if card.net in RESTORERS | VIDEO_RESTORERS:
             yield name, str(pick_runtime(load_model(name).net, device, dtype))
+    yield "measured", _measured()
     yield from _timed_tile(device, dtype)
 
 
@@ -68,6 +67,16 @@ def _state_of(extra: str, modules: Sequence[str]) -> str:
     except Exception as error:  # whatever the packages of others raise
         return "installed, but cannot be imported: " + str(error).partition("\n")[0]
     return "installed"
+
+
+def _measured() -> str:
+    """What becomes of the answers that the networks got a moment ago."""
+    file = probe_file()
+    if file is None:
+        return "anew by every command, as asked"
+    if not are_kept(file):
+        return f"anew by every command, as {file} cannot be written; XDG_CACHE_HOME names another folder"
+    return f"kept in {file}; delete it to measure again"
 
 
 def _processor() -> str:

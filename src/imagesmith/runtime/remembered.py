@@ -60,6 +60,11 @@ def probe_file() -> Path | None:
     return None
 
 
+def are_kept(file: Path) -> bool:
+    """Whether all that this process asked for lies in `file`, where a later one finds it."""
+    return _known.keys() <= _read(file).keys()
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         answers = json.loads(file.read_text(encoding="utf-8"))
