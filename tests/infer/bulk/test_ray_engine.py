@@ -3,9 +3,12 @@
 import importlib.util
 import socket
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,6 +149,32 @@ def test_a_cluster_that_is_gone_is_told(
     monkeypatch.setitem(sys.modules, "ray.data", data)
     with pytest.raises(WorkerError, match=r"no GCS\nsee `ray status`; `ray stop` forgets"):
         restorer.path(photos, tmp_path / "out", engine="ray")
+
+
+def test_an_interrupt_reaches_a_picture_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C was passed on with the next row of results, and heard with the next picture: for scans, hours later."""
+    monkeypatch.setattr(ray_engine, "_ASKED_EVERY_S", 0.01)
+    ledger, at_work = ray_engine._Ledger(b""), threading.Event()
+
+    def restore(job: str, asked: threading.Event) -> str | None:
+        at_work.set()
+        return None if asked.wait(5) else "done"
+
+    def remote(method: Callable[..., Any]) -> SimpleNamespace:
+        return SimpleNamespace(remote=method)
+
+    calls = ("begin", "end", "stop", "is_stopped")
+    shared = SimpleNamespace(**{name: remote(getattr(ledger, name)) for name in calls})
+    actor = ray_engine._Actor.__new__(ray_engine._Actor)
+    vars(actor).update(_get=lambda answer: answer, _ledger=shared, _asked=threading.Event())
+    vars(actor).update(_post=SimpleNamespace(stages=SimpleNamespace(restore=restore)))
+    asked = threading.Event()
+    with ray_engine._passed_on(asked, shared), ThreadPoolExecutor(1) as pool:
+        first, second = (pool.submit(actor._restored, SimpleNamespace(item=name)) for name in "ab")  # type: ignore[arg-type]
+        assert at_work.wait(5)
+        asked.set()
+        assert (first.result(5), second.result(5)) == (None, None)
+    assert ledger.begin("c") == ray_engine._STOP
 
 
 def test_a_cluster_that_left_its_address_behind_is_not_waited_for(tmp_path: Path) -> None:

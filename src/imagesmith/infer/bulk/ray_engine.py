@@ -30,6 +30,8 @@ from imagesmith.runtime.interrupt import stop_on_request
 
 _BLOCK = 8  # groups of pictures that one task restores: what a lost actor costs, and how finely results come back
 _STOP = -1
+_POLL_S = 0.1
+_ASKED_EVERY_S = 1.0  # by an actor with a picture at work: those of a large cluster share one ledger
 _REMEMBERED = Path(os.getenv("RAY_TMPDIR", tempfile.gettempdir()), "ray", "ray_current_cluster")
 """Where `ray start` and a driver leave the address of the cluster of this machine; a killed one leaves it for ever."""
 _ANSWERS_WITHIN = 3.0  # seconds
@@ -58,14 +60,13 @@ def restore_on_ray(
             compute=_actors(ray, workers, "CPU" if device.type == "cpu" else "GPU"),
             **({"num_cpus": 1} if device.type == "cpu" else {"num_gpus": 1}),
         )
-        for row in _told(ray, results.iter_rows()):
-            if asked.is_set():
-                ledger.stop.remote()
-            place, result = pickle.loads(row["result"])
-            if result is not None:
-                finished[place] = result
-                done += 1
-                on_progress(Progress(done, len(jobs), str(jobs[place].item), 1.0, result))
+        with _passed_on(asked, ledger):
+            for row in _told(ray, results.iter_rows()):
+                place, result = pickle.loads(row["result"])
+                if result is not None:
+                    finished[place] = result
+                    done += 1
+                    on_progress(Progress(done, len(jobs), str(jobs[place].item), 1.0, result))
         cancelled = asked.is_set()
     results = [result for result in finished if result is not None]
     return Summary(results, cancelled=cancelled and len(results) < len(jobs))
@@ -102,6 +103,9 @@ class _Ledger:
     def stop(self) -> None:
         self._stopped = True
 
+    def is_stopped(self) -> bool:
+        return self._stopped
+
 
 class _Actor:
     """Holds the stages of a run and takes groups of jobs through them."""
@@ -136,9 +140,47 @@ class _Actor:
             error = WorkerError(f"{job.item}: the process that restored it died {ATTEMPTS} times\nrestore it by itself")
             result = self._post.stages.given_up(job, error)
         else:
-            result = self._post.stages.restore(job, self._asked)
+            with _meanwhile(self._heard, _ASKED_EVERY_S):
+                result = self._post.stages.restore(job, self._asked)
         self._ledger.end.remote(str(job.item))
         return result
+
+    def _heard(self) -> bool:
+        """Whether the run is to end; the picture at work then does after its row of tiles."""
+        if self._get(self._ledger.is_stopped.remote()):
+            self._asked.set()
+        return self._asked.is_set()
+
+
+@contextmanager
+def _passed_on(asked: threading.Event, ledger: Any) -> Iterator[None]:
+    """Within the block the ledger hears what somebody `asked` for, also while no row of results comes."""
+
+    def tell() -> bool:
+        if asked.is_set():
+            ledger.stop.remote()
+        return asked.is_set()
+
+    with _meanwhile(tell, _POLL_S):
+        yield
+
+
+@contextmanager
+def _meanwhile(step: Callable[[], bool], every_s: float) -> Iterator[None]:
+    """Take a step every so many seconds of the block, in another thread, until one says that it was the last."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(every_s) and not step():
+            pass
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _actors(ray: Any, workers: int | Literal["auto"], resource: str) -> Any:
