@@ -122,6 +122,17 @@ def test_a_finished_run_names_no_option_that_there_is_not(stripes: Path, tmp_pat
     assert "--start-from" not in said
 
 
+def test_a_run_too_short_for_validations_holds_the_last_alone(
+    stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The accident: of a run of half a minute, what the first validation takes was known after it had taken it."""
+    monkeypatch.setattr(classifier, "second_time", lambda call: (call(), 100.0)[1])
+    config = small(stripes, tmp_path / "run", "run.minutes=0.01", "run.validations=20")
+    images = train_classifier(config, quiet=True).images_seen
+    held = [row["images_seen"] for row in read_history(tmp_path / "run") if "validation/accuracy" in row]
+    assert held == [images]
+
+
 def test_a_shift_moves_whole_pixels_and_mirrors_the_edge():
     image = torch.arange(12, dtype=torch.uint8).view(1, 1, 3, 4)
     assert torch.equal(shifted(image, torch.tensor([[0, 0]])), image)

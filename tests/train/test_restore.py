@@ -25,7 +25,7 @@ from imagesmith.nets import NETS, NetSpec
 from imagesmith.runtime.checkpoint import load_checkpoint
 from imagesmith.runtime.guard import Guard
 from imagesmith.runtime.log import read_history
-from imagesmith.train import clock, restore
+from imagesmith.train import clock, restore, validation
 from imagesmith.train.restore import train_restorer
 from imagesmith.zoo import describe, load_model, save_model
 
@@ -291,6 +291,15 @@ def test_minutes_end_the_run_in_time_and_the_learning_rate_falls_to_its_end(
     rates = [row["rate"] for row in rows if "rate" in row]
     assert 0.9 * minutes * 60 <= clock.now <= 1.02 * minutes * 60 + seconds(clock.steps)
     assert rates[-1] < 0.02 * max(rates)
+
+
+def test_a_run_too_short_for_validations_holds_the_last_alone(photos, tmp_path, monkeypatch):
+    """The accident: of a run of half a minute, what the first validation takes was known after it had taken it."""
+    monkeypatch.setattr(validation, "second_time", lambda call: (call(), 100.0)[1])
+    config = small(photos, tmp_path / "run", "run.minutes=0.01", "run.validations=20")
+    images = train_restorer(config, quiet=True).images_seen
+    held = [row["images_seen"] for row in read_history(tmp_path / "run") if "validation/psnr_y" in row]
+    assert held == [images]
 
 
 def test_one_step_longer_than_the_whole_run_is_the_only_one(photos, tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,10 +13,32 @@ from imagesmith.configs import RestorerConfig, override
 from imagesmith.data.datasets import PhotoFolder
 from imagesmith.degrade import Chain
 from imagesmith.infer.named import of_strength
+from imagesmith.train import validation
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.state import Plan, TrainState
 from imagesmith.train.validation import SHEET_PX, Validation, curve, is_better, sheet_row, stacked
 from imagesmith.zoo import Model, ModelCard, load_model, save_model
+
+
+def test_the_first_time_of_a_call_does_not_count(monkeypatch: pytest.MonkeyPatch):
+    """The accident: a rehearsal that builds kernels tells of minutes, and no validation is held but the last."""
+    now = 0.0
+
+    def call() -> None:
+        nonlocal now
+        now += 1.0 if now else 60.0
+
+    monkeypatch.setattr(validation.time, "monotonic", lambda: now)
+    assert validation.second_time(call) == 1.0
+
+
+def test_a_rehearsal_is_scaled_to_all_photographs(monkeypatch: pytest.MonkeyPatch):
+    """The accident: the first of twelve photographs is small, and a validation takes twelve times what was planned."""
+    judge = object.__new__(validation.Validation)
+    judge.pairs = [(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, side, side)) for side in (8, 16, 16)]
+    monkeypatch.setattr(validation, "second_time", lambda call: 2.0)
+    state = SimpleNamespace(averages={"restorer": None})
+    assert judge.rehearse(cast(Any, state)) == 2.0 * (1 + 4 + 4)
 
 
 def test_curve_is_a_picture_of_its_points():

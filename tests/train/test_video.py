@@ -18,7 +18,9 @@ from imagesmith.errors import ConfigError, ModelError
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.nets.flow import FlowNet
 from imagesmith.runtime.checkpoint import load_checkpoint
+from imagesmith.runtime.log import read_history
 from imagesmith.train import run as train_run
+from imagesmith.train import video
 from imagesmith.train.steps import ClipTerms, clip_step, flow_error
 from imagesmith.train.video import train_video
 from imagesmith.zoo import describe, load_model, save_model
@@ -150,6 +152,23 @@ def test_a_flow_network_is_trained_by_itself(photos: Path, tmp_path: Path):
     run = train_video(config, quiet=True)
     assert run.best["flow_px"] > 0
     assert load_model(run.model).card.task == "flow"
+
+
+@pytest.mark.parametrize("task", ["sr", "flow"])
+def test_a_run_too_short_for_validations_holds_the_last_alone(
+    task: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The accident: of a run of half a minute, what the first validation takes was known after it had taken it."""
+    rehearsed: list[Any] = []
+    monkeypatch.setattr(video, "second_time", lambda call: rehearsed.append(call()) or 100.0)
+    short = ["run.minutes=0.01", "run.validations=20"]
+    config = small(photos, tmp_path / "run", *short)
+    if task == "flow":
+        config = override(presets.flow(data=str(photos), out=str(tmp_path / "run")), [*SMALL[:-2], *short])
+    images = train_video(config, quiet=True).images_seen
+    name = "validation/flow_px" if task == "flow" else "validation/psnr_y"
+    assert [row["images_seen"] for row in read_history(tmp_path / "run") if name in row] == [images]
+    assert len(rehearsed) == 1
 
 
 def test_against_a_discriminator(photos: Path, tmp_path: Path):

@@ -27,11 +27,13 @@ from imagesmith.train.pictures import load_pictures, told_of
 from imagesmith.train.run import Run, Session, open_run
 from imagesmith.train.state import TrainState
 from imagesmith.train.steps import Step, classify_step
-from imagesmith.train.validation import commit, draw_curve
+from imagesmith.train.validation import commit, draw_curve, second_time
 from imagesmith.zoo import ModelCard, describe, save_model
 
 _TOLD_BY_DATA = ("classes", "channels", "size")
 _LEAST_PX = 8
+_REHEARSED = 500
+"""Pictures by which the time of a validation is told."""
 _SHIFT = 2  # sets these draws apart from those of order and flip
 
 
@@ -59,10 +61,12 @@ def train_classifier(config: ClassifierConfig, *, quiet: bool = False) -> Run:
         state = session.state({"classifier": arithmetic.prepare(net)}, choices)
         held_out = held_out if len(held_out) else training  # the smallest sets spare none
         session.say(f"{len(training):,} pictures to train on, {len(held_out):,} kept apart for validation")
+        validation = _Validation(config, spec, pictures, len(training), held_out, arithmetic, session)
         flow = Flow(
             batches=lambda start: _batches(config, pictures, training, choices["batch"], start=start, session=session),
             step=step,
-            validate=_Validation(config, spec, pictures, len(training), held_out, arithmetic, session),
+            validate=validation,
+            rehearse=validation.rehearse,
         )
         fit(
             state,
@@ -154,8 +158,7 @@ class _Validation:
     def __call__(self, state: TrainState) -> dict[str, float]:
         assert self.pictures.labels is not None, "a classifier learns from labels"
         net, truth = state.averages["classifier"], self.pictures.labels[self.held_out]
-        with self.arithmetic.autocast():
-            accuracy = share_right(predict(net, self.pictures.images[self.held_out]), truth)
+        accuracy = share_right(self._found(net, self.held_out), truth)
         if accuracy > state.best.get("accuracy", -1):
             state.best = {"accuracy": accuracy, "images_seen": state.images_seen}
             save_model(self.session.folder / "model.safetensors", net, self._card(state, net))
@@ -165,6 +168,17 @@ class _Validation:
             f"validation accuracy {accuracy:.2%} over {len(truth):,} pictures (best {state.best['accuracy']:.2%})"
         )
         return {name: accuracy}
+
+    def rehearse(self, state: TrainState) -> float:
+        """Seconds that a call will take, by its first pictures."""
+        first = self.held_out[:_REHEARSED]
+        seconds = second_time(lambda: self._found(state.averages["classifier"], first))
+        return seconds * len(self.held_out) / len(first)
+
+    def _found(self, net: nn.Module, numbers: Tensor) -> Tensor:
+        """int64 (N,): what the pictures of these numbers are taken for."""
+        with self.arithmetic.autocast():
+            return predict(net, self.pictures.images[numbers])
 
     def _card(self, state: TrainState, net: nn.Module) -> ModelCard:
         config, names = self.config, self.pictures.class_names

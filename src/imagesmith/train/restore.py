@@ -83,6 +83,7 @@ def _train(config: RestorerConfig, chain: Chain | Given, net: Net, session: Sess
         batches=session.batches(dataset, state, workers),
         step=step,
         validate=validation,
+        rehearse=validation.rehearse,
         rate_factors={"discriminator": config.adversarial.rate_factor} if config.adversarial else {},
     )
     fit(

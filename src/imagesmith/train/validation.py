@@ -2,6 +2,8 @@
 
 import datetime
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -55,14 +57,14 @@ class Validation:
 
     def before_the_first_step(self, state: TrainState) -> dict[str, float]:
         """The scores of what the run starts from, which has to be beaten unless it is to become a sharp network."""
-        scores, _ = self.scores(state.averages["restorer"])
+        scores, _ = self.scores(state.averages["restorer"], self.pairs)
         if not self.config.adversarial:
             self._keep(scores, state)
         return scores
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         assert self.log is not None, "only the leader validates"
-        scores, sheet = self.scores(state.averages["restorer"])
+        scores, sheet = self.scores(state.averages["restorer"], self.pairs)
         patience, waited = self.config.patience, state.progress - state.extras.get("best_progress", 0.0)
         if is_better(scores, state, self.config.adversarial):
             self._keep(scores, state)
@@ -77,12 +79,17 @@ class Validation:
         self.log.say(f"validation {told} over {len(self.pairs)} photographs")
         return {f"validation/{name}": value for name, value in scores.items()}
 
+    def rehearse(self, state: TrainState) -> float:
+        """Seconds that a call will take, by its first photograph."""
+        net, pixels = state.averages["restorer"], [target.numel() for _, target in self.pairs]
+        return second_time(lambda: self.scores(net, self.pairs[:1])) * sum(pixels) / pixels[0]
+
     @torch.inference_mode()
-    def scores(self, net: nn.Module) -> tuple[dict[str, float], Tensor]:
-        """The means of the metrics over the photographs kept apart, and a sheet of the first of them."""
+    def scores(self, net: nn.Module, pairs: list[Pair]) -> tuple[dict[str, float], Tensor]:
+        """The means of the metrics over pairs of `whole_pairs`, and a sheet of the first of them."""
         found: dict[str, list[float]] = {name: [] for name in self.metrics}
         rows: list[Tensor] = []
-        for degraded, target in self.pairs:
+        for degraded, target in pairs:
             with self.arithmetic.autocast():
                 restored = net(self.arithmetic.place(degraded)).float().cpu()
             for name, values in found.items():
@@ -137,6 +144,14 @@ class Validation:
         write_image(Frame.of(sheet), path, overwrite=True)
         self.log.picture("samples", sheet, images_seen)
         draw_curve(self.folder, "validation/psnr_y", (images_seen, psnr_y), "validation psnr_y in dB")
+
+
+def second_time(call: Callable[[], object]) -> float:
+    """Seconds that a call takes once its kernels are chosen and its memory is allocated; it is made twice."""
+    call()
+    started = time.monotonic()
+    call()
+    return time.monotonic() - started
 
 
 def whole_start(config: RestorerConfig) -> ModelCard | None:

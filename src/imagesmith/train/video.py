@@ -30,7 +30,7 @@ from imagesmith.train.restore import build_discriminator, check_losses, sharp_te
 from imagesmith.train.run import Run, Session, open_run
 from imagesmith.train.state import TrainState
 from imagesmith.train.steps import ClipTerms, Nets, Step, clip_step, flow_error, flow_step
-from imagesmith.train.validation import SHEET_ROWS, commit, draw_curve, is_better, sheet_row, stacked
+from imagesmith.train.validation import SHEET_ROWS, commit, draw_curve, is_better, second_time, sheet_row, stacked
 from imagesmith.zoo import describe, save_model
 
 VALIDATION_PX = 240
@@ -93,6 +93,7 @@ def _train(config: VideoConfig, chain: Chain, net: Net, session: Session) -> Run
         batches=session.batches(dataset, state, workers),
         step=step,
         validate=validation,
+        rehearse=validation.rehearse,
         rate_factors={"discriminator": config.adversarial.rate_factor} if config.adversarial else {},
     )
     if role == "restorer" and "start" not in state.extras:
@@ -201,7 +202,7 @@ class _ClipValidation:
     def before_the_first_step(self, state: TrainState) -> dict[str, float]:
         """The scores of what the run starts from, which has to be beaten unless it is to become a sharp network."""
         net = state.averages[self.role]
-        scores, _ = self._scores(net)
+        scores, _ = self._scores(net, self.clips)
         if not self.config.adversarial:
             state.best = scores | {"images_seen": state.images_seen}
             self._keep(net, state)
@@ -211,10 +212,10 @@ class _ClipValidation:
         assert self.log is not None, "only the leader validates"
         net = state.averages[self.role]
         if self.role == "flow":
-            scores = {"flow_px": self._flow_px(net)}
+            scores = {"flow_px": self._flow_px(net, self.clips)}
             better = scores["flow_px"] < state.best.get("flow_px", math.inf)
         else:
-            scores, sheet = self._scores(net)
+            scores, sheet = self._scores(net, self.clips)
             better = is_better(scores, state, self.config.adversarial)
             path = Path(self.config.run.out) / "samples" / f"{state.images_seen:012d}.png"
             path.parent.mkdir(exist_ok=True)
@@ -228,12 +229,18 @@ class _ClipValidation:
         self.log.say(f"validation {_told(scores)} (best {state.best[name]:.3f}) over {len(self.clips)} clips")
         return {f"validation/{name}": value for name, value in scores.items()}
 
+    def rehearse(self, state: TrainState) -> float:
+        """Seconds that a call will take, by its first clip."""
+        net, pixels = state.averages[self.role], [clip[1].numel() for clip in self.clips]
+        score = self._flow_px if self.role == "flow" else self._scores
+        return second_time(lambda: score(net, self.clips[:1])) * sum(pixels) / pixels[0]
+
     @torch.inference_mode()
-    def _scores(self, net: Any) -> tuple[dict[str, float], Tensor]:
+    def _scores(self, net: Any, clips: list[Clip]) -> tuple[dict[str, float], Tensor]:
         """Means of the metrics over all frames, the gain over a state that is always empty, and a sheet of frames."""
         found: dict[str, list[float]] = {name: [] for name in (*self.metrics, "alone")}
         rows: list[Tensor] = []
-        for degraded, target, *_ in self.clips:
+        for degraded, target, *_ in clips:
             with self.arithmetic.autocast():
                 clip = self.arithmetic.place(degraded)
                 restored = net.clip(clip)[0].float().cpu()
@@ -248,10 +255,10 @@ class _ClipValidation:
         return means, stacked(rows)
 
     @torch.inference_mode()
-    def _flow_px(self, net: nn.Module) -> float:
+    def _flow_px(self, net: nn.Module, clips: list[Clip]) -> float:
         """Mean length of the error of the flow on photographs set in motion, in its pixels."""
         errors = []
-        for degraded, _, flow, known in self.clips:
+        for degraded, _, flow, known in clips:
             if float(known) > 0:
                 clip, wanted, share = (self.arithmetic.place(part) for part in (degraded, flow, known))
                 errors.append(float(flow_error(net, clip, wanted, share)))
