@@ -126,6 +126,10 @@ def test_layers_of_single_picture_and_flow_networks_are_taken_over(photos: Path,
     changes = [f"start_from={tmp_path}/start.safetensors", f"flow_from={tmp_path}/flow.safetensors"]
     still = ["optim.learning_rate=1e-12", *changes]
     run = train_video(small(photos, tmp_path / "run", *still), quiet=True)
+    told = [line for line in (tmp_path / "run/console.log").read_text().splitlines() if "; new: " in line]
+    assert len(told) == 1, "of two models, the flow gave all that it was asked for"
+    assert f"numbers from '{tmp_path}/start.safetensors'; new: " in told[0]
+    assert "flow." not in told[0]
     net = load_model(run.model).net.state_dict()
     assert torch.allclose(net["head.weight"], start.state_dict()["head.weight"], atol=1e-6)
     assert torch.allclose(net["flow.last.weight"], flow.state_dict()["last.weight"], atol=1e-6)
@@ -160,6 +164,7 @@ def test_a_run_too_short_for_validations_holds_the_last_alone(
 ):
     """The accident: of a run of half a minute, what the first validation takes was known after it had taken it."""
     rehearsed: list[Any] = []
+    monkeypatch.setattr(video, "VALIDATION_PX", 48)
     monkeypatch.setattr(video, "second_time", lambda call: rehearsed.append(call()) or 100.0)
     short = ["run.minutes=0.01", "run.validations=20"]
     config = small(photos, tmp_path / "run", *short)

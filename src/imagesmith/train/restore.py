@@ -142,11 +142,12 @@ def check_losses(losses: Iterable[str]) -> None:
             raise ConfigError(not_one_of("a loss", name, LOSSES))
 
 
-def take_over(net: Net, source: str, prefix: str = "") -> str | None:
+def take_over(net: Net, source: str, prefix: str = "", *, later: str | None = None) -> str | None:
     """Give `net` those layers, below `prefix` in it, that another model has under the same name and shape.
 
-    Returns in words how much that was and what is new, None where all was taken over. ConfigError where it is less than
-    half of the smaller one of the two. A model that has the prefix itself gives what lies below it.
+    Returns in words how much that was and what is new, None where nothing is; layers below `later`, which another model
+    is to give, are not. ConfigError where it is less than half of the smaller one of the two. A model that has the
+    prefix itself gives what lies below it.
     """
     own = {name: value for name, value in net.state_dict().items() if name.startswith(prefix)}
     given = load_model(source).net.state_dict()
@@ -160,7 +161,7 @@ def take_over(net: Net, source: str, prefix: str = "") -> str | None:
             f"{wanted:,} numbers from '{source}'; choose another, or begin with none (start_from=null)"
         )
     net.load_state_dict(net.state_dict() | fitting)
-    new = [name for name in own if name not in fitting]
+    new = [name for name in own if name not in fitting and not (later and name.startswith(later))]
     return f"took {taken:,} of {wanted:,} numbers from '{source}'; new: {', '.join(new)}" if new else None
 
 

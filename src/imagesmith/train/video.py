@@ -50,7 +50,8 @@ def train_video(config: VideoConfig, *, quiet: bool = False) -> Run:
     net = _initial_net(config, chain)
     with open_run(config, quiet=quiet) as session:
         if session.newest is None:
-            _take_over(config, net)
+            for left in _take_over(config, net):
+                session.say(left)
         return _train(config, chain, net, session)
 
 
@@ -149,12 +150,15 @@ def _initial_net(config: VideoConfig, chain: Chain) -> Net:
     return net
 
 
-def _take_over(config: VideoConfig, net: Net) -> None:
-    """Every layer that fits from the models to start from."""
+def _take_over(config: VideoConfig, net: Net) -> list[str]:
+    """Give `net` every layer that fits from the models to start from; tells of each what it left new."""
+    flow_from = config.flow_from if _role(config) == "restorer" else None
+    left = []
     if config.start_from is not None:
-        take_over(net, config.start_from)
-    if _role(config) == "restorer" and config.flow_from is not None:
-        take_over(net, config.flow_from, "flow.")
+        left.append(take_over(net, config.start_from, later="flow." if flow_from else None))
+    if flow_from is not None:
+        left.append(take_over(net, flow_from, "flow."))
+    return [words for words in left if words is not None]
 
 
 def _unit(net: Net, chain: Chain) -> int:
