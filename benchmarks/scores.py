@@ -94,8 +94,8 @@ def main() -> None:
     options.docs.mkdir(parents=True, exist_ok=True)
     (options.docs / "models.md").write_text(models_page())
     if options.data:
-        measured = measure_all(options.data)
-        save("scores", {"protocol": PROTOCOL, "environment": environment(), "results": measured}, options.results)
+        started, measured = environment(), measure_all(options.data)
+        save("scores", {"protocol": PROTOCOL, "environment": started, "results": measured}, options.results)
     write_numbers(options.docs, options.results)
 
 
