@@ -15,6 +15,7 @@ from imagesmith.runtime.device import Runtime
 from imagesmith.runtime.memory import Limits
 from imagesmith.runtime.tiling import TilePlan, tile_px
 
+WHOLE = slice(None), slice(None)
 Make = Callable[..., Restorer]
 
 
@@ -76,7 +77,7 @@ def test_tiles_are_planned_with_all_that_they_see(
     restorer = make_deblurrer() if deblurs else make_restorer(colour_lock=True)
     side = 180 if deblurs else 60
     monkeypatch.setitem(tiling.TILE_BYTES, "cpu", side**2 * (12 if deblurs else 48))
-    monkeypatch.setattr(network, "kernel_of", lambda piece, mended: mended(torch.ones(1, 1)).new_ones(1, 1))
+    monkeypatch.setattr(network, "kernel_of", lambda piece, mended: mended(WHOLE, torch.ones(1, 1)).new_ones(1, 1))
     assert tile_px(restorer.net) == side**2
     restorer.frame(noise(2 * side))
     assert len(plans) == 1 + deblurs

@@ -11,9 +11,9 @@ from skimage import data
 from imagesmith.data.files import Frame, ImageMeta, read_image, write_image
 from imagesmith.data.scanlines import read_scanlines
 from imagesmith.degrade.blur import MotionBlur, filtered
-from imagesmith.infer import network
+from imagesmith.infer import network, shake
 from imagesmith.infer.restore import Restorer
-from imagesmith.infer.shake import PIECE_PX, busiest_piece, kernel_of
+from imagesmith.infer.shake import PIECE_PX, Part, busiest_piece, kernel_of
 from imagesmith.tensors import generator_for
 
 Make = Callable[..., Restorer]
@@ -93,17 +93,37 @@ def test_the_shake_is_found_and_taken_back(sharp: np.ndarray, shaken: np.ndarray
 def test_the_kernel_is_looked_for_where_something_is(make: Make) -> None:
     """Sky and walls tell of no shake."""
     pixels = torch.full((PIECE_PX + 60, 3 * PIECE_PX, 3), 200, dtype=torch.uint8)
-    pixels[:, 700:1100] = torch.randint(0, 255, (len(pixels), 400, 3), dtype=torch.uint8, generator=generator_for(0))
+    pixels[:, 700:1260] = torch.randint(0, 255, (len(pixels), 560, 3), dtype=torch.uint8, generator=generator_for(0))
     piece = busiest_piece(Frame(pixels, "uint8", ImageMeta("png", "RGB")))
     assert piece.shape == (1, 3, PIECE_PX, PIECE_PX)
     assert (piece != 200).float().mean() > 0.85
 
 
+def test_a_search_that_one_half_misleads_begins_with_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three of twenty photographs were sharpened with the kernel of a pattern or of a sky."""
+    wrong, right = torch.eye(3) / 3, torch.ones(1, 3) / 3
+    parts = list[tuple[int, ...]]()
+
+    def first_kernels(seen: torch.Tensor) -> list[torch.Tensor]:
+        parts.append(tuple(seen.shape))
+        return [right if seen.mean() > 0.5 else wrong] * 2
+
+    def mended(part: Part, kernel: torch.Tensor) -> torch.Tensor:
+        noise = torch.rand(1, 3, 340, 400, generator=generator_for(3))
+        return noise[..., *part] if kernel is right else noise[..., *part] / 9
+
+    monkeypatch.setattr(shake, "first_kernels", first_kernels)
+    monkeypatch.setattr(shake, "blur_kernel", lambda seen, guess, cost: right if guess.max() > 0.5 else wrong)
+    halves = torch.cat([torch.full((1, 3, 340, 200), value) for value in (0.2, 0.8)], dim=3)
+    assert kernel_of(halves, mended) is right
+    assert parts == [(3, 340, 200), (3, 340, 200)]
+
+
 def test_brighter_than_white_is_scaled_for_the_search() -> None:
     """What an edge costs is told in [0, 1]; scene-referred floats reach far beyond."""
     image = torch.rand(1, 3, 40, 40, generator=generator_for(2))
-    bright = kernel_of(image * 900, lambda _: image * 900)
-    assert torch.allclose(bright, kernel_of(image / image.max(), lambda _: image / image.max()), atol=1e-4)
+    bright = kernel_of(image * 900, lambda *_: image * 900)
+    assert torch.allclose(bright, kernel_of(image / image.max(), lambda *_: image / image.max()), atol=1e-4)
 
 
 def test_kernels_are_not_looked_for_by_other_networks(

@@ -89,7 +89,7 @@ def _deblurred(net: Net, picture: Tensor, device: torch.device) -> Tensor:
 
     x = picture.expand(-1, net.channels, -1, -1)
     piece = busiest_piece(Frame(x[0].permute(1, 2, 0), "float32", ImageMeta("png", "RGB")))
-    restored = mended(x, kernel_of(piece, lambda kernel: mended(piece, kernel)))
+    restored = mended(x, kernel_of(piece, lambda part, kernel: mended(piece[..., *part], kernel)))
     return restored if picture.shape[1] == net.channels else to_gray(restored)
 
 

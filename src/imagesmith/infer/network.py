@@ -22,7 +22,7 @@ from imagesmith.infer.modes import (
     with_alpha,
 )
 from imagesmith.infer.planes import informed, planes_for
-from imagesmith.infer.shake import busiest_piece, deconvolving, kernel_of
+from imagesmith.infer.shake import Part, busiest_piece, deconvolving, kernel_of
 from imagesmith.nets.deconvolved import DeconvolvedUNet
 from imagesmith.runtime.area import best_tile_px
 from imagesmith.runtime.device import Net, Runtime, prepare
@@ -150,11 +150,12 @@ class Network:
     def _kernel(self, picture: Picture, way: _Way) -> Tensor:
         """The kernel of the picture's blur, found with the network's help, the same however its tiles are cut."""
         piece, colours = busiest_piece(picture), picture.colours
-        plan = plan_for(way.net, *piece.shape[-2:], farther=self._farther)
 
-        def mended(kernel: Tensor) -> Tensor:
+        def mended(part: Part, kernel: Tensor) -> Tensor:
             run = self._subpixels(picture, way, lambda run: run, lambda _: None, strength=1.0, kernel=kernel)
-            return run_tiled(way.net, piece, plan, subpixels=run)[:, :colours]
+            seen = piece[..., *part]
+            plan = plan_for(way.net, *seen.shape[-2:], farther=self._farther)
+            return run_tiled(way.net, seen, plan, subpixels=run)[:, :colours]
 
         return kernel_of(to_float(piece, picture.depth)[:, :colours], mended)
 
