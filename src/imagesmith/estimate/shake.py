@@ -84,19 +84,22 @@ def _of_few_edges(blurred: Tensor, spectrum: Tensor, cost: float) -> Tensor:
     """The picture with the fewest sloped pixels that `spectrum` takes near `blurred` (1, H, W), a slope costing `cost`.
 
     By half-quadratic splitting: slopes that are not worth their cost are set to 0, the picture follows more and more.
+    Most of a search is spent here, hence the operations in place.
     """
-    size = blurred.shape[-2:]
-    data, power = spectrum.conj() * torch.fft.rfft2(blurred), spectrum.abs().square()
-    sloped = slope_power(*size)
-    sharp, stiffness = blurred, 2 * cost
+    sharp, stiffness, size = blurred[0], 2 * cost, blurred.shape[-2:]
+    # by parts: a complex number divided by a real one is divided as if both were complex
+    data = torch.view_as_real(spectrum.conj() * torch.fft.rfft2(sharp))
+    power, sloped = (x[..., None].expand_as(data).contiguous() for x in (spectrum.abs().square(), slope_power(*size)))
+    is_edge = torch.empty(size)
     while stiffness < _STIFFEST:
-        slopes = gradients(sharp)
-        slopes = torch.where(slopes.square().sum(0) < cost / stiffness, 0.0, slopes)
-        right, down = slopes
-        back = right.roll(1, -1) - right + down.roll(1, -2) - down
-        wanted = torch.add(data, torch.fft.rfft2(back), alpha=stiffness)
-        # by parts: a complex number divided by a real one is divided as if both were complex
-        torch.view_as_real(wanted).div_((power + stiffness * sloped)[..., None])
-        sharp = torch.fft.irfft2(wanted, s=size)
+        right, down = sharp.roll(-1, 1).sub_(sharp), sharp.roll(-1, 0).sub_(sharp)
+        torch.mul(right, right, out=is_edge).addcmul_(down, down)
+        torch.ge(is_edge, cost / stiffness, out=is_edge)
+        right.mul_(is_edge)
+        down.mul_(is_edge)
+        back = right.roll(1, 1).sub_(right).sub_(down).add_(down.roll(1, 0))
+        wanted = torch.view_as_real(torch.fft.rfft2(back)).mul_(stiffness).add_(data)
+        wanted.div_(torch.add(power, sloped, alpha=stiffness))
+        sharp = torch.fft.irfft2(torch.view_as_complex(wanted), s=size)
         stiffness *= 2
-    return sharp
+    return sharp[None]

@@ -21,7 +21,7 @@ _START_PX = 440
 """Side of its middle, on which the search begins."""
 _LEAST_HALF_PX = 160
 """Halves of fewer pixels a side tell less than the whole."""
-_JUDGED_PX = 320
+_JUDGED_PX = 192
 """Side of the middle by which the beginnings are compared."""
 _STEP_PX = 32
 Part = tuple[slice, slice]
