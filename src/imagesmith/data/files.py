@@ -30,7 +30,7 @@ DEPTHS: dict[torch.dtype, Depth] = {torch.uint8: "uint8", torch.uint16: "uint16"
 MAX_PIXELS = 200_000_000
 _MOST_BYTES_PER_PIXEL = 32  # four samples of 64 bits: a file larger than that per allowed pixel is not read at all
 _PIECE = 1 << 22
-_FAINT = (
+_FAINT_NOTE = (
     "its 16-bit values use less than an eighth of their range, which networks see as nearly black; "
     "scale them first if they hold fewer bits"
 )
@@ -83,7 +83,7 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
     frame = Frame(pixels, DEPTHS[pixels.dtype], meta, lost)
     if frame.faint_peak is None:
         return frame
-    return dataclasses.replace(frame, meta=dataclasses.replace(meta, notes=(*meta.notes, _FAINT)))
+    return dataclasses.replace(frame, meta=dataclasses.replace(meta, notes=(*meta.notes, _FAINT_NOTE)))
 
 
 def meta_of(decoded: Decoded, channels: int) -> tuple[ImageMeta, int]:

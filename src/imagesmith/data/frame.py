@@ -9,7 +9,7 @@ from torch import Tensor
 from imagesmith.tensors import Depth
 
 SAMPLE_BYTES: dict[Depth, int] = {"uint8": 1, "uint16": 2, "float32": 4}
-_FAINT = 65535 / 8
+_FAINT_BELOW = 65535 / 8
 
 Captions = tuple[tuple[bytes, bytes], ...]
 """(kind, content) of what only files of one format hold: JPEG's segments of IPTC and comments, PNG's chunks of text."""
@@ -98,7 +98,7 @@ class Frame:
         if self.depth != "uint16":
             return None
         peak = int(self.pixels[..., : self.colours].numpy().max())
-        return peak if 0 < peak < _FAINT else None
+        return peak if 0 < peak < _FAINT_BELOW else None
 
     def rows(self, top: int, bottom: int) -> Tensor:
         """(bottom - top, W, C)"""

@@ -16,7 +16,7 @@ from imagesmith.tensors import to_float, to_gray
 from imagesmith.tensors.deconvolution import deconvolution_planes, gradients
 
 PIECE_PX = 600
-"""Side of the piece that a kernel is found on in the end: more pixels make it surer, and take longer."""
+"""Side of the piece that a kernel is found on: more pixels make it surer, and take longer."""
 _START_PX = 440
 """Side of its middle, on which the search begins."""
 _LEAST_HALF_PX = 160
@@ -26,6 +26,7 @@ _JUDGED_PX = 192
 _STEP_PX = 32
 Part = tuple[slice, slice]
 """Rows and columns of a piece."""
+_WHOLE = slice(None), slice(None)
 
 
 def deconvolving(run: Subpixels, kernel: Tensor) -> Subpixels:
@@ -71,31 +72,27 @@ def kernel_of(blurred: Tensor, mended: Callable[[Part, Tensor], Tensor]) -> Tens
     start, judged = _middle(size, _START_PX), _middle(size, _JUDGED_PX)
     firsts = [kernel for half in _halves(start) for kernel in first_kernels(seen(half))]
     kernel = max(firsts, key=lambda first: _slopes(guess(judged, first)))
-    for part, cost in zip((start, _middle(size, PIECE_PX)), EDGE_COSTS, strict=True):
+    for part, cost in zip((start, _WHOLE), EDGE_COSTS, strict=True):
         kernel = blur_kernel(seen(part), guess(part, kernel), cost)
     return kernel
 
 
 def _middle(size: Sequence[int], side_px: int) -> Part:
     """At most so many rows and columns from the middle of as many as `size` tells."""
-    lengths = [min(length, side_px) for length in size]
-    rows, columns = (
-        slice((all_ - some) // 2, (all_ - some) // 2 + some) for all_, some in zip(size, lengths, strict=True)
-    )
+    rows, columns = (slice(first := max(0, length - side_px) // 2, first + min(length, side_px)) for length in size)
     return rows, columns
 
 
 def _halves(part: Part) -> list[Part]:
     """The halves along the longer side, or the whole where they would be too small."""
     rows, columns = part
-    height, width = rows.stop - rows.start, columns.stop - columns.start
-    if max(height, width) < 2 * _LEAST_HALF_PX:
+    lies = columns.stop - columns.start >= rows.stop - rows.start
+    longer = columns if lies else rows
+    if longer.stop - longer.start < 2 * _LEAST_HALF_PX:
         return [part]
-    if width >= height:
-        middle = columns.start + width // 2
-        return [(rows, slice(columns.start, middle)), (rows, slice(middle, columns.stop))]
-    middle = rows.start + height // 2
-    return [(slice(rows.start, middle), columns), (slice(middle, rows.stop), columns)]
+    middle = (longer.start + longer.stop) // 2
+    halves = slice(longer.start, middle), slice(middle, longer.stop)
+    return [(rows, half) if lies else (half, columns) for half in halves]
 
 
 def _slopes(picture: Tensor) -> float:

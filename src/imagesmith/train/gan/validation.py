@@ -2,7 +2,6 @@
 
 import datetime
 import math
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from imagesmith.train.gan.watch import GanWatch
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.run import Session
 from imagesmith.train.state import TrainState
-from imagesmith.train.validation import commit
+from imagesmith.train.validation import commit, second_time
 from imagesmith.zoo import ModelCard, describe, save_model
 
 EXTRACTOR = "cifarcnn"
@@ -105,12 +104,9 @@ class GanValidation:
 
     @torch.no_grad()
     def rehearse(self, state: TrainState) -> float:
-        """Seconds that a call will take, by a sheet's part of it, the second time that it is made."""
-        started = time.monotonic()
-        for _ in range(2):
-            started = time.monotonic()
-            self.extractor(self._fakes(state, SHEET)).cpu()
-        return (time.monotonic() - started) * (SHEET + FAKES) / SHEET
+        """Seconds that a call will take, by a sheet's part of it."""
+        seconds = second_time(lambda: self.extractor(self._fakes(state, SHEET)).cpu())
+        return seconds * (SHEET + FAKES) / SHEET
 
     def _fakes(self, state: TrainState, count: int) -> Tensor:
         """The averaged generator's images of the first `count` fixed latents, uint8."""
