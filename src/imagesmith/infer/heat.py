@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imagesmith.infer.restore import Restorer
 
 CALIBRATION: dict[str, tuple[float, float]] = {
-    "deblur": (5.271, 0.9),
+    "deblur": (5.243, 0.861),
     "denoise": (5.664, 0.684),
     "inpaint": (3.968, 0.842),
     "jpeg": (5.055, 0.776),
