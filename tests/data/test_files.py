@@ -209,7 +209,7 @@ def test_other_formats_are_refused_by_name_of_the_list(magic: bytes) -> None:
         (b"RIFF\0\0\0\0AVI LIST", "a film"),
         (b"\0\0\0\x18ftypheic" + bytes(16), "HEIC\nconvert it"),
         (b"%PDF-1.7", "PDF\nconvert it"),
-        (bytes(128) + b"DICM" + bytes(20), "a DICOM file, which is not read yet\nexport it"),
+        (bytes(128) + b"DICM" + bytes(20), "a DICOM picture, got one that holds no pixels"),
     ],
 )
 def test_what_people_bring_besides_pictures_is_called_by_its_name(content: bytes, words: str) -> None:

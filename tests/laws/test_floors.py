@@ -27,7 +27,7 @@ PACKAGES = {
     "tensors": {"torch"}, "presets": set(), "atomic": set(),
     "nets": {"torch"}, "losses": {"torch"}, "metrics": {"torch"}, "degrade": {"torch", "numpy", "PIL", "av"},
     "estimate": {"torch"},
-    "runtime": {"torch", "safetensors", "tensorboard"}, "data": {"torch", "numpy", "PIL", "av", "tifffile"},
+    "runtime": {"torch", "safetensors", "tensorboard"}, "data": {"torch", "numpy", "PIL", "av", "tifffile", "pydicom"},
     "zoo": {"torch", "safetensors", "spandrel"},
     "infer": {"torch", "numpy", "PIL", "ray"},
     "evaluate": {"torch"},

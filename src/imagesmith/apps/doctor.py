@@ -26,6 +26,7 @@ EXTRAS = {
     "demo": ("skimage",),
     "community": ("spandrel",),
     "cluster": ("ray",),
+    "medical": ("pydicom", "gdcm"),
     "test": ("pytest", "skimage", "torchmetrics", "psutil"),
 }
 _IMPORTED = ("community",)  # rests on compiled parts, those of torchvision, which may not fit the installed torch

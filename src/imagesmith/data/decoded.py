@@ -16,11 +16,11 @@ from typing import Protocol, cast
 import numpy as np
 from PIL import Image, ImageFile
 
-from imagesmith.data.frame import Captions, Header, JpegTables
+from imagesmith.data.frame import Captions, DicomHeader, Header, JpegTables
 from imagesmith.errors import FormatError, ImageError, TooLargeError, TruncatedError
 
 # These libraries report broken files to their loggers, which without any handler would print on stderr.
-for _name in ("PIL", "tifffile"):
+for _name in ("PIL", "tifffile", "pydicom"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 TITLES = {
@@ -32,6 +32,7 @@ TITLES = {
     "gif": "GIF",
     "avif": "AVIF",
     "jp2": "JPEG 2000",
+    "dcm": "DICOM",
 }
 _STRIP_PIXELS = 1 << 22
 
@@ -57,6 +58,7 @@ class Decoded:
     turn: int | None = None
     jpeg: JpegTables | None = None
     lost: np.ndarray | None = None
+    dicom: DicomHeader | None = None
 
 
 class WholeOnly(Exception):
@@ -109,7 +111,7 @@ _quiet_filter: list[tuple] = []
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the warnings of Pillow and of no one else, in all threads that decode at this moment.
+    """Silence the warnings of these libraries and of no one else, in all threads that decode at this moment.
 
     `warnings.catch_warnings` swaps the whole filter list and is not safe with threads; here one entry is put in front
     by the first thread that enters and taken out by the last that leaves.
@@ -117,7 +119,7 @@ def quiet() -> Iterator[None]:
     global _quiet_depth  # noqa: PLW0603 - the filter list it counts for is global to the process
     with _quiet_lock:
         if _quiet_depth == 0:
-            warnings.filterwarnings("ignore", module=r"(PIL|tifffile|imagesmith\.data)\b")
+            warnings.filterwarnings("ignore", module=r"(PIL|tifffile|pydicom|imagesmith\.data)\b")
             _quiet_filter.append(warnings.filters[0])
         _quiet_depth += 1
     try:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from imagesmith.data import jp2_boxes
+from imagesmith.data.dicom_writer import shown, write_dicom
 from imagesmith.data.formats import check_side
 from imagesmith.data.frame import Frame, ImageMeta
 from imagesmith.data.png import PngWriter
@@ -34,7 +35,9 @@ def encode(frame: Frame, stream: BinaryIO, name: str, quality: int | None) -> tu
     notes: list[str] = []
     height, width = frame.pixels.shape[:2]
     check_side(name, width, height)
-    frame = _with_channels_of(name, _at_depth_of(name, frame, notes), notes)
+    if name == "dcm":
+        return write_dicom(frame, stream)
+    frame = _with_channels_of(name, _at_depth_of(name, shown(frame, name, notes), notes), notes)
     if name in BY_ROWS:
         rows = frame.pixels.split(_ROWS_AT_ONCE)
         size = frame.height, frame.width, frame.channels

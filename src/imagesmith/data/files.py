@@ -107,6 +107,7 @@ def meta_of(decoded: Decoded, channels: int) -> tuple[ImageMeta, int]:
         notes=tuple(notes),
         lossless=decoded.lossless,
         jpeg=decoded.jpeg and dataclasses.replace(decoded.jpeg, turn=turn),
+        dicom=decoded.dicom,
     )
     return meta, turn
 

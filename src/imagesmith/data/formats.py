@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from imagesmith.data.decoded import TITLES, ImageFormat
+from imagesmith.data.dicom_reader import DicomFile
 from imagesmith.data.pillow_formats import PillowFile
 from imagesmith.data.png_reader import PngFile
 from imagesmith.data.tiff_reader import TiffFile
@@ -32,6 +33,7 @@ FORMATS: dict[str, Format] = {
     "gif": Format((".gif",), _pillow("gif")),
     "avif": Format((".avif",), _pillow("avif")),
     "jp2": Format((".jp2", ".j2k", ".jpx", ".j2c", ".jpc", ".jpf"), _pillow("jp2")),
+    "dcm": Format((".dcm", ".dicom"), DicomFile),
 }
 SUFFIXES = frozenset(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
 ACCEPTED = ", ".join(TITLES[name] for name in FORMATS)
@@ -60,6 +62,8 @@ ENOUGH_TO_TELL = 512
 
 def format_of(data: bytes) -> str:
     """The key in `FORMATS` of a file's content; FormatError names the list."""
+    if is_dicom(data):  # asked first: what its preamble says besides may be TIFF
+        return "dcm"
     for magic, name in _MAGIC:
         if data.startswith(magic):
             return name
@@ -72,6 +76,11 @@ def format_of(data: bytes) -> str:
     raise FormatError(f"expected {ACCEPTED}, got {_refused(data)}")
 
 
+def is_dicom(data: bytes) -> bool:
+    """Whether a file that begins so is DICOM, which often has no ending in its name."""
+    return data[_DICOM_AT : _DICOM_AT + 4] == b"DICM"
+
+
 def _refused(data: bytes) -> str:
     """What a file is that is no picture to be read, and what can be done about it."""
     if not data:
@@ -80,8 +89,6 @@ def _refused(data: bytes) -> str:
     is_film = not is_heic and (data[4:8] == b"ftyp" or data.startswith(_MATROSKA) or data[8:12] == b"AVI ")
     if is_film:
         return "a film\nimagesmith restore takes films whose names end as films do, in .mp4, .mkv or .avi: rename it"
-    if data[_DICOM_AT : _DICOM_AT + 4] == b"DICM":
-        return "a DICOM file, which is not read yet\nexport it as 16-bit PNG or TIFF"
     what = "HEIC" if is_heic else "PDF" if data.startswith(b"%PDF") else f"content that begins with {data[:8]!r}"
     return f"{what}\nconvert it to one of these first"
 
@@ -101,6 +108,8 @@ LARGEST_SIDE = {"jpg": 65500, "webp": 16383, "avif": 65535}
 
 def output_format(name: str, depth: Depth, channels: int, longest_side: int = 0) -> str:
     """The format that keeps what a picture is: its own where that can hold it, else PNG, or TIFF for float."""
+    if name == "dcm":
+        return name
     if depth == "float32":
         return "tif"
     holds: dict[str, set[tuple[str, int]]] = {
@@ -114,6 +123,12 @@ def output_format(name: str, depth: Depth, channels: int, longest_side: int = 0)
     }
     fits = (depth, channels) in holds.get(name, set()) and longest_side <= LARGEST_SIDE.get(name, longest_side)
     return name if fits else "png"
+
+
+def check_source(name: str, source: str) -> None:
+    """OutputError where a picture read from format `source` is to become one that cannot be made of it."""
+    if name == "dcm" and source != name:
+        raise OutputError(f"expected a DICOM file to be written as DICOM, got {TITLES[source]}\nwrite it as png or tif")
 
 
 def check_side(name: str, width: int, height: int) -> None:

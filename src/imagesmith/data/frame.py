@@ -32,13 +32,28 @@ class JpegTables:
 
 
 @dataclass(frozen=True)
+class DicomHeader:
+    """What a DICOM file says besides its pixels, and how those became gray from 0 to 1.
+
+    `dataset` is the file without its pixels, in little endian with explicit types. A gray pixel of 0 was `low` in the
+    file, one of 1 was `high`; colour is as the file has it. `made_by` names the models that a result went through.
+    """
+
+    dataset: bytes
+    low: int = 0
+    high: int = 1
+    made_by: str = ""
+
+
+@dataclass(frozen=True)
 class ImageMeta:
     """What travels with the pixels.
 
     `format` is a key of `formats.FORMATS`; `mode` names the pixel layout of the file ("P", "CMYK", "16-bit RGB", ...).
     `exif` is the bare TIFF structure (no "Exif" prefix), `xmp` an XML packet; in both the orientation is reset to 1.
     `captions` are written back to files of `format` alone. `dpi` is (x, y). `notes` are sentences for the user: all
-    that was changed or could not be kept. `jpeg` is what a JPEG file was quantised with.
+    that was changed or could not be kept. `jpeg` is what a JPEG file was quantised with, `dicom` what a DICOM file
+    says.
     """
 
     format: str
@@ -51,6 +66,7 @@ class ImageMeta:
     notes: tuple[str, ...] = ()
     lossless: bool = True
     jpeg: JpegTables | None = None
+    dicom: DicomHeader | None = None
 
 
 @dataclass(frozen=True)

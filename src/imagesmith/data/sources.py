@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from imagesmith.data.formats import ACCEPTED, ENOUGH_TO_TELL, SUFFIXES, format_of
+from imagesmith.data.formats import ACCEPTED, ENOUGH_TO_TELL, SUFFIXES, format_of, is_dicom
 from imagesmith.data.results import results_among
 from imagesmith.errors import ImageError, NothingUsableError, TooLargeError, UsageError
 
@@ -37,8 +37,9 @@ _RAW_SUFFIXES = (
     *(".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".srf", ".sr2"),
     *(".raf", ".orf", ".rw2", ".pef", ".srw"),
 )
-UNREAD_SUFFIXES = {".heic", ".heif", ".hif", ".jxl", ".psd", ".xcf", ".exr", ".hdr", ".dcm", *_RAW_SUFFIXES}
+UNREAD_SUFFIXES = {".heic", ".heif", ".hif", ".jxl", ".psd", ".xcf", ".exr", ".hdr", *_RAW_SUFFIXES}
 """Those of pictures, a camera's raw files among them, that are not read."""
+_DICOM_INDEX = "DICOMDIR"  # of a disc: it lists the others
 HIDDEN = "hidden"
 EARLIER = "of an earlier run"
 ONLY_EARLIER = (
@@ -226,6 +227,8 @@ def _from_folder(
             folders.append(entry)
         elif Path(entry.name).suffix.lower() in SUFFIXES and _leads_to(entry, os.DirEntry.is_file):
             yield Item(below / entry.name, Path(entry.path))
+        elif _is_nameless_dicom(entry):
+            yield Item(below / f"{entry.name}.dcm", Path(entry.path))
         else:
             yield from _other(below / entry.name, Path(entry.path), items)
     for entry in folders:
@@ -241,6 +244,18 @@ def _other(name: PurePosixPath, path: Path, items: Items, member: str | None = N
         yield replace(item, problem=problem)
     else:
         items.pass_over(name)
+
+
+def _is_nameless_dicom(entry: os.DirEntry[str]) -> bool:
+    """Whether a file without ending, or with a number for one, as scanners name theirs, holds DICOM."""
+    suffix = Path(entry.name).suffix
+    if (suffix and not suffix[1:].isdigit()) or entry.name == _DICOM_INDEX or not _leads_to(entry, os.DirEntry.is_file):
+        return False
+    try:
+        with open(entry.path, "rb") as stream:
+            return is_dicom(stream.read(ENOUGH_TO_TELL))
+    except OSError:
+        return False
 
 
 def _leads_to(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:

@@ -49,6 +49,7 @@ class Findings:
     `noise_coarse` is the noise of the brightness at half the size. `blur_px` is the standard deviation of the blur in
     the direction `blur_angle` (degrees, 0 to the right, 90 upwards), and `blur_narrowest_px` where it is least; None
     where the picture has too few edges to tell. `scratches` is the share of the picture that they cover.
+    `has_measure`: the file tells how large a pixel is in the body, so that nobody wants other pixels unasked.
     """
 
     width: int
@@ -63,6 +64,7 @@ class Findings:
     blur_narrowest_px: float | None
     blur_angle: float | None
     scratches: float
+    has_measure: bool = False
 
     @property
     def is_compressed(self) -> bool:
@@ -158,6 +160,7 @@ def examine(frame: Frame) -> Findings:
         blur_narrowest_px=None if blur is None else round(blur.narrowest, 2),
         blur_angle=None if blur is None else blur.angle,
         scratches=round(find_scratches(image).float().mean().item(), 4),
+        has_measure=frame.meta.dicom is not None,
     )
 
 
@@ -226,6 +229,6 @@ def _damages(findings: Findings) -> dict[str, str]:
 def _enlargement(findings: Findings) -> int | None:
     """By how much a small picture is to be enlarged."""
     longest = max(findings.width, findings.height)
-    if longest >= SMALL_PX:
+    if longest >= SMALL_PX or findings.has_measure:
         return None
     return min(4, max(2, -(-ENLARGED_PX // longest)))

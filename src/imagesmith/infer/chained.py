@@ -36,6 +36,7 @@ class Chained:
         self._restorers = tuple(restorers)
         self.scale = math.prod(restorer.scale for restorer in restorers)
         self.card = Auto.card
+        self.made_by = ", ".join(restorer.made_by for restorer in self._restorers)
 
     def strips(
         self,
@@ -118,7 +119,7 @@ class Auto:
         notes = [str(decision)]
         strips = chain.strips(frame, self_ensemble=self_ensemble, report=notes.append)
         pixels = images.stacked((rows for _, rows in strips), frame, chain.scale)
-        return Frame(pixels, frame.depth, images.result_meta(frame, chain.scale, notes))
+        return Frame(pixels, frame.depth, images.result_meta(frame, chain.scale, chain.made_by, notes))
 
     def uncertainty(self, frame: Frame, *, mask: Any = None, limits: Limits = UNLIMITED) -> Tensor:
         raise AssertionError("refused by `path`")

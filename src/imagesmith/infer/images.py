@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from imagesmith.data.dicom_writer import shown
 from imagesmith.data.files import DEPTHS, Frame, ImageMeta, read_image
 from imagesmith.data.metadata import resized_exif
 from imagesmith.data.pillow_formats import to_gray_or_rgb
@@ -65,14 +66,20 @@ def stacked(strips: Iterable[Tensor], frame: Picture, scale: int) -> Tensor:
     return pixels
 
 
-def result_meta(frame: Picture, scale: int, notes: Iterable[str] = ()) -> ImageMeta:
+def result_meta(frame: Picture, scale: int, made_by: str, notes: Iterable[str] = ()) -> ImageMeta:
     """What the result of `frame` carries: all of it, with the sizes that are now true, and `notes` added once each."""
-    exif = resized_exif(frame.meta.exif, frame.width * scale, frame.height * scale)
-    return replace(frame.meta, exif=exif, notes=tuple(dict.fromkeys((*frame.meta.notes, *notes))))
+    meta = frame.meta
+    return replace(
+        meta,
+        exif=resized_exif(meta.exif, frame.width * scale, frame.height * scale),
+        notes=tuple(dict.fromkeys((*meta.notes, *notes))),
+        dicom=meta.dicom and replace(meta.dicom, made_by=made_by),
+    )
 
 
 def to_pil(frame: Frame) -> Image.Image:
-    """A PIL image; colour of more than 8 bits, for which Pillow has no mode, is rounded to 8."""
+    """A PIL image; colour of more than 8 bits, for which Pillow has no mode, is rounded to 8, DICOM as it is shown."""
+    frame = shown(frame, "png", [])
     pixels = frame.pixels
     if pixels.shape[2] > 1 and frame.depth != "uint8":
         pixels = from_float(to_float(pixels, frame.depth), "uint8")

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from imagesmith.atomic import check_free, remove_abandoned
 from imagesmith.data.encode import BY_ROWS
 from imagesmith.data.files import Header
-from imagesmith.data.formats import check_side
+from imagesmith.data.formats import check_side, check_source
 from imagesmith.errors import OutputError
 from imagesmith.infer.manifest import Manifest, sha256_of
 from imagesmith.infer.outcome import FileOptions, Size
@@ -52,6 +52,7 @@ class Places:
         in_size = header.width, header.height
         out_size = header.width * scale, header.height * scale
         job = job.for_content(header.format, header.depth, header.channels, max(out_size))
+        check_source(job.format, header.format)
         check_side(job.format, *out_size)
         self.check(job)
         return job, {"in_size": in_size, "out_size": out_size}
@@ -106,9 +107,9 @@ def tidy(jobs: Sequence[Job], heat_maps: Path | None) -> None:
         remove_abandoned(folder)
 
 
-def is_whole(format: str, depth: str) -> bool:
-    """Whether results of this format are held as a whole, because nothing writes it row by row."""
-    return format not in BY_ROWS or (format == "png" and depth == "float32")
+def is_whole(format: str, header: Header) -> bool:
+    """Whether results of this format are held as a whole, because nothing writes them row by row."""
+    return format not in BY_ROWS or (format == "png" and header.depth == "float32") or header.format == "dcm"
 
 
 def bytes_needed(header: Header, scale: int) -> int:

@@ -125,6 +125,11 @@ class Restorer:
         return self._net.scale
 
     @property
+    def made_by(self) -> str:
+        """What results say that they were made by."""
+        return self.card.name + (f" at strength {self.strength:g}" if self.strength < 1 else "")
+
+    @property
     def net(self) -> Net:
         """The network as it runs here, for those who measure it on tensors."""
         return self._net
@@ -165,7 +170,7 @@ class Restorer:
             deep=deep,
         )
         pixels = images.stacked((rows for _, rows in strips), frame, self.scale)
-        return Frame(pixels, frame.depth, images.result_meta(frame, self.scale, notes))
+        return Frame(pixels, frame.depth, images.result_meta(frame, self.scale, self.made_by, notes))
 
     def strips(
         self,

@@ -111,7 +111,7 @@ class Stages:
             job, sizes = self._places.settle(job, header, restorer.scale)
             notes = (*result.notes, *job.losses(picture.meta.format))
             result = replace(result, output=_name(job), notes=notes, **sizes)
-            whole = is_whole(job.format, picture.depth)
+            whole = is_whole(job.format, header)
             if whole:
                 check_memory(header, job.format, restorer.scale, self._options.max_ram)
             return Loaded(job, picture, restorer, digest, time.perf_counter() - start, result, whole)
@@ -258,7 +258,7 @@ class Stages:
 
     def _encode(self, loaded: Loaded, rows: Rows | Drawn, stream: BinaryIO) -> tuple[str, ...]:
         picture, scale, format = loaded.picture, loaded.restorer.scale, loaded.job.format
-        meta = result_meta(picture, scale)
+        meta = result_meta(picture, scale, loaded.restorer.made_by)
         if loaded.job.exact:
             meta = replace(meta, lossless=True)
         if loaded.whole:
@@ -279,7 +279,7 @@ def _header(picture: Picture) -> Header:
 
 def _held(job: Job, header: Header, scale: int) -> tuple[str, ...]:
     """What a plan says of a result that is held as a whole."""
-    if not is_whole(job.format, header.depth):
+    if not is_whole(job.format, header):
         return ()
     return (f"{job.format} is held as a whole: {bytes_needed(header, scale) / 1e9:.2f} GB",)
 
