@@ -220,3 +220,10 @@ def test_a_jpeg_smaller_than_a_block_can_be_examined() -> None:
         stream = io.BytesIO()
         Image.new("RGB", size, "red").save(stream, "JPEG")
         assert examine(read_image(stream.getvalue())).noise_before_jpeg == 0
+
+
+def test_in_what_an_instrument_measured_nothing_is_invented() -> None:
+    """The accident: bright lines in a slice of a head are painted out as scratches, and the slice is enlarged."""
+    found = replace(CLEAN, width=256, height=256, scratches=0.05)
+    assert [link.model for link in plan_chain(found, ALL)] == ["inpaint", "sr-x3"]
+    assert plan_chain(replace(found, is_measured=True), ALL) == ()

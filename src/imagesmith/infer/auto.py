@@ -49,7 +49,7 @@ class Findings:
     `noise_coarse` is the noise of the brightness at half the size. `blur_px` is the standard deviation of the blur in
     the direction `blur_angle` (degrees, 0 to the right, 90 upwards), and `blur_narrowest_px` where it is least; None
     where the picture has too few edges to tell. `scratches` is the share of the picture that they cover.
-    `has_measure`: the file tells how large a pixel is in the body, so that nobody wants other pixels unasked.
+    `is_measured`: an instrument made it (DICOM), so it has no scratches, and nobody wants other pixels unasked.
     """
 
     width: int
@@ -64,7 +64,7 @@ class Findings:
     blur_narrowest_px: float | None
     blur_angle: float | None
     scratches: float
-    has_measure: bool = False
+    is_measured: bool = False
 
     @property
     def is_compressed(self) -> bool:
@@ -160,7 +160,7 @@ def examine(frame: Frame) -> Findings:
         blur_narrowest_px=None if blur is None else round(blur.narrowest, 2),
         blur_angle=None if blur is None else blur.angle,
         scratches=round(find_scratches(image).float().mean().item(), 4),
-        has_measure=frame.meta.dicom is not None,
+        is_measured=frame.meta.dicom is not None,
     )
 
 
@@ -194,7 +194,7 @@ def plan_chain(findings: Findings, models: Collection[str], scale: int | None = 
     damages = _damages(findings)
     wanted = scale or _enlargement(findings)
     links = []
-    if findings.scratches >= SCRATCHES and "inpaint" in models:
+    if findings.scratches >= SCRATCHES and "inpaint" in models and not findings.is_measured:
         links.append(Link("inpaint", f"scratches on {findings.scratches:.1%} of the picture"))
     mixture = f"photo-x{wanted}"
     if len(damages) > 1 and mixture in models:
@@ -229,6 +229,6 @@ def _damages(findings: Findings) -> dict[str, str]:
 def _enlargement(findings: Findings) -> int | None:
     """By how much a small picture is to be enlarged."""
     longest = max(findings.width, findings.height)
-    if longest >= SMALL_PX or findings.has_measure:
+    if longest >= SMALL_PX or findings.is_measured:
         return None
     return min(4, max(2, -(-ENLARGED_PX // longest)))
