@@ -231,6 +231,20 @@ def test_wide_numbers_become_float_with_their_values(dtype: type) -> None:
     assert back.meta.notes
 
 
+@pytest.mark.parametrize(("dtype", "is_rounded"), [(np.int16, False), (np.uint32, True)])
+def test_whole_numbers_that_float_rounds_are_not_called_kept(dtype: type, is_rounded: bool) -> None:
+    """The accident: identifiers of 32 bits come back changed by up to 128, under the words 'values kept'."""
+    (note,) = read_image(stored(noise(5, 6, dtype=np.uint8).astype(dtype))).meta.notes
+    assert ("rounded to 24 bits" in note, "values kept" in note) == (is_rounded, not is_rounded)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_complex_numbers_are_refused(dtype: type) -> None:
+    """The accident: of a radar picture the imaginary part is gone, and the note tells of '64-bit floats'."""
+    with pytest.raises(FormatError, match="magnitude or phase"):
+        read_header(stored(np.ones((4, 5), dtype)))
+
+
 def test_premultiplied_alpha_is_divided_out() -> None:
     """Taken for straight alpha, every soft edge gets a dark rim."""
     straight = np.array([[[40000, 20000, 1000, 32768], [65535, 0, 0, 65535], [9, 9, 9, 0]]], np.uint16)

@@ -196,9 +196,15 @@ def to_gray_or_rgb(
         image = image.convert("RGBA" if mode == "RGBa" else "LA")
     pixels = to_array(image, name, partial=False)
     if mode == "I":
-        notes.append("32-bit integers read as float, values kept")
+        notes.append(read_as_float(32))
         pixels = pixels.astype(np.float32)
     return pixels, icc
+
+
+def read_as_float(bits: int) -> str:
+    """The sentence on integers of so many bits that became float32, which has 24 of its own."""
+    kept = "values kept" if bits <= 24 else f"values beyond {1 << 24} rounded to 24 bits"
+    return f"{bits}-bit integers read as float, {kept}"
 
 
 def _through_profile(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Image:

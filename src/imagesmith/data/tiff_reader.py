@@ -15,7 +15,7 @@ from PIL import Image, TiffImagePlugin
 
 from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, too_large, truncated
 from imagesmith.data.frame import Header
-from imagesmith.data.pillow_formats import open_plugin, to_gray_or_rgb
+from imagesmith.data.pillow_formats import open_plugin, read_as_float, to_gray_or_rgb
 from imagesmith.data.tiff_directory import SAMPLE_TAGS, Entry, directory, head, longs, stored
 from imagesmith.data.tiff_writer import DIRECTORIES, TEXT_TAGS
 from imagesmith.errors import FormatError, ImageError
@@ -31,6 +31,7 @@ _INCH = 2
 _UNITS_PER_INCH = {_INCH: 1.0, 3: 2.54}
 _UNKEPT = {"the place on a map (GeoTIFF)": (33550, 33922, 34264, 34735), "IPTC": (33723, 34377)}
 _CLASSIC_END = 1 << 32  # as far as a classic directory can point
+_COMPLEX = (5, 6)  # whole and float: values of SampleFormat (TIFF Technical Note 1)
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples (TIFF 6.0, section 18)
 
 
@@ -221,7 +222,7 @@ class TiffFile:
         """The values of the file in float32; white-is-zero turned round, the alpha of integers scaled into [0, 1]."""
         is_whole = raw.dtype.kind in "iu"
         if is_whole:
-            notes.append(f"{self._bits}-bit integers read as float, values kept")
+            notes.append(read_as_float(self._bits))
         elif raw.dtype.itemsize > 4:
             notes.append("64-bit floats read as 32-bit")
         with np.errstate(over="ignore"):
@@ -268,6 +269,8 @@ def header_of(tiff: tifffile.TiffFile) -> Header:
     """What the first directory declares; refuses numbers that cannot be meant, before any of them sizes a buffer."""
     page = tiff.pages.first
     bits, photometric = int(page.bitspersample), int(page.photometric)
+    if int(page.sampleformat) in _COMPLEX:
+        raise FormatError("expected real numbers, got a TIFF of complex ones; save their magnitude or phase by itself")
     if not 0 < page.imagewidth < 1 << 31 or not 0 < page.imagelength < 1 << 31 or not page.dataoffsets:
         raise damaged("tif", f"it declares {page.imagewidth}x{page.imagelength} pixels and no place for them")
     if page.imagedepth > 1 or not 0 < page.samplesperpixel <= 64 or not 0 < bits <= 64:
