@@ -209,6 +209,11 @@ def test_other_formats_are_refused_by_name_of_the_list(magic: bytes) -> None:
         (b"RIFF\0\0\0\0AVI LIST", "a film"),
         (b"\0\0\0\x18ftypheic" + bytes(16), "HEIC\nconvert it"),
         (b"%PDF-1.7", "PDF\nconvert it"),
+        (b"\x1f\x8b\x08" + bytes(20), "a gzip archive\nunpack it"),
+        (b"\xff\x0a\xfa", "JPEG XL\nconvert it"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL\nconvert it"),
+        (b"ObjectType = Image\nNDims = 3\n", "MetaImage\nconvert it"),
+        (b"\x5c\1\0\0" + bytes(340) + b"n+1\0", "NIfTI\nconvert it"),
         (bytes(128) + b"DICM" + bytes(20), "a DICOM picture, got one that holds no pixels"),
     ],
 )

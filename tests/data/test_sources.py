@@ -61,7 +61,6 @@ def test_patterns_work_without_a_shell(tree: Path) -> None:
 def test_links_in_a_circle_end(tree: Path) -> None:
     """A backup folder that links to its own parent is walked for ever."""
     (tree / "sub" / "loop").symlink_to(tree, target_is_directory=True)
-    (tree / "dangling.png").symlink_to(tree / "nowhere.png")
     assert names(list_items([tree], recursive=True)) == ["a.JPG", "b.png", "sub/c.webp", "sub/deep/d.tif"]
 
 
@@ -82,6 +81,16 @@ def test_pictures_that_are_not_read_are_told(tree: Path, given: str) -> None:
     assert items.passed_over[".txt"] >= 1
     with pytest.raises(ImageError, match=r"IMG_1\.HEIC: expected JPEG.*got '\.HEIC'\nconvert it"):
         items[names(items).index("IMG_1.HEIC")].read()
+
+
+@pytest.mark.parametrize("name", ["ct.nii.gz", "ct.NII", "scan.mha", "old.tga", "net.pgm", "slide.svs", "back.3fr"])
+def test_pictures_of_laboratories_and_old_programs_are_told(tree: Path, name: str) -> None:
+    """The accident: a folder of volumes beside one PNG was 'done', the volumes counted as `.gz` in the last words."""
+    (tree / name).write_bytes(b"volume")
+    items = list_items([tree], recursive=False)
+    suffix = name[name.index(".") :]
+    with pytest.raises(ImageError, match=rf"expected JPEG.*got '\{suffix}'\nconvert it"):
+        items[names(items).index(name)].read()
 
 
 def test_a_misspelt_name_is_a_usage_error(tmp_path: Path) -> None:
@@ -108,12 +117,18 @@ def test_an_unreadable_folder_says_so(tree: Path, monkeypatch: pytest.MonkeyPatc
         items[2].read()
 
 
-def test_links_to_nowhere_are_passed_over(tree: Path) -> None:
-    """A link to itself raised, and took the whole folder with it."""
+def test_a_link_to_nowhere_is_told_and_costs_only_itself(tree: Path) -> None:
+    """A link to itself raised, and took the whole folder with it; then a dead one was only counted as a `.png`."""
     before = names(list_items([tree], recursive=True))
     (tree / "loop.png").symlink_to("loop.png")
     (tree / "gone.png").symlink_to("nothing.png")
-    assert names(list_items([tree], recursive=True)) == before
+    (tree / "gone.txt").symlink_to("nothing.txt")
+    items = list_items([tree], recursive=True)
+    dead = [item for item in items if str(item.name) not in before]
+    assert names(dead) == ["gone.png", "loop.png"]
+    for item in dead:
+        with pytest.raises(ImageError, match=rf"{item.name}: is a link that leads nowhere"):
+            item.read()
 
 
 def test_a_name_no_file_can_have_is_told_when_read(tree: Path) -> None:

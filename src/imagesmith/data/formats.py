@@ -54,6 +54,17 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 _DICOM_AT = 128  # behind a preamble of any content (DICOM PS3.10, section 7.1)
 _MATROSKA = b"\x1a\x45\xdf\xa3"
+_GZIP = b"\x1f\x8b"
+_UNREAD_MAGIC: tuple[tuple[int, bytes, str], ...] = (  # where in the file, what stands there, what it is called
+    (0, b"%PDF", "PDF"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
+    (0, b"ObjectType =", "MetaImage"),
+    (0, b"NDims =", "MetaImage"),
+    (344, b"n+1\x00", "NIfTI"),
+    (344, b"ni1\x00", "NIfTI"),
+    (4, b"n+2\x00", "NIfTI"),
+)
 
 
 ENOUGH_TO_TELL = 512
@@ -89,7 +100,10 @@ def _refused(data: bytes) -> str:
     is_film = not is_heic and (data[4:8] == b"ftyp" or data.startswith(_MATROSKA) or data[8:12] == b"AVI ")
     if is_film:
         return "a film\nimagesmith restore takes films whose names end as films do, in .mp4, .mkv or .avi: rename it"
-    what = "HEIC" if is_heic else "PDF" if data.startswith(b"%PDF") else f"content that begins with {data[:8]!r}"
+    if data.startswith(_GZIP):
+        return "a gzip archive\nunpack it first"
+    called = (name for at, magic, name in _UNREAD_MAGIC if data.startswith(magic, at))
+    what = "HEIC" if is_heic else next(called, f"content that begins with {data[:8]!r}")
     return f"{what}\nconvert it to one of these first"
 
 

@@ -35,9 +35,15 @@ DAMAGE = (
 """What the readers of archives raise on damage."""
 _RAW_SUFFIXES = (
     *(".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".srf", ".sr2"),
-    *(".raf", ".orf", ".rw2", ".pef", ".srw"),
+    *(".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".iiq"),
 )
-UNREAD_SUFFIXES = {".heic", ".heif", ".hif", ".jxl", ".psd", ".xcf", ".exr", ".hdr", *_RAW_SUFFIXES}
+_SCIENTIFIC_SUFFIXES = (".nii", ".nii.gz", ".mha", ".svs")
+UNREAD_SUFFIXES = {
+    *(".heic", ".heics", ".heif", ".hif", ".jxl", ".jxr", ".psd", ".xcf", ".exr", ".hdr"),
+    *(".tga", ".pbm", ".pgm", ".ppm", ".pnm"),
+    *_RAW_SUFFIXES,
+    *_SCIENTIFIC_SUFFIXES,
+}
 """Those of pictures, a camera's raw files among them, that are not read."""
 _DICOM_INDEX = "DICOMDIR"  # of a disc: it lists the others
 HIDDEN = "hidden"
@@ -55,8 +61,8 @@ class Item:
     """One picture to work on: `name` is its place below what the user named, and mirrors the tree in the output.
 
     `path` is the file itself, the zip archive whose `member` it is, or None for standard input. A folder or archive
-    that cannot be opened, and a picture of a kind that is not read, is an item too, with the `problem` that reading it
-    raises: one bad source ends no batch, and none vanishes.
+    that cannot be opened, a picture of a kind that is not read, and a picture's link that leads nowhere is an item too,
+    with the `problem` that reading it raises: one bad source ends no batch, and none vanishes.
     """
 
     name: PurePosixPath
@@ -227,6 +233,9 @@ def _from_folder(
             folders.append(entry)
         elif Path(entry.name).suffix.lower() in SUFFIXES and _leads_to(entry, os.DirEntry.is_file):
             yield Item(below / entry.name, Path(entry.path))
+        elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_symlink() and not os.path.exists(entry.path):
+            problem = ImageError(f"{entry.path}: is a link that leads nowhere; copy the picture to its place")
+            yield Item(below / entry.name, Path(entry.path), problem=problem)
         elif _is_nameless_dicom(entry):
             yield Item(below / f"{entry.name}.dcm", Path(entry.path))
         else:
@@ -239,8 +248,9 @@ def _from_folder(
 def _other(name: PurePosixPath, path: Path, items: Items, member: str | None = None) -> Iterator[Item]:
     """A file that is not taken by its suffix: an item with a problem if that is a picture's, else it is counted."""
     item = Item(name, path, member)
-    if name.suffix.lower() in UNREAD_SUFFIXES:
-        problem = ImageError(f"{item}: expected {ACCEPTED}, got '{name.suffix}'\nconvert it to one of these first")
+    suffix = "".join(name.suffixes[-2:]) if name.suffix.lower() == ".gz" else name.suffix
+    if suffix.lower() in UNREAD_SUFFIXES:
+        problem = ImageError(f"{item}: expected {ACCEPTED}, got '{suffix}'\nconvert it to one of these first")
         yield replace(item, problem=problem)
     else:
         items.pass_over(name)
