@@ -20,6 +20,7 @@ from torch import Tensor
 from imagesmith.data.video.colour import colour_of, is_deep, is_transparent
 from imagesmith.data.video.hdr10 import Hdr10
 from imagesmith.data.video.info import StreamInfo, VideoInfo
+from imagesmith.data.video.side_data import side_data
 from imagesmith.data.video.timeline import Picture, Timeline, time_base_of
 from imagesmith.errors import VideoError
 
@@ -123,10 +124,10 @@ def _duration_s(container: InputContainer, stream: VideoStream) -> float:
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     """Turn and flip without the shift, which counts in pixels of the unrestored frame and which players work out."""
-    found = frame.side_data.get("DISPLAYMATRIX")
+    found = side_data(frame, "DISPLAYMATRIX")
     if found is None:
         return None
-    a, b, u, c, d, v, _, _, w = struct.unpack("=9i", bytes(found))
+    a, b, u, c, d, v, _, _, w = struct.unpack("=9i", found)
     return a, b, u, c, d, v, 0, 0, w
 
 

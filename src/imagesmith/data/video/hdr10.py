@@ -7,6 +7,8 @@ from typing import Self
 
 import av
 
+from imagesmith.data.video.side_data import side_data
+
 _CHROMA, _LIGHT = 50_000, 10_000  # units of SMPTE ST 2086: 1/50000, and 1/10000 cd/m2
 
 
@@ -23,9 +25,9 @@ class Hdr10:
     @classmethod
     def of(cls, frame: av.VideoFrame) -> Self | None:
         """What a decoded frame carries."""
-        found = frame.side_data.get("MASTERING_DISPLAY_METADATA"), frame.side_data.get("CONTENT_LIGHT_LEVEL")
-        screen = None if found[0] is None else _screen(bytes(found[0]))
-        light = None if found[1] is None else struct.unpack("=2I", bytes(found[1])[:8])
+        found = side_data(frame, "MASTERING_DISPLAY_METADATA"), side_data(frame, "CONTENT_LIGHT_LEVEL")
+        screen = None if found[0] is None else _screen(found[0])
+        light = None if found[1] is None else struct.unpack("=2I", found[1][:8])
         return cls(screen, light) if screen or light else None
 
     def x265(self) -> str:
