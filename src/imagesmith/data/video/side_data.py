@@ -14,9 +14,9 @@ def side_data(
     return None if found is None else bytes(found)
 
 
-def _nameless(number: object) -> Type:
+def _nameless(value: object) -> Type:
     kind = object.__new__(Type)
-    kind._name_, kind._value_ = f"UNKNOWN_{number}", number
+    kind._name_, kind._value_ = f"UNKNOWN_{value}", value
     return kind
 
 
