@@ -112,6 +112,32 @@ def test_tiff(tmp_path: Path, planar: bool, layout: dict, compression, channels:
     same_as_whole(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize(
+    ("channels", "photometric", "extra"),
+    [
+        (2, "minisblack", "assocalpha"),
+        (2, "miniswhite", "unassalpha"),
+        (4, "rgb", "assocalpha"),
+        (4, "rgb", "unspecified"),
+    ],
+)
+def test_tiff_of_8_bits_with_extra_samples(
+    tmp_path: Path, planar: bool, channels: int, photometric: str, extra: str
+) -> None:
+    """The accident: bands that Pillow read and whole files that tifffile read were a level apart at soft edges."""
+    pixels = photo(channels)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        np.moveaxis(pixels, 2, 0) if planar else pixels,
+        photometric=photometric,
+        extrasamples=[extra],
+        planarconfig="separate" if planar else "contig",
+        rowsperstrip=4,
+    )
+    assert len(same_as_whole(tmp_path / "a.tif").meta.notes) == (extra != "unassalpha")
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "jpeg", "packbits"])
 def test_tiff_of_libtiff(tmp_path: Path, mode: str, compression: str) -> None:
@@ -133,6 +159,12 @@ def test_premultiplied_alpha_and_pages_are_told_once(tmp_path: Path) -> None:
             tiff.write(photo(4, np.uint16), photometric="rgb", extrasamples=["assocalpha"], rowsperstrip=4)
     notes = same_as_whole(tmp_path / "a.tif").meta.notes
     assert sorted(notes) == ["first of 2 pages", "premultiplied alpha divided out"]
+
+
+def test_a_stack_behind_one_directory_is_told(tmp_path: Path) -> None:
+    """The accident: read row by row, the first slice of an ImageJ stack passes for all of it."""
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([photo(1, np.uint16)[..., 0]] * 3), imagej=True, truncate=True)
+    assert same_as_whole(tmp_path / "a.tif").meta.notes == ("first of 3 pages",)
 
 
 def test_rows_are_held_only_while_they_are_needed(tmp_path: Path) -> None:

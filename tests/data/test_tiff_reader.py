@@ -245,14 +245,18 @@ def test_complex_numbers_are_refused(dtype: type) -> None:
         read_header(stored(np.ones((4, 5), dtype)))
 
 
-def test_premultiplied_alpha_is_divided_out() -> None:
-    """Taken for straight alpha, every soft edge gets a dark rim."""
-    straight = np.array([[[40000, 20000, 1000, 32768], [65535, 0, 0, 65535], [9, 9, 9, 0]]], np.uint16)
-    alpha = straight[..., 3:].astype(np.float64) / 65535
-    mixed = np.concatenate((np.rint(straight[..., :3] * alpha), straight[..., 3:]), axis=2).astype(np.uint16)
-    back = read_image(stored(mixed, photometric="rgb", extrasamples=["assocalpha"])).pixels.numpy()
-    assert np.abs(back[0, :2].astype(int) - straight[0, :2]).max() <= 1
-    assert back[0, 2].tolist() == [0, 0, 0, 0]
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_premultiplied_alpha_is_divided_out(dtype: type) -> None:
+    """Taken for straight alpha, every soft edge gets a dark rim; of 8 bits nobody was told that it was divided."""
+    top = np.iinfo(dtype).max
+    shares = np.array([[[0.61, 0.305, 0.0153, 0.5], [1, 0, 0, 1], [0.2, 0.2, 0.2, 0]]])
+    straight = np.rint(shares * top).astype(dtype)
+    alpha = straight[..., 3:].astype(np.float64) / top
+    mixed = np.concatenate((np.rint(straight[..., :3] * alpha), straight[..., 3:]), axis=2).astype(dtype)
+    back = read_image(stored(mixed, photometric="rgb", extrasamples=["assocalpha"]))
+    assert np.abs(back.pixels[0, :2].numpy().astype(int) - straight[0, :2]).max() <= 1
+    assert back.pixels[0, 2].tolist() == [0, 0, 0, 0]
+    assert back.meta.notes == ("premultiplied alpha divided out",)
 
 
 @pytest.mark.parametrize("dtype", [np.uint32, np.int16])
@@ -277,12 +281,38 @@ def test_first_of_several_pages() -> None:
     assert read_header(stored(pages, photometric="minisblack")).frames == 3
 
 
-def test_extra_bands_are_dropped_and_said() -> None:
-    """Near infrared as a fourth band is no alpha."""
-    pixels = noise(5, 6, 5)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_extra_bands_are_dropped_and_said(dtype: type) -> None:
+    """Near infrared as a fourth band is no alpha. The accident: of 8 bits it was dropped without a word."""
+    pixels = noise(5, 6, 5, dtype=dtype)
     back = read_image(stored(pixels, photometric="rgb", extrasamples=["unspecified", "unspecified"]))
     assert np.array_equal(back.pixels.numpy(), pixels[..., :3])
-    assert any("extra samples" in note for note in back.meta.notes)
+    assert back.meta.notes == ("dropped 2 extra samples per pixel",)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("planar", [False, True])
+def test_the_first_of_many_gray_bands(dtype: type, planar: bool) -> None:
+    """The accident: of 8 bits, an intact satellite picture of planes 'ends early', one of pixels is 'unknown'."""
+    pixels = noise(5, 6, 5, dtype=dtype)
+    data = stored(
+        np.moveaxis(pixels, 2, 0) if planar else pixels,
+        photometric="minisblack",
+        planarconfig="separate" if planar else "contig",
+    )
+    back = read_image(data)
+    assert np.array_equal(back.pixels.numpy(), pixels[..., :1])
+    assert back.meta.notes == ("dropped 4 extra samples per pixel",)
+
+
+@pytest.mark.parametrize("imagej", [False, True])
+def test_a_stack_behind_one_directory_is_a_stack(imagej: bool) -> None:
+    """The accident: one slice of five comes back, and nobody is told of the others."""
+    pages, stream = noise(5, 8, 9), io.BytesIO()
+    tifffile.imwrite(stream, pages, imagej=imagej, truncate=True)
+    back = read_image(stream.getvalue())
+    assert np.array_equal(back.pixels[..., 0].numpy(), pages[0])
+    assert back.meta.notes == ("first of 5 pages",)
 
 
 @pytest.mark.parametrize(("tag", "what"), [(33550, "GeoTIFF"), (33922, "GeoTIFF"), (33723, "IPTC"), (34377, "IPTC")])

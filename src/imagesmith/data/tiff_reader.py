@@ -72,9 +72,10 @@ class TiffFile:
         icc = tags[34675].value if 34675 in tags else None
         icc = bytes(icc) if isinstance(icc, bytes | bytearray) else None
         with quiet():
-            pixels = None if self.header.depth == "uint8" else self._deep_pixels(notes)
+            pixels = None if self._is_for_pillow else self._deep_pixels(notes)
             if pixels is None:
                 pixels, icc = self._pillow_pixels(partial, icc, notes)
+        notes += self._sample_notes()
         if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
             raise ImageError(
                 f"expected finite values, got {np.count_nonzero(~np.isfinite(pixels))} that are NaN or infinite\n"
@@ -94,6 +95,24 @@ class TiffFile:
             notes=notes,
             turn=turn if isinstance(turn, int) and 1 <= turn <= 8 else 1,
         )
+
+    @property
+    def _is_for_pillow(self) -> bool:
+        """Whether samples have up to 8 bits and none is an extra one, or the file is cut: Pillow keeps what there is.
+
+        Of extra samples Pillow knows a few layouts, and drops or divides by them in silence.
+        """
+        has_extra = self._page.samplesperpixel > _colours(self._photometric)
+        return self.header.depth == "uint8" and (self._bits < 8 or not has_extra or self._ends_early())
+
+    def _sample_notes(self) -> list[str]:
+        """What became of samples that are not colours."""
+        notes, dropped = [], self._page.samplesperpixel - self.header.channels
+        if self._photometric in _GRAY_OR_RGB and dropped > 0:
+            notes.append(f"dropped {dropped} extra sample{'s' * (dropped > 1)} per pixel")
+        if self._photometric in _GRAY_OR_RGB and self._extra == _ASSOCIATED:
+            notes.append("premultiplied alpha divided out")
+        return notes
 
     def _pillow_pixels(self, partial: bool, icc: bytes | None, notes: list[str]) -> tuple[np.ndarray, bytes | None]:
         image = open_plugin(_PillowTiff, self._for_pillow())
@@ -127,7 +146,7 @@ class TiffFile:
         return any(at + size > len(self._data) for at, size in zip(page.dataoffsets, page.databytecounts, strict=False))
 
     def _deep_pixels(self, notes: list[str]) -> np.ndarray | None:
-        """16-bit, float or wide integer samples at full depth; None where only Pillow can read them."""
+        """Samples of 8 bits or more at full depth; None where only Pillow can read them."""
         page = self._page
         if self._photometric not in _GRAY_OR_RGB:
             return None
@@ -145,14 +164,11 @@ class TiffFile:
         else:
             if int(page.planarconfig) == 2 and page.samplesperpixel > 1:
                 raw = np.moveaxis(raw.reshape(page.samplesperpixel, page.imagelength, page.imagewidth), 0, 2)
-        raw = raw.reshape(page.imagelength, page.imagewidth, -1)
-        if raw.shape[2] > self.header.channels:
-            notes.append(f"dropped {raw.shape[2] - self.header.channels} extra samples per pixel")
-            raw = raw[..., : self.header.channels]
-        return self._straight(self._scaled(raw, notes), notes)
+        raw = raw.reshape(page.imagelength, page.imagewidth, -1)[..., : self.header.channels]
+        return self._straight(self._scaled(raw, notes))
 
     def _libtiff_pixels(self) -> np.ndarray | None:
-        """16-bit or float samples of a compression that tifffile lacks here (LZW); None where this way is closed too.
+        """8-bit, 16-bit or float samples of a compression that tifffile lacks here (LZW); None where this fails too.
 
         Pillow's libtiff gives full depth for gray only, so it is handed a directory that calls each plane of a planar
         file, or the interleaved samples of any other, a gray picture; their predictor is undone here.
@@ -160,7 +176,7 @@ class TiffFile:
         page = self._page
         predictor = int(page.predictor)
         planar = int(page.planarconfig) == 2 and page.samplesperpixel > 1
-        unreadable = (self._bits, self._kind) not in ((16, 1), (32, 3)) or self._compression not in _BYTEWISE
+        unreadable = (self._bits, self._kind) not in ((8, 1), (16, 1), (32, 3)) or self._compression not in _BYTEWISE
         too_far = len(self._data) > _CLASSIC_END
         if unreadable or too_far or (predictor == 3 and page.samplesperpixel > 1 and not planar):
             return None
@@ -210,10 +226,10 @@ class TiffFile:
             return self._as_float(raw, notes)
         bits = self._bits
         top = (1 << bits) - 1
-        raw = raw.astype(np.uint16)
+        raw = raw.astype(self.header.depth)
         if self._photometric == _WHITE_IS_ZERO:
-            raw[..., 0] = np.uint16(top) - raw[..., 0]
-        if bits < 16:
+            raw[..., 0] = raw.dtype.type(top) - raw[..., 0]
+        if 8 < bits < 16:
             notes.append(f"{bits}-bit values stretched to 16 bits")
             raw = ((raw.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
         return raw
@@ -237,15 +253,14 @@ class TiffFile:
             notes.append(f"alpha divided by {opaque}")
         return pixels
 
-    def _straight(self, pixels: np.ndarray, notes: list[str]) -> np.ndarray:
+    def _straight(self, pixels: np.ndarray) -> np.ndarray:
         """Divide premultiplied colour by its alpha."""
         if self._extra != _ASSOCIATED or pixels.shape[2] not in (2, 4):
             return pixels
-        notes.append("premultiplied alpha divided out")
-        top = 1.0 if pixels.dtype == np.float32 else 65535.0
+        top = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
         alpha = pixels[..., -1:].astype(np.float64)
         colour = np.divide(pixels[..., :-1] * top, alpha, out=np.zeros(pixels[..., :-1].shape), where=alpha > 0)
-        if pixels.dtype == np.uint16:
+        if pixels.dtype != np.float32:
             colour = np.clip(np.rint(colour), 0, top)
         return np.concatenate((colour.astype(pixels.dtype), pixels[..., -1:]), axis=2)
 
@@ -286,16 +301,26 @@ def header_of(tiff: tifffile.TiffFile) -> Header:
     area = page.imagewidth * page.imagelength
     if page.is_tiled and page.tilewidth * page.tilelength > 4 * area + (1 << 22):
         raise damaged("tif", f"its tiles of {page.tilewidth}x{page.tilelength} are far larger than the picture")
-    try:
-        frames = len(tiff.pages)
-    except Exception:  # a later directory is broken; only the first is wanted
-        frames = 2
-    colours = 1 if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3
     alpha = _first_extra(page) in (_ASSOCIATED, _UNASSOCIATED) and photometric in _GRAY_OR_RGB
     depth: Depth = "uint8" if bits <= 8 else "uint16"
     if int(page.sampleformat) not in (1, 4) or bits > 16:  # floats, signed and wide integers; 1 and 4 are unsigned
         depth = "float32"
-    return Header("tif", page.imagewidth, page.imagelength, colours + alpha, depth, frames)
+    return Header("tif", page.imagewidth, page.imagelength, _colours(photometric) + alpha, depth, _frames(tiff))
+
+
+def _colours(photometric: int) -> int:
+    return 1 if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3
+
+
+def _frames(tiff: tifffile.TiffFile) -> int:
+    """How many pictures there are; ImageJ and tifffile put those of large stacks behind one directory."""
+    page = tiff.pages.first
+    try:
+        if len(tiff.pages) > 1 or not (page.is_imagej or page.is_shaped):
+            return len(tiff.pages)
+        return max(1, tiff.series[0].size // page.size)
+    except Exception:  # a later directory or a description is broken; only the first picture is wanted
+        return 2
 
 
 def _first_extra(page: tifffile.TiffPage) -> int:
