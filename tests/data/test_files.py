@@ -466,6 +466,14 @@ def test_what_is_no_frame_is_not_written(tmp_path: Path, image: Any) -> None:
         write_image(image, tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("quality", [0, -5, 101, "best", 90.5])
+def test_an_impossible_quality_is_refused(tmp_path: Path, quality: Any) -> None:
+    """The accident: 0 was 95, 101 and -5 were taken, and "best" a bare ValueError of Pillow's."""
+    with pytest.raises(UsageError, match=r"expected a quality from 1 to 100, got"):
+        write_image(drawn("uint8", 3), tmp_path / "a.jpg", quality=quality)
+    assert not (tmp_path / "a.jpg").exists()
+
+
 def test_a_missing_folder_says_so(tmp_path) -> None:
     """The commonest mistake of all."""
     with pytest.raises(OutputError, match="does not exist; create it"):

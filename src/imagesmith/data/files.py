@@ -6,6 +6,7 @@ Results are written under a temporary name and renamed, so no half-written file 
 
 import contextlib
 import dataclasses
+import numbers
 import os
 import stat
 from collections.abc import Iterator
@@ -140,6 +141,8 @@ def write_image(
             f"expected a Frame, such as read_image gives, got {type(frame).__name__}\n"
             "let Pillow save others, such as PIL.Image.fromarray(array).save(path)"
         )
+    if quality is not None and (not isinstance(quality, numbers.Integral) or not 1 <= quality <= 100):
+        raise UsageError(f"expected a quality from 1 to 100, got {quality!r}; leave it out for 95")
     if isinstance(destination, str):
         destination = Path(destination)
     if format is None and isinstance(destination, Path):
