@@ -88,17 +88,33 @@ def test_a_pil_image_stays_one_and_keeps_its_profile(restorer: Restorer, photo: 
     assert restored.info.get("icc_profile") == (None if mode == "CMYK" else b"a profile")
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("CMYK", "tif"), ("LAB", "tif"), ("L", "png")])
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("CMYK", "tif"), ("LAB", "tif"), ("1", "png"), ("L", "png"), ("RGB", "png")]
+)
 def test_a_pil_image_is_the_picture_of_its_file(
     restorer: Restorer, photo: np.ndarray, tmp_path: Path, mode: str, kind: str
 ) -> None:
-    """The accident: Lab was refused by Pillow, and gray with a transparent level became opaque."""
+    """The accident: Lab was refused by Pillow, and what has a transparent colour became opaque."""
     image = Image.new(mode, (9, 8))
     image.frombytes(photo.tobytes()[: len(image.tobytes())])
     path = tmp_path / f"in.{kind}"
-    image.save(path, **({"transparency": int(photo[0, 0, 0])} if kind == "png" else {}))
+    image.save(path, **({"transparency": image.getpixel((0, 0))} if kind == "png" else {}))
     with Image.open(path) as opened:
         assert np.array_equal(np.asarray(restorer(opened)), np.asarray(restorer(path)))
+
+
+def test_a_transparent_level_that_pillow_cannot_make_alpha_is_missed_aloud(
+    restorer: Restorer, photo: np.ndarray, tmp_path: Path
+) -> None:
+    """The accident: read by its path a 16-bit scan was transparent, opened by Pillow opaque, without a word."""
+    deep = photo[:8, :9, 0].astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "keyed.png", transparency=int(deep[0, 0]))
+    with (
+        Image.open(tmp_path / "keyed.png") as opened,
+        pytest.warns(UserWarning, match="transparent level is not kept\npass imagesmith.read_image") as told,
+    ):
+        assert restorer(opened).mode == "I;16"
+    assert told[0].filename == __file__
 
 
 def test_a_path_gives_a_pil_image_and_a_frame_a_frame(restorer: Restorer, photos: Path, photo: np.ndarray) -> None:

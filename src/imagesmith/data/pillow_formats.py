@@ -182,12 +182,13 @@ def to_gray_or_rgb(
     image: Image.Image, name: str, icc: bytes | None, notes: list[str]
 ) -> tuple[np.ndarray, bytes | None]:
     """Pixels (H, W, 1-4) of a loaded image of any mode and the profile that still fits them; says what it changed."""
-    mode = image.mode
-    if mode == "P" or (mode == "L" and "transparency" in image.info) or mode == "PA":
-        target = "RGBA" if "transparency" in image.info or mode == "PA" else "RGB"
-        if mode != "L":
-            notes.append(f"palette expanded to {target}")
-        image = image.convert("LA" if mode == "L" else target)
+    mode, is_keyed = image.mode, "transparency" in image.info
+    if mode in ("P", "PA"):
+        target = "RGBA" if is_keyed or mode == "PA" else "RGB"
+        notes.append(f"palette expanded to {target}")
+        image = image.convert(target)
+    elif is_keyed and mode in ("1", "L", "RGB"):
+        image = image.convert("RGBA" if mode == "RGB" else "LA")
     elif mode in ("CMYK", "LAB"):
         image, icc = _through_profile(image, icc, notes), None
     elif mode in ("YCbCr", "RGBX", "HSV"):

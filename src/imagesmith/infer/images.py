@@ -98,6 +98,12 @@ def _unwrap_pil(image: Image.Image) -> tuple[list[Frame], Rebuild]:
     if 0 in image.size:
         raise UsageError(f"expected a picture with pixels, got a PIL image of {image.width}x{image.height}")
     image.load()
+    if image.mode.startswith("I;16") and "transparency" in image.info:
+        warnings.warn(
+            "a PIL image of 16 bits has no alpha: its transparent level is not kept\n"
+            "pass imagesmith.read_image(path) for a Frame that keeps it",
+            stacklevel=5,
+        )
     pixels, icc = to_gray_or_rgb(image, "png", image.info.get("icc_profile"), [])
     found = {**image.info, "icc_profile": icc}
 
