@@ -167,6 +167,24 @@ def test_a_stack_behind_one_directory_is_told(tmp_path: Path) -> None:
     assert same_as_whole(tmp_path / "a.tif").meta.notes == ("first of 3 pages",)
 
 
+def test_colours_of_its_own_are_told_once(tmp_path: Path) -> None:
+    """The accident: what tags alone tell of the colours is said of small pictures and not of large ones."""
+    tag = (318, "2I", 2, (3457, 10000, 3585, 10000), True)
+    tifffile.imwrite(tmp_path / "a.tif", photo(3), photometric="rgb", rowsperstrip=4, extratags=[tag], metadata=None)
+    (note,) = same_as_whole(tmp_path / "a.tif").meta.notes
+    assert "WhitePoint" in note
+
+
+def test_a_filler_far_down_is_found(tmp_path: Path) -> None:
+    """The accident: only the first band knows which value stands for no data, and the last rows decide the range."""
+    pixels = photo(1, np.float32)
+    pixels[-1, -1] = -9999
+    tag = (42113, "s", 0, "-9999", True)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", rowsperstrip=4, extratags=[tag])
+    with pytest.raises(ImageError, match="no data"):
+        tuple(scanned(tmp_path / "a.tif").parts())
+
+
 def test_rows_are_held_only_while_they_are_needed(tmp_path: Path) -> None:
     """A window that keeps what lies above it is the whole picture in the end."""
     Image.fromarray(np.tile(photo(3), (20, 1, 1))).save(tmp_path / "a.png")

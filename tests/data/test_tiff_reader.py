@@ -221,6 +221,25 @@ def test_float_values_are_kept_and_must_be_finite() -> None:
         read_image(stored(pixels, photometric="rgb"))
 
 
+@pytest.mark.parametrize("text", ["-9999", "-3.4028234663852886e+38", "-3.40282346638529e+38"])
+def test_a_value_that_stands_for_no_data_must_not_decide_the_range(text: str) -> None:
+    """The accident: one -9999 in a map of heights, and the valleys beside it come back as steps of 40 metres."""
+    pixels, tag = noise(6, 5, dtype=np.float32) * 100, [(42113, "s", 0, text, True)]
+    assert np.array_equal(read_image(stored(pixels, extratags=tag)).pixels[..., 0].numpy(), pixels)
+    pixels[1, 2:4] = float(text)
+    with pytest.raises(ImageError, match=r"got 2 times -.* no data\nreplace"):
+        read_image(stored(pixels, extratags=tag))
+
+
+@pytest.mark.parametrize("text", ["0", "nan", "none"])
+def test_a_filler_within_black_and_white_harms_nothing(text: str) -> None:
+    """The accident: an orthophoto of reflectances is refused for its black rim."""
+    pixels = noise(6, 5, dtype=np.float32)
+    pixels[:2] = 0
+    data = stored(pixels, extratags=[(42113, "s", 0, text, True)])
+    assert np.array_equal(read_image(data).pixels[..., 0].numpy(), pixels)
+
+
 @pytest.mark.parametrize("dtype", [np.int16, np.uint32, np.int32, np.float64])
 def test_wide_numbers_become_float_with_their_values(dtype: type) -> None:
     """Elevation models and CT slices: scaling them to 0..1 would lose their unit."""
@@ -320,6 +339,31 @@ def test_what_a_result_does_not_carry_is_said(tag: int, what: str) -> None:
     """The accident: a satellite's picture loses its place on the map, and nobody is told."""
     note = read_image(stored(noise(5, 6), extratags=[(tag, "d", 3, (1.0, 1.0, 0.0), True)])).meta.notes
     assert [what in line and "not kept" in line for line in note] == [True]
+
+
+ADOBE_RGB = (64, 100, 33, 100, 21, 100, 71, 100, 15, 100, 6, 100)
+SRGB = (64, 100, 33, 100, 30, 100, 60, 100, 15, 100, 6, 100)
+
+
+@pytest.mark.parametrize(
+    ("tag", "is_said"),
+    [
+        ((319, "2I", 6, ADOBE_RGB, True), True),
+        ((319, "2I", 6, SRGB, True), False),
+        ((318, "2I", 2, (3457, 10000, 3585, 10000), True), True),
+        ((318, "2I", 2, (3127, 10000, 3290, 10000), True), False),
+        ((301, "H", 256, tuple(range(0, 65536, 257)), True), True),
+        ((301, "H", 256, tuple(int(65535 * (i / 255) ** 2.2) for i in range(256)), True), False),
+        ((301, "H", 7, tuple(range(7)), True), True),
+    ],
+)
+def test_colours_without_a_profile_are_missed_aloud(tag: tuple, is_said: bool) -> None:
+    """The accident: a scan in Adobe's colours that only its tags tell comes back paler, and nobody is told."""
+    pixels = noise(5, 6, 3, dtype=np.uint8)
+    notes = read_image(stored(pixels, photometric="rgb", extratags=[tag])).meta.notes
+    assert ["colours are not those of sRGB" in note for note in notes] == [True] * is_said
+    with_profile = read_image(stored(pixels, photometric="rgb", extratags=[tag], iccprofile=b"p" * 200))
+    assert "sRGB" not in " ".join(with_profile.meta.notes)
 
 
 @pytest.mark.parametrize(

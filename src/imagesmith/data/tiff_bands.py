@@ -17,7 +17,7 @@ from imagesmith.data.decoded import Decoded, WholeOnly, damaged, quiet, truncate
 from imagesmith.data.tiff_directory import SAMPLE_TAGS, Entry, directory, head, longs, stored
 from imagesmith.data.tiff_reader import TiffFile, header_of, tiff_exif
 
-_DESCRIBING_TAGS = (274, 282, 283, 296, 700, 34675)  # orientation, resolution, XMP, ICC
+_DESCRIBING_TAGS = (274, 282, 283, 296, 301, 318, 319, 700, 34675)  # orientation, resolution, colours, XMP, ICC
 _BAND_BYTES = 8 << 20
 _MOST_BAND_BYTES = 256 << 20
 _OLD_JPEG = 6

@@ -31,6 +31,11 @@ _INCH = 2
 _UNITS_PER_INCH = {_INCH: 1.0, 3: 2.54}
 _UNKEPT = {"the place on a map (GeoTIFF)": (33550, 33922, 34264, 34735), "IPTC": (33723, 34377)}
 _CLASSIC_END = 1 << 32  # as far as a classic directory can point
+_NODATA = 42113  # GDAL's tag
+_WITH_COLOURS = (*_GRAY_OR_RGB, 3, 6)  # and palettes and YCbCr; what print and Lab become is sRGB
+_SRGB_PLACES = {318: (0.3127, 0.329), 319: (0.64, 0.33, 0.3, 0.6, 0.15, 0.06)}  # of white, and of red, green and blue
+_TRANSFER_FUNCTION = 301
+_RATIONAL, _SHORT = 5, 3
 _COMPLEX = (5, 6)  # whole and float: values of SampleFormat (TIFF Technical Note 1)
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples (TIFF 6.0, section 18)
 
@@ -81,6 +86,12 @@ class TiffFile:
                 f"expected finite values, got {np.count_nonzero(~np.isfinite(pixels))} that are NaN or infinite\n"
                 "replace them in the program that made this float TIFF"
             )
+        self._check_filler(pixels)
+        if icc is None and self._photometric in _WITH_COLOURS and _has_colours_of_its_own(page):
+            notes.append(
+                "its colours are not those of sRGB (WhitePoint, PrimaryChromaticities or TransferFunction), "
+                "which is not kept: they may look off"
+            )
         xmp = tags[700].value if 700 in tags else None
         turn = tags[274].value if 274 in tags else 1
         bits = f"{self._bits}-bit {'float ' if self._kind == 3 else ''}"
@@ -95,6 +106,22 @@ class TiffFile:
             notes=notes,
             turn=turn if isinstance(turn, int) and 1 <= turn <= 8 else 1,
         )
+
+    def _check_filler(self, pixels: np.ndarray) -> None:
+        """ImageError for float pixels that hold GDAL's value for places without data, where it widens their range."""
+        try:
+            filler = float(self._page.tags[_NODATA].value)
+        except (KeyError, ValueError, TypeError):  # none, or no number
+            return
+        if pixels.dtype != np.float32 or 0 <= filler <= 1:
+            return
+        with np.errstate(over="ignore"):
+            count = np.count_nonzero(pixels[..., : _colours(self._photometric)] == np.float32(filler))
+        if count:
+            raise ImageError(
+                f"expected values only, got {count} times {filler:g}, which in this file stands for no data\n"
+                "replace them, such as by the mean of what lies around them"
+            )
 
     @property
     def _is_for_pillow(self) -> bool:
@@ -306,6 +333,26 @@ def header_of(tiff: tifffile.TiffFile) -> Header:
     if int(page.sampleformat) not in (1, 4) or bits > 16:  # floats, signed and wide integers; 1 and 4 are unsigned
         depth = "float32"
     return Header("tif", page.imagewidth, page.imagelength, _colours(photometric) + alpha, depth, _frames(tiff))
+
+
+def _has_colours_of_its_own(page: tifffile.TiffPage) -> bool:
+    """Whether tags other than a profile tell colours that are not those of sRGB (TIFF 6.0, section 20)."""
+    for number, usual in _SRGB_PLACES.items():
+        if (tag := page.tags.get(number)) is None:
+            continue
+        if (tag.dtype, tag.count) != (_RATIONAL, len(usual)):
+            return True
+        tops, bottoms = np.reshape(tag.value, (-1, 2)).T
+        if not np.allclose(tops, bottoms * np.array(usual), rtol=0.01):
+            return True
+    if (tag := page.tags.get(_TRANSFER_FUNCTION)) is None:
+        return False
+    levels = 1 << int(page.bitspersample)
+    if tag.dtype != _SHORT or tag.count not in (levels, 3 * levels):
+        return True
+    stored = np.linspace(0, 1, levels)
+    linear = np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4)
+    return bool(np.abs(np.reshape(tag.value, (-1, levels)) / 65535 - linear).max() > 0.02)
 
 
 def _colours(photometric: int) -> int:
