@@ -1,6 +1,7 @@
 """The loop alone, on a network of one layer: where it goes back to, what it keeps, and whose time it counts."""
 
 import json
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,9 +12,10 @@ import torch
 from torch import nn
 
 from imagesmith.configs import OptimConfig, RunConfig
+from imagesmith.errors import TrainingError
 from imagesmith.runtime.checkpoint import KEEP, load_newest
 from imagesmith.runtime.dist import World
-from imagesmith.runtime.guard import Verdict
+from imagesmith.runtime.guard import Guard, Verdict
 from imagesmith.runtime.log import RunLog
 from imagesmith.train import clock
 from imagesmith.train.loop import Flow, fit
@@ -120,6 +122,74 @@ def test_a_run_killed_after_a_roll_back_remembers_it(tmp_path):
     values = newest[1]
     assert (values["images_seen"], values["roll_backs"], values["rate_factor"]) == (8, 1, 0.5)
     assert values["best"] == {"score": 1.0, "images_seen": 12}
+
+
+def test_a_run_killed_after_a_better_model_was_kept_knows_of_it(tmp_path):
+    """The model file was new, the checkpoint older: the run went on, and a worse model replaced it as 'the best'."""
+    run, state = RunConfig(out=str(tmp_path), images=80, validations=20), fresh(80)
+
+    def validate(state: TrainState) -> dict[str, float]:
+        if state.images_seen == 12:
+            state.best = {"score": 1.0, "images_seen": 12}
+        return {}
+
+    def dying(nets, batch) -> Iterator:
+        if state.images_seen == 20:
+            raise RuntimeError("power cut")
+        yield from step(nets, batch)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(state, run, step=dying, validate=validate)
+    newest = load_newest(tmp_path / "checkpoints", pytest.fail)
+    assert newest is not None
+    assert newest[1]["best"] == state.best == {"score": 1.0, "images_seen": 12}
+    assert checkpoints(run) == [0, 12], "and nothing is saved where nothing got better"
+
+
+def test_a_roll_back_does_not_forget_the_length_asked_for(tmp_path):
+    """Begun with 80 images, gone on with 160, it went back to before that, and ended at 80 without a word."""
+    run = RunConfig(out=str(tmp_path), images=160, validations=20, checkpoint_minutes=1e-9)
+    trouble, state = Trouble(run), fresh(80)
+
+    def validate(state: TrainState) -> dict[str, float]:
+        if state.images_seen == 20 and not state.roll_backs:
+            state.plan = state.plan.again(20, 140)  # as a resumption does
+        return trouble.validate(state)
+
+    train(state, run, validate=validate, watch=trouble.watch)
+    assert (state.images_seen, state.roll_backs) == (160, 1)
+
+
+@pytest.mark.parametrize(("rejected", "saved", "roll_backs"), [(1, 12, 0), (12, 12, 1)])
+def test_who_asks_to_stop_at_a_step_that_is_rejected_loses_nothing(tmp_path, rejected, saved, roll_backs):
+    """Nothing is saved after a rejected step, and Ctrl-C in just that one threw away all since the last checkpoint."""
+    run, state, steps = RunConfig(out=str(tmp_path), images=80), fresh(80), 0
+
+    def spoilt(nets, batch) -> Iterator:
+        nonlocal steps
+        steps += 1
+        if steps == 2:
+            signal.raise_signal(signal.SIGINT)
+        yield from step(nets, (batch[0] * (torch.nan if 2 <= steps < 2 + rejected else 1),))
+
+    with pytest.raises(KeyboardInterrupt):
+        train(state, run, step=spoilt)
+    assert (max(checkpoints(run)), state.roll_backs) == (saved, roll_backs)
+
+
+def test_who_asks_to_stop_a_run_that_is_spoilt_for_good_is_not_kept_waiting(tmp_path):
+    run, state, steps = RunConfig(out=str(tmp_path), images=8000), fresh(8000), 0
+
+    def spoilt(nets, batch) -> Iterator:
+        nonlocal steps
+        steps += 1
+        if steps == 1:
+            signal.raise_signal(signal.SIGINT)
+        yield from step(nets, (batch[0] * torch.nan,))
+
+    with pytest.raises(TrainingError, match="stopped after 3 roll-backs"):
+        train(state, run, step=spoilt)
+    assert steps == 4 * Guard.patience
 
 
 @pytest.mark.parametrize("seconds", [0.05, 1.0, 4.0, 20.0])

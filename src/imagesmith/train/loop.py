@@ -118,12 +118,12 @@ def fit(
                 clock.plan_again(world)
                 if log:
                     clock.say(log, log.tick(state.images_seen, rate=rate, speed=clock.speed))
-            if validation or state.progress == 1:  # planning again may have ended the run here
-                _validate(state, flow, clock, world, log)
+            validation = validation or state.progress == 1  # planning again may have ended the run here
+            improved = validation and _validate(state, flow, clock, world, log)
             healthy = state.extras.get("healthy_at") == state.images_seen  # the place to go back to, should it go wrong
-            if sound and (checkpoint or stopping or healthy):
+            if sound and (checkpoint or stopping or healthy or improved):
                 save()
-            if stopping:
+            if stopping and sound:  # else after the next step that is; the guard ends what has none any more
                 raise KeyboardInterrupt
     save()
     if log and state.images_seen <= state.choices["batch"]:
@@ -138,14 +138,19 @@ def _started(state: TrainState, flow: Flow, run: RunConfig, world: World) -> Clo
     return Clock(state, run)
 
 
-def _validate(state: TrainState, flow: Flow, clock: Clock, world: World, log: RunLog | None) -> None:
-    """Let the leader score what there is; what that changes, changes on every process."""
+def _validate(state: TrainState, flow: Flow, clock: Clock, world: World, log: RunLog | None) -> bool:
+    """Let the leader score what there is; what that changes, changes on every process.
+
+    True where the model file holds a better one now, which a run that is killed has to know of when it goes on.
+    """
+    best = state.best
     with clock.validating():
         scores, state.best, state.rate_factor, state.extras = world.lead(
             lambda: (flow.validate(state), state.best, state.rate_factor, state.extras)
         )
     if log:
         log.tick(state.images_seen, **scores)
+    return state.best != best
 
 
 @dataclass
@@ -196,20 +201,22 @@ def _turns(
 def _roll_back(state: TrainState, checkpoints: Path, reason: str, world: World, log: RunLog | None) -> None:
     """Go back to the newest checkpoint, or that of `state.extras["back_to"]` images, with half the learning rate.
 
-    What the kind of training remembers stays, so that it knows what it has tried, and so does the best model, which is
-    still there. TrainingError after too many times.
+    What the kind of training remembers stays, so that it knows what it has tried, and so do the length asked for and
+    the best model, which is still there. TrainingError after too many times.
     """
     if state.roll_backs >= MOST_ROLL_BACKS:
         kept = f"; the best model was at {state.best['images_seen']:,.0f} images" if state.best else ""
         raise TrainingError(f"stopped after {state.roll_backs} roll-backs: {reason}{kept}; try a lower learning rate")
     roll_backs, rate_factor, best, extras = state.roll_backs + 1, state.rate_factor / 2, state.best, state.extras
-    most_images = extras.pop("back_to", None)
+    most_images, end = extras.pop("back_to", None), state.plan.end_images
     newest = world.lead(lambda: load_newest(checkpoints, log.say if log else print, most_images))
     if newest is None:
         raise TrainingError(f"no checkpoint to go back to in {checkpoints}: {reason}")
     state.load(*newest)
     world.lead(lambda: drop_checkpoints(checkpoints, state.images_seen))
     state.roll_backs, state.rate_factor, state.best, state.extras = roll_backs, rate_factor, best, extras
+    if state.plan.end_images != end:  # the run went on with another length after that checkpoint
+        state.plan = state.plan.again(state.images_seen, end - state.images_seen)
     if log:
         log.rewind(state.images_seen)
         log.say(f"back at {state.images_seen:,} images with the learning rate at {rate_factor:g} of the plan")
