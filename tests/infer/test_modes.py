@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from imagesmith.errors import UsageError
+from imagesmith.errors import ImageError, UsageError
 from imagesmith.infer import named
 from imagesmith.infer import restore as restoring
 from imagesmith.infer.modes import colour_locked, colour_range, spread
@@ -229,3 +229,42 @@ def test_alpha_beyond_opaque_is_said(opaque: float, is_said: bool) -> None:
     pixels = torch.tensor([0.2, 0.3, 0.4, 0.0, 0.2, 0.3, 0.4, opaque]).view(1, 2, 4)
     assert colour_range([pixels], 3, "float32", said.append) == (0, 1)
     assert [line.split(" was")[0] for line in said] == ["alpha up to 255"] * is_said
+
+
+HEIGHTS = torch.linspace(0, 100, 40 * 30).view(40, 30, 1)
+
+
+def said_of(pixels: torch.Tensor) -> list[str]:
+    """What is reported of a gray float picture, besides that it was scaled."""
+    said: list[str] = []
+    colour_range(pixels.split(16), 1, "float32", said.append)
+    return [line for line in said if "scaled into" not in line]
+
+
+@pytest.mark.parametrize("filled", [1, 30, 1100])
+@pytest.mark.parametrize("filler", [-9999.0, 32767.0])
+def test_a_filler_that_flattens_the_picture_is_said(filler: float, filled: int) -> None:
+    """The accident: one -9999 decides the range, heights come back 8 metres off, 'done'."""
+    pixels = HEIGHTS.clone()
+    pixels.view(-1)[:filled] = filler
+    (line,) = said_of(pixels)
+    assert "networks see them as flat; replace what fills" in line
+
+
+def test_a_filler_that_leaves_no_digits_is_refused() -> None:
+    """The accident: with the least float as a filler every height comes back as 0 or as 1e34."""
+    pixels = HEIGHTS.clone()
+    pixels[3, 4] = torch.finfo(torch.float32).min
+    with pytest.raises(ImageError, match=r"got some far from all others: 98 % of the values .*\nreplace what fills"):
+        said_of(pixels)
+
+
+def test_legitimate_float_pictures_are_left_alone() -> None:
+    """The accident: a white page, a blank one and a night sky are all told that they are flat."""
+    sky = torch.rand(HEIGHTS.shape, generator=torch.Generator().manual_seed(0)) * 0.01
+    sky[5, 5] = 1.0
+    page = torch.full(HEIGHTS.shape, 255.0)
+    page[10:14, 3:20] = 0
+    blank = torch.full(HEIGHTS.shape, 0.1) * (1 + 1e-7 * torch.arange(30).view(30, 1))
+    blank[7, 7] = 4.0
+    assert [said_of(pixels) for pixels in (sky, page, blank, HEIGHTS, HEIGHTS * 0 + 500)] == [[]] * 5

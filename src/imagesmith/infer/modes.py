@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.data.frame import Frame
+from imagesmith.errors import ImageError
 from imagesmith.runtime.tiling import Subpixels
 from imagesmith.tensors import Depth, to_float, to_gray
 
@@ -19,6 +20,10 @@ LOCK_PX = 7
 """How much farther than its network a colour lock sees."""
 FLAT_PX = 4  # alpha that is constant this far around a pixel stays exactly what it is
 _LOCK_SIGMA_PX = 2.0  # what is broader than this is colour and brightness, what is finer is detail
+_SAMPLES = 4096  # of each part, from which the range of most values is told
+_FLAT = 8  # a range so many times that of most values leaves these little more than a flat gray
+_NO_DIGITS = 2.0**20  # and so many times, a few of the 24 bits that float32 has
+_ROUNDING = 2.0**-16  # of a value: what differs by less is one value computed in two ways
 _VISIBLE = 1 / 512  # below half a grey level of 8 bits a colour divided by its alpha is noise
 
 
@@ -194,22 +199,48 @@ def colour_range(
 
     Float files declare no range, so the values tell: [0, 1] is widened just as far as needed, and every brightness
     within keeps its place. Networks are made for [0, 1] and do not know brighter than white. Alpha stays as it is.
+    ImageError where a few values, such as fillers of places without data, leave no digits to the others.
     """
     if depth != "float32":
         return 0.0, 1.0
     low, high, opaque, is_finite = 0.0, 1.0, 1.0, True
+    samples, chance = list[Tensor](), torch.Generator().manual_seed(0)
     for part in parts:
         colour = part[..., :colours]
         finite = colour[torch.isfinite(colour)]
         is_finite = is_finite and finite.numel() == colour.numel()
         if finite.numel():
             low, high = min(low, finite.min().item()), max(high, finite.max().item())
+            samples.append(finite[torch.randint(finite.numel(), (_SAMPLES,), generator=chance)])
         if part.shape[-1] > colours:
             opaque = max(opaque, part[..., colours:].max().item())
     if not is_finite:
         report("values that are not finite were taken for the darkest")
     if (low, high) != (0.0, 1.0):
         report(f"float values from {low:.4g} to {high:.4g} were scaled into [0, 1] for the network, and back")
+        _check_use_of_range(torch.cat(samples), low, high, report)
     if opaque > 1 + _VISIBLE:
         report(f"alpha up to {opaque:.4g} was clipped to 1, which is opaque; divide it first")
     return low, high
+
+
+def _check_use_of_range(samples: Tensor, low: float, high: float, report: Callable[[str], None]) -> None:
+    """Say so, or raise ImageError, where most of the values between (low, high) use a small part of it.
+
+    The ends themselves are left out: one of them may be what fills half of the picture. Where all between is one value,
+    as on a blank page, there is nothing that could be lost.
+    """
+    inner = samples[(samples > low) & (samples < high)].sort().values
+    if not inner.numel():
+        return
+    first, last = (inner[int(share * (len(inner) - 1))].item() for share in (0.01, 0.99))
+    span = last - first
+    if span <= _ROUNDING * max(abs(first), abs(last)) or high - low < _FLAT * span:
+        return
+    found = f"98 % of the values lie between {first:.6g} and {last:.6g}, the range is {low:.6g} to {high:.6g}"
+    what_to_do = "replace what fills places without data, or scale first"
+    if high - low > _NO_DIGITS * span:
+        raise ImageError(
+            f"expected float values that share a range, got some far from all others: {found}\n{what_to_do}"
+        )
+    report(f"{found}: networks see them as flat; {what_to_do}")
