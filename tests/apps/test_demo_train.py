@@ -37,17 +37,22 @@ def test_a_damaged_array_is_a_message(tmp_path) -> None:
 
 @pytest.mark.usefixtures("short")
 def test_the_whole_cycle_is_shown(tmp_path) -> None:
-    """The accident: a training that ends well and a page that does not show it; and the same demo again fails."""
-    for again in (False, True):
-        chapter = demo_train.train_on_faces(tmp_path, device="cpu")
+    """The accident: a training that ends well and a page that does not show it.
+
+    And: the demo again, in a folder that was moved meanwhile, fails, or shows the old training as if it were new.
+    """
+    out = tmp_path / "new"
+    for name in ("first", "moved"):
+        out = out.rename(tmp_path / name) if out.exists() else tmp_path / name
+        chapter = demo_train.train_on_faces(out, device="cpu")
         assert "96 images seen" in chapter.summary
         captions = [exhibit.caption for exhibit in chapter.exhibits]
         assert [caption.partition(":")[0] for caption in captions[1:4]] == ["Early", "Halfway", "At the end"]
         assert all(exhibit.file.is_file() for exhibit in chapter.exhibits)
         assert any("few" in line for line in chapter.said), "what the program said of the pictures is missing"
         assert not any("images/s" in line for line in chapter.said), "lines of progress hide the others"
-        assert again == any("resumed" in line for line in chapter.said)
-    with Image.open(tmp_path / "faces" / "000.png") as image:
+        assert not any("resumed" in line for line in chapter.said)
+    with Image.open(tmp_path / "moved" / "faces" / "000.png") as image:
         assert (image.size, image.mode) == ((25, 25), "L")
 
 

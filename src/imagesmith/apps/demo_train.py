@@ -1,6 +1,7 @@
 """The demo's training: a small GAN learns faces in half a minute, from pictures to a generator that is used."""
 
 import re
+import shutil
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from imagesmith.apps.demo_pictures import packaged_data, write_picture
 from imagesmith.apps.report import Chapter, Exhibit
 from imagesmith.configs import GanConfig, override
 from imagesmith.data.grid import image_grid
-from imagesmith.errors import TrainingError, UsageError
+from imagesmith.errors import OutputError, TrainingError, UsageError
 from imagesmith.infer.generate import generate
 from imagesmith.train.gan import train_gan
 
@@ -35,8 +36,9 @@ _PROGRESS = re.compile(r"\[ *\d+ s\] +[\d.]+% ")
 
 
 def train_on_faces(out: Path, *, device: str = "auto", minutes: float = MINUTES) -> Chapter:
-    """Train a GAN on the faces of scikit-image and make images with it; a run that is there already goes on."""
+    """Train a GAN on the faces of scikit-image and make images with it; the run of an earlier demo is removed."""
     faces, run = out / "faces", out / "faces-run"
+    _remove(run)
     count = _write_faces(faces)
     ended = _train(presets.dcgan(data=str(faces), out=str(run), minutes=minutes), device)
     samples = sorted((run / "samples").glob("*.png"))
@@ -73,6 +75,16 @@ def train_on_faces(out: Path, *, device: str = "auto", minutes: float = MINUTES)
         ),
         said=tuple(line for line in lines if not _PROGRESS.match(line)),
     )
+
+
+def _remove(run: Path) -> None:
+    """Make room for a new run; OutputError where the earlier one cannot be removed."""
+    try:
+        shutil.rmtree(run)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise OutputError(f"{run} cannot be removed: {error.strerror or error}; name another folder with -o") from error
 
 
 def _train(config: GanConfig, device: str) -> str:
