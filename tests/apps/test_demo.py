@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from imagesmith.apps import demo, demo_enlarge, demo_film, demo_generate
-from imagesmith.errors import OutputError
+from imagesmith.apps.report import Chapter
+from imagesmith.errors import OutputError, UsageError
 from imagesmith.zoo import save_model
 
 
@@ -43,3 +44,55 @@ def test_a_folder_that_cannot_be_made_is_a_message(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="choose another one"):
         demo.run_demo(tmp_path / "file" / "out")
+
+
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> dict[str, demo.Part]:
+    """Stand-ins for the parts that need no generator, by name; a test replaces what it wants to go otherwise."""
+
+    def shown(title: str) -> demo.Part:
+        return lambda _, **__: Chapter(title=title, summary="done")
+
+    parts = {"enlarge_photographs": shown("Photographs"), "enlarge_film": shown("A film")}
+    for name in parts:
+        monkeypatch.setattr(demo, name, lambda out, *, _name=name, **options: parts[_name](out, **options))
+    monkeypatch.setattr(demo, "vary_photograph", shown("Variations"))
+    return parts
+
+
+def _demo(out: Path) -> int:
+    return demo.run_demo(out, train=False, generators=())
+
+
+@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.parametrize("name", ["report.html", "faces/000.png"])
+def test_a_folder_with_files_of_others_is_left_alone(name: str, tmp_path: Path) -> None:
+    """The accident: a report of the user's own replaced by the demo's, his pictures by faces that are then learnt."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match="new folder or one of an earlier demo"):
+        _demo(tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize(("at", "done"), [("enlarge_photographs", False), ("enlarge_film", True)])
+def test_a_cancelled_demo_shows_what_was_done_and_can_be_repeated(
+    at: str, done: bool, stand_ins: dict[str, demo.Part], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The accident: Ctrl-C in the last part and no page at all, then a demo that takes its own folder for another's."""
+
+    def cancelled(*_: object, **__: object) -> Chapter:
+        (tmp_path / "half.png").touch()
+        raise KeyboardInterrupt
+
+    whole, stand_ins[at] = stand_ins[at], cancelled
+    with pytest.raises(KeyboardInterrupt):
+        _demo(tmp_path)
+    page = tmp_path / "report.html"
+    assert (f"cancelled; {page} shows what was done" in capsys.readouterr().err) == done
+    assert ("Photographs" in page.read_text("utf-8")) == done
+    assert "A film" not in page.read_text("utf-8")
+    stand_ins[at] = whole
+    assert _demo(tmp_path) == 0
+    assert "A film" in page.read_text("utf-8")

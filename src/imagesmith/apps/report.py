@@ -63,6 +63,14 @@ def write_report(path: Path, chapters: Sequence[Chapter]) -> None:
     write_whole(path, page)
 
 
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that `write_report` wrote, of whatever version."""
+    try:
+        return b'<meta name="generator" content="imagesmith ' in path.read_bytes()
+    except OSError:
+        return False
+
+
 def _entry(number: int, chapter: Chapter) -> str:
     """A line of the table of contents."""
     title, summary = escape(chapter.title), escape(chapter.summary)

@@ -10,9 +10,10 @@ from imagesmith.apps.cli.options import DebugFlag, Device, DeviceOption, Dtype, 
 
 def demo(
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures and the report.")] = Path(
-        "imagesmith-demo"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Folder for the pictures and the report: a new one, or an earlier demo's."),
+    ] = Path("imagesmith-demo"),
     train: Annotated[bool, typer.Option("--train/--no-train", help="Train a small GAN for half a minute.")] = True,
     device: DeviceOption = Device.AUTO,
     dtype: DtypeOption = Dtype.AUTO,
