@@ -44,10 +44,34 @@ def test_sizes_follow_the_picture_and_none_is_added() -> None:
     exif[0x0110] = "a camera"
     exif.get_ifd(0x8769).update({0xA002: 130, 0xA003: 120, 0x9003: "2020:01:01 00:00:00"})
     opened = Image.Exif()
-    opened.load(metadata.resized_exif(metadata.bare_exif(exif.tobytes()), 70_000, 480))
+    opened.load(metadata.resized_exif(metadata.bare_exif(exif.tobytes()), 70_000, 480)[0])
     assert dict(opened.get_ifd(0x8769)) == {0xA002: 70_000, 0xA003: 480, 0x9003: "2020:01:01 00:00:00"}
     assert opened[0x0110] == "a camera"
-    assert metadata.resized_exif(exif_with("<", 1), 9, 9) == exif_with("<", 1)
+    assert metadata.resized_exif(exif_with("<", 1), 9, 9) == (exif_with("<", 1), None)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("value", [1, 6])
+def test_no_result_shows_the_picture_before_in_its_thumbnail(order: str, value: int) -> None:
+    """The accident: a face that --mask took out looked at one from the file manager; unlinked, its bytes were there."""
+    exif = bytearray(exif_with(order, value))
+    struct.pack_into(order + "I", exif, 34, 44)  # the main directory's link to the thumbnail's, behind the note
+    thumbnail = b"\xff\xd8 a face \xff\xd9"
+    exif += struct.pack(order + "HHHIIHHII", 2, 0x0201, 4, 1, 74, 0x0202, 4, 1, len(thumbnail)) + bytes(4)
+    result, said = metadata.resized_exif(metadata.upright_exif(bytes(exif) + thumbnail + b"more"), 9, 9)
+    assert result[:34] + result[38:74] == exif_with(order, 1)[:34] + exif[38:]
+    assert result[34:38] == bytes(4)
+    assert result[74:] == bytes(len(thumbnail)) + b"more"
+    assert said == ("thumbnail dropped: it showed the picture before" if value == 1 else None)
+    assert metadata.resized_exif(result, 9, 9) == (result, None)
+
+
+def test_a_thumbnail_that_is_none_blanks_nothing() -> None:
+    """Offsets that point into a maker's note would cost the note."""
+    exif = bytearray(exif_with("<", 1))
+    struct.pack_into("<I", exif, 34, 44)
+    exif += struct.pack("<HHHIIHHII", 2, 0x0201, 4, 1, 38, 0x0202, 4, 1, 999) + bytes(4)
+    assert metadata.resized_exif(bytes(exif), 9, 9)[0][38:] == exif[38:]
 
 
 @pytest.mark.parametrize("cut", range(0, 44, 3))

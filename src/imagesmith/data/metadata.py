@@ -10,6 +10,7 @@ import numpy as np
 
 _ORIENTATION, _CAMERA = 0x0112, 0x8769
 _WIDTH, _HEIGHT = (0x0100, 0xA002), (0x0101, 0xA003)  # in the main directory, and in the camera's
+_THUMBNAIL, _THUMBNAIL_BYTES = 0x0201, 0x0202
 _SHORT, _LONG = 3, 4
 _EXIF_PREFIX = b"Exif\x00\x00"
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|\s*>\s*))(\d)""")
@@ -57,12 +58,30 @@ class _Exif:
         return value if kind == _SHORT else None
 
     def turn_upright(self) -> None:
-        """Reset the orientation; a thumbnail that lies on its side is unlinked, as readers show it unturned."""
+        """Reset the orientation; a thumbnail that lies on its side is dropped, as readers show it unturned."""
         if self.orientation in (None, 1):
             return
         struct.pack_into(self._order + "H", self.data, self._main[_ORIENTATION] + 8, 1)
-        if self._end is not None:
-            struct.pack_into(self._order + "I", self.data, self._end, 0)
+        self.drop_thumbnail()
+
+    def drop_thumbnail(self) -> bool:
+        """Unlink the directory of the thumbnail and blank its JPEG where it stands; whether there was one."""
+        if self._end is None or not any(self.data[self._end : self._end + 4]):
+            return False
+        directory, _ = self._directory(self._end)
+        start, size = (self._number(directory, tag) for tag in (_THUMBNAIL, _THUMBNAIL_BYTES))
+        if start and size and self.data.startswith(b"\xff\xd8", start):  # elsewhere it would blank what is no picture
+            end = min(start + size, len(self.data))
+            self.data[start:end] = bytes(end - start)
+        struct.pack_into(self._order + "I", self.data, self._end, 0)
+        return True
+
+    def _number(self, directory: dict[int, int], tag: int) -> int | None:
+        """The value of a tag that holds one whole number; None where there is none."""
+        if tag not in directory:
+            return None
+        (kind,) = struct.unpack_from(self._order + "H", self.data, directory[tag] + 2)
+        return struct.unpack_from(self._order + ("H" if kind == _SHORT else "I"), self.data, directory[tag] + 8)[0]
 
     def set_size(self, width: int, height: int) -> None:
         """Correct the sizes that are given; none is added."""
@@ -90,13 +109,14 @@ def upright_exif(exif: bytes | None) -> bytes | None:
     return bytes(opened.data)
 
 
-def resized_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
-    """The same EXIF with its sizes, where it gives any, set to these."""
+def resized_exif(exif: bytes | None, width: int, height: int) -> tuple[bytes | None, str | None]:
+    """The same EXIF with its sizes, where it gives any, set to these, and a sentence where it lost its thumbnail."""
     if not exif:
-        return exif
+        return exif, None
     opened = _Exif(exif)
     opened.set_size(width, height)
-    return bytes(opened.data)
+    had_one = opened.drop_thumbnail()
+    return bytes(opened.data), "thumbnail dropped: it showed the picture before" if had_one else None
 
 
 def upright_xmp(xmp: bytes | None) -> bytes | None:

@@ -67,12 +67,16 @@ def stacked(strips: Iterable[Tensor], frame: Picture, scale: int) -> Tensor:
 
 
 def result_meta(frame: Picture, scale: int, made_by: str, notes: Iterable[str] = ()) -> ImageMeta:
-    """What the result of `frame` carries: all of it, with the sizes that are now true, and `notes` added once each."""
+    """What the result of `frame` carries: all of it, with the sizes that are now true, and `notes` added once each.
+
+    What shows the picture as it was before, a thumbnail, is dropped.
+    """
     meta = frame.meta
+    exif, dropped = resized_exif(meta.exif, frame.width * scale, frame.height * scale)
     return replace(
         meta,
-        exif=resized_exif(meta.exif, frame.width * scale, frame.height * scale),
-        notes=tuple(dict.fromkeys((*meta.notes, *notes))),
+        exif=exif,
+        notes=tuple(dict.fromkeys((*meta.notes, *notes, *([dropped] if dropped else [])))),
         dicom=meta.dicom and replace(meta.dicom, made_by=made_by),
     )
 
