@@ -18,6 +18,7 @@ from imagesmith.data.files import Frame, ImageMeta
 from imagesmith.errors import ModelError
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime.device import Runtime
+from imagesmith.runtime.tiling import TILE_BYTES, tile_px
 from imagesmith.zoo import community, load_model
 from imagesmith.zoo.community import FARTHEST_PX, PlainStack
 from imagesmith.zoo.pytorch_files import read_state_dict
@@ -198,16 +199,50 @@ class Shrunk(nn.Module):
         return x + nn.functional.pixel_shuffle(self.up(y), 4)
 
 
+class Windowed(nn.Module):
+    """Sees windows of eight pixels and, faintly, what lies 80 pixels to the left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        padded = nn.functional.pad(x, (0, -width % 8, 0, -height % 8), mode="replicate")
+        windows = nn.functional.avg_pool2d(padded, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+        faint = 0.002 * nn.functional.pad(x, (80, 0, 0, 0), mode="replicate")[..., :width]
+        return x + self.weight * windows[..., :height, :width] + faint
+
+
+class Gated(nn.Module):
+    """Sees all of the picture through one ReLU, which is off for one half of all weights."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.head, self.tail = nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, 3, 3, padding=1)
+        self.squeeze, self.excite = nn.Conv2d(width, 1, 1), nn.Conv2d(1, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.head(x)
+        return self.tail(y * self.excite(self.squeeze(y.mean(dim=(2, 3), keepdim=True)).relu()).sigmoid())
+
+
 class Found:
     """What spandrel says about a network."""
 
     def __init__(
-        self, model: nn.Module, *, name: str = "Family", channels: int = 3, tags: tuple[str, ...] = ()
+        self,
+        model: nn.Module,
+        *,
+        name: str = "Family",
+        channels: int = 3,
+        tags: tuple[str, ...] = (),
+        multiple_of: int = 4,
     ) -> None:
         self.model, self.scale, self.tags = model, 1, tags
         self.input_channels = self.output_channels = channels
         self.architecture = types.SimpleNamespace(name=name)
-        self.size_requirements = types.SimpleNamespace(minimum=0, multiple_of=4, square=False)
+        self.size_requirements = types.SimpleNamespace(minimum=0, multiple_of=multiple_of, square=False)
         self._call_fn = lambda model, image: model(image)
 
 
@@ -256,6 +291,39 @@ def test_tiles_are_exact_where_that_was_measured(spandrel, pooled: bool, other_f
         assert torch.allclose(restorer(picture), whole, atol=1e-5)
     frame = Frame(picture[0].permute(1, 2, 0).contiguous(), "float32", ImageMeta("tif", ""))
     assert any("seams" in note for note in restorer.frame(frame).meta.notes) is pooled
+
+
+def test_windows_keep_to_their_grid_where_no_tiles_are_exact(spandrel, other_file: Path) -> None:
+    """Tiles of SCUNet, which sees farther than they overlap, began beside its windows: 100 grey levels of error."""
+    spandrel.found = Found(Windowed())
+    net = load_model(other_file).net
+    assert (net.multiple_of, net.halo, net.halo_is_exact) == (8, FARTHEST_PX, False)
+
+
+def test_a_branch_that_sees_everything_does_not_hide_behind_a_relu(spandrel, other_file: Path) -> None:
+    """One draw of weights left the branch without effect, and its tiles were called exact."""
+    for width in (8, 12, 48):
+        torch.manual_seed(0)
+        spandrel.found = Found(Gated(width))
+        assert not load_model(other_file).net.halo_is_exact, width
+
+
+def test_a_reach_that_nearly_fills_the_overlap_is_exact(spandrel, other_file: Path) -> None:
+    """Measured on strips too narrow for its grid besides, a network was said to see farther than it does."""
+    spandrel.found = Found(nn.Conv2d(3, 3, (1, 101), padding=(0, 50)), multiple_of=16)
+    net = load_model(other_file).net
+    assert (net.halo, net.halo_is_exact) == (50, True)
+
+
+def test_wide_layers_at_a_low_resolution_leave_tiles_large(spandrel, other_file: Path) -> None:
+    """Tiles of NAFNet were a sixteenth of what fits: three pixels were computed for each that was kept."""
+    low = nn.Sequential(nn.PixelUnshuffle(16), nn.Conv2d(768, 1024, 1), nn.Conv2d(1024, 768, 1), nn.PixelShuffle(16))
+    for widest, layers in (
+        (16, [nn.Conv2d(3, 16, 1), nn.Conv2d(16, 3, 1), low]),
+        (8, [nn.Conv2d(3, 8, 1), nn.Upsample(scale_factor=2), nn.Conv2d(8, 3, 2, stride=2)]),
+    ):
+        spandrel.found = Found(nn.Sequential(*layers), multiple_of=16)
+        assert tile_px(load_model(other_file).net) == TILE_BYTES["cpu"] // (4 * widest)
 
 
 def test_a_network_is_measured_as_it_is_used(spandrel, other_file: Path) -> None:

@@ -9,20 +9,25 @@ from imagesmith.runtime.device import Net
 
 
 def measure_halo(net: Net, largest: int = 1024, seeds: int = 3, rows: int | None = None) -> int | None:
-    """How far `net` sees, in input pixels beyond a cell of `multiple_of`, measured; None if over more than `largest`.
+    """How far `net` sees, in input pixels beyond a cell of `multiple_of`, measured; None if over half of `largest`.
 
     The output of one such cell is followed back to the inputs on which it depends, in float64 and with random weights,
-    where a contribution cannot cancel and the faintest is not zero. Pictures of only so many `rows` are a small part of
-    the work, enough for a net that sees as far up as sideways.
+    where a contribution cannot cancel and the faintest is not zero; several times, for a ReLU may be off for all of one
+    draw. `largest` is the widest picture tried, which holds the cell as well. Pictures of only so many `rows` are a
+    small part of the work, enough for a net that sees as far up as sideways.
     """
-    net = copy.deepcopy(net).double().eval()
-    side = 32 // math.gcd(32, net.multiple_of) * net.multiple_of
-    while side <= largest:
-        radius = max(_reach(net, rows or side, side, seed) for seed in range(seeds))
-        if radius < side // 2 - net.multiple_of:
-            return radius
-        side *= 2
-    return None
+    net, cell = copy.deepcopy(net).double().eval(), net.multiple_of
+    side, largest = 32 // math.gcd(32, cell) * cell, math.ceil(largest / cell) * cell
+    while True:
+        radius, seed = 0, 0
+        while radius < side // 2 - cell:
+            if seed == seeds:
+                return radius
+            radius = max(radius, _reach(net, rows or side, side, seed))
+            seed += 1
+        if side >= largest:
+            return None
+        side = 2 * side if 3 * side <= largest else largest
 
 
 def _reach(net: Net, rows: int, columns: int, seed: int) -> int:

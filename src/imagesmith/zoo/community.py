@@ -5,8 +5,10 @@ network sees is measured, since no file tells: where that is near enough, tiles 
 `FARTHEST_PX`.
 """
 
+import contextlib
 import importlib.metadata
 import itertools
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from torch.nn import functional as F
 from imagesmith.errors import ModelError
 from imagesmith.nets import NetSpec
 from imagesmith.runtime.halo import measure_halo
+from imagesmith.runtime.tiling import tile_px
 from imagesmith.zoo.pytorch_files import read_state_dict
 from imagesmith.zoo.weights import Model, describe
 
@@ -65,6 +68,8 @@ class Community(nn.Module):
     """A network that spandrel built, called as `call(model, image)`; sizes below `least` pixels are padded."""
 
     planes = 0
+    features_per_px: int
+    """Only of networks whose widest layers compute at lower resolutions, see `tile_px`."""
 
     def __init__(
         self,
@@ -233,14 +238,14 @@ def _spandrel(path: Path) -> Any:
 
 
 def _measure(net: Community) -> None:
-    """Find out how far `net` sees, and to which grid its tiles must keep: windows of attention lie on one."""
-    steps = [net.multiple_of << power for power in range(7) if net.multiple_of << power <= _LARGEST_STEP]
+    """Find out how far `net` sees, to which grid its tiles must keep, and how large they may be."""
     try:
-        step = next((step for step in steps if _is_periodic(net, step)), None)
-        if step is None:
-            return
+        _count_features(net)
+        step, is_exact = _grid(net)
         net.multiple_of = step
-        halo = measure_halo(net, largest=2 * FARTHEST_PX, seeds=1, rows=_rows(net, step))
+        if not is_exact:
+            return
+        halo = measure_halo(net, largest=2 * (FARTHEST_PX + 2 * step), rows=_rows(net, step))
     except Exception:  # it takes no strips, or computes in float32 only: whatever networks of others may refuse
         return
     if halo is not None and halo <= FARTHEST_PX:
@@ -248,14 +253,53 @@ def _measure(net: Community) -> None:
 
 
 @torch.inference_mode()
-def _is_periodic(net: Community, step: int) -> bool:
-    """Whether a picture cut off `step` pixels further gives the same result, away from the cut."""
+def _count_features(net: Community) -> None:
+    """Let `net` tell its `features_per_px`, where its widest layers compute at lower resolutions."""
+    usual, sizes = tile_px(net), []
+    rows = _rows(net, net.multiple_of)
+    x = torch.zeros(1, net.channels, rows, max(rows, _LARGEST_STEP // net.multiple_of * net.multiple_of))
+
+    def count(module: nn.Module, given: Any, result: Any) -> None:
+        if isinstance(result, Tensor):
+            sizes.append(result.numel())
+
+    with contextlib.ExitStack() as hooks:
+        for module in net.modules():
+            hooks.enter_context(module.register_forward_hook(count))
+        net(x)
+    net.features_per_px = max(net.channels, math.ceil(max(sizes) / x[0, 0].numel()))
+    if tile_px(net) < usual:  # the largest tensor is enlarged: halos would take more than is saved by smaller tiles
+        del net.features_per_px
+
+
+def _grid(net: Community) -> tuple[int, bool]:
+    """The pixels in a cell of the grid on which the windows of attention of `net` lie, and whether no other fits.
+
+    Of a network that sees farther than `FARTHEST_PX` no grid fits: the finest of those that fit about as well as any.
+    """
+    misfits = {}
+    for step in (net.multiple_of << power for power in range(7) if net.multiple_of << power <= _LARGEST_STEP):
+        misfits[step] = _misfit(net, step)
+        if misfits[step] <= 1e-4:
+            return step, True
+    return next(step for step, misfit in misfits.items() if misfit <= 2 * min(misfits.values())), False
+
+
+@torch.inference_mode()
+def _misfit(net: Community, step: int) -> float:
+    """How much another result, for its largest value, `net` gives for a picture cut off at an odd multiple of `step`.
+
+    Only away from the cut; what is cut off is bright and about as wide for all steps, for it to be missed in a mean.
+    """
     random = torch.Generator().manual_seed(0)
-    width = -(-(2 * FARTHEST_PX + step) // step) * step
-    x = torch.rand(1, net.channels, _rows(net, step), width + step, generator=random)
-    whole, cut = net(x)[..., step * net.scale :], net(x[..., step:])
+    first = step * (_LARGEST_STEP // step - 1 | 1)
+    width = first - (-(2 * FARTHEST_PX + step) // step) * step
+    x = torch.rand(1, net.channels, _rows(net, step), width, generator=random)
+    x[..., :first] = 0.9 + 0.1 * x[..., :first]
+    x[..., first:] *= 0.3
+    whole, cut = net(x)[..., first * net.scale :], net(x[..., first:])
     difference = (whole - cut)[..., FARTHEST_PX * net.scale :].abs().max()
-    return bool(difference <= 1e-4 * whole.abs().max())
+    return float(difference / whole.abs().max())
 
 
 def _rows(net: Community, step: int) -> int:
