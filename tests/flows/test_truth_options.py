@@ -55,6 +55,7 @@ def test_scratches_are_looked_for_and_counted(photos: Path, models, call) -> Non
 
 def test_masks_that_cannot_be_are_refused(photos: Path, models, mask: Path, tiny: Path, call) -> None:
     """The accident: a mask for another picture, an inverted one, a text file - and a picture full of inventions."""
+    before = mask.read_bytes()
     face, inpaint = photos / "face.png", models("inpaint")
     with Image.open(mask) as image:
         image.crop((0, 0, 36, 29)).save("other.png")
@@ -68,6 +69,8 @@ def test_masks_that_cannot_be_are_refused(photos: Path, models, mask: Path, tiny
     call("restore", face, "-n", inpaint, "--mask", "absent.png").was_refused(2, "--mask", "absent.png")
     call("restore", face, "-n", inpaint).was_refused(2, "--mask")
     call("restore", face, "-n", tiny, "--mask", mask).was_refused(2, "takes no mask")
+    call("restore", face, "-n", inpaint, "--mask", mask, "-o", mask, "-y").was_refused(3, "itself the mask")
+    assert mask.read_bytes() == before
     assert not list(photos.glob("*.inpaint.*"))
 
 

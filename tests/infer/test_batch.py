@@ -18,6 +18,7 @@ from imagesmith.data import encode
 from imagesmith.data.files import read_header, read_image
 from imagesmith.errors import NothingUsableError, OutputError, UsageError
 from imagesmith.infer import batch
+from imagesmith.infer.holes import MaskFile
 from imagesmith.infer.intervals import Intervals
 from imagesmith.infer.manifest import FILE_NAME
 from imagesmith.infer.outcome import Progress
@@ -170,6 +171,35 @@ def test_an_input_is_never_a_result(restorer: Restorer, photos: Path) -> None:
     summary = restorer.path(photos, photos, overwrite=True)
     assert "itself an input" in summary.results[0].error
     assert (photos / "a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("out", ["o.png", "-"])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_an_input_is_never_a_heat_map(
+    restorer: Restorer, photos: Path, tmp_path: Path, out: str, dry_run: bool
+) -> None:
+    """The accident: `--uncertainty a.png` with -y, meant as `-o`, and the photograph was its own heat map."""
+    source, before = photos / "a.png", (photos / "a.png").read_bytes()
+    place = out if out == "-" else tmp_path / out
+    options = {"uncertainty": photos / "deep" / ".." / "a.png", "overwrite": True, "dry_run": dry_run}
+    summary = restorer.path(source, place, **options)
+    assert "is itself an input\nname another place with --uncertainty" in summary.results[0].error
+    assert source.read_bytes() == before
+    assert not (tmp_path / "o.png").exists()
+
+
+@pytest.mark.parametrize("option", ["destination", "uncertainty"])
+def test_a_mask_is_never_a_result(make_unet: Make, photo: np.ndarray, tmp_path: Path, option: str) -> None:
+    """The accident: `--mask m.png -o m.png` with -y, and hours of painting were gone."""
+    source, mask = tmp_path / "a.png", tmp_path / "m.png"
+    Image.fromarray(photo).save(source)
+    Image.fromarray(with_hole(photo).numpy()).save(mask)
+    before, filler = mask.read_bytes(), make_unet("inpaint", planes=1)
+    for given in (mask, MaskFile(mask, with_hole(photo))):
+        for dry_run in (True, False):
+            (result,) = filler.path(source, mask=given, overwrite=True, dry_run=dry_run, **{option: mask}).results
+            assert result.error.startswith(f"{mask} is itself the mask\n")
+            assert mask.read_bytes() == before
 
 
 def test_results_beside_inputs_are_not_enlarged_again(restorer: Restorer, photos: Path) -> None:

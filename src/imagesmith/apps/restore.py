@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from imagesmith.apps.films import Wanted, check_options, film_run
 from imagesmith.apps.progress import Bars, Lines, describe
 from imagesmith.apps.terminal import plain
@@ -19,7 +17,7 @@ from imagesmith.data.sources import HIDDEN, in_words
 from imagesmith.data.video.film import SUFFIXES as FILM_SUFFIXES
 from imagesmith.errors import ImageError, OutputError, UsageError
 from imagesmith.infer.chained import Auto
-from imagesmith.infer.holes import mask_for_all
+from imagesmith.infer.holes import AUTO, MaskFile, as_mask
 from imagesmith.infer.named import check_asked, model_for
 from imagesmith.infer.outcome import ItemResult, Progress, Summary
 from imagesmith.infer.plan import STANDARD_STREAM
@@ -94,10 +92,12 @@ def _for_pictures(wanted: Wanted, strength: float, mask: Any) -> Restorer | Auto
     return restorer
 
 
-def _mask(named: str | None, max_pixels: int) -> Tensor | str | None:
-    """The mask for all inputs, as `mask_for_all`; UsageError where its file cannot be used."""
+def _mask(named: str | None, max_pixels: int) -> MaskFile | str | None:
+    """The mask for all inputs, read once; None and 'auto' stay. UsageError where its file cannot be used."""
+    if named in (None, AUTO):
+        return named
     try:
-        return mask_for_all(named, max_pixels=max_pixels)
+        return MaskFile(Path(named), as_mask(named, max_pixels=max_pixels))
     except ImageError as error:
         raise UsageError(f"expected a picture for --mask: {error}") from None
 

@@ -4,7 +4,7 @@ A mask is a bool tensor (H, W), True where the picture is to be invented.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,11 +28,21 @@ FARTHEST_PX = 16
 """A pixel deeper in its hole than this is guessed at a reduced size first: networks learn from holes hardly wider."""
 
 
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask that was read from a file, which no result may replace."""
+
+    path: Path
+    holes: Tensor
+
+
 def as_mask(mask: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """The mask that a bool tensor or array, a file or a picture means; in pictures what is light and opaque is hole.
 
     UsageError where it leaves nothing to do, or nothing to see.
     """
+    if isinstance(mask, MaskFile):
+        return mask.holes
     holes = _holes_of(mask, max_pixels)
     if not holes.any():
         raise UsageError("the mask is empty: nothing is white\npaint white what is to be invented, black what stays")
@@ -44,6 +54,13 @@ def as_mask(mask: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 def mask_for_all(mask: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor | Literal["auto"] | None:
     """`as_mask`, once for all pictures of a run; None and 'auto' stay."""
     return mask if mask is None or is_auto(mask) else as_mask(mask, max_pixels=max_pixels)
+
+
+def file_of(mask: Any) -> Path | None:
+    """The file that a mask is or was read from; None for what is in memory, or found in each picture."""
+    if isinstance(mask, MaskFile):
+        return mask.path
+    return Path(mask) if isinstance(mask, str | Path) and not is_auto(mask) else None
 
 
 def is_auto(mask: Any) -> bool:

@@ -56,6 +56,8 @@ class FileOptions:
     engine: Literal["local", "ray"] = "local"
     max_ram: int | None = None
     max_vram: int | None = None
+    mask_file: Path | None = None
+    """Where `mask` was read, if it was: no result may replace it."""
 
     def __post_init__(self) -> None:
         """UsageError for what the command line does not let through either."""

@@ -13,7 +13,7 @@ from imagesmith.data.formats import check_side, check_source
 from imagesmith.errors import OutputError
 from imagesmith.infer.manifest import Manifest, sha256_of
 from imagesmith.infer.outcome import FileOptions, Size
-from imagesmith.infer.plan import Job, heat_place, output_key
+from imagesmith.infer.plan import Job, heat_place, kept_files, output_key
 from imagesmith.runtime.memory import room_within
 
 _WHOLE_COPIES = 3  # of the result, at the worst moment of an encoder that cannot take strips
@@ -26,7 +26,7 @@ class Places:
         self, jobs: Sequence[Job], options: FileOptions, manifests: Mapping[Path, Manifest], settings: str
     ) -> None:
         self._options, self._manifests, self._settings = options, manifests, settings
-        self._inputs = {job.item.path.resolve() for job in jobs if job.item.path is not None}
+        self._kept = kept_files(jobs, options.mask_file)
         self._makers = {output_key(job.place): job.item for job in jobs if job.place is not None}
 
     def digest(self, job: Job, source: Path | bytes | BinaryIO) -> str:
@@ -58,11 +58,11 @@ class Places:
         return job, {"in_size": in_size, "out_size": out_size}
 
     def check(self, job: Job) -> None:
-        """OutputError before anything is computed if the result could not be put where it belongs."""
+        """OutputError before anything is computed if the result or its heat map has no place where it belongs."""
+        self._check_map(job)
         if job.output is None:
             return
-        if job.output.resolve() in self._inputs:
-            raise OutputError(f"{job.output} is itself an input\nname another folder with -o, or a --suffix")
+        self._check_kept(job.output, "name another folder with -o, or a --suffix")
         maker = self._makers.setdefault(output_key(job.output), job.item)
         if maker != job.item:
             raise OutputError(f"{job.output} is what '{maker}' becomes\nrename one of them, or restore them apart")
@@ -82,6 +82,14 @@ class Places:
         is_of_an_earlier_run = self._options.resume and manifest.may_replace(job.output, job.source_path)
         return is_of_an_earlier_run or manifest.made_since(job.name, job.output)
 
+    def may_replace_map(self, job: Job, place: Path) -> bool:
+        """Whether a file that lies at `place`, where the job's heat map belongs, may go.
+
+        As its result may; in a folder of maps, that of a result which is not there is of a run that was killed.
+        """
+        is_left_over = place != self._options.uncertainty and job.output is not None and not job.output.exists()
+        return is_left_over or self.may_replace(job)
+
     def remember(self, job: Job, digest: str, output: Path, content: Path) -> tuple[str, ...]:
         """Note for `--resume` a result whose bytes lie at `content`, and are about to be called `output`.
 
@@ -93,6 +101,18 @@ class Places:
         except OutputError as error:
             return (str(error),)
         return ()
+
+    def _check_map(self, job: Job) -> None:
+        if self._options.uncertainty is None:
+            return
+        place = heat_place(job, self._options.uncertainty)
+        self._check_kept(place, "name another place with --uncertainty")
+        check_free(place, overwrite=self.may_replace_map(job, place))
+
+    def _check_kept(self, place: Path, advice: str) -> None:
+        """OutputError where `place` is one that nothing may replace, whatever the user said of overwriting."""
+        if what := self._kept.get(place.resolve()):
+            raise OutputError(f"{place} is itself {what}\n{advice}")
 
     def _manifest(self, job: Job) -> Manifest | None:
         return self._manifests.get(job.root) if job.root is not None else None

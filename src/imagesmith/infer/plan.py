@@ -52,9 +52,13 @@ class Job:
     @property
     def lies_beside(self) -> bool:
         """Whether its result comes to lie in or below the folder of its input, where it must be told from pictures."""
-        if self.output is None or self.item.path is None:
+        return self.output is not None and self.has_beside(self.output)
+
+    def has_beside(self, place: Path) -> bool:
+        """Whether `place` lies in or below the folder of its input."""
+        if self.item.path is None:
             return False
-        return Path(os.path.realpath(self.output)).is_relative_to(os.path.realpath(self.item.path.parent))
+        return Path(os.path.realpath(place)).is_relative_to(os.path.realpath(self.item.path.parent))
 
     def for_content(self, format: str, depth: Depth, channels: int, longest_side: int) -> "Job":
         """The job for a picture found to be of this kind, with the format and the ending that its result will have."""
@@ -153,6 +157,12 @@ def check_distinct(jobs: Sequence[Job], heat_maps: Path | None = None) -> None:
                     "rename one of them, or restore them into different folders"
                 )
             taken[key] = job
+
+
+def kept_files(jobs: Sequence[Job], mask_file: Path | None) -> dict[Path, str]:
+    """The files that no result may replace, whole and without links, and what each of them is to the run."""
+    masks = {} if mask_file is None else {mask_file.resolve(): "the mask"}
+    return masks | {job.item.path.resolve(): "an input" for job in jobs if job.item.path is not None}
 
 
 def heat_place(job: Job, heat_maps: Path) -> Path:

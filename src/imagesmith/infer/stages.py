@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 import torch
 from torch import Tensor
 
-from imagesmith.atomic import check_free, make_folder, replacing
+from imagesmith.atomic import make_folder, replacing
 from imagesmith.data.encode import encode_rows
 from imagesmith.data.files import Frame, Header, write_image
 from imagesmith.data.scanlines import Picture
@@ -207,17 +207,11 @@ class Stages:
 
     def _doubted(self, loaded: Loaded, picture: Picture, place: Path) -> Uncertainty:
         """Write the heat map of the result at `place`."""
-        options, job = self._options, loaded.job
-        # in a folder of maps, that of a result which is not there is of a run that was killed
-        may_replace = self._places.may_replace(job) or (
-            place != options.uncertainty and job.output is not None and not job.output.exists()
-        )
-        if place != options.uncertainty:
+        if place != self._options.uncertainty:
             make_folder(place.parent)
-        check_free(place, overwrite=may_replace)
         assert isinstance(picture, Frame), "read as a whole for this"
         error = self._expected_error(picture, loaded.picture.lost)
-        write_image(heat_map(error), place, overwrite=may_replace)
+        write_image(heat_map(error), place, overwrite=self._places.may_replace_map(loaded.job, place))
         ordered = error.flatten().sort().values
         return Uncertainty(
             mean=round(error.mean().item(), 3),

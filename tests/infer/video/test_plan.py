@@ -86,6 +86,8 @@ def test_a_place_is_checked_before_anything_is_computed(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="is itself an input"):
         check(tmp_path / "full" / ".." / "a.mp4", overwrite=True)
+    with pytest.raises(UsageError, match="is itself the mask"):
+        check_no_input(plan_films([item], tmp_path / "m.gif", tag=""), tmp_path / "full" / ".." / "m.gif")
     with pytest.raises(OutputError, match=r"takes the frames of one film, and .* is not empty"):
         check(full)
     assert check(full, overwrite=True)

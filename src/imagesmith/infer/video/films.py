@@ -9,6 +9,7 @@ from typing import Any
 
 from imagesmith.data.sources import Item
 from imagesmith.errors import OutputError, UsageError
+from imagesmith.infer.holes import file_of
 from imagesmith.infer.manifest import Manifest, settings_digest
 from imagesmith.infer.named import check_asked
 from imagesmith.infer.outcome import Frames, ItemResult, Progress, Summary, failed
@@ -42,6 +43,7 @@ def planned(
     restorer = VideoRestorer.load(name_or_path, **place)
     check_asked(restorer.card, task, scale)
     jobs = plan_films(films, destination, tag=tag_of(restorer.card), suffix=suffix, alone=alone)
+    check_no_input(jobs, file_of(place.get("mask")))
     for job in jobs if resume else ():
         runtime = begun_runtime(job, restorer.runtime)
         if runtime is not restorer.runtime:
@@ -63,7 +65,6 @@ def restore_films(
     remembered = jobs if options.resume or options.remembers else beside
     manifests = {root: Manifest(root) for root in {job.root for job in remembered}}
     check_distinct(jobs)
-    check_no_input(jobs)
     results, kept = list[ItemResult](), 0
     with stop_on_request() as asked:
         for job in jobs:

@@ -9,7 +9,7 @@ from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.manifest import Manifest
 from imagesmith.infer.outcome import Frames, ItemResult
 from imagesmith.infer.video.films import planned, settled
-from imagesmith.infer.video.plan import FilmOptions, check_no_input, film_model
+from imagesmith.infer.video.plan import FilmOptions, film_model
 from imagesmith.runtime.interrupt import stop_on_request
 from imagesmith.runtime.tiling import Tile
 
@@ -64,7 +64,6 @@ def restore_video(
         tile=tile,
         temporal=temporal,
     )
-    check_no_input([job])
     options = FilmOptions(
         encoding=Encoding(codec, crf, preset, pix_fmt), start_s=start_s, end_s=end_s, resume=resume, overwrite=overwrite
     )

@@ -19,7 +19,7 @@ from imagesmith.estimate.noise import noise_sigma
 from imagesmith.infer.auto import JPEG_QUALITY, NOISE_SIGMA
 from imagesmith.infer.named import model_for
 from imagesmith.infer.outcome import Size
-from imagesmith.infer.plan import STANDARD_STREAM, Job
+from imagesmith.infer.plan import STANDARD_STREAM, Job, kept_files
 from imagesmith.infer.video.segments import is_joined
 from imagesmith.tensors import to_float
 from imagesmith.zoo import CARDS
@@ -112,12 +112,12 @@ def plan_films(
     return [FilmJob(films[0], path, format, path.parent, path.name, keeps=False)]
 
 
-def check_no_input(jobs: Sequence[FilmJob]) -> None:
-    """UsageError where a result would take the place of a film that is to be restored."""
-    inputs = {job.source.resolve() for job in jobs}
+def check_no_input(jobs: Sequence[FilmJob], mask_file: Path | None = None) -> None:
+    """UsageError where a result would take the place of a film that is to be restored, or of the mask."""
+    kept = kept_files(jobs, mask_file)
     for job in jobs:
-        if job.output.resolve() in inputs:
-            raise UsageError(f"{job.output} is itself an input\nname another output with -o, or a --suffix")
+        if what := kept.get(job.output.resolve()):
+            raise UsageError(f"{job.output} is itself {what}\nname another output with -o, or a --suffix")
 
 
 def check_place(job: FilmJob, options: FilmOptions) -> bool:
