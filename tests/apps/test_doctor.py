@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 from imagesmith.apps import doctor
+from imagesmith.apps.cli.doctor import doctor as cli_doctor
+from imagesmith.apps.cli.options import Device, Dtype
 from imagesmith.apps.doctor import EXTRAS, examine
 from imagesmith.runtime import remembered
 from imagesmith.runtime.remembered import found_once
 from imagesmith.runtime.tiling import TILE_BYTES
+from imagesmith.zoo import cards
 
 
 def test_findings_are_complete_and_end_with_a_timed_tile(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +34,31 @@ def test_findings_are_complete_and_end_with_a_timed_tile(monkeypatch: pytest.Mon
     assert list(found).index("measured") > list(found).index("denoise"), "told before anything was measured"
     assert list(found)[-1] == "one tile"
     assert found["one tile"].partition(" ms for ")[0].isdecimal()
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation of which only a model that enlarges was shipped, and lost its second half."""
+    whole = cards.shipped_path("sr-x4").read_bytes()
+    (tmp_path / "sr-x4.safetensors").write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(cards, "WEIGHTS", tmp_path)
+    monkeypatch.setitem(TILE_BYTES, "cpu", 1 << 20)
+    monkeypatch.setattr(doctor, "EXTRAS", {})
+
+
+@pytest.mark.usefixtures("damaged")
+def test_what_is_damaged_is_a_finding_among_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The accident: the command that is run because something is broken ends at the first broken thing it finds."""
+    monkeypatch.setattr(doctor, "LIBRARIES", ("torch", "nowhere-at-all"))
+    with pytest.raises(typer.Exit) as ended:
+        cli_doctor(device=Device.CPU, dtype=Dtype.FP32)
+    assert ended.value.exit_code == 3
+    found = {line[:18].strip(): line[18:] for line in capsys.readouterr().out.splitlines()}
+    assert found["nowhere-at-all"] == "version unknown"
+    assert found["sr-x4"].startswith("cannot be used: ")
+    assert found["one tile"].endswith("with an untrained network")
 
 
 def test_every_extra_is_looked_for() -> None:

@@ -1,5 +1,6 @@
 """What `imagesmith doctor` finds out about this machine: versions, devices, extras, memory and one timed tile."""
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -13,6 +14,7 @@ import torch
 from PIL import features
 
 from imagesmith import __version__
+from imagesmith.errors import ModelError
 from imagesmith.nets import RESTORERS, VIDEO_RESTORERS, NetSpec, build_net
 from imagesmith.runtime.area import WORTH_TILES, measured_area
 from imagesmith.runtime.device import emulates_bf16, pick_runtime, prepare
@@ -32,6 +34,8 @@ EXTRAS = {
 _IMPORTED = ("community",)  # rests on compiled parts, those of torchvision, which may not fit the installed torch
 CODECS = {"webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "littlecms2": "colour profiles"}
 _TILE_PX = 256
+UNUSABLE = "cannot be used: "
+"""How the finding begins about what is installed and damaged."""
 
 
 def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, str]]:
@@ -39,7 +43,7 @@ def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, st
     yield "imagesmith", __version__
     yield "python", f"{platform.python_version()} on {platform.platform(terse=True)} {platform.machine()}"
     for library in LIBRARIES:
-        yield library, importlib.metadata.version(library)
+        yield library, _version_of(library)
     yield (
         "picture codecs",
         ", ".join(f"{name} {'yes' if features.check(key) else 'no'}" for key, name in CODECS.items()),
@@ -51,11 +55,21 @@ def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, st
     free = available_memory()
     yield "memory", "unknown" if free is None else f"{free / 2**30:.1f} GiB can be used"
     yield "models", ", ".join(CARDS) or "none shipped in this installation"
-    for name, card in CARDS.items():
-        if card.net in RESTORERS | VIDEO_RESTORERS:
-            yield name, str(pick_runtime(load_model(name).net, device, dtype))
+    for name in CARDS:
+        try:
+            if CARDS[name].net in RESTORERS | VIDEO_RESTORERS:
+                yield name, str(pick_runtime(load_model(name).net, device, dtype))
+        except ModelError as error:
+            yield name, f"{UNUSABLE}{error}"
     yield "measured", _measured()
     yield from _timed_tile(device, dtype)
+
+
+def _version_of(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:  # as where it was put there without pip
+        return "version unknown"
 
 
 def _state_of(extra: str, modules: Sequence[str]) -> str:
@@ -92,8 +106,7 @@ def _accelerators() -> list[str]:
 
 
 def _timed_tile(device: str, dtype: str) -> Iterator[tuple[str, str]]:
-    name = "sr-x4" if "sr-x4" in CARDS else next((name for name, card in CARDS.items() if card.task == "sr"), None)
-    net: Any = load_model(name).net if name else build_net(NetSpec("compact"))
+    net, name = _net_for_a_tile()
     runtime = pick_runtime(net, device, dtype)
     yield "runtime", str(runtime)
     ready = prepare(net, runtime)
@@ -113,4 +126,13 @@ def _timed_tile(device: str, dtype: str) -> Iterator[tuple[str, str]]:
         ready(x).sum().item()  # the number comes back only when the device is done
         seconds = time.perf_counter() - start
     size = f"{_TILE_PX} x {_TILE_PX} -> x{net.scale}"
-    yield "one tile", f"{1e3 * seconds:.0f} ms for {size} with {name or 'an untrained network'}"
+    yield "one tile", f"{1e3 * seconds:.0f} ms for {size} with {name}"
+
+
+def _net_for_a_tile() -> tuple[Any, str]:
+    """The network of a shipped model that enlarges, an untrained one where none can be used; and what it is called."""
+    for name in sorted(CARDS, key=lambda name: name != "sr-x4"):
+        with contextlib.suppress(ModelError):  # told before
+            if CARDS[name].task == "sr":
+                return load_model(name).net, name
+    return build_net(NetSpec("compact")), "an untrained network"
