@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from imagesmith.data.archives import open_collection
 from imagesmith.data.sources import list_items
 from imagesmith.errors import ConfigError, IntegrityError
 from imagesmith.runtime.checkpoint import save_checkpoint
+from imagesmith.runtime.dist import World
 from imagesmith.train.run import open_run
 
 
@@ -74,6 +76,87 @@ def test_a_run_goes_on_at_another_pace_and_place_but_not_as_another_run(tmp_path
     enter(tmp_path, "run.device=cpu", "run.images=16", "data.workers=3")
     with pytest.raises(ConfigError, match=r"started with run\.seed = 0, not 1"):
         enter(tmp_path, "run.seed=1")
+
+
+def remembered(out: Path, *changes: str) -> None:
+    """Begin a run and leave it with a checkpoint."""
+    with open_run(config(out, *changes), quiet=True) as session:
+        state = session.state({}, {})
+        save_checkpoint(out / "checkpoints", 4, state.tensors(), state.values())
+
+
+def edited(out: Path, name: str, value: object) -> None:
+    path = out / "config.json"
+    values = json.loads(path.read_text())
+    values["optim"][name] = value
+    path.write_text(json.dumps(values))
+
+
+def test_an_edited_configuration_is_not_gone_on_with(tmp_path: Path):
+    """The accident: `--config runs/a/config.json -o runs/a` after an edit went on with another rate without a word."""
+    remembered(tmp_path)
+    rate = config(tmp_path).optim.learning_rate
+    edited(tmp_path, "learning_rate", 0.5)
+    with pytest.raises(ConfigError, match=rf"was started with optim\.learning_rate = {rate}, not 0\.5"):
+        enter(tmp_path, "optim.learning_rate=0.5")
+    enter(tmp_path, "run.images=16", "run.device=cpu")
+    assert json.loads((tmp_path / "config.json").read_text())["optim"]["learning_rate"] == rate
+
+
+def test_a_lost_configuration_is_known_all_the_same(tmp_path: Path):
+    """The accident: config.json deleted, a wider network asked for; it crashed, and the wrong width was written down."""
+    remembered(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ConfigError, match=r"was started with net\.options\.width = \d+, not 8"):
+        enter(tmp_path, "net.options.width=8")
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_run_of_an_earlier_version_goes_on_and_is_remembered_from_then_on(tmp_path: Path):
+    """Its checkpoints do not tell what it was begun with, and its file does."""
+    enter(tmp_path)
+    with open_run(config(tmp_path), quiet=True) as session:
+        values = session.state({}, {}).values()
+    save_checkpoint(tmp_path / "checkpoints", 4, {}, {name: values[name] for name in values if name != "config"})
+    with pytest.raises(ConfigError, match=r"started with run\.seed = 0, not 1"):
+        enter(tmp_path, "run.seed=1")
+    with open_run(config(tmp_path), quiet=True) as session:
+        assert session.state({}, {}).config == config(tmp_path).model_dump(mode="json")
+
+
+class Second(World):
+    """The second of two processes, which hears from the first its configuration and nothing more."""
+
+    def __init__(self, leaders: RestorerConfig) -> None:
+        super().__init__(rank=1, size=2)
+        object.__setattr__(self, "words", [leaders])
+
+    def lead(self, action: object) -> Any:
+        return vars(self)["words"].pop()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            "optim.learning_rate=0.5",
+            r"expected optim\.learning_rate = 0\.\d+ in every process, .* got 0\.5 in process 1",
+        ),
+        ("net.options.width=8", r"expected net\.options\.width = \d+ in every process"),
+        ("run.images=16", r"expected run\.images = 8 in every process"),
+        ("data.folder=elsewhere", None),
+        ("data.workers=1", None),
+        ("run.device=auto", None),
+    ],
+)
+def test_processes_with_different_commands_do_not_train_one_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, told: str | None
+):
+    """The accident: a rate corrected on one of two machines; their weights went apart, and the run was reported done."""
+    monkeypatch.setattr("imagesmith.train.run.join_world", lambda *options: Second(config(tmp_path)))
+    goes_on = pytest.raises(IndexError)
+    with pytest.raises(ConfigError, match=told) if told else goes_on:
+        open_run(config(tmp_path, change), quiet=True).__enter__()
 
 
 def test_runs_inside_the_folder_of_pictures_are_not_trained_on(tmp_path: Path):

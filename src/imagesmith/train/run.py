@@ -5,7 +5,7 @@ The run folder: `config.json`, `model.safetensors` (the best average so far), `c
 """
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from imagesmith.atomic import write_whole
-from imagesmith.configs import Config, OptimConfig, RunConfig, load_config
+from imagesmith.configs import Config, OptimConfig, RunConfig, build_config, load_config
 from imagesmith.data.loader import endless_batches
 from imagesmith.errors import ConfigError, IntegrityError, TrainingError
 from imagesmith.runtime.checkpoint import checkpoints_in, load_newest
@@ -42,6 +42,8 @@ _FREE = (
     "data.workers",
 )
 """What may differ when a run goes on."""
+_OWN = ("run.out", "run.device", "data.workers", "data.folder", "data.degraded", "data.films", "data.labels")
+"""What may differ between the processes of a run; what lies in the folders is compared by itself."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Session:
     folder: Path
     run: RunConfig
     optim: OptimConfig
+    config: dict[str, Any]
+    """All of the configuration, in plain values."""
     device: str
     world: World
     newest: tuple[dict[str, Tensor], Any] | None
@@ -119,6 +123,7 @@ class Session:
         """A state at the newest checkpoint, or a fresh one; `options` are those of `new_state`."""
         run = self.run
         state = new_state(nets, self.optim, Plan(run.images or UNPLANNED), choices, **options)
+        state.config = self.config
         if self.newest:
             state.load(*self.newest)
             self.say(f"resumed at {state.images_seen:,} images, {state.progress:.1%} of the run")
@@ -134,7 +139,8 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
     """Join the processes that torchrun started and hold the run folder of `config` alone while the body trains.
 
     ConfigError where the folder was begun with another configuration or holds something else, as what is to be learnt,
-    IntegrityError where none of its checkpoints is whole, TrainingError where memory ran out.
+    or where the processes differ, IntegrityError where none of its checkpoints is whole, TrainingError where memory ran
+    out.
     """
     folder = Path(config.run.out)
     learnt = (getattr(config.data, name, None) for name in ("folder", "degraded", "films"))
@@ -150,14 +156,16 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
         torch.cuda.set_device(device)  # what waits for 'the device' must not wait for the first one
     try:
         with ExitStack() as held:
+            _check_alike(config, world)
             world.lead(lambda: held.enter_context(sole_writer(folder)))
-            world.lead(lambda: _claim(folder, config))
             newest = world.lead(lambda: _newest(folder))
+            world.lead(lambda: _claim(folder, config, newest[1] if newest else None))
             log = RunLog(folder, newest[1]["images_seen"] if newest else 0, quiet=quiet) if world.is_leader else None
             if log:
                 held.callback(log.close)  # after a failure too: TensorBoard's thread would write on
             can_start = hasattr(config, "start_from")
-            yield Session(folder, config.run, config.optim, device, world, newest, log, can_start)
+            told = config.model_dump(mode="json")
+            yield Session(folder, config.run, config.optim, told, device, world, newest, log, can_start)
         world.meet()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -170,25 +178,50 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
         leave_world()
 
 
-def _claim(folder: Path, config: Config) -> None:
+def _check_alike(config: Config, world: World) -> None:
+    """ConfigError where this process was given another configuration than the leader's: they train one network."""
+    if difference := _difference(world.lead(lambda: config), config, _OWN):
+        key, leaders, own = difference
+        raise ConfigError(
+            f"expected {key} = {leaders} in every process, as in the first, got {own} in process {world.rank}; "
+            "give all machines the same command"
+        )
+
+
+def _claim(folder: Path, config: Config, begun: dict[str, Any] | None) -> None:
     """Write the configuration into a new run folder, or check that the old one is the same but for its length.
 
-    A run that failed before its first checkpoint, say for a misspelt folder of pictures, binds nobody. A folder that
-    holds a model but no checkpoint, or a file of another kind called config.json, is refused.
+    `begun` are the values of the newest checkpoint. A run that failed before its first one, say for a misspelt folder
+    of pictures, binds nobody. A folder that holds a model but no checkpoint, or a file of another kind called
+    config.json, is refused.
     """
     path = folder / "config.json"
-    if not checkpoints_in(folder / "checkpoints"):
+    if begun is None:
         _check_nothing_is_lost(folder, type(config))
-    elif path.exists():
-        before, now = (_flat(c.model_dump(mode="json")) for c in (load_config(path, type(config)), config))
-        for key in (*now, *(key for key in before if key not in now)):
-            was, is_now = (repr(flat[key]) if key in flat else "nothing" for flat in (before, now))
-            if key not in _FREE and was != is_now:
-                raise ConfigError(
-                    f"run folder {folder} was started with {key} = {was}, not {is_now}; "
-                    "use another folder, or the same configuration to go on"
-                )
+    elif difference := _difference(_config_before(path, begun, config), config, _FREE):
+        key, was, is_now = difference
+        raise ConfigError(
+            f"run folder {folder} was started with {key} = {was}, not {is_now}; "
+            "use another folder, or the same configuration to go on"
+        )
     write_whole(path, config.model_dump_json(indent=2) + "\n")
+
+
+def _config_before(path: Path, begun: dict[str, Any], config: Config) -> Config:
+    """What a run was begun with: by its checkpoint, or, of earlier versions, by its file; as now where that is gone."""
+    if "config" in begun:
+        return build_config(begun["config"], type(config))
+    return load_config(path, type(config)) if path.exists() else config
+
+
+def _difference(one: Config, other: Config, free: Sequence[str]) -> tuple[str, str, str] | None:
+    """The first key, but for those of `free`, with another value here and there, and both values; None without any."""
+    there, here = (_flat(config.model_dump(mode="json")) for config in (one, other))
+    for key in dict.fromkeys((*here, *there)):
+        first, second = (repr(flat[key]) if key in flat else "nothing" for flat in (there, here))
+        if key not in free and first != second:
+            return key, first, second
+    return None
 
 
 def _check_nothing_is_lost(folder: Path, kind: type[Config]) -> None:

@@ -54,6 +54,8 @@ class TrainState:
     """Validation score and images seen of the best model so far."""
     choices: dict[str, Any] = field(default_factory=dict)
     """What was decided for this machine at the start (batch, arithmetic), so that a resumed run is the same run."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """The whole configuration that the run was begun with, in plain values; its file may be edited."""
     extras: dict[str, Any] = field(default_factory=dict)
     """What a kind of training remembers besides, as plain values. The loop reads three of them: 'back_to', in images,
     is where a roll-back goes at most, 'healthy_at' names a checkpoint that is made and kept however old it grows, and
@@ -86,6 +88,7 @@ class TrainState:
             "roll_backs": self.roll_backs,
             "best": self.best,
             "choices": self.choices,
+            "config": self.config,
             "extras": self.extras,
             "plan": asdict(self.plan),
             "guards": {name: asdict(guard) for name, guard in self.guards.items()},
@@ -106,6 +109,7 @@ class TrainState:
         self.guards = {name: Guard(**guard) for name, guard in values["guards"].items()}
         self.plan = Plan(**values["plan"])
         self.validation_seconds = values.get("validation_seconds", 0.0)  # earlier versions forgot it
+        self.config = values.get("config", self.config)  # and this
         for key in ("images_seen", "seconds", "rate_factor", "roll_backs", "best", "choices", "extras"):
             setattr(self, key, values[key])
 
