@@ -1,6 +1,7 @@
 """The formats that Pillow decodes: modes, frames, and files that end early in their own ways."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -92,6 +93,30 @@ def test_placeholder_resolution_is_none() -> None:
     data = saved(Image.new("RGB", (8, 8)), "JPEG")
     assert read_image(data).meta.dpi is None
     assert read_image(saved(Image.new("RGB", (8, 8)), "JPEG", dpi=(72, 72))).meta.dpi == (72, 72)
+
+
+@pytest.mark.parametrize(("colours", "is_told"), [((1, 13, 6), False), ((2, 2, 2), False), ((12, 16, 6), True)])
+def test_colours_that_an_avif_tells_without_a_profile_are_named(colours: tuple[int, ...], is_told: bool) -> None:
+    """The accident: a phone's picture in Display P3 and PQ came back tagged as sRGB, pale and gray, without a word."""
+    data = bytearray(saved(Image.new("RGB", (16, 16), "red"), "AVIF"))
+    struct.pack_into(">HHH", data, data.index(b"colrnclx") + 8, *colours)
+    assert any("not those of sRGB (nclx)" in note for note in read_image(bytes(data)).meta.notes) == is_told
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    tagged = read_image(saved(Image.new("RGB", (16, 16), "red"), "AVIF", icc_profile=profile))
+    assert (tagged.meta.icc, tagged.meta.notes) == (profile, ())
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    """A segment of a JPEG."""
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(body)) + body
+
+
+def test_a_profile_of_which_a_part_is_missing_is_told() -> None:
+    """The accident: an editor that keeps only the first segment makes every later program guess, without a word."""
+    data = saved(Image.new("RGB", (8, 8), "red"), "JPEG")
+    half = segment(0xE2, b"ICC_PROFILE\0\1\2" + bytes(500))
+    back = read_image(data[:2] + half + data[2:])
+    assert (back.meta.icc, back.meta.notes) == (None, ("dropped a colour profile that is damaged",))
 
 
 @pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0"])

@@ -79,7 +79,15 @@ def test_damaged_or_huge_metadata_costs_only_itself(monkeypatch: pytest.MonkeyPa
     back = read_image(png([bytes(3)], width=3, bits=8, colour=0, between=between + bytes(broken)))
     assert back.pixels.tolist() == [[[0], [0], [0]]]
     assert back.meta.icc is None
-    assert back.meta.notes == ("dropped a damaged gAMA chunk",)
+    assert back.meta.notes == ("dropped a damaged gAMA chunk", "dropped a colour profile that is damaged")
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"x\0\0", b"x\0\0not deflated"])
+def test_a_profile_that_does_not_inflate_is_told(body: bytes) -> None:
+    """The accident: a picture of a wider gamut came back untagged without a word, its chunk's checksum being right."""
+    back = read_image(png([bytes(3)], width=3, bits=8, colour=0, between=chunk(b"iCCP", body)))
+    assert back.meta.icc is None
+    assert back.meta.notes == (("dropped a colour profile that is damaged",) if body else ())
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,11 @@ def turn_upright(pixels: np.ndarray, value: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
+def other_colours(told_by: str) -> str:
+    """What is said of pixels that are not those of sRGB where no profile but only `told_by` tells so."""
+    return f"its colours are not those of sRGB ({told_by}), which is not kept: they may look off"
+
+
 def usable_icc(icc: bytes | None, channels: int) -> tuple[bytes | None, str | None]:
     """The profile if it describes pixels of this kind, else None and a sentence why it was dropped."""
     if not icc:

@@ -34,6 +34,8 @@ PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
 }
 _CHANNELS = {"1": 1, "L": 1, "I": 1, "F": 1, "LA": 2, "La": 2, "PA": 4, "RGBA": 4, "RGBa": 4}
 _CAPTIONS = {"APP13": b"\xff\xed", "COM": b"\xff\xfe"}
+_ICC_MARK = b"ICC_PROFILE\0"
+_SRGB_PRIMARIES, _SRGB_TRANSFERS = (1, 2), (1, 2, 6, 13)  # ITU-T H.273; 2: not told; 1 and 6: of video, shown alike
 _SRGB = ImageCms.createProfile("sRGB")
 
 
@@ -91,6 +93,10 @@ class PillowFile:
                 notes.append(f"{_jp2_bits(self._data)}-bit colour read as 8-bit")
         if name == "avif" and (bits := _avif_bits(self._data)) > 8:
             notes.append(f"{bits}-bit colour read as 8-bit")
+        if name == "avif" and not icc and _has_avif_colours_of_its_own(self._data):
+            notes.append(metadata.other_colours("nclx"))
+        if name == "jpg" and icc is None:
+            icc = _damaged_profile(image)
         if name == "gif" and info.get("comment"):
             notes.append("its comment was not kept")
         if name == "jpg" and dpi == (72, 72) and info.get("jfif_unit") != 1:
@@ -155,6 +161,11 @@ def _decoded_jpeg(data: bytes) -> Image.Image:
 def _jpeg_captions(image: ImageFile.ImageFile) -> Captions:
     """The segments of IPTC and of comments."""
     return tuple((_CAPTIONS[name], content) for name, content in getattr(image, "applist", []) if name in _CAPTIONS)
+
+
+def _damaged_profile(image: ImageFile.ImageFile) -> bytes | None:
+    """The segments of a profile of which some are missing, for `usable_icc` to drop and tell; None without any."""
+    return b"".join(content for _, content in getattr(image, "applist", []) if content.startswith(_ICC_MARK)) or None
 
 
 def _jpeg_tables(image: ImageFile.ImageFile) -> JpegTables | None:
@@ -285,3 +296,12 @@ def _avif_bits(data: bytes) -> int:
     if not 0 <= at < len(data) - 6 or not data[at + 6] & 0x40:
         return 8
     return 12 if data[at + 6] & 0x20 else 10
+
+
+def _has_avif_colours_of_its_own(data: bytes) -> bool:
+    """Whether the first colour box (ISO/IEC 14496-12, section 12.1.5) tells other colours than those of sRGB."""
+    at = data.find(b"colrnclx")
+    if not 0 <= at < len(data) - 12:
+        return False
+    primaries, transfer = struct.unpack_from(">HH", data, at + 8)
+    return primaries not in _SRGB_PRIMARIES or transfer not in _SRGB_TRANSFERS

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import PngImagePlugin
 
+from imagesmith.data import metadata
 from imagesmith.data.checksum import mended
 from imagesmith.data.decoded import Decoded, damaged, quiet, to_array
 from imagesmith.data.frame import Header
@@ -174,7 +175,7 @@ class PngFile:
             notes.append(f"palette expanded to {'RGBA' if pixels.shape[2] == 4 else 'RGB'}")
         exif, xmp = self._exif_and_xmp()
         if (icc := self._icc()) is None and self._has_colours_of_its_own:
-            notes.append("its colours are not those of sRGB (cICP, gAMA or cHRM), which is not kept: they may look off")
+            notes.append(metadata.other_colours("cICP, gAMA or cHRM"))
         return Decoded(
             pixels,
             "png",
@@ -333,8 +334,10 @@ class PngFile:
         return np.concatenate((raw, opaque.astype(raw.dtype) * np.iinfo(raw.dtype).max), axis=2)
 
     def _icc(self) -> bytes | None:
-        name, _, packed = self._chunks.single.get(b"iCCP", b"").partition(b"\0")
-        return _inflate(packed[1:]) if name and packed else None
+        """The profile; of one that does not inflate its chunk, which `usable_icc` drops and tells."""
+        chunk = self._chunks.single.get(b"iCCP", b"")
+        _, _, packed = chunk.partition(b"\0")
+        return _inflate(packed[1:]) or chunk or None
 
     def _dpi(self) -> tuple[float, float] | None:
         density = self._chunks.single.get(b"pHYs", b"")
