@@ -214,6 +214,43 @@ def test_degraded_clips_may_be_given(calendar: Path, tmp_path: Path):
         evaluate_restorer("bicubic", calendar, write_film(tmp_path / "short.mkv", small[:3]), scale=2, frames=FRAMES)
 
 
+def test_folders_that_lack_another_frame_are_not_scored_askew(calendar: Path, tmp_path: Path):
+    """A frame missing in one folder was a low score without a word: every later one was compared with its neighbour."""
+    given = write_frames(tmp_path / "small", panned()[:, ::2, ::2])
+    (given / "10.png").unlink()
+    for frames in (4, FRAMES):
+        with pytest.raises(ImageError, match=r"got 10\.png only in .*calendar\nadd its counterpart"):
+            evaluate_restorer("bicubic", calendar, given, scale=2, frames=frames)
+    for number, path in enumerate(sorted(calendar.iterdir(), key=lambda path: int(path.stem))):
+        if number == 2:
+            path.unlink()
+        else:
+            path.rename(calendar / f"f{number}_x4.png")  # counted from nought, and with another number behind
+    assert evaluate_restorer("bicubic", calendar, given, scale=2, frames=4).provenance["frames"] == {"calendar": 4}
+
+
+@pytest.mark.parametrize("kind", ["damaged", "small"])
+def test_frames_that_were_made_up_are_not_scored(kind: str, calendar: Path):
+    """A copy of the frame before stood in for a damaged target, and was scored as if the restorer had missed it."""
+    hurt = calendar / "10.png"
+    if kind == "damaged":
+        hurt.write_bytes(hurt.read_bytes()[:60])
+    else:
+        Image.fromarray(panned()[0, ::2, ::2]).save(hurt)
+    problem = "cannot be read" if kind == "damaged" else "has another size"
+    with pytest.raises(ImageError, match=f"'calendar': frame 3 {problem}.*; repair it"):
+        evaluate_restorer("bicubic", calendar, scale=2, frames=4)
+    assert evaluate_restorer("bicubic", calendar, scale=2, frames=2).provenance["frames"] == {"calendar": 2}
+
+
+def test_what_follows_a_dot_in_the_name_of_a_folder_belongs_to_it(tmp_path: Path):
+    """'scene.1' and 'scene.2' were two clips of one name, and 'scene.1' was paired with a film called scene."""
+    for name in ("scene.1", "scene.2"):
+        write_frames(tmp_path / "clips" / name, panned(count=2))
+    rows = evaluate_restorer("bicubic", tmp_path / "clips", scale=2).rows
+    assert [row["name"] for row in rows] == ["scene.1", "scene.2"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

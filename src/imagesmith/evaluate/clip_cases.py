@@ -1,6 +1,7 @@
 """Clips and their frames: which films and folders there are, and what a recipe makes of each frame."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +44,9 @@ def find_clips(targets: Path) -> dict[str, Path]:
     NothingUsableError where there is none, UsageError where two share a name.
     """
     if is_video(targets) or (targets.is_dir() and frame_files(targets)):
-        return {targets.stem: targets}
+        return {_name(targets): targets}
     found = _inside(targets) if targets.is_dir() else []
-    clips = {path.stem: path for path in found}
+    clips = {_name(path): path for path in found}
     if not clips:
         raise NothingUsableError(f"expected films or folders of frames in '{targets}', found none; pass their folder")
     if len(clips) < len(found):
@@ -55,6 +56,11 @@ def find_clips(targets: Path) -> dict[str, Path]:
 
 def _inside(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if is_video(path) or (path.is_dir() and frame_files(path))]
+
+
+def _name(path: Path) -> str:
+    """A folder has no ending: what follows a dot belongs to its name."""
+    return path.name if path.is_dir() else path.stem
 
 
 def find_pairs(targets: Path, degraded: Path | None) -> list[Clip]:
@@ -73,8 +79,9 @@ def degraded_frames(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(degraded, target) of the first `count` frames, (1, 3, ., .) in [0, 1], targets cut to a multiple of the scale.
 
-    `said` grows with what the readers have to say.
+    `said` grows with what the readers have to say. ImageError where frames do not fit, or cannot be read.
     """
+    _refuse_other_frames(clip, count)
     wanted = (_cut(frame, scale, clip) for frame in _frames(clip.target, count, said))
     if clip.given is not None:
         for small, large in itertools.zip_longest(_frames(clip.given, count, said), wanted):
@@ -94,10 +101,35 @@ def degraded_frames(
         yield from zip(degraded.split(1), clean.split(1), strict=True)
 
 
+def _refuse_other_frames(clip: Clip, count: int | None) -> None:
+    """ImageError where the frames of two folders are numbered differently: one that is missing shifts all others."""
+    if clip.given is None or not (clip.given.is_dir() and clip.target.is_dir()):
+        return
+    both = [(folder, frame_files(folder)[:count]) for folder in (clip.target, clip.given)]
+    numbers = [_numbers(files) for _, files in both]
+    for place, (wanted, given) in enumerate(zip(*numbers, strict=False)):
+        if wanted != given:
+            folder, files = both[wanted > given]
+            raise ImageError(
+                f"expected the same frames in both folders of '{clip.name}', got {files[place].name} only in {folder}\n"
+                "add its counterpart, or remove it"
+            )
+
+
+def _numbers(files: list[Path]) -> list[int]:
+    """What counts the frames, from the first one on: the last number in their names that is not always the same."""
+    columns = zip(*([int(word) for word in re.findall(r"\d+", path.stem)] for path in files), strict=False)
+    counting = [column for column in columns if len(set(column)) > 1]
+    return [number - counting[-1][0] for number in counting[-1]] if counting else []
+
+
 def _frames(path: Path, count: int | None, said: list[str]) -> Iterator[Tensor]:
-    """The first `count` frames (3, H, W), rounded to 8 bits where they have more."""
+    """The first `count` frames (3, H, W), rounded to 8 bits where they have more; ImageError for one made up."""
     with open_video(path) as reader:
-        for frame in itertools.islice(reader, count):
+        for number, frame in enumerate(itertools.islice(reader, count), start=1):
+            if frame.repeated or frame.scaled:
+                problem = "cannot be read" if frame.repeated else "has another size than the first"
+                raise ImageError(f"'{path.name}': frame {number} {problem}; repair it, or leave the clip out")
             pixels = frame.pixels.permute(2, 0, 1)
             depth = DEPTHS[pixels.dtype]
             yield pixels if depth == "uint8" else from_float(to_float(pixels, depth), "uint8")

@@ -67,11 +67,12 @@ def folder_frames(info: VideoInfo, notes: list[str]) -> Iterator[VideoFrame]:
             repeated += 1
             yield VideoFrame(last, number, True)
             continue
-        if pixels.shape[:2] != (info.height, info.width):
+        scaled = pixels.shape[:2] != (info.height, info.width)
+        if scaled:
             resized += 1
             pixels = _scaled(pixels, info)
         last = pixels
-        yield VideoFrame(pixels, number)
+        yield VideoFrame(pixels, number, scaled=scaled)
     if repeated:
         notes.append(f"{counted(repeated, 'frame')} could not be read; the last good one is repeated instead")
     if resized:

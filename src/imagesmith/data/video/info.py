@@ -66,12 +66,14 @@ class VideoInfo:
 class VideoFrame:
     """Pixels (H, W, 3) RGB, uint8, or uint16 over its full range for more than eight bits; PTS in `info.time_base`.
 
-    `repeated` where the file's own frame could not be decoded and the last good one stands in for it.
+    `repeated` where the file's own frame could not be decoded and the last good one stands in for it; `scaled` where
+    it has another size than the film.
     """
 
     pixels: Tensor
     pts: int
     repeated: bool = False
+    scaled: bool = False
 
 
 def resized_note(number: int, info: VideoInfo) -> str:

@@ -82,9 +82,10 @@ def _film_frames(
         if pts < first:
             continue
         number += 1
-        resized += (frame.width, frame.height) != (info.width, info.height)
+        scaled = (frame.width, frame.height) != (info.width, info.height)
+        resized += scaled
         if number > skip:
-            yield VideoFrame(to_rgb(frame), pts, repeated)
+            yield VideoFrame(to_rgb(frame), pts, repeated, scaled)
     if resized:
         notes.append(resized_note(resized, info))
 
