@@ -1,11 +1,21 @@
 """Configurations load strictly: a misspelt key is an error that names the right one."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from imagesmith import presets
-from imagesmith.configs import RestorerConfig, build_config, load_config, override, recipe
+from imagesmith.configs import (
+    ClipConfig,
+    DataConfig,
+    RestorerConfig,
+    build_config,
+    check_kind,
+    load_config,
+    override,
+    recipe,
+)
 from imagesmith.errors import ConfigError
 
 
@@ -142,3 +152,37 @@ class TestRecipe:
         (tmp_path / "recipe.json").write_text(content)
         with pytest.raises(ConfigError):
             recipe(str(tmp_path / "recipe.json"))
+
+
+@pytest.mark.parametrize("table", ["RESTORER_PRESETS", "VIDEO_PRESETS", "CLASSIFIER_PRESETS", "GAN_PRESETS"])
+def test_presets_take_paths_and_tell_mistakes(table):
+    """The accident: a script with pathlib fails, and `except ImagesmithError` misses what pydantic raises."""
+    for preset in getattr(presets, table).values():
+        config = preset(data=Path("photos"), out=Path("runs") / "x")
+        assert config.data.folder == "photos"
+        assert config.run.out == str(Path("runs") / "x")
+        with pytest.raises(ConfigError, match=r"'minutes': .* greater than 0, got -1"):
+            preset(data="photos", out="run", minutes=-1)
+
+
+def test_paths_of_every_place_become_text():
+    """The accident: the folder of pictures may be a Path, and that of their degraded versions may not."""
+    assert build_config({"folder": "a", "degraded": Path("b")}, DataConfig).degraded == "b"
+    assert build_config({"folder": "a", "films": Path("c")}, ClipConfig).films == "c"
+    values = presets.sr_x4("a", "b").model_dump() | {"start_from": Path("d.safetensors")}
+    assert build_config(values, RestorerConfig).start_from == "d.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (presets.vsr_x4("a", "b"), "got VideoConfig; imagesmith.train_video takes it"),
+        (presets.auto_gan, "got function"),
+        ({}, "got dict"),
+    ],
+)
+def test_a_configuration_of_another_kind_names_its_training(config, said):
+    """The accident: AttributeError: 'VideoConfig' object has no attribute 'patience', from the middle of a training."""
+    with pytest.raises(ConfigError, match=f"expected a RestorerConfig, as presets.sr_x4 makes, {said}$"):
+        check_kind(config, RestorerConfig)
+    check_kind(presets.denoise("a", "b"), RestorerConfig)

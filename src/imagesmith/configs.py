@@ -4,17 +4,28 @@ A string under a field is its documentation and becomes the help text. A resolve
 folder and into the weights' metadata, and `--config run/config.json` reproduces the run.
 """
 
+import contextlib
 import itertools
 import json
+import os
 import re
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from imagesmith.errors import ConfigError, did_you_mean
+
+
+def _as_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+Place = Annotated[str, BeforeValidator(_as_text)]
+"""The text of a path; a `pathlib.Path` becomes it."""
 
 
 class Config(BaseModel):
@@ -35,9 +46,9 @@ class Part(Config):
 class DataConfig(Config):
     """Where the clean photographs are and how training patches are cut from them."""
 
-    folder: str
+    folder: Place
     """Folder of clean photographs, searched recursively."""
-    degraded: str | None = None
+    degraded: Place | None = None
     """Folder of their degraded versions under the same names, for pairs that exist already instead of a recipe."""
     patch_px: int = Field(default=48, ge=8)
     """Side of a training patch, in pixels of the degraded image."""
@@ -81,7 +92,7 @@ class OptimConfig(Config):
 class RunConfig(Config):
     """How long, how often and on what a run trains."""
 
-    out: str
+    out: Place
     """Run folder: configuration, checkpoints, logs, samples and the final model."""
     images: int | None = Field(default=None, gt=0)
     """Training length in images seen."""
@@ -135,7 +146,7 @@ class AdversarialConfig(Config):
     """Weight of the perceptual loss."""
     perceptual_share: float = Field(default=1.0, gt=0, le=1)
     """Share of each batch on which it is computed: without a GPU it can cost more than all the rest of a step."""
-    features: str = "cifarcnn"
+    features: Place = "cifarcnn"
     """The network that it looks through: a classifier's name, or a file of VGG, LPIPS or SqueezeNet weights."""
     most_db: float = Field(default=1.5, ge=0)
     """The model kept has the truest spectrum among those that lost at most so much psnr_y since the start."""
@@ -156,7 +167,7 @@ class RestorerConfig(Config):
     """Weight of each loss."""
     adversarial: AdversarialConfig | None = None
     """Train against a discriminator as well."""
-    start_from: str | None = None
+    start_from: Place | None = None
     """A model name or file whose weights initialise those layers that have the same name and shape."""
     patience: float | None = Field(default=None, gt=0, le=1)
     """Share of the run after which it ends if no validation was better than the best before; without it, never."""
@@ -178,9 +189,9 @@ class RestorerConfig(Config):
 class ClipConfig(Config):
     """Where photographs and films are, and how training clips are made of them."""
 
-    folder: str
+    folder: Place
     """Folder of clean photographs, which are set in motion; searched recursively."""
-    films: str | None = None
+    films: Place | None = None
     """Folder of clean films, searched recursively."""
     real: float = Field(default=0.5, ge=0, le=1)
     """Share of training clips that are cut from films; without films, none."""
@@ -217,9 +228,9 @@ class VideoConfig(Config):
     """Weight of the mean error of the flow, in its own pixels, where it is known."""
     adversarial: AdversarialConfig | None = None
     """Train against a discriminator of frames as well."""
-    start_from: str | None = None
+    start_from: Place | None = None
     """A model name or file whose weights initialise those layers that have the same name and shape."""
-    flow_from: str | None = None
+    flow_from: Place | None = None
     """A model name or file of a flow network, or of a restorer of films that has one, to take it from."""
     data: ClipConfig
     optim: OptimConfig = OptimConfig()
@@ -229,7 +240,7 @@ class VideoConfig(Config):
 class ImageSetConfig(Config):
     """The pictures that a generator or a classifier learns from."""
 
-    folder: str
+    folder: Place
     """Folder of pictures or of class folders, zip, tar(.gz) or npz; `archive.zip::part` names a part of it."""
     size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | Literal["auto"] = "auto"
     """Height and width of the images to make, or one number for both; 'auto' chooses from the pictures."""
@@ -237,7 +248,7 @@ class ImageSetConfig(Config):
     """Longest side that 'auto' chooses."""
     channels: Annotated[int, Field(ge=1, le=4)] | Literal["auto"] = "auto"
     """1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha; 'auto' takes gray where all pictures are gray, else RGB."""
-    labels: str = "auto"
+    labels: Place = "auto"
     """'auto' takes labels.csv or class folders where there are any, 'none' ignores them; or a table `file,label`."""
     flip: bool = True
     """Show half of the pictures mirrored; not for text, digits or anything else with a left and a right."""
@@ -283,7 +294,7 @@ class GanConfig(Config):
     penalty_share: float = Field(default=1.0, gt=0, le=1)
     """Share of each batch on which the penalties are computed: they cost more than all the rest of a step."""
     augment: AugmentConfig = AugmentConfig()
-    start_from: str | None = None
+    start_from: Place | None = None
     """Run folder of a GAN whose networks, kinds and widths with them, this one begins with."""
     guard: Literal["act", "watch"] = "act"
     """Whether the guard may change learning rate, penalties and augmentation, or roll back; 'watch' only tells."""
@@ -308,6 +319,14 @@ class ClassifierConfig(Config):
     run: RunConfig
 
 
+_TRAININGS: dict[type, tuple[str, str]] = {
+    RestorerConfig: ("sr_x4", "train_restorer"),
+    VideoConfig: ("vsr_x4", "train_video"),
+    GanConfig: ("auto_gan", "train_gan"),
+    ClassifierConfig: ("cifarcnn", "train_classifier"),
+}
+"""A preset that makes each kind of configuration, and the function that takes it."""
+
 C = TypeVar("C", bound=Config)
 _BRANCH = re.compile(r"constrained-\w+|\w*\[.*\]")  # what pydantic calls a branch of a union, or a key of a dictionary
 
@@ -319,6 +338,16 @@ def load_config(path: str | Path, kind: type[C]) -> C:
     except (OSError, ValueError) as error:
         raise ConfigError(f"expected a JSON configuration in {path}, got: {error}") from error
     return build_config(values, kind)
+
+
+def check_kind(config: object, kind: type[Config]) -> None:
+    """ConfigError where `config` is not what a training of this kind takes; it says which one takes it."""
+    if isinstance(config, kind):
+        return
+    found = type(config)
+    other = f"; imagesmith.{_TRAININGS[found][1]} takes it" if found in _TRAININGS else ""
+    preset = _TRAININGS[kind][0]
+    raise ConfigError(f"expected a {kind.__name__}, as presets.{preset} makes, got {found.__name__}{other}")
 
 
 def recipe(text: str) -> tuple[Part, ...]:
@@ -359,8 +388,15 @@ def _part(text: str) -> dict[str, Any]:
 
 def build_config(values: dict[str, Any], kind: type[C]) -> C:
     """A validated configuration from plain values; ConfigError says what was expected, found and to do."""
-    try:
+    with mistakes_told(kind):
         return kind.model_validate(values)
+
+
+@contextlib.contextmanager
+def mistakes_told(kind: type[Config] = Config) -> Iterator[None]:
+    """ConfigError for what is wrong with a configuration made in the block; `kind` knows the nearest keys."""
+    try:
+        yield
     except ValidationError as error:
         lines = [_explain(place, list(items), kind) for place, items in itertools.groupby(error.errors(), key=_place)]
         raise ConfigError("; ".join(lines[:3])) from None

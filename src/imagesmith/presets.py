@@ -1,7 +1,9 @@
 """Presets: ordinary functions that return complete configurations. A variation is a function, not a file."""
 
+import functools
+import os
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from imagesmith.configs import (
     AdversarialConfig,
@@ -17,10 +19,27 @@ from imagesmith.configs import (
     RestorerConfig,
     RunConfig,
     VideoConfig,
+    mistakes_told,
 )
 from imagesmith.errors import ConfigError, not_one_of
 
 C = TypeVar("C", bound=Config)
+Made_co = TypeVar("Made_co", bound=Config, covariant=True)
+
+
+class Preset(Protocol[Made_co]):
+    """A configuration for the pictures in `data` and the run folder `out`; ConfigError for what cannot be."""
+
+    def __call__(self, data: str | os.PathLike[str], out: str | os.PathLike[str], minutes: float = ...) -> Made_co: ...
+
+
+def _preset(make: Callable[[str, str, float], C]) -> Preset[C]:
+    @functools.wraps(make)
+    def preset(*args: Any, **named: Any) -> C:
+        with mistakes_told():
+            return make(*args, **named)
+
+    return preset
 
 
 def _super_resolution(
@@ -37,21 +56,25 @@ def _super_resolution(
     )
 
 
+@_preset
 def sr_x2(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Super-resolution by 2 with residual pairs of convolutions, 297k parameters."""
     return _super_resolution("sr-x2", 2, data, out, minutes)
 
 
+@_preset
 def sr_x3(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Super-resolution by 3, 304k parameters."""
     return _super_resolution("sr-x3", 3, data, out, minutes)
 
 
+@_preset
 def sr_x4(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Super-resolution by 4, 313k parameters."""
     return _super_resolution("sr-x4", 4, data, out, minutes)
 
 
+@_preset
 def sr_x4_large(data: str, out: str, minutes: float = 240) -> RestorerConfig:
     """Super-resolution by 4 with 1.3M parameters; worth it with hours of training or a GPU."""
     return _super_resolution("sr-x4-large", 4, data, out, minutes, width=80, blocks=11)
@@ -77,6 +100,7 @@ def _mending(
     )
 
 
+@_preset
 def denoise(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Blind denoising of colour and gray pictures, Gaussian noise of 0 to 55 grey levels; 1.06M parameters."""
     photos = DataConfig(folder=data, patch_px=64, shrink=(1.0, 0.75), gray=0.2)
@@ -84,6 +108,7 @@ def denoise(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     return _mending("denoise", Part(name="unet"), photos, RunConfig(out=out, minutes=minutes), noise)
 
 
+@_preset
 def jpeg(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """JPEG repair for any quality, with or without the file's quantisation tables; 1.06M parameters."""
     photos = DataConfig(folder=data, patch_px=64, shrink=(0.75, 0.55), gray=0.4)
@@ -92,6 +117,7 @@ def jpeg(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     return _mending("jpeg", net, photos, RunConfig(out=out, minutes=minutes), codec)
 
 
+@_preset
 def deblur(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Blind deblurring: camera shake, soft lenses, and some noise; 1.4M parameters.
 
@@ -110,6 +136,7 @@ def deblur(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     return _mending("deblur", net, photos, RunConfig(out=out, minutes=minutes), blur, noise)
 
 
+@_preset
 def inpaint(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Filling holes that a mask tells: strokes, boxes, scratches; 1.4M parameters."""
     photos = DataConfig(folder=data, patch_px=96, shrink=(1.0, 0.75, 0.55), gray=0.1)
@@ -117,6 +144,7 @@ def inpaint(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     return _mending("inpaint", Part(name="filling-unet"), photos, RunConfig(out=out, minutes=minutes), holes)
 
 
+@_preset
 def sr_x4_gan(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Super-resolution by 4 that invents detail: sr-x4 trained on against a discriminator, 313k parameters."""
     return sr_x4(data, out, minutes).model_copy(
@@ -176,11 +204,13 @@ def _photo(scale: int, data: str, out: str, minutes: float) -> RestorerConfig:
     )
 
 
+@_preset
 def photo_x2(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Enlarging photographs from the web by 2 and mending what they went through; 297k parameters."""
     return _photo(2, data, out, minutes)
 
 
+@_preset
 def photo_x4(data: str, out: str, minutes: float = 60) -> RestorerConfig:
     """Enlarging photographs from the web by 4 and mending what they went through; 313k parameters."""
     return _photo(4, data, out, minutes)
@@ -231,6 +261,7 @@ def _codec(probability: float) -> Part:
     )
 
 
+@_preset
 def flow(data: str, out: str, minutes: float = 10) -> VideoConfig:
     """The flow network of the restorers of films by itself, 21k parameters, taught by photographs set in motion."""
     noise = {"name": "gaussian_noise", "options": {"sigma": [0, 30]}}
@@ -262,16 +293,19 @@ def _video_super_resolution(scale: int, data: str, out: str, minutes: float) -> 
     )
 
 
+@_preset
 def vsr_x4(data: str, out: str, minutes: float = 120) -> VideoConfig:
     """Super-resolution of films by 4: sr-x4 that remembers, 376k parameters."""
     return _video_super_resolution(4, data, out, minutes)
 
 
+@_preset
 def vsr_x2(data: str, out: str, minutes: float = 120) -> VideoConfig:
     """Super-resolution of films by 2: sr-x2 that remembers, 345k parameters."""
     return _video_super_resolution(2, data, out, minutes)
 
 
+@_preset
 def video_denoise(data: str, out: str, minutes: float = 120) -> VideoConfig:
     """Blind denoising of films: Gaussian noise of 0 to 50 grey levels, sensors' noise, codecs; 343k parameters."""
     noises = [
@@ -299,6 +333,7 @@ VIDEO_PRESETS: dict[str, Callable[..., VideoConfig]] = {
 }
 
 
+@_preset
 def cifarcnn(data: str, out: str, minutes: float = 30) -> ClassifierConfig:
     """A classifier of small colour pictures with 612k parameters and 192 features."""
     return ClassifierConfig(
@@ -310,6 +345,7 @@ def cifarcnn(data: str, out: str, minutes: float = 30) -> ClassifierConfig:
     )
 
 
+@_preset
 def mnistcnn(data: str, out: str, minutes: float = 8) -> ClassifierConfig:
     """A classifier of handwritten digits with 172k parameters and 128 features; any size from 28 pixels on."""
     return ClassifierConfig(
@@ -328,6 +364,7 @@ CLASSIFIER_PRESETS: dict[str, Callable[..., ClassifierConfig]] = {
 }
 
 
+@_preset
 def rpgan(data: str, out: str, minutes: float = 60) -> GanConfig:
     """The modern recipe: residual networks, relativistic pairs, R1 and R2, class labels; sized by time and machine."""
     return GanConfig(
@@ -344,6 +381,7 @@ def rpgan(data: str, out: str, minutes: float = 60) -> GanConfig:
     )
 
 
+@_preset
 def dcgan(data: str, out: str, minutes: float = 60) -> GanConfig:
     """The classic of Radford et al. 2016 as PyTorch's example trains it: unconditional, batch 64, a constant rate."""
     return GanConfig(
@@ -361,6 +399,7 @@ def dcgan(data: str, out: str, minutes: float = 60) -> GanConfig:
     )
 
 
+@_preset
 def auto_gan(data: str, out: str, minutes: float = 60) -> GanConfig:
     """For people who do not want to choose: rpgan, with every choice made from pictures, machine and time."""
     return rpgan(data, out, minutes).model_copy(update={"preset": "auto"})
