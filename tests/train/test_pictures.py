@@ -12,6 +12,7 @@ import torch
 from imagesmith.configs import ImageSetConfig
 from imagesmith.data.image_sets import ImageSet
 from imagesmith.errors import ConfigError, NothingUsableError
+from imagesmith.runtime.dist import World
 from imagesmith.train.pictures import check_same, load_pictures, told_of, told_of_photos
 
 PHOTOS = [torch.randint(0, 256, (3, 40, 50), generator=torch.Generator().manual_seed(k)).byte() for k in range(4)]
@@ -22,8 +23,13 @@ def resumed(choices: dict[str, Any]) -> Any:
 
 
 def begun(folder: Path, said: list[str]) -> Any:
-    world = SimpleNamespace(rank=0, is_leader=True)
-    return SimpleNamespace(say=said.append, folder=folder, newest=None, world=world)
+    return SimpleNamespace(say=said.append, folder=folder, newest=None, world=World())
+
+
+def second_of_two(folder: Path, leaders: dict[str, Any]) -> Any:
+    """A process that begins a run with another one, the leader, which was told this of its pictures."""
+    world = SimpleNamespace(rank=1, size=2, is_leader=False, lead=lambda action: leaders)
+    return SimpleNamespace(say=print, folder=folder, newest=None, world=world)
 
 
 def test_other_photographs_in_the_same_number_are_noticed():
@@ -77,6 +83,17 @@ def test_a_run_that_goes_on_looks_at_its_pictures_again(tmp_path: Path):
             load_pictures(config, session)
 
 
+def test_processes_with_different_pictures_do_not_begin_one_run(tmp_path: Path):
+    """The accident: an old copy of the photographs on the second machine, whose labels meant other classes."""
+    np.savez(tmp_path / "a.npz", images=torch.stack(PHOTOS)[..., :16, :16].movedim(1, -1).numpy())
+    config = ImageSetConfig(folder=str(tmp_path / "a.npz"))
+    pictures, _, held_out = load_pictures(config, begun(tmp_path, []))
+    told = told_of(pictures, held_out)
+    load_pictures(config, second_of_two(tmp_path, told))
+    with pytest.raises(ConfigError, match=r"a\.npz that the first process has, got another number: 4, not 5\ngive all"):
+        load_pictures(config, second_of_two(tmp_path, told | {"number": 5}))
+
+
 def test_copies_of_what_is_kept_apart_are_left_out_and_told(tmp_path: Path):
     """The accident: a set packed twice, and a classifier that is right about every picture it was shown."""
     images = torch.stack(PHOTOS * 5)[..., :16, :16].movedim(1, -1).numpy()
@@ -102,7 +119,7 @@ def test_a_run_of_an_earlier_version_is_not_gone_on_with():
             ConfigError, match=r"run folder runs/mine was begun by an earlier version.*start another run"
         ):
             check_same(told, "photos", "photos/", resumed(choices))
-    fresh: Any = SimpleNamespace(newest=None)
+    fresh: Any = SimpleNamespace(newest=None, world=World())
     check_same(told, "photos", "photos/", fresh)
 
 

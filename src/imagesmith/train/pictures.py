@@ -53,7 +53,7 @@ def load_pictures(data: ImageSetConfig, session: Session) -> tuple[ImageSet, Ten
         )
     if len(training) < len(every):
         session.say(f"left out {len(every) - len(training):,} pictures: copies of some that are kept apart")
-    if session.newest is not None:  # a new run tells it in its choices: once is enough for gigabytes
+    if session.newest or session.world.size > 1:  # else its choices tell it: once is enough for gigabytes
         check_same(told_of(pictures, held_out), "pictures", data.folder, session)
     return pictures, training, held_out
 
@@ -90,10 +90,16 @@ def told_of_photos(training: Sequence[Tensor | Pair], kept_apart: Sequence[Tenso
 
 
 def check_same(now: dict[str, Any], what: str, folder: str, session: Session) -> None:
-    """ConfigError where a run that goes on finds others than those it was begun with, told as `what` in its choices."""
+    """ConfigError for others than those a run that goes on was begun with, told as `what` in its choices.
+
+    So it is for others than those of the first process, where several begin one.
+    """
     if session.newest is None:
-        return
-    begun = session.newest[1]["choices"].get(what, {})
+        begun, whose = session.world.lead(lambda: now), "the first process has"
+        way_on = "give all machines the same"
+    else:
+        begun, whose = session.newest[1]["choices"].get(what, {}), "the run was begun with"
+        way_on = "put them back, or start another run"
     if "sha256" not in begun:
         raise ConfigError(
             f"run folder {session.folder} was begun by an earlier version, which kept other {what} apart than this one "
@@ -102,8 +108,8 @@ def check_same(now: dict[str, Any], what: str, folder: str, session: Session) ->
     for name, is_now in now.items():
         if is_now != begun[name]:
             raise ConfigError(
-                f"expected the {what} of {folder} that the run was begun with, got another {name}: {is_now}, "
-                f"not {begun[name]}\nput them back, or start another run"
+                f"expected the {what} of {folder} that {whose}, got another {name}: {is_now}, "
+                f"not {begun[name]}\n{way_on}"
             )
 
 
