@@ -1,6 +1,7 @@
 """A run folder: what lies in it is gone on with, or left alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from imagesmith import presets
+from imagesmith.atomic import part_beside
 from imagesmith.configs import RestorerConfig, override
 from imagesmith.data.archives import open_collection
 from imagesmith.data.sources import list_items
@@ -189,6 +191,49 @@ def test_a_run_does_not_write_among_its_degraded_pictures_or_films(tmp_path: Pat
     with pytest.raises(ConfigError, match="beside the pictures"):
         enter(tmp_path, f"data.degraded={tmp_path}", "degradations=[]", "data.shrink=[1]")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "advice"),
+    [(False, r"set run\.batch to a multiple of 3"), (True, "take a number of processes that divides it")],
+)
+def test_a_batch_that_cannot_be_divided_is_told_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool, advice: str
+):
+    """The accident: a run went on with a third GPU, and was told to set run.batch, which is refused as another run."""
+    begun = {"choices": {"batch": 16}, "images_seen": 4}
+    with open_run(config(tmp_path), quiet=True) as session:
+        monkeypatch.setattr(World, "lead", lambda world, decide: decide())
+        third = replace(session, world=World(rank=2, size=3), newest=({}, begun) if goes_on else None)
+        with pytest.raises(ConfigError, match=f"that 3 x 1 .* divide, got 16; .*{advice}"):
+            third.choices(lambda: begun["choices"])
+
+
+@pytest.mark.parametrize(
+    ("extras", "told"),
+    [({"ended": True}, "it ended early, as nothing got better any more"), ({}, "it is finished")],
+)
+def test_a_run_that_is_over_says_why_a_new_length_changes_nothing(tmp_path: Path, extras: dict[str, bool], told: str):
+    """The accident: `--images 1M` for a run that had ended early did nothing, and said nothing but 'done'."""
+    with open_run(config(tmp_path), quiet=True) as session:
+        state = session.state({}, {})
+        state.images_seen, state.extras = 4 if extras else 8, extras
+        save_checkpoint(tmp_path / "checkpoints", state.images_seen, state.tensors(), state.values())
+    with open_run(config(tmp_path, "run.images=1000"), quiet=True) as session:
+        session.state({}, {})
+    last = (tmp_path / "console.log").read_text().splitlines()[-1]
+    assert told in last
+    assert "to go on: the same command with --start-from" in last
+
+
+def test_what_a_killed_training_had_half_written_does_not_stay(tmp_path: Path):
+    """The accident: a run killed and begun again each night filled the disk with hidden halves of its checkpoints."""
+    remembered(tmp_path)
+    parts = [part_beside(folder / "x") for folder in (tmp_path, tmp_path / "checkpoints")]
+    for part in parts:
+        part.write_bytes(b"half")
+    enter(tmp_path)
+    assert not any(part.exists() for part in parts)
 
 
 @pytest.mark.parametrize(("dtype", "has_bf16", "told"), [("bf16", False, 1), ("bf16", True, 0), ("fp32", False, 0)])

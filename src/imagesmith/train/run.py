@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from imagesmith.atomic import write_whole
+from imagesmith.atomic import remove_abandoned, write_whole
 from imagesmith.configs import Config, OptimConfig, RunConfig, build_config, load_config
 from imagesmith.data.loader import endless_batches
 from imagesmith.errors import ConfigError, IntegrityError, TrainingError
@@ -89,9 +89,12 @@ class Session:
         choices = self.newest[1]["choices"] if self.newest else self.world.lead(decide)
         batch, parts, processes = choices["batch"], self.run.accumulate, self.world.size
         if batch % (parts * processes):
+            way_on = f"set run.batch to a multiple of {parts * processes}"
+            if self.newest:
+                way_on = "the batch stays that of the run's beginning: take a number of processes that divides it"
             raise ConfigError(
                 f"expected a batch that {processes} x {parts} (processes x run.accumulate) divide, got {batch}; "
-                f"set run.batch to a multiple of {parts * processes}"
+                f"{way_on}"
             )
         arithmetic = Arithmetic(**choices["arithmetic"] | {"device": self.device})
         if self.newest and arithmetic.dtype == "bf16" and emulates_bf16(torch.device(self.device)):
@@ -127,7 +130,9 @@ class Session:
         if self.newest:
             state.load(*self.newest)
             self.say(f"resumed at {state.images_seen:,} images, {state.progress:.1%} of the run")
-            if state.progress == 1:
+            if state.extras.get("ended"):
+                self.say(f"it ended early, as nothing got better any more; {self._way_on}")
+            elif state.progress == 1:
                 self.say(f"it is finished, with its learning rate at the end; {self._way_on}")
             elif run.images and run.images != state.plan.end_images:
                 state.plan = state.plan.again(state.images_seen, max(1, run.images - state.images_seen))
@@ -204,6 +209,8 @@ def _claim(folder: Path, config: Config, begun: dict[str, Any] | None) -> None:
             f"run folder {folder} was started with {key} = {was}, not {is_now}; "
             "use another folder, or the same configuration to go on"
         )
+    for each in (folder, folder / "checkpoints", folder / "samples"):
+        remove_abandoned(each)  # what a training that was killed had half written: gigabytes, under a hidden name
     write_whole(path, config.model_dump_json(indent=2) + "\n")
 
 
