@@ -54,7 +54,9 @@ def test_pictures_that_training_would_see_as_black_are_told(tmp_path: Path) -> N
     found = inspect(folder(tmp_path, files))
     assert [picture.name for picture in found.pictures] == ["a.png"]
     _, told = found.broken
-    assert advice(found)[-1].startswith("2 files cannot be used and would be skipped, 1 of them for values of 16 bits")
+    assert advice(found)[-1].startswith(
+        "2 files cannot be used and would be skipped, 1 of them for values that use less"
+    )
     assert told.startswith("xray.png: expected 16-bit values that use their range, got at most 40")
 
 

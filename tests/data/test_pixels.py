@@ -85,6 +85,20 @@ def test_what_eight_bits_would_leave_a_few_levels_of_is_refused(tmp_path: Path, 
         assert not any("eighth" in note for note in read_image(path).meta.notes)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_faint_floats_are_refused_and_noted(tmp_path: Path, sign: int) -> None:
+    """The accident: a diffusion map of 0 to 0.003 is learnt from as black, and comes back noisier than it was."""
+    faint = tmp_path / "adc.tif"
+    tifffile.imwrite(faint, sign * np.linspace(0, 0.003, 20, dtype=np.float32).reshape(4, 5))
+    with pytest.raises(ImageError, match=r"adc\.tif: expected float .* got at most 0\.003 of 1; scale all pictures"):
+        read_pixels(faint)
+    assert sum("float values use less than an eighth" in note for note in read_image(faint).meta.notes) == 1
+    for peak in (0, 0.2):
+        tifffile.imwrite(faint, np.linspace(0, peak, 20, dtype=np.float32).reshape(4, 5))
+        assert read_pixels(faint).max() == round(peak * 255)
+        assert not read_image(faint).meta.notes
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int16])
 def test_what_eight_bits_would_clip_is_refused(tmp_path: Path, dtype: type) -> None:
     """The accident: a data set of CT slices becomes white with black holes, and nobody is told."""

@@ -81,5 +81,5 @@ def _about_broken(found: Inspection) -> list[str]:
     count, faint = len(found.broken), sum(FAINT in problem for problem in found.broken)
     if not count:
         return []
-    why = f", {faint:,} of them for values of 16 bits that use less than an eighth of their range" if faint else ""
+    why = f", {faint:,} of them for values that use less than an eighth of their range" if faint else ""
     return [f"{count:,} files cannot be used and would be skipped{why}"]

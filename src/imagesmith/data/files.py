@@ -20,7 +20,7 @@ from imagesmith.data import metadata
 from imagesmith.data.decoded import Decoded, WholeOnly, failure
 from imagesmith.data.encode import encode
 from imagesmith.data.formats import ACCEPTED, ENOUGH_TO_TELL, FORMATS, format_named, format_of, output_format
-from imagesmith.data.frame import Frame, Header, ImageMeta
+from imagesmith.data.frame import DEPTH_WORDS, Frame, Header, ImageMeta
 from imagesmith.errors import ImageError, ImagesmithError, TooLargeError, UsageError
 from imagesmith.tensors import Depth
 
@@ -32,8 +32,8 @@ MAX_PIXELS = 200_000_000
 _MOST_BYTES_PER_PIXEL = 32  # four samples of 64 bits: a file larger than that per allowed pixel is not read at all
 _PIECE = 1 << 22
 _FAINT_NOTE = (
-    "its 16-bit values use less than an eighth of their range, which networks see as nearly black; "
-    "scale them first if they hold fewer bits"
+    "its {} values use less than an eighth of their range, which networks see as nearly black; "
+    "scale them first if they are meant to be brighter"
 )
 
 __all__ = [
@@ -84,7 +84,8 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
     frame = Frame(pixels, DEPTHS[pixels.dtype], meta, lost)
     if frame.faint_peak is None:
         return frame
-    return dataclasses.replace(frame, meta=dataclasses.replace(meta, notes=(*meta.notes, _FAINT_NOTE)))
+    note = _FAINT_NOTE.format(DEPTH_WORDS[frame.depth])
+    return dataclasses.replace(frame, meta=dataclasses.replace(meta, notes=(*meta.notes, note)))
 
 
 def meta_of(decoded: Decoded, channels: int) -> tuple[ImageMeta, int]:

@@ -6,10 +6,11 @@ from typing import Self
 
 from torch import Tensor
 
-from imagesmith.tensors import Depth
+from imagesmith.tensors import DEPTH_MAX, Depth
 
 SAMPLE_BYTES: dict[Depth, int] = {"uint8": 1, "uint16": 2, "float32": 4}
-_FAINT_BELOW = 65535 / 8
+DEPTH_WORDS: dict[Depth, str] = {"uint8": "8-bit", "uint16": "16-bit", "float32": "float"}
+_FAINT_SHARE = 1 / 8  # of the range
 
 Captions = tuple[tuple[bytes, bytes], ...]
 """(kind, content) of what only files of one format hold: JPEG's segments of IPTC and comments, PNG's chunks of text."""
@@ -106,15 +107,17 @@ class Frame:
         return self.channels - (self.channels in (2, 4))
 
     @property
-    def faint_peak(self) -> int | None:
-        """The highest of 16-bit colours that use less than an eighth of their range; None of others, and of black.
+    def faint_peak(self) -> float | None:
+        """The farthest from 0 of 16-bit or float colours that use less than an eighth of their range, or None.
 
-        So instruments leave their 10 to 13 bits: little more than black to a network, and to whatever looks at 8 bits.
+        So instruments leave their 10 to 13 bits, and maps of small quantities their floats: little more than black to a
+        network, and to whatever looks at 8 bits. Of black it is None.
         """
-        if self.depth != "uint16":
+        if self.depth == "uint8":
             return None
-        peak = int(self.pixels[..., : self.colours].numpy().max())
-        return peak if 0 < peak < _FAINT_BELOW else None
+        colours = self.pixels[..., : self.colours].numpy()
+        peak = max(colours.max().item(), -colours.min().item())
+        return peak if 0 < peak < _FAINT_SHARE * DEPTH_MAX[self.depth] else None
 
     def rows(self, top: int, bottom: int) -> Tensor:
         """(bottom - top, W, C)"""

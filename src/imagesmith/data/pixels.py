@@ -9,11 +9,12 @@ from PIL import JpegImagePlugin
 from imagesmith.data import metadata
 from imagesmith.data.decoded import quiet
 from imagesmith.data.files import Frame, named, read_image
+from imagesmith.data.frame import DEPTH_WORDS
 from imagesmith.errors import ImageError
-from imagesmith.tensors import from_float, to_float
+from imagesmith.tensors import DEPTH_MAX, from_float, to_float
 
-FAINT = "expected 16-bit values that use their range"
-"""How the message begins for a picture of which 8 bits would leave a few levels above black."""
+FAINT = "values that use their range"
+"""What the message expects of a picture of which 8 bits would leave a few levels above black."""
 _MOST_QUICK_PIXELS = 1 << 22
 _HALF_A_LEVEL = 0.5 / 255  # so far beyond black and white nothing is lost in 8 bits
 
@@ -38,13 +39,13 @@ def as_uint8(frame: Frame) -> np.ndarray:
 def check_unit_range(frame: Frame) -> None:
     """ImageError for a picture that 8 bits would spoil.
 
-    Floats, as of heights, CT slices and high dynamic range, would be clipped; the 10 to 13 bits of an instrument, in
-    values of 16, would become a few levels above black.
+    Floats, as of heights, CT slices and high dynamic range, would be clipped; the 10 to 13 bits of an instrument in
+    values of 16, and floats of small quantities, would become a few levels above black.
     """
     if (peak := frame.faint_peak) is not None:
         raise ImageError(
-            f"{FAINT}, got at most {peak} of 65535; scale all pictures alike first, "
-            "or save what is meant to be so dark at 8 bits"
+            f"expected {DEPTH_WORDS[frame.depth]} {FAINT}, got at most {peak:.5g} of {DEPTH_MAX[frame.depth]}; "
+            "scale all pictures alike first, or save what is meant to be so dark at 8 bits"
         )
     if frame.depth != "float32":
         return
