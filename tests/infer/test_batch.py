@@ -16,6 +16,7 @@ from PIL import Image
 
 from imagesmith.data import encode
 from imagesmith.data.files import read_header, read_image
+from imagesmith.data.sources import outside_runs
 from imagesmith.errors import NothingUsableError, OutputError, UsageError
 from imagesmith.infer import batch
 from imagesmith.infer.holes import MaskFile
@@ -644,3 +645,25 @@ def test_two_inputs_for_one_heat_map_start_nothing(restorer: Restorer, photo: np
         Image.fromarray(photo).save(tmp_path / year / "a.png")
     with pytest.raises(UsageError, match="would both become"):
         restorer.path([tmp_path / "2019", tmp_path / "2020"], uncertainty=tmp_path / "maps")
+
+
+def test_heat_maps_are_no_photographs(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """The accident: maps beside the photographs, and the next run over the folder enlarged them, trainings took them."""
+    pictures = ["a.png", "b.jpg", "c.png", "e.png"]
+    options = {"uncertainty": photos, "resume": True}
+    restorer.path(photos, tmp_path / "out", **options)
+    assert (photos / "a.png.heat.png").exists()
+    assert list(statuses(restorer.path(photos, tmp_path / "again", dry_run=True))) == pictures
+    assert {path.name for path in outside_runs(photos) if path.suffix in (".png", ".jpg")} == {*pictures, "d.png"}
+    again = restorer.path(photos, tmp_path / "out", **options)
+    assert statuses(again) == dict.fromkeys(pictures[:3], "skipped") | {"e.png": "failed"}
+
+
+def test_the_heat_map_of_a_single_picture_is_no_photograph(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """The accident: one map named by hand beside its photograph; only batches would have noted it."""
+    restorer.path(photos / "a.png", uncertainty=photos / "doubt.png")
+    (result,) = restorer.path(photos / "a.png", resume=True, uncertainty=photos / "doubt.png").results
+    assert result.status == "skipped", "the line of the map stands for that of the result"
+    assert "doubt.png" not in statuses(restorer.path(photos, tmp_path / "out", dry_run=True))
+    restorer.path(photos / "a.png", tmp_path / "x.png", uncertainty=tmp_path / "y.png")
+    assert not (tmp_path / FILE_NAME).exists()

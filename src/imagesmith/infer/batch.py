@@ -27,7 +27,17 @@ from imagesmith.infer.bulk.ray_engine import restore_on_ray
 from imagesmith.infer.manifest import Manifest, settings_digest
 from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Summary
 from imagesmith.infer.places import Places, tidy
-from imagesmith.infer.plan import Job, check_distinct, checked_format, names_a_file, plan_jobs, tag_of, told_apart
+from imagesmith.infer.plan import (
+    Job,
+    check_distinct,
+    checked_format,
+    heat_place,
+    heat_root,
+    names_a_file,
+    plan_jobs,
+    tag_of,
+    told_apart,
+)
 from imagesmith.infer.rows import Rows
 from imagesmith.infer.stages import Loaded, Stages
 from imagesmith.runtime.interrupt import stop_on_request
@@ -54,8 +64,7 @@ def restore_files(
     exact, tag = options.consistency or options.mask is not None, tag_of(restorer.card)
     jobs = plan_jobs(items, destination, format=options.format, suffix=options.suffix, tag=tag, exact=exact)
     is_batch = len(jobs) > 1 or any(os.path.isdir(source) for source in sources)
-    remembered = jobs if options.resume or is_batch else [job for job in jobs if job.lies_beside]
-    manifests = {root: Manifest(root) for root in {job.root for job in remembered} if root is not None}
+    manifests = {root: Manifest(root) for root in _roots(jobs, options, is_batch=is_batch)}
     jobs = told_apart(jobs)
     if options.uncertainty is not None and names_a_file(options.uncertainty) and len(jobs) > 1:
         raise UsageError(f"expected a folder for {len(jobs)} heat maps, got '{options.uncertainty}'; name a folder")
@@ -65,6 +74,15 @@ def restore_files(
     stages = Stages(restorer, options, Places(jobs, options, manifests, _settings(restorer, options)))
     run = _rehearse if options.dry_run else functools.partial(_restore, restorer, options)
     return replace(run(stages, jobs, on_progress), passed_over=items.passed_over)
+
+
+def _roots(jobs: Sequence[Job], options: FileOptions, *, is_batch: bool) -> set[Path]:
+    """The folders in which is noted what was made: by a batch, for `--resume`, or beside the inputs."""
+    notes_all, maps = options.resume or is_batch, options.uncertainty
+    roots = {job.root for job in jobs if job.root is not None and (notes_all or job.lies_beside)}
+    if maps is not None and (notes_all or any(job.has_beside(heat_place(job, maps)) for job in jobs)):
+        roots.add(heat_root(maps))
+    return roots
 
 
 def _restore(

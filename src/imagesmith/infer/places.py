@@ -13,7 +13,7 @@ from imagesmith.data.formats import check_side, check_source
 from imagesmith.errors import OutputError
 from imagesmith.infer.manifest import Manifest, sha256_of
 from imagesmith.infer.outcome import FileOptions, Size
-from imagesmith.infer.plan import Job, heat_place, kept_files, output_key
+from imagesmith.infer.plan import Job, heat_place, heat_root, kept_files, output_key
 from imagesmith.runtime.memory import room_within
 
 _WHOLE_COPIES = 3  # of the result, at the worst moment of an encoder that cannot take strips
@@ -95,9 +95,21 @@ class Places:
 
         A result is good even where this fails, which is then told.
         """
+        return self._recorded(self._manifest(job), job.name, job, digest, output=output, content=content)
+
+    def remember_map(self, job: Job, digest: str, place: Path, content: Path) -> tuple[str, ...]:
+        """`remember` for the heat map of a job, lest a later run takes it for a photograph."""
+        assert self._options.uncertainty is not None, "there is a map"
+        manifest = self._manifests.get(heat_root(self._options.uncertainty))
+        # under a name that no input has, for the line must not stand for that of the result
+        return self._recorded(manifest, f"uncertainty of {job.name}", job, digest, output=place, content=content)
+
+    def _recorded(
+        self, manifest: Manifest | None, name: str, job: Job, digest: str, *, output: Path, content: Path
+    ) -> tuple[str, ...]:
         try:
-            if manifest := self._manifest(job):
-                manifest.record(job.name, digest, self._settings, output, source=job.source_path, content=content)
+            if manifest is not None:
+                manifest.record(name, digest, self._settings, output, source=job.source_path, content=content)
         except OutputError as error:
             return (str(error),)
         return ()

@@ -172,6 +172,11 @@ def heat_place(job: Job, heat_maps: Path) -> Path:
     return heat_maps / job.item.name.with_name(f"{job.item.name.name}.heat.png")
 
 
+def heat_root(heat_maps: Path) -> Path:
+    """The folder whose manifest remembers the heat maps that go to `heat_maps`."""
+    return heat_maps.parent if names_a_file(heat_maps) else heat_maps
+
+
 def checked_format(format: str) -> str:
     """'keep' or the key in FORMATS that a user means; UsageError otherwise."""
     if format == KEEP:

@@ -173,7 +173,8 @@ class Stages:
         """The strips of the result; what there is to say besides is left in `rows`."""
         picture = self._whole(loaded.picture)
         if self._options.uncertainty is not None:
-            rows.uncertainty = self._doubted(loaded, picture, heat_place(loaded.job, self._options.uncertainty))
+            place = heat_place(loaded.job, self._options.uncertainty)
+            rows.uncertainty = self._doubted(loaded, picture, place, rows.notes.append)
         for _, strip in self._strips(loaded.restorer, picture, rows.notes.append):
             if asked.is_set():
                 raise Cancelled
@@ -205,13 +206,17 @@ class Stages:
             limits=options.limits,
         )
 
-    def _doubted(self, loaded: Loaded, picture: Picture, place: Path) -> Uncertainty:
-        """Write the heat map of the result at `place`."""
+    def _doubted(self, loaded: Loaded, picture: Picture, place: Path, report: Callable[[str], None]) -> Uncertainty:
+        """Write the heat map of the result at `place`, and its line in the manifest; `report` what fails of that."""
         if place != self._options.uncertainty:
             make_folder(place.parent)
         assert isinstance(picture, Frame), "read as a whole for this"
         error = self._expected_error(picture, loaded.picture.lost)
-        write_image(heat_map(error), place, overwrite=self._places.may_replace_map(loaded.job, place))
+        with replacing(place, overwrite=self._places.may_replace_map(loaded.job, place)) as stream:
+            write_image(heat_map(error), stream, format=place.suffix)
+            stream.flush()
+            for note in self._places.remember_map(loaded.job, loaded.sha256, place, content=Path(stream.name)):
+                report(note)
         ordered = error.flatten().sort().values
         return Uncertainty(
             mean=round(error.mean().item(), 3),
