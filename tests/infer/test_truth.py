@@ -10,9 +10,10 @@ from PIL import Image
 from skimage import data
 
 from imagesmith.data.files import Frame, ImageMeta, read_image
+from imagesmith.data.frame import DicomHeader
 from imagesmith.errors import ImageError, TooLargeError
 from imagesmith.infer.intervals import Intervals
-from imagesmith.infer.truth import HALF_LEVEL, agreeing_with_jpeg, agreeing_with_size, check_room
+from imagesmith.infer.truth import HALF_LEVEL, agreeing_with_jpeg, agreeing_with_size, check_room, half_level
 from imagesmith.tensors import from_float, imresize, to_float
 
 PHOTO = np.ascontiguousarray(data.astronaut()[40:112, 150:246])
@@ -46,6 +47,21 @@ def test_the_result_shrunk_is_the_picture_again(scale: int, depth: str) -> None:
     error = imresize(to_float(agreed, depth), 1 / scale) - to_float(frame.pixels, depth).permute(2, 0, 1)
     assert lacking == 0.0
     assert error.abs().max() <= HALF_LEVEL + 1e-7
+
+
+@pytest.mark.parametrize(
+    ("depth", "dicom", "expected"),
+    [
+        ("uint8", None, ""),
+        ("uint16", None, " of 8 bits, 128.5 in values of this file"),
+        ("float32", None, " of 8 bits, 0.001961 in values of this file"),
+        ("float32", DicomHeader(b"", -1000, 1040), " of 8 bits, 4 in values of this file"),
+    ],
+)
+def test_half_a_level_is_said_in_the_unit_of_the_file(depth: str, dicom: DicomHeader | None, expected: str) -> None:
+    """The accident: 'within half a grey level' of 16 bits, and off by 128 of them."""
+    frame = Frame(torch.zeros(1, 1, 1), depth, ImageMeta("tif", "gray", dicom=dicom))
+    assert half_level(frame) == f"half a grey level{expected}"
 
 
 def test_what_was_invented_between_the_pixels_stays() -> None:

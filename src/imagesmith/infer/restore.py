@@ -29,7 +29,7 @@ from imagesmith.infer.modes import turned
 from imagesmith.infer.named import of_strength
 from imagesmith.infer.network import Network, Report, weights_digest
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
-from imagesmith.infer.truth import agreeing_with_jpeg, agreeing_with_size, check_room
+from imagesmith.infer.truth import agreeing_with_jpeg, agreeing_with_size, check_room, half_level
 from imagesmith.nets import RESTORERS, VIDEO_RESTORERS
 from imagesmith.runtime.device import Net, Runtime, pick_runtime
 from imagesmith.runtime.memory import UNLIMITED, Limits
@@ -329,7 +329,7 @@ class Restorer:
             what = "every JPEG coefficient lies in the interval of the file"
         else:
             agreed, lacking = agreeing_with_size(result, frame, self.scale)
-            what = "down-scaled, the result is the picture within half a grey level"
+            what = f"down-scaled, the result is the picture within {half_level(frame)}"
         report(what if lacking == 0 else f"{what}, but for up to {lacking:.2g} grey levels more in places")
         yield 0, agreed.permute(1, 2, 0)
 

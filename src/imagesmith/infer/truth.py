@@ -15,7 +15,7 @@ from imagesmith.data.metadata import turn_upright
 from imagesmith.errors import ImageError, TooLargeError
 from imagesmith.infer.intervals import Intervals
 from imagesmith.runtime.memory import room_within
-from imagesmith.tensors import Depth, from_float, imresize, to_float
+from imagesmith.tensors import DEPTH_MAX, Depth, from_float, imresize, to_float
 
 HALF_LEVEL = 0.5 / 255
 _BYTES_OF_SIZE, _BYTES_OF_JPEG = 60, 92  # that the two ways take at most for a sample of the result: measured
@@ -40,6 +40,15 @@ def check_room(frame: Frame, scale: int, limit: int | None) -> None:
             f"consistency needs {needed / 1e9:.1f} GB for all of the result at once, {max(0, room) / 1e9:.1f} GB are "
             "free; leave --consistency out"
         )
+
+
+def half_level(frame: Frame) -> str:
+    """How near `agreeing_with_size` comes, in words; deeper files have other units than grey levels of 8 bits."""
+    if frame.depth == "uint8":
+        return "half a grey level"
+    header = frame.meta.dicom
+    top = header.high - header.low if header and frame.depth == "float32" else DEPTH_MAX[frame.depth]
+    return f"half a grey level of 8 bits, {HALF_LEVEL * top:.4g} in values of this file"
 
 
 def agreeing_with_size(result: Tensor, frame: Frame, scale: int) -> tuple[Tensor, float]:
