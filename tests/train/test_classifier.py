@@ -72,6 +72,21 @@ def test_the_run_folder_holds_a_card_a_curve_and_the_history(stripes: Path, tmp_
     assert (tmp_path / "run/curve.svg").is_file()
 
 
+def test_accuracy_on_the_training_pictures_is_not_called_validation(tmp_path: Path):
+    """The accident: nine pictures, none of them spared, and a card that told a validation accuracy of 100 %."""
+    config = small(write_stripes(tmp_path / "nine.npz", 9), tmp_path / "run", "run.batch=8", "run.images=16")
+    run = train_classifier(config, quiet=True)
+    told = load_model(run.model).card.training
+    assert told["validation_pictures"] == 0
+    assert "training_accuracy" in told
+    assert "validation_accuracy" not in told
+    assert all("validation/accuracy" not in row for row in read_history(run.folder))
+    said = (run.folder / "console.log").read_text()
+    assert "9 pictures to train on, none is kept apart, so that accuracy is that on the training pictures" in said
+    assert "validation accuracy" not in said + (run.folder / "curve.svg").read_text()
+    assert "done: best training accuracy" in said
+
+
 def final_tensors(run: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(sorted((run / "checkpoints").glob("*.safetensors"))[-1])[0]
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imagesmith.configs import ClassifierConfig
+from imagesmith.configs import ClassifierConfig, check_kind
 from imagesmith.data.batches import ImageBatches
 from imagesmith.data.image_sets import ImageSet
 from imagesmith.data.loader import EndlessBatches
@@ -43,6 +43,7 @@ def train_classifier(config: ClassifierConfig, *, quiet: bool = False) -> Run:
     UsageError for pictures without labels or with fewer than two classes, NothingUsableError without pictures,
     ConfigError for contradictions or a run folder of another configuration.
     """
+    check_kind(config, ClassifierConfig)
     if config.net.name not in CLASSIFIERS:
         raise ConfigError(not_one_of("a classifier", config.net.name, CLASSIFIERS))
     for option in _TOLD_BY_DATA:
@@ -59,9 +60,11 @@ def train_classifier(config: ClassifierConfig, *, quiet: bool = False) -> Run:
             lambda: _decide(config, net, step, session) | {"pictures": told_of(pictures, held_out)}
         )
         state = session.state({"classifier": arithmetic.prepare(net)}, choices)
-        held_out = held_out if len(held_out) else training  # the smallest sets spare none
-        session.say(f"{len(training):,} pictures to train on, {len(held_out):,} kept apart for validation")
-        validation = _Validation(config, spec, pictures, len(training), held_out, arithmetic, session)
+        kept_apart = f"{len(held_out):,} kept apart for validation"
+        if not len(held_out):  # the smallest sets spare none
+            kept_apart = "none is kept apart, so that accuracy is that on the training pictures"
+        session.say(f"{len(training):,} pictures to train on, {kept_apart}")
+        validation = _Validation(config, spec, pictures, training, held_out, arithmetic, session)
         flow = Flow(
             batches=lambda start: _batches(config, pictures, training, choices["batch"], start=start, session=session),
             step=step,
@@ -80,7 +83,7 @@ def train_classifier(config: ClassifierConfig, *, quiet: bool = False) -> Run:
         run = Run(session.folder, state.images_seen, state.best)
         if session.log:
             score = f"{state.best['accuracy']:.2%} at {state.best['images_seen']:,.0f} images"
-            session.say(f"done: best validation accuracy {score}; model in {run.model}")
+            session.say(f"done: best {validation.kind} accuracy {score}; model in {run.model}")
         return run
 
 
@@ -144,36 +147,49 @@ def _mirrored(shift: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Validation:
-    """Called with the state: scores the averaged classifier on the pictures kept apart, and keeps the best one."""
+    """Called with the state: scores the averaged classifier on the pictures kept apart, and keeps the best one.
+
+    Where none are kept apart, the training pictures are what there is, and every name says so.
+    """
 
     config: ClassifierConfig
     spec: NetSpec
     pictures: ImageSet
-    trained_on: int
+    training: Tensor
     held_out: Tensor
     arithmetic: Arithmetic
     session: Session
     commit: str = field(default_factory=commit)  # at the start: the source tree may change under a running process
 
+    @property
+    def kind(self) -> str:
+        """Of which pictures the accuracy is."""
+        return "validation" if len(self.held_out) else "training"
+
+    @property
+    def measured(self) -> Tensor:
+        """int64: the positions of those pictures."""
+        return self.held_out if len(self.held_out) else self.training
+
     def __call__(self, state: TrainState) -> dict[str, float]:
         assert self.pictures.labels is not None, "a classifier learns from labels"
-        net, truth = state.averages["classifier"], self.pictures.labels[self.held_out]
-        accuracy = share_right(self._found(net, self.held_out), truth)
+        net, truth = state.averages["classifier"], self.pictures.labels[self.measured]
+        accuracy = share_right(self._found(net, self.measured), truth)
         if accuracy > state.best.get("accuracy", -1):
             state.best = {"accuracy": accuracy, "images_seen": state.images_seen}
             save_model(self.session.folder / "model.safetensors", net, self._card(state, net))
-        name = "validation/accuracy"
-        draw_curve(self.session.folder, name, (state.images_seen, accuracy), "validation accuracy")
+        name = f"{self.kind}/accuracy"
+        draw_curve(self.session.folder, name, (state.images_seen, accuracy), f"{self.kind} accuracy")
         self.session.say(
-            f"validation accuracy {accuracy:.2%} over {len(truth):,} pictures (best {state.best['accuracy']:.2%})"
+            f"{self.kind} accuracy {accuracy:.2%} over {len(truth):,} pictures (best {state.best['accuracy']:.2%})"
         )
         return {name: accuracy}
 
     def rehearse(self, state: TrainState) -> float:
         """Seconds that a call will take, by its first pictures."""
-        first = self.held_out[:_REHEARSED]
+        first = self.measured[:_REHEARSED]
         seconds = second_time(lambda: self._found(state.averages["classifier"], first))
-        return seconds * len(self.held_out) / len(first)
+        return seconds * len(self.measured) / len(first)
 
     def _found(self, net: nn.Module, numbers: Tensor) -> Tensor:
         """int64 (N,): what the pictures of these numbers are taken for."""
@@ -188,12 +204,12 @@ class _Validation:
             config.preset,
             task="classify",
             class_names=names,
-            train_data=f"{self.trained_on:,} pictures of {len(names)} classes, '{Path(config.data.folder).name}'",
+            train_data=f"{len(self.training):,} pictures of {len(names)} classes, '{Path(config.data.folder).name}'",
             commit=self.commit,
             training={
                 "images_seen": state.images_seen,
                 "minutes": round(state.seconds / 60, 1),
-                "validation_accuracy": round(state.best["accuracy"], 4),
+                f"{self.kind}_accuracy": round(state.best["accuracy"], 4),
                 "validation_pictures": len(self.held_out),
                 "choices": state.choices,
                 "config": config.model_dump(mode="json", exclude={"run": {"out"}, "data": {"folder"}}),
