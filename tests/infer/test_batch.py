@@ -516,6 +516,38 @@ def test_dry_run_says_all_and_writes_nothing(restorer: Restorer, photos: Path, t
         assert (one.output, one.out_size) == (other.output, other.out_size)
 
 
+def agreed(restorer: Restorer, source: Path, **options: object) -> str:
+    """The error that a run over one picture ends in, which the rehearsal has to end in as well."""
+    (planned,), (done,) = (restorer.path(source, dry_run=dry, **options).results for dry in (True, False))
+    assert (planned.status, done.status) == ("failed", "failed")
+    assert (planned.error, planned.error_kind) == (done.error, done.error_kind)
+    return str(planned.error)
+
+
+def test_dry_run_refuses_what_the_run_refuses(
+    restorer: Restorer, make_unet: Make, photos: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The accident: 'planned' for all, and a run that failed at every picture after the night."""
+    filler, png = make_unet("inpaint", planes=1), photos / "a.png"
+    assert "got 82x61" in agreed(filler, png, mask=with_hole(photo)[:, :-1])
+    assert "without quantisation tables" in agreed(make_unet("jpeg", planes=1), png, consistency=True)
+    (photos / "heat.png").write_bytes(b"precious")
+    assert "exists already" in agreed(restorer, png, uncertainty=photos / "heat.png")
+    monkeypatch.setattr(memory, "available_memory", lambda: 50_000)
+    assert "-f png" in agreed(restorer, photos / "b.jpg")
+    assert (photos / "heat.png").read_bytes() == b"precious"
+
+
+def test_dry_run_knows_how_a_picture_lies(make_unet: Make, photo: np.ndarray, tmp_path: Path) -> None:
+    """The accident to come: a mask painted over the upright picture, compared with how the camera stored it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(photo).save(tmp_path / "a.jpg", exif=exif)
+    upright = with_hole(photo).T.contiguous()
+    (planned,) = make_unet("inpaint", planes=1).path(tmp_path / "a.jpg", mask=upright, dry_run=True).results
+    assert (planned.status, planned.in_size) == ("planned", (61, 83)), planned.error
+
+
 @pytest.mark.parametrize("content", ["nothing", "broken"])
 def test_nothing_usable_is_exit_code_4(restorer: Restorer, tmp_path: Path, content: str) -> None:
     """A script must be able to tell an empty folder from a full success."""

@@ -151,6 +151,8 @@ def bytes_needed(header: Header, scale: int) -> int:
 
 def check_memory(header: Header, format: str, scale: int, limit: int | None) -> None:
     """OutputError where a result that is held as a whole would not fit, into `limit` resident bytes if there is one."""
+    if not is_whole(format, header):
+        return
     needed, free = bytes_needed(header, scale), room_within(limit)
     if free is not None and needed > free:
         raise OutputError(

@@ -20,6 +20,7 @@ from imagesmith.errors import OutputError
 from imagesmith.infer.auto import AUTO_TASK, Decision
 from imagesmith.infer.channel import Cancelled
 from imagesmith.infer.heat import calibration, heat_map
+from imagesmith.infer.holes import check_size
 from imagesmith.infer.images import result_meta, stacked
 from imagesmith.infer.lost import fill, lost_pixels
 from imagesmith.infer.outcome import FileOptions, ItemResult, Uncertainty, failed
@@ -27,6 +28,7 @@ from imagesmith.infer.places import Places, bytes_needed, check_memory, is_whole
 from imagesmith.infer.plan import Job, heat_place
 from imagesmith.infer.reading import picture_header, read_item, read_picture
 from imagesmith.infer.rows import Drawn, Rows
+from imagesmith.infer.truth import tables_of
 from imagesmith.zoo import CARDS
 
 if TYPE_CHECKING:
@@ -64,8 +66,13 @@ class Stages:
         return self.__dict__
 
     def planned(self, job: Job) -> ItemResult:
-        """What would be done with a job, from its header alone where that decides; what a file lost decides as well."""
-        if self._restorer.card.task == AUTO_TASK or self._options.partial:
+        """What would be done with a job, from its header alone where that decides.
+
+        Elsewhere what a file lost decides as well, how it lies, or by which tables it was compressed.
+        """
+        options = self._options
+        needs_all = options.partial or options.consistency or isinstance(options.mask, Tensor)
+        if needs_all or self._restorer.card.task == AUTO_TASK:
             loaded = self.load(job)
             if not isinstance(loaded, Loaded):
                 return loaded
@@ -78,6 +85,7 @@ class Stages:
                 return replace(blank, status="skipped", output=str(output))
             header = picture_header(source, self._restorer.card, self._options)
             job, sizes = self._places.settle(job, header, self._restorer.scale)
+            check_memory(header, job.format, self._restorer.scale, options.max_ram)
             notes = (*job.losses(header.format), *_held(job, header, self._restorer.scale))
             return replace(blank, output=_name(job), notes=notes, **sizes)
         except Exception as error:
@@ -111,9 +119,9 @@ class Stages:
             job, sizes = self._places.settle(job, header, restorer.scale)
             notes = (*result.notes, *job.losses(picture.meta.format))
             result = replace(result, output=_name(job), notes=notes, **sizes)
+            check_memory(header, job.format, restorer.scale, self._options.max_ram)
+            self._check_asked(picture)
             whole = is_whole(job.format, header)
-            if whole:
-                check_memory(header, job.format, restorer.scale, self._options.max_ram)
             return Loaded(job, picture, restorer, digest, time.perf_counter() - start, result, whole)
         except Exception as error:
             return failed(result, error)
@@ -179,6 +187,15 @@ class Stages:
             if asked.is_set():
                 raise Cancelled
             yield strip
+
+    def _check_asked(self, picture: Picture) -> None:
+        """An ImagesmithError before anything is computed where the mask or the consistency asked for does not fit."""
+        if not isinstance(picture, Frame):
+            return  # it is read as a whole where either is asked for
+        if isinstance(self._options.mask, Tensor):
+            check_size(self._options.mask, picture)
+        if self._options.consistency and self._restorer.card.task == "jpeg":
+            tables_of(picture)
 
     def _only_fills(self, decision: Decision | None) -> bool:
         """Whether what survived of a damaged file stays as it is."""

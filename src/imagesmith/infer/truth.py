@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagesmith.data.files import Frame
+from imagesmith.data.frame import Frame, JpegTables
 from imagesmith.data.metadata import turn_upright
 from imagesmith.errors import ImageError, TooLargeError
 from imagesmith.infer.intervals import Intervals
@@ -85,16 +85,22 @@ def agreeing_with_size(result: Tensor, frame: Frame, scale: int) -> tuple[Tensor
     return _fed_back(result, frame.depth, correction)
 
 
+def tables_of(frame: Frame) -> JpegTables:
+    """The quantisation tables of the file; ImageError where it is no JPEG that stores luma and chroma."""
+    tables = frame.meta.jpeg
+    if tables is None or not tables.is_ycbcr:
+        found = "a picture without quantisation tables" if tables is None else "a JPEG that stores RGB or CMYK"
+        raise ImageError(f"consistency needs the JPEG file itself, got {found}; leave --consistency out")
+    return tables
+
+
 def agreeing_with_jpeg(result: Tensor, frame: Frame) -> tuple[Tensor, float]:
     """`result` (C, H, W), so that the file of `frame` could be its JPEG: every coefficient within its interval.
 
     Also how many grey levels the farthest coefficient lies outside; see `Intervals` for what is bound. ImageError where
     the frame does not come from a JPEG that stores luma and chroma.
     """
-    tables = frame.meta.jpeg
-    if tables is None or not tables.is_ycbcr:
-        found = "a picture without quantisation tables" if tables is None else "a JPEG that stores RGB or CMYK"
-        raise ImageError(f"consistency needs the JPEG file itself, got {found}; leave --consistency out")
+    tables = tables_of(frame)
     stored = turn_upright(frame.pixels.numpy(), _BACK.get(tables.turn, tables.turn))
     decoded = to_float(torch.from_numpy(stored), frame.depth).permute(2, 0, 1)
     intervals = Intervals(decoded, tables)
