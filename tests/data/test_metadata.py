@@ -96,6 +96,25 @@ def test_xmp_speaks_where_exif_is_silent(xmp: bytes) -> None:
     assert metadata.orientation(None, metadata.upright_xmp(xmp)) == 1
 
 
+@pytest.mark.parametrize("name", ["GPano:FullPanoWidthPixels", "GPano:CroppedAreaTopPixels", "tiff:ImageLength"])
+def test_sizes_in_xmp_follow_the_picture(name: str) -> None:
+    """The accident: an enlarged panorama shown as a quarter of a sphere, for the sizes were those of before."""
+    for before, after in (
+        (f'<a {name}="64"/>', f'<a {name}="128"/>'),
+        (f"<{name}>64</{name}>", f"<{name}>128</{name}>"),
+    ):
+        assert metadata.resized_xmp(before.encode(), 2) == (after.encode(), None)
+        assert metadata.resized_xmp(before.encode(), 1) == (before.encode(), None)
+    kept = f'<a {name}="6.5" tiff:Make="64" {name}="12345678901"/>'.encode()
+    assert metadata.resized_xmp(kept, 2) == (kept, None)
+
+
+def test_no_result_shows_the_picture_before_in_its_xmp() -> None:
+    """Photoshop puts a thumbnail there as well."""
+    xmp = b"<a><xmp:Thumbnails><rdf:Alt>/9j/</rdf:Alt></xmp:Thumbnails><b/></a>"
+    assert metadata.resized_xmp(xmp, 1) == (b"<a><b/></a>", "thumbnail dropped: it showed the picture before")
+
+
 def test_a_profile_must_fit_the_pixels() -> None:
     """A CMYK profile on RGB pixels turns the picture black in viewers that believe it."""
     profile = bytearray(128)

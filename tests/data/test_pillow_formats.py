@@ -119,6 +119,42 @@ def test_a_profile_of_which_a_part_is_missing_is_told() -> None:
     assert (back.meta.icc, back.meta.notes) == (None, ("dropped a colour profile that is damaged",))
 
 
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (b'hdrgm:Version="1.0"', "gain map"),
+        (b"GCamera:MotionPhoto=\"1\" GCamera:MotionPhotoVersion='1'", "motion photo"),
+        (b"><hdrgm:Version>1.0</hdrgm:Version", "gain map"),
+    ],
+)
+def test_what_lies_behind_a_jpegs_first_picture_is_missed_aloud(told: bytes, words: str) -> None:
+    """The accident: an Ultra HDR picture lost its gain map without a word, and its result's XMP still spoke of one."""
+    directory = (
+        b'<Container:Directory><rdf:li><Container:Item Item:Semantic="GainMap"/></rdf:li></Container:Directory>'
+        if words == "gain map"
+        else b""
+    )
+    xmp = b'<rdf:Description xmlns:a="b" ' + told + b">" + directory + b"<dc:title>x</dc:title></rdf:Description>"
+    extension = segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + b"A" * 40)
+    data = saved(Image.new("RGB", (8, 8), "red"), "JPEG", xmp=xmp)
+    back = read_image(data[:2] + extension + data[2:]).meta
+    assert len([note for note in back.notes if words in note or "extension of its XMP" in note]) == 2
+    assert all(gone not in back.xmp for gone in (b"hdrgm", b"GCamera", b"GainMap"))
+    assert b'xmlns:a="b"' in back.xmp
+    assert b"<dc:title>x</dc:title></rdf:Description>" in back.xmp
+
+
+def test_of_an_mpo_the_first_picture_is_taken_and_said() -> None:
+    """The accident: a stereo camera's right picture vanished, where of every other format "first of 2" is said."""
+    left, right = (Image.new("RGB", (16, 8), colour) for colour in ("white", "red"))
+    data = bytearray(saved(left, "MPO", save_all=True, append_images=[right]))
+    assert read_header(bytes(data)).frames == 2
+    assert "first of 2 frames" in read_image(bytes(data)).meta.notes
+    assert read_header(bytes(data[: data.index(b"\xff\xd9") + 2])).frames == 1  # an editor left the index alone
+    struct.pack_into("<I", data, data.index(b"MPF") + 70, 0x010001)  # the second is a large thumbnail of the first
+    assert read_header(bytes(data)).frames == 1
+
+
 @pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_tells_how_it_was_quantised(sampling: str, progressive: bool) -> None:

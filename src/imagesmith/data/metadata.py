@@ -13,6 +13,19 @@ _WIDTH, _HEIGHT = (0x0100, 0xA002), (0x0101, 0xA003)  # in the main directory, a
 _THUMBNAIL, _THUMBNAIL_BYTES = 0x0201, 0x0202
 _SHORT, _LONG = 3, 4
 _EXIF_PREFIX = b"Exif\x00\x00"
+_XMP_SIZE = re.compile(
+    rb"""((?:tiff:Image(?:Width|Length)|exif:Pixel[XY]Dimension"""
+    rb"""|GPano:(?:FullPano|CroppedArea|LargestValidInteriorRect)(?:Image)?(?:Width|Height|Left|Top)(?:Pixels)?)"""
+    rb"""(?:\s*=\s*["']|\s*>\s*))(\d{1,9})(?![\d.])"""
+)
+_XMP_THUMBNAIL, _XMP_THUMBNAIL_END = b"<xmp:Thumbnails", b"</xmp:Thumbnails>"
+_BESIDE = rb"(?:(?:hdrgm|HDRGainMap):\w+|GCamera:(?:MotionPhoto|MicroVideo)\w*|G?Container:Directory)"
+_XMP_BESIDE = re.compile(
+    rb"""\s%b\s*=\s*(?:"[^"]*"|'[^']*')|<(%b)(?:\s[^>]*)?(?:/>|(?<!/)>.*?</\1\s*>)""" % (_BESIDE, _BESIDE), re.S
+)
+_GAIN_MAP = re.compile(rb"hdrgm:|GainMap")
+_MOTION = re.compile(rb"GCamera:(?:MotionPhoto|MicroVideo)")
+_THUMBNAIL_DROPPED = "thumbnail dropped: it showed the picture before"
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|\s*>\s*))(\d)""")
 
 
@@ -116,12 +129,36 @@ def resized_exif(exif: bytes | None, width: int, height: int) -> tuple[bytes | N
     opened = _Exif(exif)
     opened.set_size(width, height)
     had_one = opened.drop_thumbnail()
-    return bytes(opened.data), "thumbnail dropped: it showed the picture before" if had_one else None
+    return bytes(opened.data), _THUMBNAIL_DROPPED if had_one else None
 
 
 def upright_xmp(xmp: bytes | None) -> bytes | None:
     """The same XMP saying "upright"."""
     return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp) if xmp else xmp
+
+
+def resized_xmp(xmp: bytes | None, scale: int) -> tuple[bytes | None, str | None]:
+    """The same XMP with its sizes and places in pixels times `scale`, and a sentence where it lost its thumbnail."""
+    if not xmp:
+        return xmp, None
+    if scale != 1:
+        xmp = _XMP_SIZE.sub(lambda found: found[1] + b"%d" % (int(found[2]) * scale), xmp)
+    start, end = xmp.find(_XMP_THUMBNAIL), xmp.rfind(_XMP_THUMBNAIL_END)
+    if not 0 <= start < end:
+        return xmp, None
+    return xmp[:start] + xmp[end + len(_XMP_THUMBNAIL_END) :], _THUMBNAIL_DROPPED
+
+
+def xmp_of_first(xmp: bytes | None) -> tuple[bytes | None, list[str]]:
+    """A JPEG's XMP without what tells of pictures and films behind the first picture, and sentences on those."""
+    if not xmp:
+        return xmp, []
+    notes = []
+    if _GAIN_MAP.search(xmp):
+        notes.append("its gain map was not kept: what it makes brighter than white stays white")
+    if _MOTION.search(xmp):
+        notes.append("the film of its motion photo was not kept")
+    return _XMP_BESIDE.sub(b"", xmp), notes
 
 
 def turn_upright(pixels: np.ndarray, value: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import (
@@ -34,7 +35,8 @@ PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
 }
 _CHANNELS = {"1": 1, "L": 1, "I": 1, "F": 1, "LA": 2, "La": 2, "PA": 4, "RGBA": 4, "RGBa": 4}
 _CAPTIONS = {"APP13": b"\xff\xed", "COM": b"\xff\xfe"}
-_ICC_MARK = b"ICC_PROFILE\0"
+_ICC_MARK, _XMP_EXTENSION = b"ICC_PROFILE\0", b"http://ns.adobe.com/xmp/extension/\0"
+_MP_ENTRIES = 0xB002
 _SRGB_PRIMARIES, _SRGB_TRANSFERS = (1, 2), (1, 2, 6, 13)  # ITU-T H.273; 2: not told; 1 and 6: of video, shown alike
 _SRGB = ImageCms.createProfile("sRGB")
 
@@ -56,7 +58,7 @@ class PillowFile:
     """A file of one of `PLUGINS`; `decode` gives its first picture."""
 
     def __init__(self, name: str, data: bytes):
-        self._name, self._data = name, data
+        self._name, self._data, self._deep = name, data, False
         if ends_early(name, data):
             raise truncated(name)
         if name == "webp":
@@ -72,6 +74,8 @@ class PillowFile:
     def _frames(self) -> int:
         with quiet():
             try:
+                if self._name == "jpg":
+                    return _pictures_of_mpo(self._image, len(self._data))
                 return int(getattr(self._image, "n_frames", 1))
             except Exception:  # later frames may be broken in any way; only the first one is wanted
                 return 2
@@ -84,23 +88,8 @@ class PillowFile:
         if self.header.frames > 1:
             notes.append(f"first of {self.header.frames} frames")
         image = self._image
-        # Pillow fills these in while it reads the header, and some plug-ins drop them while they load
-        info, mode, name = dict(image.info), image.mode, self._name
-        icc, exif, xmp, dpi = (info.get(key) for key in ("icc_profile", "exif", "xmp", "dpi"))
-        if name == "jp2":
-            icc, exif, xmp = jp2_boxes.read_metadata(self._data)
-            if self._deep:
-                notes.append(f"{_jp2_bits(self._data)}-bit colour read as 8-bit")
-        if name == "avif" and (bits := _avif_bits(self._data)) > 8:
-            notes.append(f"{bits}-bit colour read as 8-bit")
-        if name == "avif" and not icc and _has_avif_colours_of_its_own(self._data):
-            notes.append(metadata.other_colours("nclx"))
-        if name == "jpg" and icc is None:
-            icc = _damaged_profile(image)
-        if name == "gif" and info.get("comment"):
-            notes.append("its comment was not kept")
-        if name == "jpg" and dpi == (72, 72) and info.get("jfif_unit") != 1:
-            dpi = None  # Pillow's stand-in for a file that gives none
+        mode, name = image.mode, self._name
+        icc, exif, xmp, dpi = self._metadata(notes)
         with quiet():
             lost = None
             if name == "jpg":
@@ -128,6 +117,32 @@ class PillowFile:
             jpeg=_jpeg_tables(self._image) if name == "jpg" else None,
             lost=lost,
         )
+
+    def _metadata(self, notes: list[str]) -> tuple[Any, Any, Any, Any]:
+        """Profile, EXIF, XMP and resolution as found; says what of the file goes with none of them.
+
+        Pillow fills them in while it reads the header, and some plug-ins drop them while they load.
+        """
+        image, name, data = self._image, self._name, self._data
+        icc, exif, xmp, dpi = (image.info.get(key) for key in ("icc_profile", "exif", "xmp", "dpi"))
+        if name == "jp2":
+            icc, exif, xmp = jp2_boxes.read_metadata(data)
+        bits = _jp2_bits(data) if self._deep else _avif_bits(data) if name == "avif" else 8
+        if bits > 8:
+            notes.append(f"{bits}-bit colour read as 8-bit")
+        if name == "avif" and not icc and _has_avif_colours_of_its_own(data):
+            notes.append(metadata.other_colours("nclx"))
+        if name == "gif" and image.info.get("comment"):
+            notes.append("its comment was not kept")
+        if name == "jpg":
+            icc = _damaged_profile(image) if icc is None else icc
+            xmp, beside = metadata.xmp_of_first(xmp)
+            notes += beside
+            if _segments(image, _XMP_EXTENSION):
+                notes.append("the extension of its XMP was not kept")
+            if dpi == (72, 72) and image.info.get("jfif_unit") != 1:
+                dpi = None  # Pillow's stand-in for a file that gives none
+        return icc, exif, xmp, dpi
 
     def _load_jpeg(self, partial: bool, notes: list[str]) -> tuple[Image.Image, np.ndarray | None]:
         """The picture, and with `partial` which of its pixels (H, W) did not survive; libjpeg makes them gray."""
@@ -165,7 +180,21 @@ def _jpeg_captions(image: ImageFile.ImageFile) -> Captions:
 
 def _damaged_profile(image: ImageFile.ImageFile) -> bytes | None:
     """The segments of a profile of which some are missing, for `usable_icc` to drop and tell; None without any."""
-    return b"".join(content for _, content in getattr(image, "applist", []) if content.startswith(_ICC_MARK)) or None
+    return b"".join(_segments(image, _ICC_MARK)) or None
+
+
+def _segments(image: ImageFile.ImageFile, mark: bytes) -> list[bytes]:
+    """Those of a JPEG that begin with `mark`."""
+    return [content for _, content in getattr(image, "applist", []) if content.startswith(mark)]
+
+
+def _pictures_of_mpo(image: ImageFile.ImageFile, size: int) -> int:
+    """How many pictures a JPEG of `size` bytes holds (CIPA DC-007); thumbnails that cameras add are not counted."""
+    if "mp" not in image.info:
+        return 1
+    entries = getattr(image, "_getmp")()[_MP_ENTRIES]  # noqa: B009 - only JPEG's plug-in has it
+    there = [entry for entry in entries if image.info["mpoffset"] + entry["DataOffset"] < size]
+    return max(1, sum("Thumbnail" not in entry["Attribute"]["MPType"] for entry in there))
 
 
 def _jpeg_tables(image: ImageFile.ImageFile) -> JpegTables | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from imagesmith.data.dicom_writer import shown
 from imagesmith.data.files import DEPTHS, Frame, ImageMeta, read_image
-from imagesmith.data.metadata import resized_exif
+from imagesmith.data.metadata import resized_exif, resized_xmp
 from imagesmith.data.pillow_formats import to_gray_or_rgb
 from imagesmith.data.scanlines import Picture
 from imagesmith.errors import UsageError
@@ -72,11 +72,13 @@ def result_meta(frame: Picture, scale: int, made_by: str, notes: Iterable[str] =
     What shows the picture as it was before, a thumbnail, is dropped.
     """
     meta = frame.meta
-    exif, dropped = resized_exif(meta.exif, frame.width * scale, frame.height * scale)
+    exif, of_exif = resized_exif(meta.exif, frame.width * scale, frame.height * scale)
+    xmp, of_xmp = resized_xmp(meta.xmp, scale)
     return replace(
         meta,
         exif=exif,
-        notes=tuple(dict.fromkeys((*meta.notes, *notes, *([dropped] if dropped else [])))),
+        xmp=xmp,
+        notes=tuple(dict.fromkeys((*meta.notes, *notes, *filter(None, (of_exif, of_xmp))))),
         dicom=meta.dicom and replace(meta.dicom, made_by=made_by),
     )
 
