@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import imagesmith
 from imagesmith import presets
 from imagesmith.configs import (
     ClipConfig,
@@ -186,3 +187,13 @@ def test_a_configuration_of_another_kind_names_its_training(config, said):
     with pytest.raises(ConfigError, match=f"expected a RestorerConfig, as presets.sr_x4 makes, {said}$"):
         check_kind(config, RestorerConfig)
     check_kind(presets.denoise("a", "b"), RestorerConfig)
+
+
+@pytest.mark.parametrize("train", ["train_restorer", "train_video", "train_gan", "train_classifier"])
+def test_a_training_of_another_kind_leaves_no_folder(train, tmp_path):
+    """The accident: a run folder that holds a configuration of another kind, which the right training then refuses."""
+    make = presets.mnistcnn if train == "train_gan" else presets.dcgan
+    right = "train_classifier" if train == "train_gan" else "train_gan"
+    with pytest.raises(ConfigError, match=f"imagesmith.{right} takes it"):
+        getattr(imagesmith, train)(make(data=tmp_path, out=tmp_path / "run"))
+    assert list(tmp_path.iterdir()) == []

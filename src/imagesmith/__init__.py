@@ -18,6 +18,7 @@ _PUBLIC = {
     "project": "imagesmith.infer.edit",
     "variations": "imagesmith.infer.edit",
     "train_restorer": "imagesmith.train.restore",
+    "train_video": "imagesmith.train.video",
     "train_gan": "imagesmith.train.gan",
     "train_classifier": "imagesmith.train.classifier",
     "evaluate_restorer": "imagesmith.evaluate",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:  # editors and type checkers look up no table
     from imagesmith.train.classifier import train_classifier as train_classifier
     from imagesmith.train.gan import train_gan as train_gan
     from imagesmith.train.restore import train_restorer as train_restorer
+    from imagesmith.train.video import train_video as train_video
     from imagesmith.zoo import CARDS as CARDS
     from imagesmith.zoo import load_model as load_model
 else:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from imagesmith.configs import AdversarialConfig, RestorerConfig
+from imagesmith.configs import AdversarialConfig, RestorerConfig, check_kind
 from imagesmith.data.datasets import DegradedPatches, Given, PairedPatches, PhotoFolder, load_photos
 from imagesmith.data.pairs import PairFolder, load_pairs
 from imagesmith.degrade import Chain, build_degradation
@@ -40,6 +40,7 @@ def train_restorer(config: RestorerConfig, *, quiet: bool = False) -> Run:
 
     NothingUsableError without photographs, ConfigError for contradictions or a run folder of another configuration.
     """
+    check_kind(config, RestorerConfig)
     chain = build_chain(config)
     torch.manual_seed(config.run.seed)
     net = _initial_net(config, chain)

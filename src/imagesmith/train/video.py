@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imagesmith.configs import VideoConfig
+from imagesmith.configs import VideoConfig, check_kind
 from imagesmith.data.clips import Clip, ClipFolder, DegradedClips, crop_px, load_clips, validation_clips
 from imagesmith.data.files import Frame, write_image
 from imagesmith.degrade import Chain, build_degradation
@@ -44,6 +44,7 @@ def train_video(config: VideoConfig, *, quiet: bool = False) -> Run:
 
     NothingUsableError without photographs, ConfigError for contradictions or a run folder of another configuration.
     """
+    check_kind(config, VideoConfig)
     check_losses(config.losses)
     chain = Chain(tuple(build_degradation(part.name, part.options) for part in config.degradations))
     torch.manual_seed(config.run.seed)

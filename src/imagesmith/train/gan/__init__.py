@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterator
 
 import torch
 
-from imagesmith.configs import GanConfig
+from imagesmith.configs import GanConfig, check_kind
 from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.train.gan.augment import Augment
 from imagesmith.train.gan.choices import NetPair, decide
@@ -30,6 +30,7 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
     NothingUsableError without pictures, ConfigError for contradictions or a run folder of another configuration,
     TrainingError where the guard gave up; the best generator so far is then kept.
     """
+    check_kind(config, GanConfig)
     with open_run(config, quiet=quiet) as session:
         start = None
         if config.start_from and not session.newest:
