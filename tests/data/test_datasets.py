@@ -111,6 +111,20 @@ def test_broken_and_small_files_are_listed_not_fatal(tmp_path, photos):
     assert "got at most 4095 of 65535; scale" in folder.skipped[3]
 
 
+def test_what_is_hidden_under_alpha_is_not_learnt(tmp_path, photos):
+    """Cut-out pictures hold leftovers of their background, or black, which networks were trained on unseen."""
+    from PIL import Image
+
+    for k, photo in enumerate(photos):
+        pixels = np.dstack([photo.permute(1, 2, 0).numpy(), np.full(photo.shape[1:], 255, np.uint8)])
+        pixels[:100, :, 3] = 0
+        Image.fromarray(pixels).save(tmp_path / f"{k}.png")
+    folder = load_photos(tmp_path, 1, least_px=64)
+    for photo in (*folder.training, *folder.validation):
+        assert photo[:, :100].min() == 255
+        assert any(torch.equal(photo[:, 100:], whole[:, 100:]) for whole in photos)
+
+
 def test_pictures_of_one_name_in_several_folders_are_all_used(tmp_path, photos):
     """The accident: of the folders that a pattern names, the last one's 0001.png stands for all, and nothing is said."""
     from PIL import Image

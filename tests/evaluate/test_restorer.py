@@ -121,6 +121,19 @@ def test_gray_alpha_and_16_bits_are_measured_too(mode: str, targets: Path, neare
     assert 20 < found.rows[1]["psnr_y"] < 40
 
 
+def test_what_is_hidden_under_alpha_is_not_measured(targets: Path, degraded: Path):
+    """Black hidden under full transparency counted as 15 dB of error that nobody could see."""
+    for path in degraded.iterdir():
+        small = np.asarray(Image.open(path)).copy()
+        small[:, : small.shape[1] // 2] = 255
+        Image.fromarray(small).save(path)
+        target = targets / f"{path.stem}.png"
+        pixels = np.dstack([PHOTOS[path.stem], np.full(PHOTOS[path.stem].shape[:2], 255, np.uint8)])
+        pixels[:, : small.shape[1] // 2 * 2] = 0
+        Image.fromarray(pixels).save(target)
+    assert min(row["psnr_y"] for row in evaluate_restorer("nearest", targets, degraded).rows) > 25
+
+
 @pytest.mark.parametrize("beyond", ["target", "degraded"])
 @pytest.mark.parametrize(
     ("dtype", "factor", "black", "words"),

@@ -6,7 +6,7 @@ interrupted run, a run with other workers and a run on two machines see the same
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from imagesmith.data.files import read_header, read_image
 from imagesmith.data.held_out import divide
 from imagesmith.data.pixels import check_unit_range
+from imagesmith.data.shapes import rgb_on_white
 from imagesmith.data.sources import EARLIER, Item, list_items
 from imagesmith.degrade import Chain
 from imagesmith.degrade.deconvolved import kernel_as_found
@@ -102,18 +103,20 @@ def largest_side(sizes: list[tuple[int, int]], least_px: int, most_area: float) 
 
 
 def decoded_photo(item: Item, least_px: int, most_px: int | None) -> Tensor | str:
-    """The middle of a photograph, no side longer than `most_px`, as uint8 (3, H, W); or why it cannot be used."""
+    """The middle of a photograph, no side longer than `most_px`, as uint8 (3, H, W); or why it cannot be used.
+
+    What is transparent lies on white: what files hide beneath is seen by nobody.
+    """
     try:
         frame = read_image(item.read())
         check_unit_range(frame)
     except (ImageError, OSError) as error:
         return f"{item.name}: {error}"
-    height, width, channels = frame.pixels.shape
+    height, width = frame.height, frame.width
     if min(height, width) < least_px:
         return f"{item.name}: {width}x{height} is smaller than {least_px} pixels a side"
-    colour = frame.pixels[..., :3] if channels >= 3 else frame.pixels[..., :1].expand(-1, -1, 3)
-    colour = middle(colour.permute(2, 0, 1), most_px or max(height, width))
-    return from_float(to_float(colour, frame.depth), "uint8").contiguous()
+    pixels = middle(frame.pixels.permute(2, 0, 1), most_px or max(height, width)).permute(1, 2, 0)
+    return rgb_on_white(replace(frame, pixels=pixels), "uint8").permute(2, 0, 1).contiguous()
 
 
 def middle(image: Tensor, side_px: int) -> Tensor:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from imagesmith.data.frame import Frame
 from imagesmith.data.pixels import as_uint8
+from imagesmith.tensors import Depth, from_float, to_float
 
 BASES = range(3, 8)
 _LEAST_KEPT = 0.9  # of a typical picture, by the centre crop to the chosen aspect
@@ -102,3 +104,15 @@ def as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
         return colour
     opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
     return np.concatenate((colour, opaque if alpha is None else alpha), axis=2)
+
+
+def rgb_on_white(frame: Frame, depth: Depth) -> Tensor:
+    """(H, W, 3) in the dtype of `depth`: gray as three channels, alpha laid on white."""
+    pixels, colours = frame.pixels, frame.colours
+    if frame.depth == depth and pixels.shape[2] == 3:
+        return pixels
+    values = to_float(pixels, frame.depth)
+    colour = values[..., :colours].expand(-1, -1, 3)
+    if pixels.shape[2] > colours:
+        colour = 1 + (colour - 1) * values[..., colours:]
+    return from_float(colour, depth)

@@ -10,6 +10,7 @@ from imagesmith.data.datasets import degrade_whole
 from imagesmith.data.files import Frame, ImageMeta, named, read_image
 from imagesmith.data.pairs import images_by_name, pair_files
 from imagesmith.data.pixels import check_unit_range
+from imagesmith.data.shapes import rgb_on_white
 from imagesmith.degrade import Chain
 from imagesmith.errors import ImageError, UsageError
 from imagesmith.tensors import from_float, imresize, luma, to_float
@@ -85,9 +86,8 @@ def made_cases(targets: list[Path], chain: Chain, *, gray: bool, holes: bool) ->
 
 
 def colour(frame: Frame) -> Tensor:
-    """(1, 3, H, W) float32 in [0, 1]; gray is repeated, alpha left out."""
-    pixels = to_float(frame.pixels, frame.depth).permute(2, 0, 1).unsqueeze(0)
-    return pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1].expand(-1, 3, -1, -1)
+    """(1, 3, H, W) float32 in [0, 1]; gray is repeated, alpha laid on white."""
+    return rgb_on_white(frame, "float32").permute(2, 0, 1).unsqueeze(0)
 
 
 def _read(path: Path) -> Frame:

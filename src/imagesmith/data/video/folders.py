@@ -15,6 +15,7 @@ from imagesmith.atomic import make_folder, part_beside
 from imagesmith.data.files import read_image, write_image
 from imagesmith.data.formats import SUFFIXES
 from imagesmith.data.frame import Frame, ImageMeta
+from imagesmith.data.shapes import rgb_on_white
 from imagesmith.data.video.info import USUAL_RATE, VideoFrame, VideoInfo, counted, resized_note
 from imagesmith.errors import ImageError, OutputError, VideoError
 from imagesmith.tensors import Depth, from_float, to_float
@@ -60,7 +61,7 @@ def folder_frames(info: VideoInfo, notes: list[str]) -> Iterator[VideoFrame]:
     last, repeated, resized = None, 0, 0
     for number, path in enumerate(frame_files(info.path)):
         try:
-            pixels = _rgb(read_image(path), info.depth)
+            pixels = rgb_on_white(read_image(path), info.depth)
         except ImageError:
             if last is None:
                 raise
@@ -77,18 +78,6 @@ def folder_frames(info: VideoInfo, notes: list[str]) -> Iterator[VideoFrame]:
         notes.append(f"{counted(repeated, 'frame')} could not be read; the last good one is repeated instead")
     if resized:
         notes.append(resized_note(resized, info))
-
-
-def _rgb(frame: Frame, depth: Depth) -> Tensor:
-    """(H, W, 3) in the dtype of `depth`: gray as three channels, alpha laid on white."""
-    pixels, colours = frame.pixels, frame.colours
-    if frame.depth == depth and pixels.shape[2] == 3:
-        return pixels
-    values = to_float(pixels, frame.depth)
-    colour = values[..., :colours].expand(-1, -1, 3)
-    if pixels.shape[2] > colours:
-        colour = 1 + (colour - 1) * values[..., colours:]
-    return from_float(colour, depth)
 
 
 def _scaled(pixels: Tensor, info: VideoInfo) -> Tensor:
