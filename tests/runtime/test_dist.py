@@ -118,6 +118,24 @@ def test_nobody_is_waited_for_longer_than_agreed(monkeypatch: pytest.MonkeyPatch
         join_world("cpu", timeout_minutes=0.01)
 
 
+def test_a_killed_worker_of_this_process_is_not_taken_for_a_lost_process() -> None:
+    """torch tells it by a signal, most often while gradients are averaged: the advice was for another fault."""
+    told = "DataLoader worker (pid 7) is killed by signal: Killed."
+    with pytest.raises(RuntimeError, match="pid 7"), dist._loss_is_told():
+        raise RuntimeError(told)
+
+
+@pytest.mark.parametrize("places", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "two", "RANK": "0"}])
+def test_half_of_what_torchrun_sets_is_told(monkeypatch: pytest.MonkeyPatch, places: dict[str, str]) -> None:
+    """WORLD_SIZE left in the environment by another program ended in a KeyError of this one."""
+    for name in ("WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in places.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="expected numbers in WORLD_SIZE and RANK.*start with torchrun, or unset both"):
+        join_world("cpu")
+
+
 def test_after_a_restart_nobody_calls_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """torchrun's store outlives its processes: who was started again first called the address of a dead one, and died."""
     lasting = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)

@@ -1,19 +1,23 @@
 """A run folder: what lies in it is gone on with, or left alone."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from imagesmith import presets
 from imagesmith.atomic import part_beside
 from imagesmith.configs import RestorerConfig, override
 from imagesmith.data.archives import open_collection
+from imagesmith.data.loader import endless_batches
 from imagesmith.data.sources import list_items
-from imagesmith.errors import ConfigError, IntegrityError
+from imagesmith.errors import ConfigError, IntegrityError, TrainingError
 from imagesmith.runtime.checkpoint import save_checkpoint
 from imagesmith.runtime.dist import World
 from imagesmith.train.run import open_run
@@ -234,6 +238,21 @@ def test_what_a_killed_training_had_half_written_does_not_stay(tmp_path: Path):
         part.write_bytes(b"half")
     enter(tmp_path)
     assert not any(part.exists() for part in parts)
+
+
+class Deadly(Dataset[torch.Tensor]):
+    """Whoever reads from it is killed."""
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return torch.zeros(1)
+
+
+def test_a_killed_worker_is_no_bug_and_says_what_takes_less_memory(tmp_path: Path):
+    """The accident: /dev/shm of a container was too small, and the user was asked to report a bug of this program."""
+    with pytest.raises(TrainingError, match=r"batches was killed[^$]*--set data\.workers=0"):  # noqa: SIM117
+        with open_run(config(tmp_path), quiet=True):
+            next(endless_batches(Deadly(), 0, 1, workers=1))
 
 
 @pytest.mark.parametrize(("dtype", "has_bf16", "told"), [("bf16", False, 1), ("bf16", True, 0), ("fp32", False, 0)])

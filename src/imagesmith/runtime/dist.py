@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # public, though not in __all__
 from torch.distributed.rendezvous import rendezvous
 
-from imagesmith.errors import ImagesmithError, TrainingError
+from imagesmith.errors import ImagesmithError, TrainingError, UsageError
 
 T = TypeVar("T")
 
@@ -85,18 +85,33 @@ def join_world(device: str, timeout_minutes: float = 15) -> World:
     """Join the processes that torchrun started; alone where it did not. CUDA gradients go by NCCL, the rest by gloo.
 
     A process that was killed is noticed at once, one that is silent, as behind a broken line, after the timeout: then
-    every call of the world is a TrainingError.
+    every call of the world is a TrainingError. UsageError where the environment tells only a part of the place.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size, rank = _place()
     if size == 1:
         return World()
-    rank, timeout = int(os.environ["RANK"]), timedelta(minutes=timeout_minutes)
+    timeout = timedelta(minutes=timeout_minutes)
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
         with _loss_is_told():
             store = _fresh_store(rank, size, timeout)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     return World(rank, size, int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def _place() -> tuple[int, int]:
+    """How many processes there are and which this one is; UsageError where only a part of that is told."""
+    size, rank = (
+        os.environ.get("WORLD_SIZE", "1"),
+        os.environ.get("RANK", "0" if "WORLD_SIZE" not in os.environ else ""),
+    )
+    try:
+        return int(size), int(rank)
+    except ValueError:
+        raise UsageError(
+            f"expected numbers in WORLD_SIZE and RANK, as torchrun sets them, got '{size}' and '{rank}'; "
+            "start with torchrun, or unset both"
+        ) from None
 
 
 def _fresh_store(rank: int, size: int, timeout: timedelta) -> Store:
@@ -131,10 +146,17 @@ def _loss_is_told() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if is_killed_worker(error):
+            raise
         raise TrainingError(
             "another process of this run is gone, or silent for run.timeout_minutes; the same command goes on from\n"
             "the newest checkpoint, and torchrun --max-restarts=3 gives it again by itself"
         ) from error
+
+
+def is_killed_worker(error: BaseException) -> bool:
+    """Whether torch tells here, wherever this process was just then, that one that prepares its batches was killed."""
+    return "DataLoader worker (pid" in str(error)
 
 
 def leave_world() -> None:

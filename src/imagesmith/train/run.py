@@ -22,7 +22,7 @@ from imagesmith.data.loader import endless_batches
 from imagesmith.errors import ConfigError, IntegrityError, TrainingError
 from imagesmith.runtime.checkpoint import checkpoints_in, load_newest
 from imagesmith.runtime.device import EMULATED, emulates_bf16
-from imagesmith.runtime.dist import World, join_world, leave_world
+from imagesmith.runtime.dist import World, is_killed_worker, join_world, leave_world
 from imagesmith.runtime.lock import sole_writer
 from imagesmith.runtime.log import RunLog, read_history, tell
 from imagesmith.tensors import is_out_of_memory
@@ -145,7 +145,7 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
 
     ConfigError where the folder was begun with another configuration or holds something else, as what is to be learnt,
     or where the processes differ, IntegrityError where none of its checkpoints is whole, TrainingError where memory ran
-    out.
+    out or a process that prepares batches was killed.
     """
     folder = Path(config.run.out)
     learnt = (getattr(config.data, name, None) for name in ("folder", "degraded", "films"))
@@ -173,6 +173,11 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
             yield Session(folder, config.run, config.optim, told, device, world, newest, log, can_start)
         world.meet()
     except (RuntimeError, MemoryError) as error:
+        if is_killed_worker(error):
+            raise TrainingError(
+                "a process that prepares batches was killed, as for want of memory or of /dev/shm; the same command goes\n"
+                "on from the newest checkpoint, with --set data.workers=0, or fewer, in less memory"
+            ) from error
         if not is_out_of_memory(error):
             raise
         raise TrainingError(
