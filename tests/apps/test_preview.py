@@ -65,11 +65,14 @@ def test_parts_within_parts_are_named(photos, tmp_path, capsys):
 
 
 def test_given_pairs_are_shown_as_well(photos, degraded, tmp_path, capsys):
-    """Whoever brings pairs has the most to check: whether they belong together."""
-    data_config = DataConfig(folder=str(photos), degraded=str(degraded), patch_px=32)
+    """Whoever brings pairs has the most to check: whether they belong together, and which part of them is used."""
+    data_config = DataConfig(folder=str(photos), degraded=str(degraded), patch_px=32, memory_gb=0.0003)
     config = presets.denoise(str(photos), "run").model_copy(update={"degradations": (), "data": data_config})
     run_preview(config, tmp_path / "sheet.png", count=2)
-    assert f"that of the files in {degraded}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"that of the files in {degraded}" in printed
+    assert "of large pairs only the middle 128 pixels" in printed
+    assert "2 pairs to train on, 1 kept apart" in printed
 
 
 def test_pairs_stand_about_square():

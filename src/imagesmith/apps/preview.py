@@ -16,7 +16,7 @@ from imagesmith.data.files import Frame, write_image
 from imagesmith.data.grid import image_grid
 from imagesmith.metrics import METRICS
 from imagesmith.tensors import from_float
-from imagesmith.train.restore import build_chain, load_training_photos, training_patches
+from imagesmith.train.restore import build_chain, load_training_photos, training_patches, what_is_used
 
 _GAP_PX = 4
 
@@ -32,7 +32,8 @@ def run_preview(config: RestorerConfig, out: Path, *, count: int, overwrite: boo
     write_image(Frame.of(sheet), out, format="png", overwrite=overwrite)
     for skipped in photos.skipped:
         print(plain(f"skipped {skipped}"))
-    print(f"{len(photos.training)} photographs to train on, {len(photos.validation)} kept apart for validation")
+    for sentence in what_is_used(photos):
+        print(sentence)
     recipe = " + ".join(_in_words(part.model_dump()) for part in config.degradations)
     print(f"damage: {recipe or f'that of the files in {config.data.degraded}'}")
     if chain.scale == 1:

@@ -5,7 +5,7 @@ target).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,8 @@ def _train(config: RestorerConfig, chain: Chain | Given, net: Net, session: Sess
     state = session.state(nets, choices, averaged=["restorer"], spike=spike)
     workers, reason = choose_workers(config.data.workers, arithmetic.device)
     say_skipped(photos.skipped, session)
-    if photos.most_px:
-        session.say(f"of large {photos.unit} only the middle {photos.most_px} pixels: data.memory_gb holds no more")
-    session.say(f"{len(photos.training)} {photos.unit} to train on, {len(photos.validation)} kept apart for validation")
+    for sentence in what_is_used(photos):
+        session.say(sentence)
     session.say(f"{workers} worker processes: {reason}")
     dataset = training_patches(config, photos, chain)
     validation = Validation(config, photos, chain, arithmetic, session.log, multiple=net.multiple_of)
@@ -104,6 +103,13 @@ def _train(config: RestorerConfig, chain: Chain | Given, net: Net, session: Sess
             first = f"'{config.start_from}' itself" if validation.start else "what it began with"
             session.say(f"nothing was better than {first}, which that model is")
     return run
+
+
+def what_is_used(photos: PhotoFolder | PairFolder) -> Iterator[str]:
+    """In words, how many pictures there are to train on, and which part of them."""
+    if photos.most_px:
+        yield f"of large {photos.unit} only the middle {photos.most_px} pixels: data.memory_gb holds no more"
+    yield f"{len(photos.training)} {photos.unit} to train on, {len(photos.validation)} kept apart for validation"
 
 
 def build_discriminator(sharp: AdversarialConfig, net: Net, patch_px: int) -> nn.Module:
