@@ -132,7 +132,7 @@ def test_half_of_what_torchrun_sets_is_told(monkeypatch: pytest.MonkeyPatch, pla
         monkeypatch.delenv(name, raising=False)
     for name, value in places.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match="expected numbers in WORLD_SIZE and RANK.*start with torchrun, or unset both"):
+    with pytest.raises(UsageError, match=r"numbers in WORLD_SIZE and RANK.*start with torchrun, or unset both"):
         join_world("cpu")
 
 
@@ -172,7 +172,10 @@ def _refuse() -> None:
 
 
 def test_without_torchrun_there_is_nobody_to_join(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert join_world("cpu") == World()
+    monkeypatch.delenv("WORLD_SIZE")
     assert join_world("cpu") == World()
     leave_world()
 

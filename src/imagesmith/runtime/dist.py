@@ -101,10 +101,9 @@ def join_world(device: str, timeout_minutes: float = 15) -> World:
 
 def _place() -> tuple[int, int]:
     """How many processes there are and which this one is; UsageError where only a part of that is told."""
-    size, rank = (
-        os.environ.get("WORLD_SIZE", "1"),
-        os.environ.get("RANK", "0" if "WORLD_SIZE" not in os.environ else ""),
-    )
+    size, rank = os.environ.get("WORLD_SIZE", "1"), os.environ.get("RANK", "")
+    if size == "1":
+        return 1, 0
     try:
         return int(size), int(rank)
     except ValueError:

@@ -175,8 +175,8 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
     except (RuntimeError, MemoryError) as error:
         if is_killed_worker(error):
             raise TrainingError(
-                "a process that prepares batches was killed, as for want of memory or of /dev/shm; the same command goes\n"
-                "on from the newest checkpoint, with --set data.workers=0, or fewer, in less memory"
+                "a process that prepares batches was killed, as for want of memory or of /dev/shm; the same command\n"
+                "goes on from the newest checkpoint, with --set data.workers=0, or fewer, in less memory"
             ) from error
         if not is_out_of_memory(error):
             raise
