@@ -61,6 +61,14 @@ def test_one_to_go_back_to_is_spared_however_old(tmp_path):
     assert sorted(int(path.stem) for path in tmp_path.iterdir()) == [1, 3, 4, 5]
 
 
+def test_one_just_written_stays_below_newer_ones_that_are_damaged(tmp_path):
+    """A fault of the disk spoilt the newest few: the run went on from an old one, and threw away each that it made."""
+    for k in range(1, KEEP + 1):
+        path = save_checkpoint(tmp_path, 100 * k, {"a": torch.ones(1)}, {})
+        path.write_bytes(path.read_bytes()[:-4])
+    assert save_checkpoint(tmp_path, 50, {"a": torch.ones(1)}, {}).exists()
+
+
 def test_what_a_run_went_back_from_is_dropped(tmp_path):
     """They would be taken for the newest: the next checkpoints be pruned for them, and a resumed run begin there."""
     for k in range(KEEP):

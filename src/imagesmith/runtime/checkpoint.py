@@ -36,8 +36,9 @@ def save_checkpoint(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"values": text, "sha256": _digest(tensors, text)}
     write_whole(path, safetensors.torch.save(tensors, metadata))
+    kept = [_at(folder, images) for images in (images_seen, spared) if images is not None]  # newer ones may be damaged
     for old in checkpoints_in(folder)[:-KEEP]:
-        if spared is None or old != _at(folder, spared):
+        if old not in kept:
             old.unlink(missing_ok=True)
     return path
 
