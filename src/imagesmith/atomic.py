@@ -39,7 +39,7 @@ def replacing(path: Path, *, overwrite: bool = False, scratch: Path | None = Non
     except OSError as error:
         if error.filename is not None and str(error.filename) not in (str(part), str(path)):
             raise
-        raise OutputError(f"{path} cannot be written: {_reason(error, path)}") from error
+        raise OutputError(f"{path} cannot be written: {reason(error, path)}") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -65,7 +65,7 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
     try:
         exists = path.exists()
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {_reason(error, path)}") from error
+        raise OutputError(f"{path} cannot be written: {reason(error, path)}") from error
     if exists and not overwrite:
         raise _taken(path)
 
@@ -115,7 +115,7 @@ def _taken(path: Path) -> OutputError:
     return OutputError(f"{path} exists already\nuse -y (overwrite) to replace it, or name another output")
 
 
-def _reason(error: OSError, path: Path) -> str:
+def reason(error: OSError, path: Path) -> str:
     """What went wrong on the file system and what to do, in one line."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; free some space or choose another folder"

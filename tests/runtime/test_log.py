@@ -3,13 +3,14 @@
 import errno
 import json
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
 from imagesmith.errors import OutputError
-from imagesmith.runtime.log import RunLog, read_history, tell
+from imagesmith.runtime.log import RunLog, _writing, read_history, tell
 
 
 def test_means_per_tick(tmp_path):
@@ -34,6 +35,18 @@ def test_resuming_drops_what_lies_beyond_the_checkpoint(tmp_path):
     assert [row["images_seen"] for row in read_history(tmp_path)] == [16, 32]
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [b"null", b"{}", b'{"images_seen": null}', b'{"images_seen": "16"}', b"\xff\xfe", b'{"images_seen": 1', b""],
+)
+def test_a_damaged_line_costs_neither_the_run_nor_the_lines_after_it(tmp_path, damaged):
+    """A fault of the disk in an old line: the run could not go on, or the curve of all that came later was deleted."""
+    lines = [b'{"images_seen": 16}', damaged, b'{"images_seen": 32}']
+    (tmp_path / "history.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    RunLog(tmp_path, images_seen=32, quiet=True).close()
+    assert [row["images_seen"] for row in read_history(tmp_path)] == [16, 32]
+
+
 def test_rewinding_drops_what_a_roll_back_undid(tmp_path):
     log = RunLog(tmp_path, quiet=True)
     for images in (16, 32, 48):
@@ -49,9 +62,32 @@ def test_full_disk_is_one_clear_error(tmp_path):
     log.history = Path("/dev/full")
     if not log.history.exists():
         pytest.skip("needs a device that is always full")
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match=r"the disk is full; .*the same command goes on from the newest checkpoint"):
         log.tick(1)
     log.close()
+
+
+def test_a_full_disk_under_tensorboard_is_the_same_error_and_no_traceback(tmp_path, monkeypatch, capsys):
+    """Its thread printed twenty lines of a library before the message that said what to do."""
+
+    def full(writer: object, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    hook, log = threading.excepthook, RunLog(tmp_path, quiet=True)
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        log.tick(1, loss=2.0)
+        log.close()
+    with pytest.raises(OutputError, match="the disk is full"):
+        log.close()
+    assert capsys.readouterr().err == ""
+    assert threading.excepthook is hook
+
+
+def test_what_may_not_be_written_is_not_told_to_be_a_full_disk(tmp_path):
+    """The accident: a folder of somebody else, and the advice to free some space."""
+    with pytest.raises(OutputError, match=r"no permission in .*; choose another folder"), _writing(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_lines_are_strict_json(tmp_path):

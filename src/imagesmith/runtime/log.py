@@ -6,6 +6,7 @@ Statistics are summed where they are, on the device if need be, and read and wri
 import json
 import math
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from imagesmith.atomic import write_whole
+from imagesmith.atomic import reason, write_whole
 from imagesmith.errors import OutputError
 
 
@@ -29,7 +30,13 @@ class RunLog:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._started = time.monotonic()
+        self._hook, threading.excepthook = threading.excepthook, self._after_thread
         self._board = self._begin_at(images_seen)
+
+    def _after_thread(self, ended: threading.ExceptHookArgs) -> None:
+        """A full disk ends TensorBoard's thread, and is told where the next row is added: no traceback before that."""
+        if not (isinstance(ended.exc_value, OSError) and type(ended.thread).__module__.startswith("tensorboard.")):
+            self._hook(ended)
 
     def rewind(self, images_seen: int) -> None:
         """Drop what was logged beyond `images_seen`, where the run goes on."""
@@ -86,8 +93,11 @@ class RunLog:
 
     def close(self) -> None:
         """Flush and close TensorBoard's file."""
-        with _writing(self.folder):
-            self._board.close()
+        try:
+            with _writing(self.folder):
+                self._board.close()
+        finally:
+            threading.excepthook = self._hook
 
 
 def tell(line: str) -> None:
@@ -97,14 +107,14 @@ def tell(line: str) -> None:
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run's history so far; a last line cut short by a crash is dropped."""
+    """The rows of a run's history so far; a line that is none, as one cut short by a crash, is passed over."""
     path = folder / "history.jsonl"
     rows = []
-    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+    for line in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []:
+        with suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("images_seen"), int):
+                rows.append(row)
     return rows
 
 
@@ -119,5 +129,5 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}; free some space and give the same command again"
+            f"{path} cannot be written: {reason(error, path)}; the same command goes on from the newest checkpoint"
         ) from error
