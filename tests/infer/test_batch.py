@@ -699,3 +699,16 @@ def test_the_heat_map_of_a_single_picture_is_no_photograph(restorer: Restorer, p
     assert "doubt.png" not in statuses(restorer.path(photos, tmp_path / "out", dry_run=True))
     restorer.path(photos / "a.png", tmp_path / "x.png", uncertainty=tmp_path / "y.png")
     assert not (tmp_path / FILE_NAME).exists()
+
+
+def test_a_manifest_that_cannot_be_read_stops_only_who_goes_on(restorer: Restorer, photos: Path) -> None:
+    """The accident: a colleague's manifest in a shared folder, mode 0600, and nobody else could restore one picture."""
+    (photos / FILE_NAME).mkdir()
+    for options in ({}, {"dry_run": True}, {"uncertainty": photos / "doubt.png"}):
+        (result,) = restorer.path(photos / "a.png", overwrite=True, **options).results
+        assert result.status == ("planned" if "dry_run" in options else "done"), result.error
+        assert result.notes[0].startswith(f"what was made is not noted: cannot read {photos / FILE_NAME}")
+        assert len(result.notes) == 1
+    assert set(statuses(restorer.path(photos, overwrite=True)).values()) == {"done", "failed"}
+    with pytest.raises(OutputError, match="cannot read"):
+        restorer.path(photos / "a.png", resume=True)

@@ -24,7 +24,7 @@ from imagesmith.infer.bulk.parcel import travels
 from imagesmith.infer.bulk.plan import workers_for
 from imagesmith.infer.bulk.pool import restore_in_processes
 from imagesmith.infer.bulk.ray_engine import restore_on_ray
-from imagesmith.infer.manifest import Manifest, settings_digest
+from imagesmith.infer.manifest import open_manifests, settings_digest
 from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Summary
 from imagesmith.infer.places import Places, tidy
 from imagesmith.infer.plan import (
@@ -64,14 +64,14 @@ def restore_files(
     exact, tag = options.consistency or options.mask is not None, tag_of(restorer.card)
     jobs = plan_jobs(items, destination, format=options.format, suffix=options.suffix, tag=tag, exact=exact)
     is_batch = len(jobs) > 1 or any(os.path.isdir(source) for source in sources)
-    manifests = {root: Manifest(root) for root in _roots(jobs, options, is_batch=is_batch)}
+    manifests, unread = open_manifests(_roots(jobs, options, is_batch=is_batch), strictly=options.resume)
     jobs = told_apart(jobs)
     if options.uncertainty is not None and names_a_file(options.uncertainty) and len(jobs) > 1:
         raise UsageError(f"expected a folder for {len(jobs)} heat maps, got '{options.uncertainty}'; name a folder")
     check_distinct(jobs, options.uncertainty)
     if options.max_ram is not None:
         check_above_held(options.max_ram)
-    stages = Stages(restorer, options, Places(jobs, options, manifests, _settings(restorer, options)))
+    stages = Stages(restorer, options, Places(jobs, options, manifests, _settings(restorer, options), unread))
     run = _rehearse if options.dry_run else functools.partial(_restore, restorer, options)
     return replace(run(stages, jobs, on_progress), passed_over=items.passed_over)
 

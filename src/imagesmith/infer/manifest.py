@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import threading
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -114,6 +115,22 @@ class Manifest:
     def _remember(self, entry: Entry) -> None:
         self._entries[entry.input] = entry
         self._made.setdefault(os.path.abspath(self.path.parent / entry.output), []).append(entry)
+
+
+def open_manifests(folders: Iterable[Path], *, strictly: bool) -> tuple[dict[Path, Manifest], dict[Path, str]]:
+    """The manifests of folders, and what is to be said of those that cannot be read; OutputError instead if `strictly`.
+
+    Only who goes on needs what a manifest tells; another one's in a shared folder must not stop the others.
+    """
+    manifests, unread = dict[Path, Manifest](), dict[Path, str]()
+    for folder in folders:
+        try:
+            manifests[folder] = Manifest(folder)
+        except OutputError as error:
+            if strictly:
+                raise
+            unread[folder] = f"what was made is not noted: {error}"
+    return manifests, unread
 
 
 def _last_byte(file: BinaryIO) -> bytes:

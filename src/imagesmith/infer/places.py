@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from imagesmith.atomic import check_free, remove_abandoned
@@ -20,12 +21,20 @@ _WHOLE_COPIES = 3  # of the result, at the worst moment of an encoder that canno
 
 
 class Places:
-    """The outputs of the jobs of one run; `manifests` tell by folder what is finished, `settings` how it was made."""
+    """The outputs of the jobs of one run; `manifests` tell by folder what is finished, `settings` how it was made.
+
+    `unread` says by folder why there is none, where there should be one.
+    """
 
     def __init__(
-        self, jobs: Sequence[Job], options: FileOptions, manifests: Mapping[Path, Manifest], settings: str
+        self,
+        jobs: Sequence[Job],
+        options: FileOptions,
+        manifests: Mapping[Path, Manifest],
+        settings: str,
+        unread: Mapping[Path, str] = MappingProxyType({}),
     ) -> None:
-        self._options, self._manifests, self._settings = options, manifests, settings
+        self._options, self._manifests, self._settings, self._unread = options, manifests, settings, dict(unread)
         self._kept = kept_files(jobs, options.mask_file)
         self._makers = {output_key(job.place): job.item for job in jobs if job.place is not None}
 
@@ -36,6 +45,12 @@ class Places:
         if isinstance(source, bytes):
             return hashlib.sha256(source).hexdigest()
         return sha256_of(source) if isinstance(source, Path) and os.path.isfile(source) else ""
+
+    def notes(self, job: Job) -> tuple[str, ...]:
+        """What is to be said of the places of a job: that nothing there remembers what is made."""
+        maps = self._options.uncertainty
+        roots = (job.root, None if maps is None else heat_root(maps))
+        return tuple(dict.fromkeys(self._unread[root] for root in roots if root in self._unread))
 
     def finished_before(self, job: Job, digest: str) -> Path | None:
         """The result that an earlier run made of the same input with the same settings."""

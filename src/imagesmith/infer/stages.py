@@ -86,7 +86,7 @@ class Stages:
             header = picture_header(source, self._restorer.card, self._options)
             job, sizes = self._places.settle(job, header, self._restorer.scale)
             check_memory(header, job.format, self._restorer.scale, options.max_ram)
-            notes = (*job.losses(header.format), *_held(job, header, self._restorer.scale))
+            notes = (*blank.notes, *job.losses(header.format), *_held(job, header, self._restorer.scale))
             return replace(blank, output=_name(job), notes=notes, **sizes)
         except Exception as error:
             return failed(blank, error)
@@ -103,7 +103,7 @@ class Stages:
             if not job.keeps:
                 self._places.check(job)
             picture = read_picture(source, self._restorer.card, self._options)
-            result = replace(result, notes=picture.meta.notes)
+            result = replace(result, notes=(*result.notes, *picture.meta.notes))
             if picture.lost is not None:
                 lost = lost_pixels(picture.lost, self._inventor)
                 result = replace(result, notes=(*result.notes, str(lost)), lost=lost)
@@ -284,7 +284,8 @@ class Stages:
         return encode_rows(rows, stream, format, size=size, depth=picture.depth, meta=meta)
 
     def _blank(self, job: Job, status: Literal["done", "planned"]) -> ItemResult:
-        return ItemResult(str(job.item), _name(job), status, self._restorer.card.title, self._restorer.scale)
+        card, scale = self._restorer.card, self._restorer.scale
+        return ItemResult(str(job.item), _name(job), status, card.title, scale, notes=self._places.notes(job))
 
 
 def _header(picture: Picture) -> Header:

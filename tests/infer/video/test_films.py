@@ -10,7 +10,8 @@ import torch
 
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding, read_info
-from imagesmith.errors import NothingUsableError, UsageError
+from imagesmith.errors import NothingUsableError, OutputError, UsageError
+from imagesmith.infer.manifest import FILE_NAME
 from imagesmith.infer.outcome import Progress, Summary
 from imagesmith.infer.video import job as jobs
 from imagesmith.infer.video import segments
@@ -218,3 +219,14 @@ def test_what_is_gone_on_with_runs_in_the_arithmetic_it_began_in(make_film, mode
     for resume, expected in ((False, fastest), (True, began)):
         restorer, _ = planned(items, tmp_path / "o.mp4", model_file, resume=resume, **asked)
         assert (restorer.runtime.dtype, restorer.runtime.channels_last) == (expected.dtype, expected.channels_last)
+
+
+def test_a_manifest_that_cannot_be_read_stops_only_who_goes_on(run: Run, make_film, tmp_path: Path) -> None:
+    """The accident: a colleague's manifest beside the film, mode 0600, and the film could not be restored."""
+    (tmp_path / FILE_NAME).mkdir()
+    film = make_film("a.mp4", 2)
+    (result,) = run(film).results
+    assert result.status == "done", result.error
+    assert any(note.startswith("what was made is not noted: cannot read") for note in result.notes)
+    with pytest.raises(OutputError, match="cannot read"):
+        run(film, resume=True)

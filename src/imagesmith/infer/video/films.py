@@ -10,7 +10,7 @@ from typing import Any
 from imagesmith.data.sources import Item
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.holes import file_of
-from imagesmith.infer.manifest import Manifest, settings_digest
+from imagesmith.infer.manifest import Manifest, open_manifests, settings_digest
 from imagesmith.infer.named import check_asked
 from imagesmith.infer.outcome import Frames, ItemResult, Progress, Summary, failed
 from imagesmith.infer.plan import check_distinct, tag_of
@@ -63,7 +63,8 @@ def restore_films(
     """
     beside = [] if options.dry_run else [job for job in jobs if job.lies_beside]
     remembered = jobs if options.resume or options.remembers else beside
-    manifests = {root: Manifest(root) for root in {job.root for job in remembered}}
+    manifests, unread = open_manifests({job.root for job in remembered}, strictly=options.resume)
+    jobs = [replace(job, notes=(*job.notes, unread[job.root])) if job.root in unread else job for job in jobs]
     check_distinct(jobs)
     results, kept = list[ItemResult](), 0
     with stop_on_request() as asked:
