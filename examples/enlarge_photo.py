@@ -7,7 +7,7 @@ import imagesmith as ism
 
 def main(source: str, target: str) -> None:
     large = ism.restore(source, scale=4)  # a path in, a PIL image out
-    large.save(target)
+    ism.write_image(large, target)  # with colour profile and EXIF, which large.save() leaves out of a JPEG
     print(f"{target}: {large.width} x {large.height}")
 
 

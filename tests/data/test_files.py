@@ -459,10 +459,10 @@ def test_a_really_full_disk(tmp_path, monkeypatch, name: str) -> None:
         write_image(drawn("uint8", 3, height=300, width=300), tmp_path / f"a.{name}")
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 5, 3), np.uint8), Image.new("L", (3, 3)), torch.zeros(3, 4, 5)])
+@pytest.mark.parametrize("image", [np.zeros((4, 5, 3), np.uint8), torch.zeros(3, 4, 5)])
 def test_what_is_no_frame_is_not_written(tmp_path: Path, image: Any) -> None:
     """The accident: 'numpy.ndarray' object has no attribute 'pixels'."""
-    with pytest.raises(UsageError, match=r"expected a Frame, .* got (ndarray|Image|Tensor)\nlet Pillow"):
+    with pytest.raises(UsageError, match=r"expected a Frame, .* got (ndarray|Tensor)\nlet Pillow"):
         write_image(image, tmp_path / "a.png")
 
 
@@ -472,6 +472,21 @@ def test_an_impossible_quality_is_refused(tmp_path: Path, quality: Any) -> None:
     with pytest.raises(UsageError, match=r"expected a quality from 1 to 100, got"):
         write_image(drawn("uint8", 3), tmp_path / "a.jpg", quality=quality)
     assert not (tmp_path / "a.jpg").exists()
+
+
+def test_a_pil_image_is_written_with_all_that_it_carries(tmp_path: Path) -> None:
+    """The accident: what `restore` gives for a path, saved by Pillow as JPEG, lost its profile, and its colours."""
+    image = Image.new("RGB", (8, 8), "red")
+    image.info.update(icc_profile=SRGB, exif=b"Exif\0\0" + exif_saying(None), xmp=XMP, dpi=(300, 300))
+    assert write_image(image, tmp_path / "a.jpg") == ()
+    back = read_image(tmp_path / "a.jpg").meta
+    assert (back.icc, back.exif, back.xmp is not None, back.dpi) == (SRGB, exif_saying(None), True, (300, 300))
+    gray = image.convert("L")
+    gray.info["icc_profile"] = SRGB
+    assert write_image(gray, tmp_path / "b.jpg") == ("dropped a colour profile made for RGB pixels",)
+    assert read_image(tmp_path / "b.jpg").meta.icc is None
+    with pytest.raises(UsageError, match="PIL mode I; convert"):
+        write_image(Image.new("I", (3, 3)), tmp_path / "c.png")
 
 
 def test_a_missing_folder_says_so(tmp_path) -> None:

@@ -117,6 +117,36 @@ def test_a_transparent_level_that_pillow_cannot_make_alpha_is_missed_aloud(
     assert told[0].filename == __file__
 
 
+def test_the_sizes_in_the_exif_of_a_pil_image_are_those_of_the_result(restorer: Restorer, photo: np.ndarray) -> None:
+    """The accident: the EXIF of before was put over the corrected one, and the result was listed at its old size."""
+    exif = Image.Exif()
+    exif[0x0100] = 9
+    image = Image.fromarray(photo[:8, :9])
+    image.info["exif"] = exif.tobytes()
+    assert restorer(image).getexif()[0x0100] == 18
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(restorer: Restorer, bad: float) -> None:
+    """The accident: a float TIFF with NaN is refused, and the array that another reader made of it got invented values."""
+    array = np.full((6, 5), 0.5, np.float32)
+    array[2, 2] = bad
+    for image in (array, torch.from_numpy(array)[None], Image.fromarray(array)):
+        with pytest.raises(UsageError, match="expected finite values, got 1 that"):
+            restorer(image)
+
+
+def test_of_several_pictures_in_a_file_the_others_are_missed_aloud(
+    restorer: Restorer, photo: np.ndarray, tmp_path: Path
+) -> None:
+    """The accident: of an animation one picture came back, where the command line says that it is the first of two."""
+    first, second = (Image.fromarray(part[:8, :9]) for part in (photo, photo[20:]))
+    first.save(tmp_path / "both.webp", save_all=True, append_images=[second])
+    with pytest.warns(UserWarning, match=r"both\.webp: the first of 2 pictures") as told:
+        restorer(tmp_path / "both.webp")
+    assert told[0].filename == __file__
+
+
 def test_a_path_gives_a_pil_image_and_a_frame_a_frame(restorer: Restorer, photos: Path, photo: np.ndarray) -> None:
     """All ways to hand over the same picture give the same picture."""
     restored = restorer(photos / "a.png")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import torch
+from PIL import Image
 
 from imagesmith.atomic import replacing
 from imagesmith.data import metadata
@@ -21,6 +22,7 @@ from imagesmith.data.decoded import Decoded, WholeOnly, failure
 from imagesmith.data.encode import encode
 from imagesmith.data.formats import ACCEPTED, ENOUGH_TO_TELL, FORMATS, format_named, format_of, output_format
 from imagesmith.data.frame import DEPTH_WORDS, Frame, Header, ImageMeta
+from imagesmith.data.pillow_formats import to_gray_or_rgb
 from imagesmith.errors import ImageError, ImagesmithError, TooLargeError, UsageError
 from imagesmith.tensors import Depth
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 DEPTHS: dict[torch.dtype, Depth] = {torch.uint8: "uint8", torch.uint16: "uint16", torch.float32: "float32"}
 MAX_PIXELS = 200_000_000
 _MOST_BYTES_PER_PIXEL = 32  # four samples of 64 bits: a file larger than that per allowed pixel is not read at all
+LEVEL_NOT_KEPT = "a PIL image of 16 bits has no alpha: its transparent level is not kept"
 _PIECE = 1 << 22
 _FAINT_NOTE = (
     "its {} values use less than an eighth of their range, which networks see as nearly black; "
@@ -44,6 +47,7 @@ __all__ = [
     "Frame",
     "Header",
     "ImageMeta",
+    "frame_of",
     "output_format",
     "read_header",
     "read_image",
@@ -114,6 +118,36 @@ def meta_of(decoded: Decoded, channels: int) -> tuple[ImageMeta, int]:
     return meta, turn
 
 
+def frame_of(image: Image.Image) -> Frame:
+    """A PIL image as the picture of a PNG with its profile, EXIF, XMP and resolution, not turned.
+
+    UsageError for one without pixels, and of mode I, whose depth nobody knows.
+    """
+    if image.mode == "I":
+        raise UsageError(
+            "expected 8-bit, 16-bit (I;16) or float pixels, got PIL mode I; convert it to the one it means"
+        )
+    if 0 in image.size:
+        raise UsageError(f"expected a picture with pixels, got a PIL image of {image.width}x{image.height}")
+    image.load()
+    notes: list[str] = []
+    if image.mode.startswith("I;16") and "transparency" in image.info:
+        notes.append(LEVEL_NOT_KEPT)
+    array, icc = to_gray_or_rgb(image, "png", image.info.get("icc_profile"), notes)
+    exif, xmp = (found if isinstance(found := image.info.get(key), bytes) else None for key in ("exif", "xmp"))
+    meta = ImageMeta(
+        format="png",
+        mode=image.mode,
+        icc=icc,
+        exif=metadata.bare_exif(exif),
+        xmp=xmp,
+        dpi=metadata.sensible_dpi(image.info.get("dpi")),
+        notes=tuple(notes),
+    )
+    pixels = torch.from_numpy(array)
+    return Frame(pixels, DEPTHS[pixels.dtype], meta)
+
+
 def check_pixels(header: "Header | VideoInfo", max_pixels: int) -> None:
     """TooLargeError for a file that declares more."""
     if header.width * header.height > max_pixels:
@@ -124,22 +158,28 @@ def check_pixels(header: "Header | VideoInfo", max_pixels: int) -> None:
 
 
 def write_image(
-    frame: Frame,
+    frame: Frame | Image.Image,
     destination: Path | str | BinaryIO,
     *,
     format: str | None = None,
     overwrite: bool = False,
     quality: int | None = None,
 ) -> tuple[str, ...]:
-    """Write a frame; returns sentences about what the format could not hold.
+    """Write a frame, or a PIL image with all that it carries; returns sentences about what the format could not hold.
 
     `format` is a name or suffix ("png", "jpeg", ".tif"); None takes the destination's suffix, or for a stream the
     format that keeps the frame. `quality` (1 to 100) is for JPEG, WebP and AVIF. A path is written under a temporary
     name, flushed to disk and renamed; every failure removes the temporary file and raises OutputError.
     """
+    told: tuple[str, ...] = ()
+    if isinstance(frame, Image.Image):
+        frame = frame_of(frame)
+        icc, dropped = metadata.usable_icc(frame.meta.icc, frame.channels)
+        frame = dataclasses.replace(frame, meta=dataclasses.replace(frame.meta, icc=icc))
+        told = (*frame.meta.notes, *filter(None, [dropped]))
     if not isinstance(frame, Frame):
         raise UsageError(
-            f"expected a Frame, such as read_image gives, got {type(frame).__name__}\n"
+            f"expected a Frame, such as read_image gives, or a PIL image, got {type(frame).__name__}\n"
             "let Pillow save others, such as PIL.Image.fromarray(array).save(path)"
         )
     if quality is not None and (not isinstance(quality, numbers.Integral) or not 1 <= quality <= 100):
@@ -152,9 +192,9 @@ def write_image(
     kept = output_format(frame.meta.format, frame.depth, channels, max(height, width))
     name = format_named(format) if format else kept
     if not isinstance(destination, Path):
-        return encode(frame, destination, name, quality)
+        return told + encode(frame, destination, name, quality)
     with replacing(destination, overwrite=overwrite) as stream:
-        return encode(frame, stream, name, quality)
+        return told + encode(frame, stream, name, quality)
 
 
 def format_of_file(path: Path) -> str:

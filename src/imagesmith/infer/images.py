@@ -12,25 +12,28 @@ from PIL import Image
 from torch import Tensor
 
 from imagesmith.data.dicom_writer import shown
-from imagesmith.data.files import DEPTHS, Frame, ImageMeta, read_image
+from imagesmith.data.files import DEPTHS, LEVEL_NOT_KEPT, Frame, ImageMeta, frame_of, read_header, read_image
 from imagesmith.data.metadata import resized_exif, resized_xmp
-from imagesmith.data.pillow_formats import to_gray_or_rgb
 from imagesmith.data.scanlines import Picture
 from imagesmith.errors import UsageError
 from imagesmith.tensors import from_float, to_float
 
 Rebuild = Callable[[list[Frame]], Any]
 
-_KEPT_INFO = ("icc_profile", "exif", "xmp", "dpi")
-
 
 def through(restored: Callable[[Frame], Frame], image: Any) -> Any:
     """What `restored` makes of a Frame, PIL image, array or tensor, as the same kind; a path gives a PIL image.
 
-    A warning tells where a file has more bits than Pillow takes.
+    A warning tells where a file has more bits than Pillow takes, or more pictures than one.
     """
     if isinstance(image, str | Path):
         frame = read_image(image)
+        if (count := read_header(image).frames) > 1:
+            warnings.warn(
+                f"{image}: the first of {count} pictures is taken\n"
+                "pass the others singly, or a film to imagesmith.restore_video",
+                stacklevel=3,
+            )
         if frame.channels > 1 and frame.depth != "uint8":
             warnings.warn(
                 f"{image}: a PIL image holds 8 bits of colour, the file has {frame.depth}\n"
@@ -45,14 +48,25 @@ def through(restored: Callable[[Frame], Frame], image: Any) -> Any:
 
 
 def unwrap(image: Any) -> tuple[list[Frame], Rebuild]:
-    """The frames of a PIL image, array or tensor, and the function that makes the same kind of their results."""
+    """The frames of a PIL image, array or tensor, and the function that makes the same kind of their results.
+
+    UsageError for other kinds, for shapes and dtypes that are no picture's, and for values that are not finite.
+    """
     if isinstance(image, Image.Image):
-        return _unwrap_pil(image)
-    if isinstance(image, np.ndarray):
-        return _unwrap_array(image)
-    if isinstance(image, Tensor):
-        return _unwrap_tensor(image)
-    raise UsageError(f"expected a path, PIL image, array or tensor, got {type(image).__name__}")
+        frames, rebuild = _unwrap_pil(image)
+    elif isinstance(image, np.ndarray):
+        frames, rebuild = _unwrap_array(image)
+    elif isinstance(image, Tensor):
+        frames, rebuild = _unwrap_tensor(image)
+    else:
+        raise UsageError(f"expected a path, PIL image, array or tensor, got {type(image).__name__}")
+    bad = sum(int((~frame.pixels.isfinite()).sum()) for frame in frames if frame.depth == "float32")
+    if bad:
+        raise UsageError(
+            f"expected finite values, got {bad} that are NaN or infinite\n"
+            "give them values first, such as numpy.nan_to_num does"
+        )
+    return frames, rebuild
 
 
 def stacked(strips: Iterable[Tensor], frame: Picture, scale: int) -> Tensor:
@@ -91,34 +105,20 @@ def to_pil(frame: Frame) -> Image.Image:
         pixels = from_float(to_float(pixels, frame.depth), "uint8")
     array = pixels.numpy()
     image = Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
-    found = {"icc_profile": frame.meta.icc, "exif": frame.meta.exif, "xmp": frame.meta.xmp, "dpi": frame.meta.dpi}
+    exif = frame.meta.exif and b"Exif\0\0" + frame.meta.exif  # as Pillow's own readers have it
+    found = {"icc_profile": frame.meta.icc, "exif": exif, "xmp": frame.meta.xmp, "dpi": frame.meta.dpi}
     image.info.update({key: value for key, value in found.items() if value is not None})
     return image
 
 
 def _unwrap_pil(image: Image.Image) -> tuple[list[Frame], Rebuild]:
-    if image.mode == "I":
-        raise UsageError(
-            "expected 8-bit, 16-bit (I;16) or float pixels, got PIL mode I; convert it to the one it means"
-        )
-    if 0 in image.size:
-        raise UsageError(f"expected a picture with pixels, got a PIL image of {image.width}x{image.height}")
-    image.load()
-    if image.mode.startswith("I;16") and "transparency" in image.info:
+    frame = frame_of(image)
+    if LEVEL_NOT_KEPT in frame.meta.notes:
         warnings.warn(
-            "a PIL image of 16 bits has no alpha: its transparent level is not kept\n"
-            "pass imagesmith.read_image(path) for a Frame that keeps it",
+            f"{LEVEL_NOT_KEPT}\npass imagesmith.read_image(path) for a Frame that keeps it",
             stacklevel=5,
         )
-    pixels, icc = to_gray_or_rgb(image, "png", image.info.get("icc_profile"), [])
-    found = {**image.info, "icc_profile": icc}
-
-    def rebuild(frames: list[Frame]) -> Image.Image:
-        restored = to_pil(frames[0])
-        restored.info.update({key: found[key] for key in _KEPT_INFO if found.get(key) is not None})
-        return restored
-
-    return [_frame(torch.from_numpy(pixels), image.mode)], rebuild
+    return [frame], lambda frames: to_pil(frames[0])
 
 
 def _unwrap_array(image: np.ndarray) -> tuple[list[Frame], Rebuild]:

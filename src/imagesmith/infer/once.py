@@ -31,7 +31,9 @@ def restore(
 
     Without both it is enlarged `scale` times (4) by `sr-x<scale>`; with a `mask` its holes are filled. The task 'auto'
     looks at the picture and takes the models that mend it, or none; without a `scale` it enlarges only small pictures.
-    A path gives a PIL image, whose colour has 8 bits; a warning tells where the file has more.
+    A path gives a PIL image, whose colour has 8 bits; a warning tells where the file has more, or several pictures.
+    What else was changed, `imagesmith.restore(imagesmith.read_image(path)).meta.notes` tells. `imagesmith.write_image`
+    saves both with profile, EXIF and XMP, which PIL's own `save` leaves out of a JPEG.
     """
     _check(scale, model)
     if task == "auto" and model is None:

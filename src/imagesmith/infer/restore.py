@@ -139,6 +139,7 @@ class Restorer:
         """The restored picture, of the same kind: PIL image, array, tensor or Frame; a path gives a PIL image.
 
         Colour of a PIL image has 8 bits; a warning tells where the file has more, which `imagesmith.read_image` keeps.
+        `imagesmith.write_image` saves it with profile, EXIF and XMP, which PIL's own `save` leaves out of a JPEG.
         Arrays are (H, W) or (H, W, C), uint8, uint16 or float in [0, 1]; tensors float (N, C, H, W) or (C, H, W) in
         [0, 1]; C = 1 gray, 2 gray+alpha, 3 RGB, 4 RGBA. Sizes grow by `scale`, dtype, mode and device stay.
         `mask`, for models that fill holes, is a bool tensor or array (H, W), True where the picture is to be invented,
