@@ -39,6 +39,7 @@ def test_trainings_and_lists_take_photographs_alone(photos: Path) -> None:
     assert [str(item.name) for item in items] == clean
     assert items.passed_over["of an earlier run"] == 2
     assert [f"{name}.png" for name in images_by_name(photos, recursive=True)] == clean
+    assert list(images_by_name(photos)) == ["a", "c"], "an evaluation takes what was made for originals"
     with open_collection(photos) as collection:
         assert [entry.name for entry in collection.entries] == clean
     loaded = load_photos(photos, 1, least_px=8)

@@ -17,6 +17,7 @@ from imagesmith.data.alignment import displacement
 from imagesmith.data.datasets import Pair, decoded_photo, largest_side, middle_pair, size_of
 from imagesmith.data.formats import SUFFIXES
 from imagesmith.data.held_out import divide
+from imagesmith.data.results import results_among
 from imagesmith.data.sources import Item, outside_runs
 from imagesmith.errors import NothingUsableError, UsageError
 from imagesmith.tensors import imresize, to_float
@@ -40,14 +41,15 @@ Place = tuple[float, float, float]
 
 
 def images_by_name(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
-    """The pictures of a folder by their names below it without ending, sorted; run folders inside are passed over.
+    """The pictures of a folder by their names below it without ending, sorted.
 
+    Run folders inside are passed over, and what an earlier restore made of what lies in the folder.
     UsageError where it is no folder or two pictures share a name, NothingUsableError where there is none to read.
     """
     if not os.path.isdir(folder):
         raise UsageError(f"expected a folder of images, got '{folder}'")
     try:
-        paths = outside_runs(folder) if recursive else sorted(folder.iterdir())
+        paths = outside_runs(folder) if recursive else _photographs_of(folder)
     except OSError as error:
         raise NothingUsableError(f"the folder '{folder}' cannot be read: {error.strerror}; check its rights") from None
     images: dict[str, Path] = {}
@@ -65,6 +67,13 @@ def images_by_name(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
     if not images:
         raise NothingUsableError(f"expected images ({', '.join(sorted(SUFFIXES))}) in '{folder}', found none")
     return images
+
+
+def _photographs_of(folder: Path) -> list[Path]:
+    """What lies in a folder itself, sorted, without `results_among` it."""
+    found = sorted(folder.iterdir())
+    made = results_among(found, [folder])
+    return [path for path in found if path not in made]
 
 
 def pair_files(targets: Path, degraded: Path, *, recursive: bool = False) -> dict[str, tuple[Path, Path]]:
