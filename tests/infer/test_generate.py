@@ -135,7 +135,7 @@ def test_truncation_draws_images_together(flowers: Generator) -> None:
     )
     assert whole.std(dim=0).mean() > half.std(dim=0).mean() > 0
     assert torch.equal(none, none[:1].expand_as(none))
-    for wrong in (-0.1, 1.5, float("nan")):
+    for wrong in (-0.1, 1.5, float("nan"), "1"):
         with pytest.raises(UsageError, match="expected a truncation from 0"):
             generate(flowers, [0], truncation=wrong)
         with pytest.raises(UsageError, match="expected a truncation from 0"):
@@ -256,8 +256,9 @@ def test_what_is_no_walk_is_refused(flowers: Generator) -> None:
     """The accident: an empty video."""
     with pytest.raises(UsageError, match="at least two seeds"):
         interpolate(flowers, [1])
-    with pytest.raises(UsageError, match="at least one frame"):
-        interpolate(flowers, [1, 2], frames=0)
+    for frames in (0, 2.5, "2"):
+        with pytest.raises(UsageError, match=f"whole number of frames for each step, at least one, got {frames!r}"):
+            interpolate(flowers, [1, 2], frames=frames)
     with pytest.raises(UsageError, match="one label for the whole way"):
         interpolate(flowers, [1, 2], label="all")
 

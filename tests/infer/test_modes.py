@@ -84,8 +84,8 @@ def model_files(tmp_path, make_unet: Make, make_restorer: Make) -> dict[str, str
 
 
 def test_a_strength_that_cannot_be_is_told(model_files: dict[str, str], photo: np.ndarray) -> None:
-    """A slider at 50 instead of 0.5 must not extrapolate."""
-    for strength in (-0.1, 1.5, float("nan")):
+    """A slider at 50 instead of 0.5 must not extrapolate, nor the text of a field end in a TypeError."""
+    for strength in (-0.1, 1.5, float("nan"), "0.5"):
         with pytest.raises(UsageError, match="from 0 to 1"):
             Restorer.load(model_files["denoise"], device="cpu", dtype="fp32", strength=strength)
     for name in ("sr", "inpaint"):
@@ -130,6 +130,16 @@ def test_the_model_of_a_task() -> None:
     for task, scale in (("denoise", 4), ("sr", 1)):
         with pytest.raises(UsageError, match="keeps the size"):
             model_for(task, scale)
+
+
+def test_a_task_or_a_scale_that_is_none_is_not_looked_for_among_models() -> None:
+    """The accident: "no model 'sr-x5'" for a scale of 5, and a list of models where a task was misspelt."""
+    with pytest.raises(UsageError, match=r"expected a task out of sr, denoise, .*'denoiser' \(did you mean 'denoise'"):
+        model_for("denoiser")
+    with pytest.raises(UsageError, match="expected a scale out of 2, 3, 4 for the task sr, got 5"):
+        model_for("sr", 5)
+    with pytest.raises(UsageError, match="expected a scale out of 2, 4 for the task photo, got 3"):
+        model_for("photo", 3)
 
 
 def test_consistency_is_kept_in_every_kind_of_picture(make_restorer: Make, photo: np.ndarray) -> None:

@@ -24,7 +24,7 @@ CLEAN = data.coffee()[:300, :420]
 def test_a_model_file_is_taken(model_file: Path, photo: np.ndarray) -> None:
     """`imagesmith.restore` was once the module of that name instead of the function."""
     assert imagesmith.restore(photo, model=model_file).shape == (122, 166, 3)
-    with pytest.raises(ModelError):
+    with pytest.raises(UsageError, match="expected a scale out of 2, 3, 4"):
         imagesmith.restore(photo, scale=17)
 
 

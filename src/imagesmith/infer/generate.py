@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import numbers
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -125,8 +126,7 @@ class Generator:
 
     def samples(self, seeds: Iterable[int], *, label: Label = None, truncation: float = 1.0) -> Iterator[Sample]:
         """See `generate`."""
-        if not 0 <= truncation <= 1:
-            raise UsageError(f"expected a truncation from 0 (one average image) to 1 (all variety), got {truncation}")
+        _check_truncation(truncation)
         if label is not None:
             self.labels(0, label)  # a mistake is told now, not when the first sample is asked for
         return self._samples(
@@ -201,16 +201,20 @@ def interpolate(
     ends = list(itertools.islice(way, 2))  # the rest may be long, and is drawn as it comes
     if len(ends) < 2:
         raise UsageError(f"expected at least two seeds to go from one to the other, got {len(ends)}")
-    if frames < 1:
-        raise UsageError(f"expected at least one frame for each step, got {frames}")
+    if not isinstance(frames, numbers.Integral) or frames < 1:
+        raise UsageError(f"expected a whole number of frames for each step, at least one, got {frames!r}")
     if label in (ALL, MIXED) and label not in generator.class_names:
         raise UsageError(f"expected one label for the whole way, got '{label}'")
-    if not 0 <= truncation <= 1:
-        raise UsageError(f"expected a truncation from 0 (one average image) to 1 (all variety), got {truncation}")
+    _check_truncation(truncation)
     one = generator.labels(ends[0], label)[0]
     every = itertools.chain(ends, way, ends[:1] if loop else ())
     stops = (latents([seed], generator.latent_size)[0] * truncation for seed in every)
     return _walk(generator, stops, frames, one, arrives=not loop)
+
+
+def _check_truncation(truncation: float) -> None:
+    if not isinstance(truncation, numbers.Real) or not 0 <= truncation <= 1:
+        raise UsageError(f"expected a truncation from 0 (one average image) to 1 (all variety), got {truncation!r}")
 
 
 def _walk(
