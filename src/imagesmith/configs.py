@@ -113,7 +113,8 @@ class RunConfig(Config):
     accumulate: int = Field(default=1, ge=1)
     """Parts into which each batch is divided to save memory; their gradients are added up.
 
-    The result is that of the whole batch where penalty_share and perceptual_share of a part are whole images.
+    The result is that of the whole batch where penalty_share and perceptual_share of a part are whole images, and not
+    where batch norm looks at each part by itself, as in classifiers and DCGAN.
     """
     validations: int = Field(default=20, ge=1)
     """How often the run is validated, spread evenly over its progress."""
