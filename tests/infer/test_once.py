@@ -28,6 +28,12 @@ def test_a_model_file_is_taken(model_file: Path, photo: np.ndarray) -> None:
         imagesmith.restore(photo, scale=17)
 
 
+def test_a_classifier_is_told_what_it_is_for() -> None:
+    """The accident: `generate` makes images with generators, said of a classifier, which it refuses in turn."""
+    with pytest.raises(ModelError, match="`imagesmith evaluate generator` measures with classifiers"):
+        Restorer.load("cifarcnn")
+
+
 def test_a_model_file_that_changed_is_loaded_again(model_file: Path, photo: np.ndarray) -> None:
     """The accident: a training goes on, and the notebook beside it shows the results of the first weights all day."""
     before = imagesmith.restore(photo, model=model_file)

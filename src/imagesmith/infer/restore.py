@@ -30,7 +30,7 @@ from imagesmith.infer.named import of_strength
 from imagesmith.infer.network import Network, Report, weights_digest
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
 from imagesmith.infer.truth import agreeing_with_jpeg, agreeing_with_size, check_room, half_level
-from imagesmith.nets import RESTORERS, VIDEO_RESTORERS
+from imagesmith.nets import CLASSIFIERS, RESTORERS, VIDEO_RESTORERS
 from imagesmith.runtime.device import Net, Runtime, pick_runtime
 from imagesmith.runtime.memory import UNLIMITED, Limits
 from imagesmith.runtime.tiling import Subpixels, Tile
@@ -112,9 +112,11 @@ class Restorer:
             )
         is_own = model.card.net in RESTORERS
         if not is_own and not hasattr(model.net, "halo"):
+            is_classifier = model.card.net in CLASSIFIERS
+            use = "evaluate generator` measures with classifiers" if is_classifier else "generate` is for generators"
             raise ModelError(
                 f"expected a restorer, got '{name}', a network '{model.card.net}' for the task "
-                f"{model.card.task}\n`imagesmith generate` makes images with generators"
+                f"{model.card.task}\n`imagesmith {use}"
             )
         model, strength = of_strength(model, strength)
         # networks of others were never tried in low precision
