@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,15 +12,18 @@ import tifffile
 import torch
 from PIL import Image
 from skimage import data
+from torch import Tensor, nn
 
 from imagesmith.errors import ImageError, ImagesmithError, NothingUsableError, UsageError
 from imagesmith.evaluate import Report, evaluate_restorer, subjects
+from imagesmith.infer.restore import Restorer
 from imagesmith.metrics import METRICS
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.presets import web_photo
+from imagesmith.runtime.device import Runtime
 from imagesmith.tensors import imresize
-from imagesmith.zoo import describe, save_model
-from imagesmith.zoo.community import PlainStack
+from imagesmith.zoo import Model, describe, save_model
+from imagesmith.zoo.community import Community, PlainStack
 
 PHOTOS = {"cat": data.chelsea()[60:161, 100:222], "cup": data.coffee()[100:190, 200:281]}
 
@@ -100,6 +104,31 @@ def test_weights_of_other_projects_are_measured_too(targets: Path, tmp_path: Pat
     assert report.summary["psnr_rgb"] == pytest.approx(20 * math.log10(255 / 15), abs=0.5)  # it takes nothing away
     expected = hashlib.sha256((tmp_path / "dncnn.pth").read_bytes()).hexdigest()
     assert report.provenance["weights_sha256"] == expected
+
+
+class Seeing(nn.Conv2d):
+    """Remembers the sizes of all it is given."""
+
+    seen: ClassVar[list[tuple[int, ...]]] = []
+
+    def forward(self, input: Tensor) -> Tensor:
+        self.seen.append(tuple(input.shape[2:]))
+        return super().forward(input)
+
+
+def test_tiles_are_those_of_the_restorer_and_told_where_they_are_not_exact(targets: Path):
+    """A network's score was that of its tiles, without a word, though the whole pictures were asked for."""
+    (targets / "cup.png").unlink()
+    net = Community(Seeing(3, 3, 1), lambda model, x: model(x), scale=1, channels=3, multiple_of=1)
+    model = Model(net, describe(net, NetSpec("community:Family", {}), "foreign", task="denoise"))
+    runtime = Runtime(torch.device("cpu"), torch.float32, False, "")
+    for tile, is_told in (("off", False), (64, True)):
+        Seeing.seen.clear()
+        restorer = Restorer.of(model, tile=tile, runtime=runtime)
+        report = evaluate_restorer(restorer, targets, degrade="gaussian_noise:sigma=[15,15],rounded=0")
+        assert ("tiles that overlap by 64 px" in report.caption) is is_told
+        assert ("tiles" in report.provenance) is is_told
+        assert (len(Seeing.seen) > report.provenance["images"]) is is_told
 
 
 def test_the_precision_can_be_chosen(targets: Path, nearest_model: Path):

@@ -12,7 +12,7 @@ from imagesmith.configs import Part, recipe
 from imagesmith.degrade import Chain, build_degradation
 from imagesmith.errors import ImageError, UsageError, not_one_of
 from imagesmith.evaluate.clip_cases import CHUNK, degraded_frames, find_pairs
-from imagesmith.evaluate.report import Report, software
+from imagesmith.evaluate.report import Report, caption_of, software
 from imagesmith.evaluate.subjects import ClipSubject, clip_subject_of
 from imagesmith.infer.restore import Restorer
 from imagesmith.infer.video.stream import VideoRestorer
@@ -85,8 +85,7 @@ def evaluate_clips(
         **software(),
     }
     summary = {card.name: sum(row[card.name] for row in rows) / len(rows) for card in cards}
-    caption = f"{subject.name} x{scale}: {provenance['protocol']}; input: {words}"
-    return Report(rows, summary, provenance, caption, rows_are="clip")
+    return Report(rows, summary, provenance, caption_of(provenance), rows_are="clip")
 
 
 def _input(

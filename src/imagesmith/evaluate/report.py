@@ -49,6 +49,12 @@ class Report:
         return "\n".join([*text, self.caption])
 
 
+def caption_of(provenance: dict[str, Any]) -> str:
+    """The protocol of a restorer's report: how it was measured, on what, and what is approximate in it."""
+    protocol = f"{provenance['model']} x{provenance['scale']}: {provenance['protocol']}; input: {provenance['input']}"
+    return "; ".join([protocol, *([provenance["tiles"]] if "tiles" in provenance else [])])
+
+
 def software() -> dict[str, str]:
     """What ran, and when."""
     return {

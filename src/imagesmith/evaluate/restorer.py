@@ -11,7 +11,7 @@ from imagesmith.errors import ConfigError, ImageError, UsageError, not_one_of
 from imagesmith.evaluate.cases import Case, file_cases, made_cases, scale_of, target_files
 from imagesmith.evaluate.clip_cases import holds_clips
 from imagesmith.evaluate.clips import PAPERS, evaluate_clips
-from imagesmith.evaluate.report import Report, software
+from imagesmith.evaluate.report import Report, caption_of, software
 from imagesmith.evaluate.subjects import Subject, is_recurrent, subject_of
 from imagesmith.infer.restore import Restorer
 from imagesmith.infer.video.stream import VideoRestorer
@@ -125,8 +125,7 @@ def _evaluate_pictures(
         **software(),
     }
     summary = {card.name: sum(row[card.name] for row in rows) / len(rows) for card in cards}
-    caption = f"{subject.name} x{scale}: {provenance['protocol']}; input: {provenance['input']}"
-    return Report(rows, summary, provenance, caption)
+    return Report(rows, summary, provenance, caption_of(provenance))
 
 
 def _cases(

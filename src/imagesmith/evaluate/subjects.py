@@ -19,7 +19,7 @@ from imagesmith.infer.video.stream import VideoRestorer
 from imagesmith.nets import VIDEO_RESTORERS
 from imagesmith.nets.deconvolved import DeconvolvedUNet
 from imagesmith.runtime.device import Net, pick_runtime, prepare
-from imagesmith.runtime.tiling import run_tiled
+from imagesmith.runtime.tiling import plan_for, run_tiled
 from imagesmith.tensors import from_float, imresize, to_float, to_gray
 from imagesmith.tensors.deconvolution import deconvolution_planes
 from imagesmith.zoo import load_model
@@ -48,6 +48,8 @@ def subject_of(restorer: Restorer | str | Path, scale: int | None, device: str, 
         restorer = Restorer.load(restorer, device=device, dtype=dtype)
     _refuse_other_scale(restorer.card.title, restorer.scale, scale)
     facts["runtime"] = str(restorer.runtime)
+    if restorer.tile != "off" and not getattr(restorer.net, "halo_is_exact", True):
+        facts["tiles"] = f"large pictures in tiles that overlap by {restorer.net.halo} px, less than the network sees"
     chosen = restorer
     return Subject(chosen.card.title, chosen.scale, lambda given, _: _restored(chosen, given), facts)
 
@@ -67,30 +69,35 @@ def _restored(restorer: Restorer, given: Frame | Made) -> Tensor:
         return colour(restorer.frame(given))
     net, picture = restorer.net, given.picture
     if isinstance(net, DeconvolvedUNet):
-        return _deblurred(net, picture, restorer.runtime.device)
+        return _deblurred(restorer, picture)
     told = given.planes.new_zeros(1, net.planes, *picture.shape[2:])
     known = min(net.planes, given.planes.shape[1])
     told[:, :known] = given.planes[:, :known]
     if net.channels == 1:  # one colour after the other
         one_by_one = torch.cat([picture.transpose(0, 1), told.expand(picture.shape[1], -1, -1, -1)], dim=1)
-        return run_tiled(net, one_by_one.to(restorer.runtime.device)).transpose(0, 1)
-    x = torch.cat([picture.expand(-1, net.channels, -1, -1), told], dim=1)
-    restored = run_tiled(net, x.to(restorer.runtime.device))
+        return _in_tiles(restorer, one_by_one).transpose(0, 1)
+    restored = _in_tiles(restorer, torch.cat([picture.expand(-1, net.channels, -1, -1), told], dim=1))
     if picture.shape[1] == 1:
         return to_gray(restored)
     return restored
 
 
-def _deblurred(net: Net, picture: Tensor, device: torch.device) -> Tensor:
+def _in_tiles(restorer: Restorer, x: Tensor) -> Tensor:
+    """What the network alone makes of (N, C + planes, H, W), in the tiles of the restorer."""
+    plan = plan_for(restorer.net, *x.shape[-2:], tile=restorer.tile)
+    return run_tiled(restorer.net, x.to(restorer.runtime.device), plan)
+
+
+def _deblurred(restorer: Restorer, picture: Tensor) -> Tensor:
     """With the kernel found as for a file."""
 
     def mended(x: Tensor, kernel: Tensor) -> Tensor:
-        return run_tiled(net, torch.cat([x, deconvolution_planes(x[0], kernel)[None]], dim=1).to(device))
+        return _in_tiles(restorer, torch.cat([x, deconvolution_planes(x[0], kernel)[None]], dim=1))
 
-    x = picture.expand(-1, net.channels, -1, -1)
+    x = picture.expand(-1, restorer.net.channels, -1, -1)
     piece = busiest_piece(Frame(x[0].permute(1, 2, 0), "float32", ImageMeta("png", "RGB")))
     restored = mended(x, kernel_of(piece, lambda part, kernel: mended(piece[..., *part], kernel)))
-    return restored if picture.shape[1] == net.channels else to_gray(restored)
+    return restored if picture.shape[1] == restorer.net.channels else to_gray(restored)
 
 
 def _nearest(x: Tensor, scale: int) -> Tensor:
