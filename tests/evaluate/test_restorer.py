@@ -273,7 +273,7 @@ def test_a_scale_of_nothing_and_a_folder_that_cannot_be_read_are_told(targets: P
 def test_hidden_files_are_no_targets(targets: Path):
     """macOS leaves ._photo.png beside photo.png on foreign disks: a broken file by a picture's name."""
     (targets / "._cat.png").write_bytes(b"\0\5\x16\7junk")
-    assert {row["name"] for row in evaluate_restorer("bicubic", targets, metrics=["psnr_y"], scale=2).rows} == {*PHOTOS}
+    assert {row["name"] for row in evaluate_restorer("bicubic", targets, metrics="psnr_y", scale=2).rows} == {*PHOTOS}
 
 
 @pytest.fixture
@@ -312,7 +312,7 @@ class TestRecipes:
     def test_networks_see_noise_unclipped(self, targets: Path, plain_model, monkeypatch: pytest.MonkeyPatch):
         """Scaled into [0, 1], as unusual float files are, every noise level is another than the one that is reported."""
         seen = []
-        monkeypatch.setattr(subjects, "run_tiled", lambda net, x: seen.append(x) or x)
+        monkeypatch.setattr(subjects, "run_tiled", lambda net, x, plan: seen.append(x) or x)
         evaluate_restorer(plain_model(), targets, degrade="gaussian_noise:sigma=[50,50],rounded=0")
         assert min(x.min() for x in seen) < -0.1
         assert max(x.max() for x in seen) > 1.1
@@ -320,7 +320,7 @@ class TestRecipes:
     def test_planes_are_told_or_zero(self, targets: Path, plain_model, monkeypatch: pytest.MonkeyPatch):
         """A table level in the place of a mask, or a plane too many, is a crash at best."""
         seen = []
-        monkeypatch.setattr(subjects, "run_tiled", lambda net, x: seen.append(x) or x[:, :3])
+        monkeypatch.setattr(subjects, "run_tiled", lambda net, x, plan: seen.append(x) or x[:, :3])
         jpeg = plain_model("jpeg", planes=1)
         evaluate_restorer(jpeg, targets, degrade="jpeg:quality=[10,10],table_plane=true,blind=0")
         evaluate_restorer(jpeg, targets, degrade="jpeg:quality=[10,10]")

@@ -584,7 +584,7 @@ def test_a_pipe(restorer: Restorer, photos: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_folder_that_cannot_be_made_is_told(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
-    """A file where the folder should be: each picture fails in words, none hangs."""
+    """A file where the folder should be: told in words before anything is computed, and none hangs."""
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputError):
         restorer.path(photos, tmp_path / "out")

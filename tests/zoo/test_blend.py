@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -39,8 +40,8 @@ def test_between_them_weights_lie_on_the_line_and_both_models_stay_as_they_are(m
     assert mixed.card.faithful == "tiny-x2"
 
 
-@pytest.mark.parametrize("strength", [-0.1, 1.01, math.nan, math.inf])
-def test_a_strength_outside_0_to_1_is_refused(model: Model, sharp: Model, strength: float):
+@pytest.mark.parametrize("strength", [-0.1, 1.01, math.nan, math.inf, "0.5"])
+def test_a_strength_outside_0_to_1_is_refused(model: Model, sharp: Model, strength: Any):
     """The accident: beyond its ends the line leads to weights that nobody trained, and to noise."""
     with pytest.raises(UsageError, match="strength from 0"):
         blend(model, sharp, strength)

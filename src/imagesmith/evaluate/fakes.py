@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from imagesmith.data.archives import is_archive
 from imagesmith.data.image_sets import DIFFERENT_SIZES, ImageSet
-from imagesmith.errors import ModelError, UsageError
+from imagesmith.errors import ModelError
 from imagesmith.evaluate.classifier import known_labels, measured_pictures, unknown_class, unused
-from imagesmith.infer.generate import Generator
+from imagesmith.infer.generate import Generator, check_truncation
 from imagesmith.infer.latents import latents
 from imagesmith.metrics.sets import FeatureStatistics
 from imagesmith.tensors import from_float, generator_for
@@ -54,8 +54,7 @@ class Labels:
 
 def fakes_of(model: Generator | str | Path, *, truncation: float, seed: int, device: str) -> Fakes:
     """The fakes of a Generator, of what `Generator.load` takes, or of a source of `load_image_set`."""
-    if not 0 <= truncation <= 1:
-        raise UsageError(f"expected a truncation from 0 to 1, got {truncation}")
+    check_truncation(truncation)
     if not isinstance(model, Generator) and _holds_images(model):
         return _read(model)
     facts: dict[str, Any] = {"truncation": truncation, "first_seed": seed, "weights": "as given, in memory"}

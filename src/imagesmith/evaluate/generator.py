@@ -44,7 +44,7 @@ Say = Callable[[str], None]
 def evaluate_generator(
     model: Generator | str | Path,
     reference: str | Path,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     *,
     features: str | Path | None = None,
     images: int | None = None,
@@ -70,6 +70,7 @@ def evaluate_generator(
     if nearest is not None:
         check_sheet(Path(nearest))
     given = load_extractor(features, device=device) if features is not None else None
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     if metrics is not None:
         parse_metrics(metrics, given)  # a mistake is told before anything is loaded
     fakes = fakes_of(model, truncation=truncation, seed=seed, device=device)

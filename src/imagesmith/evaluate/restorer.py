@@ -29,7 +29,7 @@ def evaluate_restorer(
     restorer: Restorer | VideoRestorer | str | Path,
     targets: str | Path,
     degraded: str | Path | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     *,
     degrade: str | Sequence[Part] | None = None,
     gray: bool = False,
@@ -58,6 +58,7 @@ def evaluate_restorer(
     """
     if scale is not None and scale < 1:
         raise UsageError(f"expected a scale of at least 1, got {scale}")
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     if _asks_for_clips(
         restorer, Path(targets), metrics=metrics, degrade=degrade, frames=frames, state=state, temporal=temporal
     ):

@@ -7,6 +7,7 @@ generator itself is tuned around it, as in pivotal tuning (Roich et al. 2022), o
 import copy
 import itertools
 import math
+import numbers
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,8 @@ def variations(projection: Projection, seeds: Iterable[int], *, strength: float 
 
     At `strength` 0 all are its reconstruction, at 1 they have nothing in common with it but the label.
     """
-    if not 0 <= strength <= 1:
-        raise UsageError(f"expected a strength from 0 (the photograph) to 1 (anything), got {strength}")
+    if not isinstance(strength, numbers.Real) or not 0 <= strength <= 1:
+        raise UsageError(f"expected a strength from 0 (the photograph) to 1 (anything), got {strength!r}")
     return _varied(projection, checked_seeds(seeds), strength)
 
 

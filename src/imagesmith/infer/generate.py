@@ -126,7 +126,7 @@ class Generator:
 
     def samples(self, seeds: Iterable[int], *, label: Label = None, truncation: float = 1.0) -> Iterator[Sample]:
         """See `generate`."""
-        _check_truncation(truncation)
+        check_truncation(truncation)
         if label is not None:
             self.labels(0, label)  # a mistake is told now, not when the first sample is asked for
         return self._samples(
@@ -205,14 +205,15 @@ def interpolate(
         raise UsageError(f"expected a whole number of frames for each step, at least one, got {frames!r}")
     if label in (ALL, MIXED) and label not in generator.class_names:
         raise UsageError(f"expected one label for the whole way, got '{label}'")
-    _check_truncation(truncation)
+    check_truncation(truncation)
     one = generator.labels(ends[0], label)[0]
     every = itertools.chain(ends, way, ends[:1] if loop else ())
     stops = (latents([seed], generator.latent_size)[0] * truncation for seed in every)
     return _walk(generator, stops, frames, one, arrives=not loop)
 
 
-def _check_truncation(truncation: float) -> None:
+def check_truncation(truncation: float) -> None:
+    """UsageError for what is no number from 0 to 1."""
     if not isinstance(truncation, numbers.Real) or not 0 <= truncation <= 1:
         raise UsageError(f"expected a truncation from 0 (one average image) to 1 (all variety), got {truncation!r}")
 

@@ -127,7 +127,7 @@ def open_manifests(folders: Iterable[Path], *, strictly: bool) -> tuple[dict[Pat
         try:
             manifests[folder] = Manifest(folder)
         except OutputError as error:
-            if strictly:
+            if strictly or (folder.exists() and not folder.is_dir()):  # in no file there will be results
                 raise
             unread[folder] = f"what was made is not noted: {error}"
     return manifests, unread

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import numbers
 
 import torch
 
@@ -18,8 +19,8 @@ def blend(faithful: Model, sharp: Model, strength: float) -> Model:
     The ends are the models themselves, bit for bit. UsageError for a strength outside 0 to 1, ModelError where the two
     are not one and the same network.
     """
-    if not 0 <= strength <= 1:
-        raise UsageError(f"expected a strength from 0 (faithful) to 1 (sharp), got {strength:g}")
+    if not isinstance(strength, numbers.Real) or not 0 <= strength <= 1:
+        raise UsageError(f"expected a strength from 0 (faithful) to 1 (sharp), got {strength!r}")
     ours, theirs = ((model.card.net, model.card.options) for model in (faithful, sharp))
     if ours != theirs:
         raise ModelError(

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding
 from imagesmith.errors import OutputError, UsageError
-from imagesmith.infer.manifest import Manifest
+from imagesmith.infer.manifest import open_manifests
 from imagesmith.infer.outcome import Frames, ItemResult
 from imagesmith.infer.video.films import planned, settled
 from imagesmith.infer.video.plan import FilmOptions, film_model
@@ -68,7 +68,8 @@ def restore_video(
         encoding=Encoding(codec, crf, preset, pix_fmt), start_s=start_s, end_s=end_s, resume=resume, overwrite=overwrite
     )
     with stop_on_request() as asked:
-        manifest = Manifest(job.root) if resume or job.lies_beside else None
+        wanted = [job.root] if resume or job.lies_beside else []
+        manifest = open_manifests(wanted, strictly=resume)[0].get(job.root)
         result = settled(restorer, job, options, manifest=manifest, asked=asked, report=on_progress)
     if result is None:
         raise KeyboardInterrupt
