@@ -66,6 +66,31 @@ def test_no_result_shows_the_picture_before_in_its_thumbnail(order: str, value: 
     assert metadata.resized_exif(result, 9, 9) == (result, None)
 
 
+def test_photoshops_thumbnail_goes_and_its_words_stay() -> None:
+    """The accident: what --mask took out is seen in Bridge, beside the keywords."""
+
+    def resource(number: int, name: bytes, content: bytes) -> bytes:
+        named = bytes([len(name)]) + name + bytes((len(name) + 1) % 2)
+        return (
+            b"8BIM"
+            + struct.pack(">H", number)
+            + named
+            + struct.pack(">I", len(content))
+            + content
+            + bytes(len(content) % 2)
+        )
+
+    words, more = resource(1028, b"", b"keyword"), resource(1005, b"dpi", b"72")
+    segment = b"Photoshop 3.0\0" + words + resource(1036, b"", b"\xff\xd8 a face") + more
+    comment = (b"\xff\xfe", b"8BIM, said the comment")
+    bare, said = metadata.bare_captions(((b"\xff\xed", segment), comment))
+    assert bare == ((b"\xff\xed", b"Photoshop 3.0\0" + words + more), comment)
+    assert said is not None
+    assert metadata.bare_captions(bare) == (bare, None)
+    cut = segment[: len(b"Photoshop 3.0\0" + words) + 15]
+    assert metadata.bare_captions(((b"\xff\xed", cut),))[0][0][1].startswith(b"Photoshop 3.0\0" + words)
+
+
 def test_a_thumbnail_that_is_none_blanks_nothing() -> None:
     """Offsets that point into a maker's note would cost the note."""
     exif = bytearray(exif_with("<", 1))

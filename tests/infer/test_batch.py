@@ -583,6 +583,15 @@ def test_a_pipe(restorer: Restorer, photos: Path, monkeypatch: pytest.MonkeyPatc
     assert np.array_equal(read_image(Out.buffer.getvalue()).pixels, restorer.frame(read_image(photos / "a.png")).pixels)
 
 
+def test_what_a_result_no_longer_carries_is_told(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """The accident: a thumbnail dropped in silence, while the same picture as a Frame tells of it."""
+    resource = b"Photoshop 3.0\x008BIM\x04\x0c\0\0\0\0\0\x02\xff\xd8"  # number 1036, no name, two bytes
+    segment = b"\xff\xed" + (2 + len(resource)).to_bytes(2, "big") + resource
+    Image.open(photos / "a.png").convert("RGB").save(photos / "t.jpg", extra=segment)
+    done = restorer.path(photos / "t.jpg", tmp_path / "t.jpg")
+    assert [note for note in done.results[0].notes if "thumbnail dropped" in note] != []
+
+
 def test_a_folder_that_cannot_be_made_is_told(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
     """A file where the folder should be: told in words before anything is computed, and none hangs."""
     (tmp_path / "out").write_text("a file")

@@ -8,6 +8,8 @@ import struct
 
 import numpy as np
 
+from imagesmith.data.frame import Captions
+
 _ORIENTATION, _CAMERA = 0x0112, 0x8769
 _WIDTH, _HEIGHT = (0x0100, 0xA002), (0x0101, 0xA003)  # in the main directory, and in the camera's
 _THUMBNAIL, _THUMBNAIL_BYTES = 0x0201, 0x0202
@@ -25,6 +27,8 @@ _XMP_BESIDE = re.compile(
 )
 _GAIN_MAP = re.compile(rb"hdrgm:|GainMap")
 _MOTION = re.compile(rb"GCamera:(?:MotionPhoto|MicroVideo)")
+_RESOURCES, _RESOURCE = b"Photoshop 3.0\0", b"8BIM"
+_THUMBNAIL_RESOURCES = (1033, 1036)
 _THUMBNAIL_DROPPED = "thumbnail dropped: it showed the picture before"
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|\s*>\s*))(\d)""")
 
@@ -147,6 +151,30 @@ def resized_xmp(xmp: bytes | None, scale: int) -> tuple[bytes | None, str | None
     if not 0 <= start < end:
         return xmp, None
     return xmp[:start] + xmp[end + len(_XMP_THUMBNAIL_END) :], _THUMBNAIL_DROPPED
+
+
+def bare_captions(captions: Captions) -> tuple[Captions, str | None]:
+    """The same without the thumbnails that Photoshop keeps beside a JPEG's IPTC, and a sentence where there was one.
+
+    Resources of (Adobe Photoshop File Formats Specification, "Image Resource Blocks"): a mark, a number, a name, a size
+    and so many bytes, each padded to even lengths.
+    """
+    bare = tuple((kind, _without_thumbnails(content)) for kind, content in captions)
+    return bare, None if bare == captions else _THUMBNAIL_DROPPED
+
+
+def _without_thumbnails(segment: bytes) -> bytes:
+    at, kept = len(_RESOURCES), []
+    if not segment.startswith(_RESOURCES):
+        return segment
+    while segment.startswith(_RESOURCE, at) and at + 12 <= len(segment):
+        named = at + 6 + (1 + segment[at + 6] + 1) // 2 * 2
+        size = int.from_bytes(segment[named : named + 4], "big")
+        end = named + 4 + (size + 1) // 2 * 2
+        if int.from_bytes(segment[at + 4 : at + 6], "big") not in _THUMBNAIL_RESOURCES:
+            kept.append(segment[at:end])
+        at = end
+    return _RESOURCES + b"".join(kept) + segment[at:]
 
 
 def xmp_of_first(xmp: bytes | None) -> tuple[bytes | None, list[str]]:

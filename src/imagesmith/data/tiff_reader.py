@@ -13,6 +13,7 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
+from imagesmith.data import metadata
 from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, too_large, truncated
 from imagesmith.data.frame import Header
 from imagesmith.data.pillow_formats import open_plugin, read_as_float, to_gray_or_rgb
@@ -88,10 +89,7 @@ class TiffFile:
             )
         self._check_filler(pixels)
         if icc is None and self._photometric in _WITH_COLOURS and _has_colours_of_its_own(page):
-            notes.append(
-                "its colours are not those of sRGB (WhitePoint, PrimaryChromaticities or TransferFunction), "
-                "which is not kept: they may look off"
-            )
+            notes.append(metadata.other_colours("WhitePoint, PrimaryChromaticities or TransferFunction"))
         xmp = tags[700].value if 700 in tags else None
         turn = tags[274].value if 274 in tags else 1
         bits = f"{self._bits}-bit {'float ' if self._kind == 3 else ''}"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from imagesmith.data.dicom_writer import shown
 from imagesmith.data.files import DEPTHS, LEVEL_NOT_KEPT, Frame, ImageMeta, frame_of, read_header, read_image
-from imagesmith.data.metadata import resized_exif, resized_xmp
+from imagesmith.data.metadata import bare_captions, resized_exif, resized_xmp
 from imagesmith.data.scanlines import Picture
 from imagesmith.errors import UsageError
 from imagesmith.tensors import from_float, to_float
@@ -83,16 +83,18 @@ def stacked(strips: Iterable[Tensor], frame: Picture, scale: int) -> Tensor:
 def result_meta(frame: Picture, scale: int, made_by: str, notes: Iterable[str] = ()) -> ImageMeta:
     """What the result of `frame` carries: all of it, with the sizes that are now true, and `notes` added once each.
 
-    What shows the picture as it was before, a thumbnail, is dropped.
+    Thumbnails, which show the picture as it was before, are dropped.
     """
     meta = frame.meta
     exif, of_exif = resized_exif(meta.exif, frame.width * scale, frame.height * scale)
     xmp, of_xmp = resized_xmp(meta.xmp, scale)
+    captions, of_captions = bare_captions(meta.captions)
     return replace(
         meta,
         exif=exif,
         xmp=xmp,
-        notes=tuple(dict.fromkeys((*meta.notes, *notes, *filter(None, (of_exif, of_xmp))))),
+        captions=captions,
+        notes=tuple(dict.fromkeys((*meta.notes, *notes, *filter(None, (of_exif, of_xmp, of_captions))))),
         dicom=meta.dicom and replace(meta.dicom, made_by=made_by),
     )
 

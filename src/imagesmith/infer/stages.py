@@ -279,9 +279,9 @@ class Stages:
             meta = replace(meta, lossless=True)
         if loaded.whole:
             result = Frame(stacked(rows, picture, scale), picture.depth, meta)
-            return write_image(result, stream, format=format)
+            return (*meta.notes, *write_image(result, stream, format=format))
         size = picture.height * scale, picture.width * scale, picture.channels
-        return encode_rows(rows, stream, format, size=size, depth=picture.depth, meta=meta)
+        return (*meta.notes, *encode_rows(rows, stream, format, size=size, depth=picture.depth, meta=meta))
 
     def _blank(self, job: Job, status: Literal["done", "planned"]) -> ItemResult:
         card, scale = self._restorer.card, self._restorer.scale
