@@ -330,3 +330,16 @@ def test_the_standard_tile_is_near_the_best(monkeypatch: pytest.MonkeyPatch, cap
             with capsys.disabled():
                 print(f"{runtime.dtype} {mebibytes:4d} MiB {len(plan):4d} tiles {seconds[mebibytes]:.2f} s")
         assert seconds[standard] < 1.25 * min(seconds.values())
+
+
+@pytest.mark.parametrize("tile", ["off", 16])
+def test_what_is_rounded_up_is_mirrored_where_asked(tile: tiling.Tile) -> None:
+    """The accident: the last column of a noisy picture, repeated seven times, is a row of streaks that stay."""
+    net = build_net(NetSpec("unet", {"widths": [4, 4], "blocks": [1, 1]}))
+    x = torch.rand(1, 3, 37, 41, generator=torch.Generator().manual_seed(0))
+    pad = (0, -41 % net.multiple_of, 0, -37 % net.multiple_of)
+    for mirrored, mode in ((True, "reflect"), (False, "replicate")):
+        plan = plan_for(net, 37, 41, tile, mirrored=mirrored)
+        with torch.no_grad():
+            expected = net(F.pad(x, pad, mode=mode))[..., :37, :41]
+            torch.testing.assert_close(run_tiled(net, x, plan), expected, atol=1e-5, rtol=0)

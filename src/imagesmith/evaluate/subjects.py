@@ -84,7 +84,7 @@ def _restored(restorer: Restorer, given: Frame | Made) -> Tensor:
 
 def _in_tiles(restorer: Restorer, x: Tensor) -> Tensor:
     """What the network alone makes of (N, C + planes, H, W), in the tiles of the restorer."""
-    plan = plan_for(restorer.net, *x.shape[-2:], tile=restorer.tile)
+    plan = plan_for(restorer.net, *x.shape[-2:], tile=restorer.tile, mirrored=restorer.card.mirrors_edges)
     return run_tiled(restorer.net, x.to(restorer.runtime.device), plan)
 
 

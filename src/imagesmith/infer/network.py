@@ -132,7 +132,15 @@ class Network:
         row_samples = picture.width * picture.channels
         row_bytes = row_samples * net.scale**2 * SAMPLE_BYTES[depth]
         size = picture.height, picture.width
-        cut = functools.partial(plan_for, net, *size, self._tile, row_bytes=row_bytes, farther=self._farther)
+        cut = functools.partial(
+            plan_for,
+            net,
+            *size,
+            self._tile,
+            row_bytes=row_bytes,
+            farther=self._farther,
+            mirrored=self._card.mirrors_edges,
+        )
         if limits == UNLIMITED:
             is_free = self._tile == "auto"
             return cut(area_px=best_tile_px(net, runtime, *size) if is_free else None)

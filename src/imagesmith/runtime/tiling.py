@@ -20,6 +20,7 @@ from imagesmith.errors import ImageError, ModelError, UsageError
 from imagesmith.runtime.allocator import LARGEST_KEPT_BYTES
 from imagesmith.runtime.device import Net, Runtime
 from imagesmith.tensors import Depth, from_float, is_out_of_memory
+from imagesmith.tensors.edges import mirrored_crop
 
 Tile = int | Literal["auto", "off"]
 Subpixels = Callable[[Tensor], Tensor]
@@ -40,11 +41,15 @@ _SMALLEST_TILE_PX = 16  # out of memory below this is not a matter of the tile
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Where an image is cut, in input pixels: `rows` and `columns` are the cuts, from 0 to the image's size."""
+    """Where an image is cut, in input pixels: `rows` and `columns` are the cuts, from 0 to the image's size.
+
+    That size is rounded up to what the network needs, by rows and columns that are `mirrored`, or repeat the last one.
+    """
 
     rows: tuple[int, ...]
     columns: tuple[int, ...]
     halo: int
+    mirrored: bool = False
 
     def __len__(self) -> int:
         return (len(self.rows) - 1) * (len(self.columns) - 1)
@@ -154,6 +159,7 @@ def plan_for(
     row_bytes: int | None = None,
     strip_bytes: int = STRIP_BYTES,
     farther: int = 0,
+    mirrored: bool = False,
 ) -> TilePlan:
     """`plan_tiles` for a prepared net: its halo, tiles of `tile_px` if no other area, strips of `strip_bytes` at most.
 
@@ -166,7 +172,7 @@ def plan_for(
     most_rows = max(strip_bytes // row_bytes, 2 * net.halo, _SMALLEST_TILE_PX)
     area_px, multiple = area_px or tile_px(net), net.multiple_of
     plan = plan_tiles(height, width, net.halo, tile, area_px=area_px, most_rows=most_rows, multiple_of=multiple)
-    return replace(plan, halo=plan.halo + math.ceil(farther / multiple) * multiple)
+    return replace(plan, halo=plan.halo + math.ceil(farther / multiple) * multiple, mirrored=mirrored)
 
 
 def guarded(
@@ -226,7 +232,7 @@ def run_rows(
     fits_px = math.inf
     for top, bottom in itertools.pairwise(plan.rows):
         first, last = max(0, top - plan.halo), min(plan.rows[-1], bottom + plan.halo)
-        x = _padded(read(first, min(last, height)), last - first, plan.columns[-1])
+        x = _padded(read(first, min(last, height)), last - first, plan.columns[-1], mirrored=plan.mirrored)
         across = itertools.pairwise(plan.columns)
         boxes = [_Box(top - first, left, bottom - first, right) for left, right in across][::-1]
         strip = None
@@ -291,8 +297,10 @@ def _cuts(length: int, pieces: int, multiple_of: int) -> tuple[int, ...]:
     return tuple(i * units // pieces * multiple_of for i in range(pieces + 1))
 
 
-def _padded(x: Tensor, height: int, width: int) -> Tensor:
-    """`x` with its last row and column repeated up to this size; itself if it has it."""
+def _padded(x: Tensor, height: int, width: int, *, mirrored: bool) -> Tensor:
+    """`x` with its last rows and columns mirrored, or the last one repeated, up to this size; itself if it has it."""
+    if mirrored:
+        return mirrored_crop(x, 0, 0, height, width)
     rows, columns = torch.arange(height).clamp_(max=x.shape[-2] - 1), torch.arange(width).clamp_(max=x.shape[-1] - 1)
     return x if x.shape[-2:] == (height, width) else x[..., rows[:, None], columns]
 

@@ -37,6 +37,7 @@ _KINDS = {
     b"\xff\xd8": "a JPEG image",
     b"version https://git-lfs": "a git-lfs pointer, not the file itself",
 }
+_MIRRORING_TASKS = ("denoise", "inpaint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,14 @@ class ModelCard:
     """Date in ISO 8601."""
     path: str | None = field(default=None, compare=False)
     """The run folder or file by which it was loaded, as it was named; None for shipped weights. No file holds it."""
+
+    @property
+    def mirrors_edges(self) -> bool:
+        """How a picture is rounded up to the size that its network needs: mirrored, or by repeating the last pixels.
+
+        Noise that is repeated is streaks, which no network takes for noise; blur and JPEG go on as the last pixels are.
+        """
+        return self.task in _MIRRORING_TASKS
 
     @property
     def title(self) -> str:
