@@ -275,6 +275,17 @@ def test_legitimate_float_pictures_are_left_alone() -> None:
     sky[5, 5] = 1.0
     page = torch.full(HEIGHTS.shape, 255.0)
     page[10:14, 3:20] = 0
-    blank = torch.full(HEIGHTS.shape, 0.1) * (1 + 1e-7 * torch.arange(30).view(30, 1))
+    blank = torch.full(HEIGHTS.shape, 0.1) * (1 + 1e-7 * (torch.arange(30) % 2).view(30, 1))
     blank[7, 7] = 4.0
     assert [said_of(pixels) for pixels in (sky, page, blank, HEIGHTS, HEIGHTS * 0 + 500)] == [[]] * 5
+
+
+@pytest.mark.parametrize("difference", [10.0, 1.0, 0.05])
+def test_large_values_that_hardly_differ_are_said_and_not_refused(difference: float) -> None:
+    """The accident: a map of the air's pressure in pascals comes back as one gray, and nobody is told."""
+    pixels = 101325 + difference * torch.rand(HEIGHTS.shape, generator=torch.Generator().manual_seed(0))
+    (line,) = said_of(pixels)
+    assert "networks see them as flat" in line
+    pixels[3, 4] = torch.finfo(torch.float32).min
+    with pytest.raises(ImageError, match="got some far from all others"):
+        said_of(pixels)

@@ -23,7 +23,8 @@ _LOCK_SIGMA_PX = 2.0  # what is broader than this is colour and brightness, what
 _SAMPLES = 4096  # of each part, from which the range of most values is told
 _FLAT = 8  # a range so many times that of most values leaves these little more than a flat gray
 _NO_DIGITS = 2.0**20  # and so many times, a few of the 24 bits that float32 has
-_ROUNDING = 2.0**-16  # of a value: what differs by less is one value computed in two ways
+_ROUNDING = 2.0**-22  # of a value: what differs by less is one value computed in two ways
+_FEW_DIGITS = 2.0**-16  # of a value: what differs by less has few digits of its own to lose
 _VISIBLE = 1 / 512  # below half a grey level of 8 bits a colour divided by its alpha is noise
 
 
@@ -234,12 +235,12 @@ def _check_use_of_range(samples: Tensor, low: float, high: float, report: Callab
     if not inner.numel():
         return
     first, last = (inner[int(share * (len(inner) - 1))].item() for share in (0.01, 0.99))
-    span = last - first
-    if span <= _ROUNDING * max(abs(first), abs(last)) or high - low < _FLAT * span:
+    span, largest = last - first, max(abs(first), abs(last))
+    if span <= _ROUNDING * largest or high - low < _FLAT * span:
         return
     found = f"98 % of the values lie between {first:.6g} and {last:.6g}, the range is {low:.6g} to {high:.6g}"
     what_to_do = "replace what fills places without data, or scale first"
-    if high - low > _NO_DIGITS * span:
+    if high - low > _NO_DIGITS * max(span, _FEW_DIGITS * largest):
         raise ImageError(
             f"expected float values that share a range, got some far from all others: {found}\n{what_to_do}"
         )
