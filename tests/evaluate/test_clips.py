@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from skimage import data
 
+from imagesmith.degrade import Chain
 from imagesmith.errors import ImageError, ImagesmithError, NothingUsableError, UsageError
 from imagesmith.evaluate import clip_cases, clips, evaluate_restorer
 from imagesmith.infer.video.stream import VideoRestorer
@@ -227,6 +228,35 @@ def test_folders_that_lack_another_frame_are_not_scored_askew(calendar: Path, tm
         else:
             path.rename(calendar / f"f{number}_x4.png")  # counted from nought, and with another number behind
     assert evaluate_restorer("bicubic", calendar, given, scale=2, frames=4).provenance["frames"] == {"calendar": 4}
+
+
+@pytest.mark.parametrize(
+    ("targets", "given", "fit"),
+    [
+        ("0000 0004 0008 0012", "0000 0001 0002 0003", True),  # every fourth frame, numbered anew
+        ("f1_a7 f2_a3 f3_b9", "f1 f2 f3", True),
+        ("f1_a2 f2_a3 f3_b9", "f1 f2 f3", True),  # what lies behind rises as well, and by chance
+        ("s1_1 s1_2 s2_1 s2_2", "0001 0002 0003 0004", True),
+        ("a b c", "1 2 3", True),
+        ("1 2 4 5", "1 2 3 4", False),
+        ("s1_1 s1_2 s2_1 s2_2", "s1_1 s2_1 s2_2", False),
+        ("1 2 3 4 5 6", "1 3 5", False),
+    ],
+)
+def test_frames_that_are_numbered_differently_are_compared(targets: str, given: str, fit: bool, tmp_path: Path):
+    """The accident: sound pairs were refused, and what came behind a frame's number was taken for it."""
+    picture = Image.new("RGB", (8, 8))
+    for folder, names in (("targets", targets), ("given", given)):
+        (tmp_path / folder).mkdir()
+        for name in names.split():
+            picture.save(tmp_path / folder / f"{name}.png")
+    clip = clip_cases.Clip("clip", 0, tmp_path / "targets", tmp_path / "given")
+    frames = clip_cases.degraded_frames(clip, Chain(()), 1, 3, [])
+    if fit:
+        assert len(list(frames)) == 3
+    else:
+        with pytest.raises(ImageError, match=r"got .*\.png only in"):
+            next(frames)
 
 
 @pytest.mark.parametrize("kind", ["damaged", "small"])

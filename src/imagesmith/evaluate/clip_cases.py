@@ -1,10 +1,12 @@
 """Clips and their frames: which films and folders there are, and what a recipe makes of each frame."""
 
 import itertools
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,22 +107,41 @@ def _refuse_other_frames(clip: Clip, count: int | None) -> None:
     """ImageError where the frames of two folders are numbered differently: one that is missing shifts all others."""
     if clip.given is None or not (clip.given.is_dir() and clip.target.is_dir()):
         return
-    both = [(folder, frame_files(folder)[:count]) for folder in (clip.target, clip.given)]
-    numbers = [_numbers(files) for _, files in both]
-    for place, (wanted, given) in enumerate(zip(*numbers, strict=False)):
-        if wanted != given:
-            folder, files = both[wanted > given]
-            raise ImageError(
-                f"expected the same frames in both folders of '{clip.name}', got {files[place].name} only in {folder}\n"
-                "add its counterpart, or remove it"
-            )
+    folders = clip.target, clip.given
+    both = [frame_files(folder) for folder in folders]
+    as_many = len(both[0]) == len(both[1])
+    wanted, given = (_counters(files, divided=as_many) for files in both)
+    if not (wanted and given):
+        if as_many:
+            return  # nothing but their order tells
+        wanted, given = ([[path.stem for path in files]] for files in both)
+    apart = [_difference(one[:count], other[:count]) for one in wanted for other in given]
+    if all(apart):
+        place = apart[-1][0]
+        side = wanted[-1][place] > given[-1][place]
+        raise ImageError(
+            f"expected the same frames in both folders of '{clip.name}', "
+            f"got {both[side][place].name} only in {folders[side]}\nadd its counterpart, or remove it"
+        )
 
 
-def _numbers(files: list[Path]) -> list[int]:
-    """What counts the frames, from the first one on: the last number in their names that is not always the same."""
-    columns = zip(*([int(word) for word in re.findall(r"\d+", path.stem)] for path in files), strict=False)
-    counting = [column for column in columns if len(set(column)) > 1]
-    return [number - counting[-1][0] for number in counting[-1]] if counting else []
+def _counters(files: list[Path], *, divided: bool) -> list[list[Any]]:
+    """What may count the frames, from the first one on: all numbers in their names that rise from frame to frame.
+
+    `divided` by what their steps have in common, such as 0, 4, 8 of a film's every fourth frame.
+    """
+    counters = []
+    for column in zip(*([int(word) for word in re.findall(r"\d+", path.stem)] for path in files), strict=False):
+        steps = [after - before for before, after in itertools.pairwise(column)]
+        if min(steps, default=1) > 0:
+            unit = math.gcd(*steps) or 1 if divided else 1
+            counters.append([(number - column[0]) // unit for number in column])
+    return counters
+
+
+def _difference(one: list[Any], other: list[Any]) -> list[int]:
+    """The places where two lists differ, as far as both go."""
+    return [place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]]
 
 
 def _frames(path: Path, count: int | None, said: list[str]) -> Iterator[Tensor]:
