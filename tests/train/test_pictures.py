@@ -18,8 +18,8 @@ from imagesmith.train.pictures import check_same, load_pictures, told_of, told_o
 PHOTOS = [torch.randint(0, 256, (3, 40, 50), generator=torch.Generator().manual_seed(k)).byte() for k in range(4)]
 
 
-def resumed(choices: dict[str, Any]) -> Any:
-    return SimpleNamespace(folder=Path("runs/mine"), newest=({}, {"choices": choices}))
+def resumed(choices: dict[str, Any], **values: Any) -> Any:
+    return SimpleNamespace(folder=Path("runs/mine"), newest=({}, {"choices": choices, **values}))
 
 
 def begun(folder: Path, said: list[str]) -> Any:
@@ -39,8 +39,17 @@ def test_other_photographs_in_the_same_number_are_noticed():
     for other in (told_of_photos(PHOTOS[1:], PHOTOS[:1]), told_of_photos([*PHOTOS[:2], PHOTOS[2].flip(2)], PHOTOS[3:])):
         with pytest.raises(ConfigError, match=r"the photos of photos/ that the run was begun with, got another sha256"):
             check_same(other, "photos", "photos/", resumed({"photos": told}))
-    with pytest.raises(ConfigError, match="another number: 2, not 3\nput them back"):
-        check_same(told_of_photos(PHOTOS[:2], PHOTOS[3:]), "photos", "photos/", resumed({"photos": told}))
+    with pytest.raises(ConfigError, match=r"another number: 2, not 3\nput them back, or start another run$"):
+        check_same(told_of_photos(PHOTOS[:2], PHOTOS[3:]), "photos", "photos/", resumed({"photos": told}, config={}))
+
+
+def test_photographs_that_an_earlier_version_read_otherwise_are_not_asked_back():
+    """The accident: transparent pictures are put on white now, and who resumes is to put back what lies there."""
+    before, now = (told_of_photos(PHOTOS[:3], [kept]) for kept in (PHOTOS[3], PHOTOS[3] // 2))
+    with pytest.raises(
+        ConfigError, match=r"another sha256.*\nput them back; if they are the same, this version reads them otherwise"
+    ):
+        check_same(now, "photos", "photos/", resumed({"photos": before}))
 
 
 def test_pairs_are_told_with_both_of_their_pictures():

@@ -19,6 +19,11 @@ from imagesmith.train.run import Session
 MOST_LISTED = 20
 """Pictures that are not used and are named one by one."""
 _SAMPLED = 16
+_FROM_BEFORE = (
+    "put them back; if they are the same, this version reads them otherwise, as what is transparent: finish the run "
+    "with the version that began it, or start another"
+)
+"""What to do where the checkpoint is of a version that kept no configuration in it."""
 
 
 def load_pictures(data: ImageSetConfig, session: Session) -> tuple[ImageSet, Tensor, Tensor]:
@@ -98,8 +103,9 @@ def check_same(now: dict[str, Any], what: str, folder: str, session: Session) ->
         begun, whose = session.world.lead(lambda: now), "the first process has"
         way_on = "give all machines the same"
     else:
-        begun, whose = session.newest[1]["choices"].get(what, {}), "the run was begun with"
-        way_on = "put them back, or start another run"
+        values = session.newest[1]
+        begun, whose = values["choices"].get(what, {}), "the run was begun with"
+        way_on = "put them back, or start another run" if "config" in values else _FROM_BEFORE
     if "sha256" not in begun:
         raise ConfigError(
             f"run folder {session.folder} was begun by an earlier version, which kept other {what} apart than this one "
