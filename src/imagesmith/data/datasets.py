@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from imagesmith.data.files import read_header, read_image
+from imagesmith.data.files import Frame, read_header, read_image
 from imagesmith.data.held_out import divide
 from imagesmith.data.pixels import check_unit_range
 from imagesmith.data.shapes import rgb_on_white
@@ -103,10 +103,13 @@ def largest_side(sizes: list[tuple[int, int]], least_px: int, most_area: float) 
 
 
 def decoded_photo(item: Item, least_px: int, most_px: int | None) -> Tensor | str:
-    """The middle of a photograph, no side longer than `most_px`, as uint8 (3, H, W); or why it cannot be used.
+    """The middle of a photograph, no side longer than `most_px`, as `photo_of` gives it; or why it cannot be used."""
+    frame = photo_frame(item, least_px)
+    return frame if isinstance(frame, str) else photo_of(frame, most_px or max(frame.height, frame.width))
 
-    What is transparent lies on white: what files hide beneath is seen by nobody.
-    """
+
+def photo_frame(item: Item, least_px: int) -> Frame | str:
+    """A photograph as its file has it, or why it cannot be used."""
     try:
         frame = read_image(item.read())
         check_unit_range(frame)
@@ -115,7 +118,15 @@ def decoded_photo(item: Item, least_px: int, most_px: int | None) -> Tensor | st
     height, width = frame.height, frame.width
     if min(height, width) < least_px:
         return f"{item.name}: {width}x{height} is smaller than {least_px} pixels a side"
-    pixels = middle(frame.pixels.permute(2, 0, 1), most_px or max(height, width)).permute(1, 2, 0)
+    return frame
+
+
+def photo_of(frame: Frame, most_px: int) -> Tensor:
+    """The middle of a picture, no side longer than `most_px`, as uint8 (3, H, W).
+
+    What is transparent lies on white: what files hide beneath is seen by nobody.
+    """
+    pixels = middle(frame.pixels.permute(2, 0, 1), most_px).permute(1, 2, 0)
     return rgb_on_white(replace(frame, pixels=pixels), "uint8").permute(2, 0, 1).contiguous()
 
 

@@ -5,6 +5,7 @@ Gray is what an instrument counted, seldom in all of its bits: the least and the
 """
 
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,16 +16,21 @@ from imagesmith.errors import FormatError, ImageError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.tag import BaseTag
 
 _NAME = "dcm"
 _DEFLATED = b"1.2.840.10008.1.2.1.99"  # zlib around all of the file: its size is known to nobody before
-_META_BYTES = 1024
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _PALETTE = "PALETTE COLOR"
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _JPEG_2000 = b"\xff\x4f\xff\x51"
 _SIZE_AT = 8  # of the four numbers of 32 bits, behind the start of a JPEG 2000 stream (ISO/IEC 15444-1, A.5.1)
 _LATE = 4096
+_PREAMBLE, _LAST_OF_META = 128, 2
+_FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+OVERLAYS = range(0x6000, 0x6020)
+"""Groups of elements that hold what is drawn over the pixels."""
 
 
 class DicomFile:
@@ -52,20 +58,31 @@ class DicomFile:
             notes.append(f"values from {low} to {high} are black to white for the network, and turned back")
             high = max(high, low + 1)
             pixels = (pixels.astype(np.float32) - low) / np.float32(high - low)
-        bits = int(dataset.get("BitsStored", _bits(dataset)))
+        if _drop_embedded_overlays(dataset):
+            notes.append("overlays in spare bits of the pixels not kept")
+        bits = _stored_bits(dataset)
+        least = -(1 << bits - 1) if dataset.get("PixelRepresentation") else 0
         return Decoded(
             np.ascontiguousarray(pixels.reshape(self.header.height, self.header.width, -1)),
             _NAME,
             f"{bits}-bit {self._kind}",
             notes=notes,
             turn=1,
-            dicom=DicomHeader(_without_pixels(dataset), low, high),
+            dicom=DicomHeader(_without_pixels(dataset), low, high, least, least + (1 << bits) - 1),
         )
 
 
 def opened(data: bytes) -> "Dataset":
     """All elements of a DICOM file; FormatError where pydicom is missing."""
     return _pydicom().dcmread(io.BytesIO(data))
+
+
+def drop(dataset: "Dataset", unwanted: "Callable[[BaseTag], bool]") -> bool:
+    """Delete the elements with tags that are `unwanted`; whether there were some."""
+    found = list(filter(unwanted, dataset.keys()))
+    for tag in found:
+        del dataset[tag]
+    return bool(found)
 
 
 def _pydicom() -> Any:
@@ -80,7 +97,7 @@ def _pydicom() -> Any:
 
 def _parsed(data: bytes) -> "Dataset":
     """The elements of a file that holds one picture of a kind that is read; FormatError says what another one is."""
-    if _DEFLATED in data[:_META_BYTES]:
+    if _DEFLATED in data:
         raise FormatError("expected DICOM whose elements are not deflated as a whole, got one; export it again without")
     with quiet():
         dataset = opened(data)
@@ -93,6 +110,8 @@ def _parsed(data: bytes) -> "Dataset":
             raise FormatError(
                 f"expected a DICOM file of one picture, got {frames} frames; export each as a file of its own"
             )
+        if any(groups in dataset for groups in _FUNCTIONAL_GROUPS):
+            raise FormatError("expected DICOM of the classic kinds, got an enhanced one; export its frames singly")
         if "PixelData" not in dataset:
             raise FormatError("expected whole numbers as pixels, got a DICOM file of float values; export it as TIFF")
         is_known = (kind in (*_GRAY, _PALETTE) and samples == 1) or (kind in _COLOURS and samples == 3)
@@ -101,11 +120,26 @@ def _parsed(data: bytes) -> "Dataset":
                 f"expected gray or colour of 8 or 16 bits, got {kind} of {samples} samples and {_bits(dataset)} bits\n"
                 "export it as 16-bit PNG or TIFF"
             )
+        if int(dataset.get("HighBit", _stored_bits(dataset) - 1)) != _stored_bits(dataset) - 1:
+            raise FormatError(
+                f"expected pixels in the lowest bits, got {_stored_bits(dataset)} bits below bit {dataset.HighBit}\n"
+                "export it as 16-bit PNG or TIFF"
+            )
         return dataset
 
 
 def _bits(dataset: "Dataset") -> int:
     return int(dataset.get("BitsAllocated", 0))
+
+
+def _stored_bits(dataset: "Dataset") -> int:
+    return int(dataset.get("BitsStored") or _bits(dataset))
+
+
+def _drop_embedded_overlays(dataset: "Dataset") -> bool:
+    """Delete overlays whose bits are those of the pixels that these do not use; whether there were some."""
+    embedded = [group for group in OVERLAYS if dataset.get((group, 0x0102)) and (group, 0x3000) not in dataset]
+    return drop(dataset, lambda tag: tag.group in embedded)
 
 
 def _stored(dataset: "Dataset") -> np.ndarray:
@@ -157,8 +191,19 @@ def _without_pixels(dataset: "Dataset") -> bytes:
     from pydicom.uid import ExplicitVRLittleEndian
 
     del dataset.PixelData
+    drop(dataset, lambda tag: tag.group <= _LAST_OF_META)  # in the data they are nobody's
+    if not dataset.original_encoding[1]:
+        dataset.walk(_swap)
+    dataset.preamble = bytes(_PREAMBLE)  # some are the head of a TIFF, or of a program
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     packed = io.BytesIO()
     with quiet():
         _pydicom().dcmwrite(packed, dataset, implicit_vr=False, little_endian=True, force_encoding=True)
     return packed.getvalue()
+
+
+def _swap(_: "Dataset", element: Any) -> None:
+    """Turn the bytes of an element of words, which pydicom leaves in the order of the file."""
+    size = _WORD_BYTES.get(element.VR)
+    if size and element.value:
+        element.value = np.frombuffer(element.value, f">u{size}").astype(f"<u{size}").tobytes()

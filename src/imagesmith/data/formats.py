@@ -33,7 +33,7 @@ FORMATS: dict[str, Format] = {
     "gif": Format((".gif",), _pillow("gif")),
     "avif": Format((".avif",), _pillow("avif")),
     "jp2": Format((".jp2", ".j2k", ".jpx", ".j2c", ".jpc", ".jpf"), _pillow("jp2")),
-    "dcm": Format((".dcm", ".dicom"), DicomFile),
+    "dcm": Format((".dcm", ".dicom", ".ima"), DicomFile),
 }
 SUFFIXES = frozenset(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
 ACCEPTED = ", ".join(TITLES[name] for name in FORMATS)

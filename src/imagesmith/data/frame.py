@@ -1,7 +1,7 @@
 """What a picture file holds once it is read: pixels, their depth, and everything worth carrying into the result."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from torch import Tensor
@@ -37,13 +37,24 @@ class DicomHeader:
     """What a DICOM file says besides its pixels, and how those became gray from 0 to 1.
 
     `dataset` is the file without its pixels, in little endian with explicit types. A gray pixel of 0 was `low` in the
-    file, one of 1 was `high`; colour is as the file has it. `made_by` names the models that a result went through.
+    file, one of 1 was `high`, and the file holds whole values from `least` to `most`; colour is as the file has it.
+    `made_by` names the models that a result went through.
     """
 
     dataset: bytes
     low: int = 0
     high: int = 1
+    least: int = 0
+    most: int = 65535
     made_by: str = ""
+
+    def stored(self, gray: Tensor) -> Tensor:
+        """The whole values, as float64, that a file holds for gray pixels."""
+        return (self.low + gray.double() * (self.high - self.low)).round().clamp(self.least, self.most)
+
+    def kept(self, gray: Tensor) -> Tensor:
+        """The gray pixels that are read again from what a file holds for some."""
+        return ((self.stored(gray) - self.low) / (self.high - self.low)).float()
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,18 @@ class Frame:
     def rows(self, top: int, bottom: int) -> Tensor:
         """(bottom - top, W, C)"""
         return self.pixels[top:bottom]
+
+    def on_scale_of(self, other: "Frame") -> "Frame":
+        """The picture in which equal grays are equal values of its file and that of `other`, where both are DICOM.
+
+        Each is read between its own least and greatest value.
+        """
+        own, its = self.meta.dicom, other.meta.dicom
+        if own is None or its is None or self.depth != "float32" or (own.low, own.high) == (its.low, its.high):
+            return self
+        low, high = min(own.low, its.low), max(own.high, its.high)
+        pixels = (own.low - low + self.pixels * (own.high - own.low)) / (high - low)
+        return replace(self, pixels=pixels, meta=replace(self.meta, dicom=replace(own, low=low, high=high)))
 
     def parts(self) -> Iterator[Tensor]:
         """All rows, from top to bottom."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.data.alignment import displacement
-from imagesmith.data.datasets import Pair, decoded_photo, largest_side, middle_pair, size_of
+from imagesmith.data.datasets import Pair, largest_side, middle_pair, photo_frame, photo_of, size_of
 from imagesmith.data.formats import SUFFIXES
 from imagesmith.data.held_out import divide
 from imagesmith.data.results import results_among
@@ -165,11 +165,13 @@ def _load(
     given: Item, wanted: Item, *, scale: int, least_px: int, most_px: int | None
 ) -> tuple[Pair | str, Place | None]:
     """A checked pair, or why it cannot be used; and where it was found to lie, if anything tells."""
-    degraded, target = decoded_photo(given, least_px, None), decoded_photo(wanted, least_px, None)
-    if isinstance(degraded, str):
-        return degraded, None
-    if isinstance(target, str):
-        return target, None
+    frame, wanted_frame = photo_frame(given, least_px), photo_frame(wanted, least_px)
+    if isinstance(frame, str):
+        return frame, None
+    if isinstance(wanted_frame, str):
+        return wanted_frame, None
+    degraded = photo_of(frame.on_scale_of(wanted_frame), max(frame.height, frame.width))
+    target = photo_of(wanted_frame.on_scale_of(frame), max(wanted_frame.height, wanted_frame.width))
     height, width = degraded.shape[1:]
     if (target.shape[1] // scale, target.shape[2] // scale) != (height, width):
         problem = (

@@ -56,6 +56,7 @@ def file_cases(files: list[tuple[Path, Path | None]], scale: int) -> Iterator[Ca
         frame = _cut(_read(target_path), scale, target_path)
         height, width = frame.pixels.shape[:2]
         source = _read(degraded_path) if degraded_path else _shrunk(frame, scale)
+        frame, source = frame.on_scale_of(source), source.on_scale_of(frame)
         found_height, found_width = source.pixels.shape[:2]
         if (found_height * scale, found_width * scale) != (height, width):
             raise ImageError(

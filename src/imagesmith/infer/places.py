@@ -170,7 +170,8 @@ def check_memory(header: Header, format: str, scale: int, limit: int | None) -> 
         return
     needed, free = bytes_needed(header, scale), room_within(limit)
     if free is not None and needed > free:
+        of_rows = "write it as png or tif (-f png), which need only a few rows at a time"
         raise OutputError(
             f"the result needs {needed / 1e9:.1f} GB of memory as {format}, {max(0, free) / 1e9:.1f} GB are free\n"
-            "write it as png or tif (-f png), which need only a few rows at a time"
+            + ("close other programs, or take a smaller scale" if header.format == "dcm" else of_rows)
         )

@@ -15,7 +15,7 @@ from imagesmith.data.metadata import turn_upright
 from imagesmith.errors import ImageError, TooLargeError
 from imagesmith.infer.intervals import Intervals
 from imagesmith.runtime.memory import room_within
-from imagesmith.tensors import DEPTH_MAX, Depth, from_float, imresize, to_float
+from imagesmith.tensors import DEPTH_MAX, from_float, imresize, to_float
 
 HALF_LEVEL = 0.5 / 255
 _BYTES_OF_SIZE, _BYTES_OF_JPEG = 60, 92  # that the two ways take at most for a sample of the result: measured
@@ -80,9 +80,9 @@ def agreeing_with_size(result: Tensor, frame: Frame, scale: int) -> tuple[Tensor
         if change.abs().max() < _ALMOST or _is_stuck(left, change):
             break
         velocity = _MOMENTUM * velocity + _STEP * change
-        result = (result + velocity).clamp(*_limits(frame.depth))
+        result = (result + velocity).clamp(*_limits(frame))
     quiet = _QUIET * HALF_LEVEL
-    return _fed_back(result, frame.depth, correction)
+    return _fed_back(result, frame, correction)
 
 
 def tables_of(frame: Frame) -> JpegTables:
@@ -105,7 +105,7 @@ def agreeing_with_jpeg(result: Tensor, frame: Frame) -> tuple[Tensor, float]:
     decoded = to_float(torch.from_numpy(stored), frame.depth).permute(2, 0, 1)
     intervals = Intervals(decoded, tables)
     turned = _turned(result, _BACK.get(tables.turn, tables.turn))
-    agreed, lacking = _fed_back(turned, frame.depth, lambda seen: intervals.correction(seen, _MARGIN_LEVELS))
+    agreed, lacking = _fed_back(turned, frame, lambda seen: intervals.correction(seen, _MARGIN_LEVELS))
     return _turned(agreed, tables.turn), lacking
 
 
@@ -118,22 +118,36 @@ def _turned(x: Tensor, orientation: int) -> Tensor:
     return torch.from_numpy(turn_upright(x.permute(1, 2, 0).numpy(), orientation)).permute(2, 0, 1)
 
 
-def _limits(depth: Depth) -> tuple[float, float]:
-    return (-math.inf, math.inf) if depth == "float32" else (0.0, 1.0)
+def _limits(frame: Frame) -> tuple[float, float]:
+    """What the file of a picture can hold."""
+    if frame.depth != "float32":
+        return 0.0, 1.0
+    header = frame.meta.dicom
+    if header is None:
+        return -math.inf, math.inf
+    span = header.high - header.low
+    return (header.least - header.low) / span, (header.most - header.low) / span
 
 
-def _fed_back(x: Tensor, depth: Depth, correction: Correction) -> tuple[Tensor, float]:
-    """File values of `depth` that agree, and how far the nearest found is from agreeing."""
+def _held(x: Tensor, frame: Frame) -> Tensor:
+    """What is left of values in the file of a picture."""
+    if frame.meta.dicom is not None and frame.depth == "float32":
+        return frame.meta.dicom.kept(x)
+    return to_float(from_float(x, frame.depth), frame.depth)
+
+
+def _fed_back(x: Tensor, frame: Frame, correction: Correction) -> tuple[Tensor, float]:
+    """Values for the file of `frame` that agree, and how far the nearest found is from agreeing."""
     best, least, left = x, math.inf, list[float]()
     for _ in range(_ROUNDS):
-        seen = to_float(from_float(x, depth), depth)
+        seen = _held(x, frame)
         change, lacking = correction(seen)
         if lacking < least:
             best, least = seen, lacking
         if lacking == 0.0 or _is_stuck(left, change):
             break
-        x = (x + change).clamp(*_limits(depth))
-    return from_float(best, depth), least
+        x = (x + change).clamp(*_limits(frame))
+    return from_float(best, frame.depth), least
 
 
 def _is_stuck(left: list[float], change: Tensor) -> bool:
