@@ -12,6 +12,7 @@ from imagesmith.data.datasets import load_photos
 from imagesmith.data.pairs import images_by_name
 from imagesmith.data.results import FILE_NAME, Entry, results_among
 from imagesmith.data.sources import list_items
+from imagesmith.errors import NothingUsableError
 
 
 def made(folder: Path, output: str, source: Path | str) -> None:
@@ -62,6 +63,18 @@ def test_a_result_is_taken_where_its_picture_is_not(photos: Path, tmp_path: Path
     assert [item.path for item in list_items([results], recursive=False)] == [results / "a.png"]
     assert list_items([photos / "a.srx2.png"], recursive=False)
     assert len(list_items([results, photos / "a.png"], recursive=False)) == 1
+
+
+def test_results_above_the_folder_of_their_pictures_are_measured(photos: Path) -> None:
+    """The accident: inputs below the folder of their results, and an evaluation called a full folder empty."""
+    for name in ("a.srx2.png", "a.png", "c.png"):
+        (photos / name).unlink()
+    Image.new("RGB", (8, 8)).save(photos / "b.png")
+    made(photos, "b.png", "sub/b.png")
+    assert list(images_by_name(photos)) == ["b"]
+    (photos / "sub" / "b.png").unlink()
+    with pytest.raises(NothingUsableError, match="found only results of an earlier restore; move them"):
+        images_by_name(photos, recursive=True)
 
 
 def test_a_deleted_photograph_leaves_a_result(photos: Path) -> None:

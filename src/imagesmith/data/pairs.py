@@ -3,6 +3,7 @@
 import math
 import os
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +44,8 @@ Place = tuple[float, float, float]
 def images_by_name(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
     """The pictures of a folder by their names below it without ending, sorted.
 
-    Run folders inside are passed over, and what an earlier restore made of what lies in the folder.
+    Run folders inside are passed over, and what an earlier restore made of the files listed, with `recursive` of all
+    that lies or lay below the folder.
     UsageError where it is no folder or two pictures share a name, NothingUsableError where there is none to read.
     """
     if not os.path.isdir(folder):
@@ -65,15 +67,23 @@ def images_by_name(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
                 )
             images[name] = path
     if not images:
-        raise NothingUsableError(f"expected images ({', '.join(sorted(SUFFIXES))}) in '{folder}', found none")
+        found = _instead_of_images(folder, folder.rglob("*") if recursive else folder.iterdir())
+        raise NothingUsableError(f"expected images ({', '.join(sorted(SUFFIXES))}) in '{folder}', found {found}")
     return images
 
 
 def _photographs_of(folder: Path) -> list[Path]:
-    """What lies in a folder itself, sorted, without `results_among` it."""
-    found = sorted(folder.iterdir())
-    made = results_among(found, [folder])
+    """The files of a folder itself, sorted, without `results_among` them; one made of what lies deeper is no double."""
+    found = sorted(path for path in folder.iterdir() if not path.is_dir())
+    made = results_among(found, [])
     return [path for path in found if path not in made]
+
+
+def _instead_of_images(folder: Path, paths: Iterable[Path]) -> str:
+    """What there is where none of `paths` is an image to be had."""
+    if any(path.suffix.lower() in SUFFIXES for path in results_among([*paths], [folder])):
+        return "only results of an earlier restore; move them to a folder of their own"
+    return "none"
 
 
 def pair_files(targets: Path, degraded: Path, *, recursive: bool = False) -> dict[str, tuple[Path, Path]]:
