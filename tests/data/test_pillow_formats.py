@@ -155,6 +155,16 @@ def test_of_an_mpo_the_first_picture_is_taken_and_said() -> None:
     assert read_header(bytes(data)).frames == 1
 
 
+def test_a_gain_map_is_no_second_picture() -> None:
+    """The accident: users of phones were told to pass the others singly, where the one other is no picture to look at."""
+    photo = Image.new("RGB", (16, 8), "white")
+    xmp = b'<rdf:Description hdrgm:Version="1.0"/>'
+    data = saved(photo, "MPO", save_all=True, append_images=[photo.convert("L").resize((8, 4))], xmp=xmp)
+    assert read_header(data).frames == 1
+    (note,) = read_image(data).meta.notes
+    assert note.startswith("its gain map was not kept")
+
+
 @pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_tells_how_it_was_quantised(sampling: str, progressive: bool) -> None:

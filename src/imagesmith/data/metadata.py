@@ -177,12 +177,17 @@ def _without_thumbnails(segment: bytes) -> bytes:
     return _RESOURCES + b"".join(kept) + segment[at:]
 
 
+def has_gain_map(xmp: bytes | None) -> bool:
+    """Whether a JPEG's XMP tells of a picture behind the first one that makes it brighter."""
+    return xmp is not None and _GAIN_MAP.search(xmp) is not None
+
+
 def xmp_of_first(xmp: bytes | None) -> tuple[bytes | None, list[str]]:
     """A JPEG's XMP without what tells of pictures and films behind the first picture, and sentences on those."""
     if not xmp:
         return xmp, []
     notes = []
-    if _GAIN_MAP.search(xmp):
+    if has_gain_map(xmp):
         notes.append("its gain map was not kept: what it makes brighter than white stays white")
     if _MOTION.search(xmp):
         notes.append("the film of its motion photo was not kept")

@@ -189,12 +189,13 @@ def _segments(image: ImageFile.ImageFile, mark: bytes) -> list[bytes]:
 
 
 def _pictures_of_mpo(image: ImageFile.ImageFile, size: int) -> int:
-    """How many pictures a JPEG of `size` bytes holds (CIPA DC-007); thumbnails that cameras add are not counted."""
+    """How many pictures a JPEG of `size` bytes holds (CIPA DC-007), but for thumbnails and the map of its gain."""
     if "mp" not in image.info:
         return 1
     entries = getattr(image, "_getmp")()[_MP_ENTRIES]  # noqa: B009 - only JPEG's plug-in has it
     there = [entry for entry in entries if image.info["mpoffset"] + entry["DataOffset"] < size]
-    return max(1, sum("Thumbnail" not in entry["Attribute"]["MPType"] for entry in there))
+    pictures = sum("Thumbnail" not in entry["Attribute"]["MPType"] for entry in there)
+    return max(1, pictures - metadata.has_gain_map(image.info.get("xmp")))
 
 
 def _jpeg_tables(image: ImageFile.ImageFile) -> JpegTables | None:
