@@ -21,7 +21,7 @@ from imagesmith.errors import NothingUsableError, OutputError, UsageError
 from imagesmith.infer import batch
 from imagesmith.infer.holes import MaskFile
 from imagesmith.infer.intervals import Intervals
-from imagesmith.infer.manifest import FILE_NAME
+from imagesmith.infer.manifest import FILE_NAME, settings_digest
 from imagesmith.infer.outcome import Progress
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime import memory
@@ -322,6 +322,22 @@ def test_resume_does_what_is_left_or_has_changed(make_restorer: Make, photos: Pa
     assert np.array_equal(pixels(out / "c.png"), pixels(out / "new.png"))
     other = make_restorer(scale=3)
     assert set(statuses(other.path(photos, out, resume=True)).values()) == {"done", "failed"}
+
+
+def test_resume_makes_anew_what_an_earlier_version_rounded_up_otherwise(
+    make_unet: Make, restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The accident: half of a batch has streaks along two edges, as only the other half was made with mirrored ones."""
+
+    def before(settings: dict[str, object]) -> str:
+        return settings_digest({name: value for name, value in settings.items() if name != "edges"})
+
+    for name, model, status in (("denoise", make_unet("denoise"), "done"), ("sr", restorer, "skipped")):
+        with monkeypatch.context() as patch:
+            patch.setattr(batch, "settings_digest", before)
+            model.path(photos / "a.png", tmp_path / name, resume=True)
+        assert statuses(model.path(photos / "a.png", tmp_path / name, resume=True)) == {"a.png": status}
+        assert statuses(model.path(photos / "a.png", tmp_path / name, resume=True)) == {"a.png": "skipped"}
 
 
 def test_resume_keeps_a_result_that_was_touched_since(restorer: Restorer, photos: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from skimage import data
 from imagesmith.data.files import Frame
 from imagesmith.data.frame import ImageMeta
 from imagesmith.errors import UsageError
-from imagesmith.infer import chained
+from imagesmith.infer import batch, chained
 from imagesmith.infer.chained import Auto, Chained
 from imagesmith.runtime.device import Runtime
 from imagesmith.zoo import CARDS
@@ -120,3 +120,14 @@ def test_a_folder_with_a_broken_file_goes_on(auto: Auto, photos: Path) -> None:
     results = auto.path(photos, photos / "out", **{**OPTIONS, "recursive": True}).results
     assert [result.status for result in results].count("failed") == 1
     assert len(results) == 5
+
+
+def test_a_run_with_any_model_tells_how_it_rounds_up(
+    auto: Auto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The accident: --resume skips what a chain with a denoiser of an earlier version left streaks in."""
+    told = list[dict[str, object]]()
+    monkeypatch.setattr(batch, "settings_digest", lambda settings: told.append(settings) or "0")
+    Image.fromarray(data.astronaut()[:40, :40]).save(tmp_path / "a.png")
+    auto.path(tmp_path, None, **{**OPTIONS, "dry_run": True})
+    assert told[0]["edges"] == "mirrored"

@@ -20,6 +20,7 @@ from torch import Tensor
 from imagesmith import __version__
 from imagesmith.data.sources import list_items
 from imagesmith.errors import UsageError
+from imagesmith.infer.auto import AUTO_TASK
 from imagesmith.infer.bulk.parcel import travels
 from imagesmith.infer.bulk.plan import workers_for
 from imagesmith.infer.bulk.pool import restore_in_processes
@@ -163,6 +164,8 @@ def _rehearse(stages: Stages, jobs: Sequence[Job], on_progress: Callable[[Progre
 def _settings(restorer: "Restorer | Auto", options: FileOptions) -> str:
     """A digest of all that decides the results of the same inputs."""
     with_maps = {} if options.uncertainty is None else {"uncertainty": True}
+    may_mirror = restorer.card.mirrors_edges or restorer.card.task == AUTO_TASK  # in whose chain is any model
+    edges = {"edges": "mirrored"} if may_mirror else {}  # earlier versions repeated them
     return settings_digest(
         {
             "version": __version__,
@@ -176,5 +179,6 @@ def _settings(restorer: "Restorer | Auto", options: FileOptions) -> str:
             "consistency": options.consistency,
             "mask": options.mask.numpy().tobytes() if isinstance(options.mask, Tensor) else options.mask,
             **with_maps,
+            **edges,
         }
     )

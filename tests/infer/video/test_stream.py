@@ -1,6 +1,8 @@
 """Whole films through one model: no frame missing, no frame twice, and a resumed run that differs in no bit."""
 
+import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
@@ -230,3 +232,13 @@ def test_the_fingerprint_tells_apart_what_gives_other_films() -> None:
     restorers = [ready(toy()), ready(compact), ready(other), ready(compact, temporal=True)]
     assert len({restorer.fingerprint for restorer in restorers}) == 4
     assert ready(toy("compact")).fingerprint == restorers[1].fingerprint
+
+
+def test_only_films_whose_edges_are_rounded_up_otherwise_begin_anew() -> None:
+    """The accident: --resume goes on with mirrored edges where an earlier version had repeated them: they jump."""
+    for task, is_kept in (("sr", True), ("denoise", False)):
+        model = toy("compact")
+        model = replace(model, card=replace(model.card, task=task))
+        weights = Restorer.of(model, device="cpu", dtype="fp32").fingerprint
+        before = hashlib.sha256(f"{weights} 1.0 FalseNone".encode()).hexdigest()
+        assert (ready(model).fingerprint == before) == is_kept

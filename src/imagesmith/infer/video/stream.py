@@ -68,7 +68,7 @@ class VideoRestorer:
     def __init__(self, steps: Steps, card: ModelCard, runtime: Runtime, fingerprint: str) -> None:
         self.card, self.runtime = card, runtime
         self.fingerprint = fingerprint
-        """A sha256 of all that decides the results, but for the tiles: of the weights, the mask, the smoothing."""
+        """A sha256 of all that decides the results, but for the tiles: of weights, mask, smoothing and edges."""
         self._steps = steps
 
     @classmethod
@@ -127,6 +127,7 @@ class VideoRestorer:
         steps = FrameByFrame(restorer, holes)
         digest = hashlib.sha256(f"{restorer.fingerprint} {strength} {temporal}".encode())
         digest.update(holes.numpy().tobytes() if isinstance(holes, Tensor) else str(holes).encode())
+        digest.update(b"mirrored edges" if card.mirrors_edges else b"")  # earlier versions repeated them
         return cls(Smoothed(steps) if temporal else steps, restorer.card, restorer.runtime, digest.hexdigest())
 
     @property
