@@ -164,7 +164,8 @@ def test_premultiplied_alpha_and_pages_are_told_once(tmp_path: Path) -> None:
 def test_a_stack_behind_one_directory_is_told(tmp_path: Path) -> None:
     """The accident: read row by row, the first slice of an ImageJ stack passes for all of it."""
     tifffile.imwrite(tmp_path / "a.tif", np.stack([photo(1, np.uint16)[..., 0]] * 3), imagej=True, truncate=True)
-    assert same_as_whole(tmp_path / "a.tif").meta.notes == ("first of 3 pages",)
+    meta = same_as_whole(tmp_path / "a.tif").meta
+    assert (meta.notes, meta.frames) == (("first of 3 pages",), 3)
 
 
 def test_colours_of_its_own_are_told_once(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from imagesmith.data import files
 from imagesmith.data.files import Frame, ImageMeta, read_image, write_image
 from imagesmith.errors import UsageError
 from imagesmith.infer.restore import Restorer
@@ -137,14 +139,17 @@ def test_values_that_are_not_finite_are_refused(restorer: Restorer, bad: float) 
 
 
 def test_of_several_pictures_in_a_file_the_others_are_missed_aloud(
-    restorer: Restorer, photo: np.ndarray, tmp_path: Path
+    restorer: Restorer, photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The accident: of an animation one picture came back, where the command line says that it is the first of two."""
     first, second = (Image.fromarray(part[:8, :9]) for part in (photo, photo[20:]))
     first.save(tmp_path / "both.webp", save_all=True, append_images=[second])
+    reads = Mock(side_effect=files.content_of)
+    monkeypatch.setattr(files, "content_of", reads)
     with pytest.warns(UserWarning, match=r"both\.webp: the first of 2 pictures") as told:
         restorer(tmp_path / "both.webp")
     assert told[0].filename == __file__
+    assert reads.call_count == 1, "a scan of 200 megapixels is not read twice for one number"
 
 
 def test_a_path_gives_a_pil_image_and_a_frame_a_frame(restorer: Restorer, photos: Path, photo: np.ndarray) -> None:

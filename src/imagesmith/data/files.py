@@ -80,7 +80,7 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
             header = opened.header
             check_pixels(header, max_pixels)
             decoded = opened.decode(partial)
-    meta, turn = meta_of(decoded, decoded.pixels.shape[2])
+    meta, turn = meta_of(decoded, decoded.pixels.shape[2], header.frames)
     pixels = torch.from_numpy(metadata.turn_upright(decoded.pixels, turn))
     lost = None
     if decoded.lost is not None:
@@ -92,8 +92,8 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
     return dataclasses.replace(frame, meta=dataclasses.replace(meta, notes=(*meta.notes, note)))
 
 
-def meta_of(decoded: Decoded, channels: int) -> tuple[ImageMeta, int]:
-    """What travels with the pixels of a picture, and the EXIF orientation that makes it upright."""
+def meta_of(decoded: Decoded, channels: int, frames: int) -> tuple[ImageMeta, int]:
+    """What travels with the pixels of the first of so many frames, and the EXIF orientation that makes it upright."""
     exif, xmp, notes = metadata.bare_exif(decoded.exif), decoded.xmp, list(decoded.notes)
     turn = metadata.orientation(exif, xmp) if decoded.turn is None else decoded.turn
     if turn != 1:
@@ -114,6 +114,7 @@ def meta_of(decoded: Decoded, channels: int) -> tuple[ImageMeta, int]:
         lossless=decoded.lossless,
         jpeg=decoded.jpeg and dataclasses.replace(decoded.jpeg, turn=turn),
         dicom=decoded.dicom,
+        frames=frames,
     )
     return meta, turn
 

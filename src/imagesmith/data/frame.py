@@ -65,7 +65,7 @@ class ImageMeta:
     `exif` is the bare TIFF structure (no "Exif" prefix), `xmp` an XML packet; in both the orientation is reset to 1.
     `captions` are written back to files of `format` alone. `dpi` is (x, y). `notes` are sentences for the user: all
     that was changed or could not be kept. `jpeg` is what a JPEG file was quantised with, `dicom` what a DICOM file
-    says.
+    says. Of the `frames` that the file holds these pixels are the first.
     """
 
     format: str
@@ -79,6 +79,7 @@ class ImageMeta:
     lossless: bool = True
     jpeg: JpegTables | None = None
     dicom: DicomHeader | None = None
+    frames: int = 1
 
 
 @dataclass(frozen=True)

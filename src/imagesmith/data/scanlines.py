@@ -104,7 +104,7 @@ def read_scanlines(path: Path, *, max_pixels: int, least_bytes: int) -> Scanline
                 return None
             decoded = opened.described()
         header = dataclasses.replace(header, channels=decoded.pixels.shape[2], depth=str(decoded.pixels.dtype))
-        meta, turn = meta_of(decoded, header.channels)
+        meta, turn = meta_of(decoded, header.channels, header.frames)
         if turn != 1:
             raise WholeOnly(f"it has to be turned upright (orientation {turn})")
 

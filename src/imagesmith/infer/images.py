@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from imagesmith.data.dicom_writer import shown
-from imagesmith.data.files import DEPTHS, LEVEL_NOT_KEPT, Frame, ImageMeta, frame_of, read_header, read_image
+from imagesmith.data.files import DEPTHS, LEVEL_NOT_KEPT, Frame, ImageMeta, frame_of, read_image
 from imagesmith.data.metadata import bare_captions, resized_exif, resized_xmp
 from imagesmith.data.scanlines import Picture
 from imagesmith.errors import UsageError
@@ -28,9 +28,9 @@ def through(restored: Callable[[Frame], Frame], image: Any) -> Any:
     """
     if isinstance(image, str | Path):
         frame = read_image(image)
-        if (count := read_header(image).frames) > 1:
+        if frame.meta.frames > 1:
             warnings.warn(
-                f"{image}: the first of {count} pictures is taken\n"
+                f"{image}: the first of {frame.meta.frames} pictures is taken\n"
                 "pass the others singly, or a film to imagesmith.restore_video",
                 stacklevel=3,
             )
