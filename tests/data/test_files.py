@@ -489,6 +489,14 @@ def test_a_pil_image_is_written_with_all_that_it_carries(tmp_path: Path) -> None
         write_image(Image.new("I", (3, 3)), tmp_path / "c.png")
 
 
+def test_what_a_pil_image_carries_in_another_form_is_written_or_told(tmp_path: Path) -> None:
+    """The accident: XMP as text, as older versions of Pillow have it, was dropped without a word."""
+    image = Image.new("RGB", (8, 8), "red")
+    image.info.update(exif=Image.Exif(), xmp=XMP.decode())
+    assert write_image(image, tmp_path / "a.png") == ("its EXIF is not kept: it is no bytes but Exif",)
+    assert read_image(tmp_path / "a.png").meta.xmp is not None
+
+
 def test_a_missing_folder_says_so(tmp_path) -> None:
     """The commonest mistake of all."""
     with pytest.raises(OutputError, match="does not exist; create it"):

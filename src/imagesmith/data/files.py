@@ -135,7 +135,7 @@ def frame_of(image: Image.Image) -> Frame:
     if image.mode.startswith("I;16") and "transparency" in image.info:
         notes.append(LEVEL_NOT_KEPT)
     array, icc = to_gray_or_rgb(image, "png", image.info.get("icc_profile"), notes)
-    exif, xmp = (found if isinstance(found := image.info.get(key), bytes) else None for key in ("exif", "xmp"))
+    exif, xmp = (_carried(image, key, notes) for key in ("exif", "xmp"))
     meta = ImageMeta(
         format="png",
         mode=image.mode,
@@ -147,6 +147,17 @@ def frame_of(image: Image.Image) -> Frame:
     )
     pixels = torch.from_numpy(array)
     return Frame(pixels, DEPTHS[pixels.dtype], meta)
+
+
+def _carried(image: Image.Image, key: str, notes: list[str]) -> bytes | None:
+    """The bytes that a PIL image carries under `key`, text as UTF-8; says what else is there."""
+    found = image.info.get(key)
+    if isinstance(found, str):
+        return found.encode()
+    if found is None or isinstance(found, bytes):
+        return found
+    notes.append(f"its {key.upper()} is not kept: it is no bytes but {type(found).__name__}")
+    return None
 
 
 def check_pixels(header: "Header | VideoInfo", max_pixels: int) -> None:
