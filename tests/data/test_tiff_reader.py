@@ -2,6 +2,7 @@
 
 import io
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from imagesmith.data import tiff_reader
+from imagesmith.data import tiff_bands, tiff_reader
 from imagesmith.data.files import read_header, read_image
 from imagesmith.data.tiff_reader import TiffFile
 from imagesmith.errors import FormatError, ImageError, TooLargeError, TruncatedError
@@ -238,6 +239,34 @@ def test_a_filler_within_black_and_white_harms_nothing(text: str) -> None:
     pixels[:2] = 0
     data = stored(pixels, extratags=[(42113, "s", 0, text, True)])
     assert np.array_equal(read_image(data).pixels[..., 0].numpy(), pixels)
+
+
+@pytest.mark.parametrize(("text", "low", "high"), [("-1", 1, 1000), ("-0.0005", 0, 0.5), ("-1", -0.3, 0.9)])
+def test_a_filler_that_hardly_widens_the_range_is_said(text: str, low: float, high: float) -> None:
+    """The accident: a map of plants is refused for a -1 that costs its values nothing."""
+    pixels, tag = low + noise(6, 5, dtype=np.float32) * (high - low), [(42113, "s", 0, text, True)]
+    assert not read_image(stored(pixels, extratags=tag)).meta.notes
+    pixels[1, 2:4] = float(text)
+    frame = read_image(stored(pixels, extratags=tag))
+    assert np.array_equal(frame.pixels[..., 0].numpy(), pixels)
+    assert frame.meta.notes == (f"values of {text}, which stand for no data, were taken for colours",)
+
+
+def test_rows_with_a_filler_are_judged_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: in a flat strip a small filler lies far from all else, and a large file is refused for it."""
+    monkeypatch.setattr(tiff_bands, "_BAND_BYTES", 1)
+    pixels = noise(6, 5, dtype=np.float32) * 100
+    pixels[0] = 50
+    pixels[0, 1] = -20
+    tifffile.imwrite(tmp_path / "a.tif", pixels, rowsperstrip=1, extratags=[(42113, "s", 0, "-20", True)])
+    bands = tiff_bands.TiffBands(tmp_path / "a.tif")
+    assert np.array_equal(np.concatenate(tuple(bands))[..., 0], pixels)
+    assert tuple(bands.described().notes) == read_image(tmp_path / "a.tif").meta.notes != ()
+    pixels[-1] = 0
+    pixels[0, 1] = -9999
+    tifffile.imwrite(tmp_path / "b.tif", pixels, rowsperstrip=1, extratags=[(42113, "s", 0, "-9999", True)])
+    with pytest.raises(ImageError, match="got 1 times -9999"):
+        tuple(tiff_bands.TiffBands(tmp_path / "b.tif"))
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint32, np.int32, np.float64])

@@ -15,7 +15,7 @@ import tifffile
 
 from imagesmith.data.decoded import Decoded, WholeOnly, damaged, quiet, truncated
 from imagesmith.data.tiff_directory import SAMPLE_TAGS, Entry, directory, head, longs, stored
-from imagesmith.data.tiff_reader import TiffFile, header_of, tiff_exif
+from imagesmith.data.tiff_reader import Filler, TiffFile, header_of, tiff_exif
 
 _DESCRIBING_TAGS = (274, 282, 283, 296, 301, 318, 319, 700, 34675)  # orientation, resolution, colours, XMP, ICC
 _BAND_BYTES = 8 << 20
@@ -47,6 +47,7 @@ class TiffBands:
             self._exif_notes: list[str] = []
             self._exif = tiff_exif(page, file, self._exif_notes)
             self._bytes = file.seek(0, 2)
+            self._filler = Filler.of(page)
             self.header = header_of(tiff)
         if page.compression == _OLD_JPEG:
             raise WholeOnly("its JPEG is of the old kind, whose strips hang together")
@@ -57,19 +58,25 @@ class TiffBands:
 
     def described(self) -> Decoded:
         """The first band with the metadata of the whole picture."""
+        filler = dataclasses.replace(self._filler)
         with open(self._path, "rb") as file:
             decoded = self._decoded(self._bands[0], file, self._describing)
-        notes = [*decoded.notes, *self._exif_notes]
+        filler.look_at(decoded.pixels)
+        notes = [*decoded.notes, *filler.notes, *self._exif_notes]
         if self.header.frames > 1:
             notes.insert(0, f"first of {self.header.frames} pages")
         return dataclasses.replace(decoded, exif=self._exif, notes=notes)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """The pixels (rows, W, C) from top to bottom."""
+        """The pixels (rows, W, C) from top to bottom; ImageError at their end for what only all of them tell."""
+        filler = dataclasses.replace(self._filler)
         profile = {tag: entry for tag, entry in self._describing.items() if tag == 34675}  # CMYK is converted by it
         with open(self._path, "rb") as file:
             for band in self._bands:
-                yield self._decoded(band, file, profile).pixels
+                pixels = self._decoded(band, file, profile).pixels
+                filler.look_at(pixels)
+                yield pixels
+        filler.check()
 
     def _decoded(self, band: _Band, file: BinaryIO, describing: dict[int, Entry]) -> Decoded:
         order, page = self._order, self._page

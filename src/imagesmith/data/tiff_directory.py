@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 import tifffile
 
-SAMPLE_TAGS = (258, 259, 262, 266, 277, 284, 292, 293, 317, 320, 332, 338, 339, 347, 529, 530, 531, 532, 42113)
-"""Tags that tell how pixels are stored and which of them are no data, apart from their number and their places."""
+SAMPLE_TAGS = (258, 259, 262, 266, 277, 284, 292, 293, 317, 320, 332, 338, 339, 347, 529, 530, 531, 532)
+"""Tags that tell how pixels are stored, apart from their number and their places."""
 LONG = 4
 _LONG8 = 16
 Entry = tuple[int, int, bytes]

@@ -5,9 +5,11 @@ way: tifffile where its codecs reach (none, deflate, PackBits), else libtiff tol
 """
 
 import io
+import math
 import weakref
 from collections.abc import Mapping
-from typing import BinaryIO
+from dataclasses import dataclass, field
+from typing import BinaryIO, Self
 
 import numpy as np
 import tifffile
@@ -53,6 +55,55 @@ class _PillowTiff(TiffImagePlugin.TiffImageFile):
         pass
 
 
+@dataclass
+class Filler:
+    """GDAL's value for places without data among float pixels, which may come in several parts.
+
+    It is looked for outside of [0, 1] only: networks see that in any case, and rims of black or white harm nothing.
+    """
+
+    value: float
+    """NaN where the file names none."""
+    colours: int
+    """How many of the channels are colour."""
+    _count: int = field(default=0, init=False)
+    _low: float = field(default=0.0, init=False)
+    _high: float = field(default=1.0, init=False)
+
+    @classmethod
+    def of(cls, page: tifffile.TiffPage) -> Self:
+        """What the file declares."""
+        try:
+            value = float(page.tags[_NODATA].value)
+        except (KeyError, ValueError, TypeError):  # none, or no number
+            value = math.nan
+        return cls(value, _colours(int(page.photometric)))
+
+    def look_at(self, pixels: np.ndarray) -> None:
+        """Count it among these (rows, W, C), and see how far all other values reach."""
+        if pixels.dtype != np.float32 or math.isnan(self.value) or 0 <= self.value <= 1:
+            return
+        values = pixels[..., : self.colours]
+        with np.errstate(over="ignore"):
+            are_others = values != np.float32(self.value)
+        self._count += values.size - int(np.count_nonzero(are_others))
+        self._low = float(values.min(where=are_others, initial=self._low))
+        self._high = float(values.max(where=are_others, initial=self._high))
+
+    @property
+    def notes(self) -> list[str]:
+        """The same of a part as of all, so without a number."""
+        return [f"values of {self.value:g}, which stand for no data, were taken for colours"] if self._count else []
+
+    def check(self) -> None:
+        """ImageError where it would more than double the range that networks see."""
+        if self._count and max(self._low - self.value, self.value - self._high) > self._high - self._low:
+            raise ImageError(
+                f"expected values only, got {self._count} times {self.value:g}, which in this file stands for no data\n"
+                "replace them, such as by the mean of what lies around them"
+            )
+
+
 class TiffFile:
     """A TIFF whose first directory has been read; `decode` gives its pixels."""
 
@@ -87,7 +138,10 @@ class TiffFile:
                 f"expected finite values, got {np.count_nonzero(~np.isfinite(pixels))} that are NaN or infinite\n"
                 "replace them in the program that made this float TIFF"
             )
-        self._check_filler(pixels)
+        filler = Filler.of(page)
+        filler.look_at(pixels)
+        filler.check()
+        notes += filler.notes
         if icc is None and self._photometric in _WITH_COLOURS and _has_colours_of_its_own(page):
             notes.append(metadata.other_colours("WhitePoint, PrimaryChromaticities or TransferFunction"))
         xmp = tags[700].value if 700 in tags else None
@@ -104,22 +158,6 @@ class TiffFile:
             notes=notes,
             turn=turn if isinstance(turn, int) and 1 <= turn <= 8 else 1,
         )
-
-    def _check_filler(self, pixels: np.ndarray) -> None:
-        """ImageError for float pixels that hold GDAL's value for places without data, where it widens their range."""
-        try:
-            filler = float(self._page.tags[_NODATA].value)
-        except (KeyError, ValueError, TypeError):  # none, or no number
-            return
-        if pixels.dtype != np.float32 or 0 <= filler <= 1:
-            return
-        with np.errstate(over="ignore"):
-            count = np.count_nonzero(pixels[..., : _colours(self._photometric)] == np.float32(filler))
-        if count:
-            raise ImageError(
-                f"expected values only, got {count} times {filler:g}, which in this file stands for no data\n"
-                "replace them, such as by the mean of what lies around them"
-            )
 
     @property
     def _is_for_pillow(self) -> bool:
