@@ -238,7 +238,7 @@ def _check_use_of_range(samples: Tensor, low: float, high: float, report: Callab
     span, largest = last - first, max(abs(first), abs(last))
     if span <= _ROUNDING * largest or high - low < _FLAT * span:
         return
-    found = f"98 % of the values lie between {first:.6g} and {last:.6g}, the range is {low:.6g} to {high:.6g}"
+    found = f"98 % of the values lie between {first:.8g} and {last:.8g}, the range is {low:.8g} to {high:.8g}"
     what_to_do = "replace what fills places without data, or scale first"
     if high - low > _NO_DIGITS * max(span, _FEW_DIGITS * largest):
         raise ImageError(
