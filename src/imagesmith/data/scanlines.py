@@ -88,9 +88,9 @@ Picture = Frame | Scanlines
 def read_scanlines(path: Path, *, max_pixels: int, least_bytes: int) -> Scanlines | None:
     """The (first) picture of a PNG or TIFF, row by row and equal to that of `read_image` in every pixel and in `meta`.
 
-    But for the note on faint values, which only all rows together tell. None where its pixels have less than
-    `least_bytes`. WholeOnly where it can only be decoded as a whole; otherwise raises as `read_image` does, what is
-    damaged further below only when its rows are asked for.
+    But for the notes on faint values, and on fillers below the first band, which only all rows tell. None where
+    its pixels have less than `least_bytes`. WholeOnly where it can only be decoded as a whole; otherwise raises as
+    `read_image` does, what is damaged further below, or found in all rows, only when its rows are asked for.
     """
     with named(path):
         name = format_of_file(path)
