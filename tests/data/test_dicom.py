@@ -98,6 +98,16 @@ def test_a_palette_becomes_the_colours_that_it_names() -> None:
     np.testing.assert_array_equal(result.pixel_array, frame.pixels.numpy())
 
 
+def test_colour_below_zero_is_refused() -> None:
+    """The accident: signed bytes, for which a picture has no depth, end in a KeyError."""
+    dataset = pydicom.dcmread(sample("SC_rgb_small_odd.dcm"))
+    dataset.PixelRepresentation = 1
+    stream = io.BytesIO()
+    dataset.save_as(stream)
+    with pytest.raises(FormatError, match="RGB of 3 samples"):
+        read_image(stream.getvalue())
+
+
 def test_the_result_says_what_it_is_and_keeps_what_is_known_of_the_patient() -> None:
     """The accident: a picture that a network changed goes to the archive under the identifier of the original."""
     source = pydicom.dcmread(sample("CT_small.dcm"))

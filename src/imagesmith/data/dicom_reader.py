@@ -114,7 +114,8 @@ def _parsed(data: bytes) -> "Dataset":
             raise FormatError("expected DICOM of the classic kinds, got an enhanced one; export its frames singly")
         if "PixelData" not in dataset:
             raise FormatError("expected whole numbers as pixels, got a DICOM file of float values; export it as TIFF")
-        is_known = (kind in (*_GRAY, _PALETTE) and samples == 1) or (kind in _COLOURS and samples == 3)
+        is_colour = kind in _COLOURS and samples == 3 and not dataset.get("PixelRepresentation")
+        is_known = is_colour or (kind in (*_GRAY, _PALETTE) and samples == 1)
         if not is_known or _bits(dataset) not in (8, 16):
             raise FormatError(
                 f"expected gray or colour of 8 or 16 bits, got {kind} of {samples} samples and {_bits(dataset)} bits\n"

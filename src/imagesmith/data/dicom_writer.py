@@ -127,7 +127,8 @@ def _window(dataset: "Dataset") -> tuple[float, float] | None:
 def _values(frame: Frame, source: DicomHeader, dataset: "Dataset") -> np.ndarray:
     """The pixels as the file is to hold them."""
     if frame.channels != 1:
-        return frame.pixels.numpy().clip(max=source.most)
+        pixels = frame.pixels.numpy()
+        return np.minimum(pixels, min(source.most, np.iinfo(pixels.dtype).max))
     kind = f"<{'i' if dataset.PixelRepresentation else 'u'}{int(dataset.BitsAllocated) // 8}"
     return np.concatenate([source.stored(rows).numpy().astype(kind) for rows in frame.pixels.split(_ROWS_AT_ONCE)])
 
