@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from imagesmith.data.video import Encoding, join, left_out, read_info
+from imagesmith.data.video import Encoding, audit, join, left_out, read_info
 from imagesmith.errors import OutputError
 
 UNEVEN = [0, *np.cumsum(np.random.RandomState(1).randint(200, 1500, 23)).tolist()]
@@ -102,6 +102,22 @@ def test_a_late_start_stays(tmp_path: Path, make_film: Callable, redo: Callable,
     source, result = look(tmp_path / "in.mp4"), look(tmp_path / "out.mp4")
     assert result.times == source.times == [(pts + start) * TIME_BASE for pts in UNEVEN]
     assert result.packets["audio"] == source.packets["audio"]
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_the_clock_of_a_broadcast_is_left_behind(
+    tmp_path: Path, make_film: Callable, redo: Callable, look: Callable, name: str
+) -> None:
+    """The accident: half a second of television, recorded in the evening, becomes a film of twenty-two hours."""
+    start, tick = 7_000_000_000, Fraction(1, 90000)
+    sound = {"audio": ["aac"], "audio_start_s": float(start * tick) + 0.1, "audio_s": 0.3}
+    make_film(tmp_path / "in.ts", [start + 3600 * k for k in range(12)], tick, **sound)
+    info = redo(tmp_path / "in.ts", tmp_path / name).info
+    with av.open(tmp_path / name) as film:
+        assert film.duration < av.time_base
+    found = audit(info, tmp_path / name)
+    assert found.ok, found.sentences
+    assert look(tmp_path / name).times[0] < 0.2
 
 
 def test_matroska_keeps_sound_and_pictures_together(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 _LARGEST_TIMESCALE = 2**31 - 1
+_BROADCASTS = ("mpegts", "mpeg")  # their times are those of a clock that ran before
 _OF_THE_FILE = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "DURATION"})
 
 
@@ -50,7 +51,8 @@ def join(
     """Make `output` of parts in their order, whole or not at all; returns sentences about what could not be kept.
 
     The span is the one that was read: sound and subtitles are cut to it, and everything moves so that the first frame
-    is at 0. Without a start no time changes. Until it is whole the output lies in `scratch`, see `atomic.replacing`.
+    is at 0. Without a start no time changes, but broadcasts, which count from anywhere, begin at 0. Until it is whole
+    the output lies in `scratch`, see `atomic.replacing`.
     """
     assert segments, "a film of no parts"
     encoding, span = settle(encoding, info, output), Span(start_s, end_s)
@@ -72,7 +74,7 @@ def join(
         film = stack.enter_context(
             av.open(stream.name, "w", format=_FORMATS[output.suffix.lower()], container_options=options)
         )
-        shift = -parts.first * info.time_base if start_s or parts.first < 0 else Fraction(0)
+        shift = -parts.first * info.time_base if start_s or parts.first < 0 else _counted_from(info, source)
         track = _picture_track(film, parts, info, source, stack)
         others = iter(())
         notes: tuple[str, ...] = ()
@@ -85,6 +87,13 @@ def join(
         for _, packet in heapq.merge(pictures, others, key=lambda timed: timed[0]):
             film.mux(packet)
     return (*lost, *notes)
+
+
+def _counted_from(info: VideoInfo, source: InputContainer | None) -> Fraction:
+    """Seconds, whole ticks of the pictures, by which the first packet of a broadcast comes to lie at 0; else 0."""
+    if source is None or source.format.name not in _BROADCASTS:
+        return Fraction(0)
+    return -round(Fraction(source.start_time or 0, av.time_base) / info.time_base) * info.time_base
 
 
 def left_out(
