@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from imagesmith.errors import UsageError
 from imagesmith.nets import NetSpec, build_net
-from imagesmith.runtime import device, remembered
+from imagesmith.runtime import device, remembered, winograd
 from imagesmith.runtime.device import pick_runtime, prepare
 
 
@@ -28,9 +28,9 @@ def seconds_by_candidate(monkeypatch: pytest.MonkeyPatch, table: dict[tuple[torc
     """Let the probe find the times of `table`; the list that is returned grows by one for each probe."""
     calls: list[int] = []
 
-    def measure(net: object, place: object, candidates: list) -> dict:
-        calls.append(len(candidates))
-        return {candidate: table[candidate] for candidate in candidates}
+    def measure(net: object, place: object, ways: list[device._Way]) -> dict[device._Way, float]:
+        calls.append(len(ways))
+        return {way: table[way.dtype, way.channels_last] for way in ways}
 
     monkeypatch.setattr(device, "_measure", measure)
     return calls
@@ -76,6 +76,26 @@ def test_lower_precision_only_for_a_clear_gain(
     assert str(runtime).startswith("cpu ")
 
 
+@pytest.mark.parametrize(
+    ("own", "bf16", "expected"),
+    [
+        (4, 5, "fp32 channels_last winograd"),  # twice as fast, and more exact than bf16
+        (4, 3, "bf16 channels_last"),
+        (9.5, 9, "fp32 channels_last"),  # neither is worth leaving what PyTorch does
+        (30, 30, "fp32 channels_last"),
+    ],
+)
+def test_own_convolutions_only_for_a_gain(
+    monkeypatch: pytest.MonkeyPatch, own: float, bf16: float, expected: str
+) -> None:
+    """A processor on which they are slow, or bf16 faster, must not be held to them."""
+    times = {"fp32 contiguous": 12, "fp32 channels_last": 10, "fp32 channels_last winograd": own}
+    times |= {"bf16 contiguous": 50, "bf16 channels_last": bf16}
+    monkeypatch.setattr(device, "_measure", lambda net, place, ways: {way: times[str(way)] / 1e3 for way in ways})
+    monkeypatch.setattr(winograd, "is_worth_a_try", lambda _: True)
+    assert pick_runtime(net(), "cpu").arithmetic == expected
+
+
 def test_emulated_bf16_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The accident: a processor without bf16 is asked for ten seconds whether it is quicker."""
     monkeypatch.setattr(device, "has_bf16", lambda _: False)
@@ -107,7 +127,7 @@ def test_another_process_remembers(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert pick_runtime(net(), "cpu") == first
     assert len(probes) == 1
     file = tmp_path / "imagesmith" / "probe.json"
-    file.write_text(file.read_text().replace('"fp32"', '"fp16"'))
+    file.write_text(file.read_text().replace('"fp32 ', '"fp16 '))
     monkeypatch.setattr(remembered, "_known", {})
     assert pick_runtime(net(), "cpu") == first, "a precision that this processor does not have was taken from a file"
     assert len(probes) == 2

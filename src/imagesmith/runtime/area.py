@@ -32,9 +32,8 @@ def best_tile_px(net: Net, runtime: Runtime, height: int, width: int) -> int:
 
 def measured_area(net: Net, runtime: Runtime) -> Answer:
     """The 'percent' of `tile_px` that is fastest, and the 'reason' in a sentence; measured now if it never was."""
-    layout = "channels_last" if runtime.channels_last else "contiguous"
     return found_once(
-        f"tile area of {net_shape(net)} in {runtime.dtype} {layout}",
+        f"tile area of {net_shape(net)} in {runtime.arithmetic}",
         runtime.device,
         partial(_measure, net, runtime),
         fits={"percent": list(PERCENTS), "reason": str},

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from imagesmith.errors import UsageError
+from imagesmith.runtime import winograd
 from imagesmith.runtime.allocator import keep_freed_memory
 from imagesmith.runtime.remembered import Answer, found_once
 from imagesmith.runtime.turns import least_seconds
@@ -26,6 +27,7 @@ DEVICES = ("cpu", "cuda", "mps")
 EMULATED = "this processor emulates bf16, several times slower than fp32"
 CLEAR_MARGIN = 1.25  # a lower precision must be this much faster to be chosen
 LAYOUT_MARGIN = 1.03  # and channels_last this much: the plain layout stays where there is no gain
+WINOGRAD_MARGIN = 1.1  # and our own convolutions this much
 _PROBE_MACS = {"cpu": 1.5e9, "cuda": 1.5e11}
 """One pass of the probe: twenty milliseconds of one good core, a few of a GPU, in which overheads do not count."""
 _MOST_PROBE_PX = {"cpu": 512, "cuda": 1024}
@@ -43,23 +45,29 @@ class Runtime:
     dtype: torch.dtype
     channels_last: bool
     reason: str
+    winograd: bool = False
+    """Whether 3x3 convolutions are computed by `winograd.py`; in float32 and channels_last only."""
 
     @property
     def memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def __str__(self) -> str:
-        layout = "channels_last" if self.channels_last else "contiguous"
-        return f"{self.device.type} {_name(self.dtype)} {layout}: {self.reason}"
+        return f"{self.device.type} {self.arithmetic}: {self.reason}"
+
+    @property
+    def arithmetic(self) -> str:
+        """All that its results and its speed depend on but the machine, as a short text."""
+        return str(_Way(self.dtype, self.channels_last, self.winograd))
 
 
 def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime:
     """The fastest runtime for `net` among those that `device` and `dtype` ('fp32' | 'bf16' | 'fp16' | 'auto') leave.
 
     'auto' takes the first of cuda, mps, cpu that exists, and a precision below float32 only where the device has it and
-    the probe finds it faster by `CLEAR_MARGIN`. The probe runs the net itself on a small picture, for half a second,
-    once per net shape and machine (`remembered.py`). A device that is not there or a precision that it cannot compute
-    is a UsageError.
+    the probe finds it faster by `CLEAR_MARGIN`. Float32 on a CPU is with or without `winograd.py`. The probe runs the
+    net itself on a small picture, for half a second, once per net shape and machine (`remembered.py`). A device that is
+    not there or a precision that it cannot compute is a UsageError.
     """
     place = pick_device(device)
     dtypes = possible_dtypes(place, dtype)
@@ -69,14 +77,15 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime
         return Runtime(place, dtypes[0], True, f"not probed; {EMULATED}")
     if not any(parameter.ndim == 4 for parameter in net.parameters()):
         return Runtime(place, dtypes[0], False, "no convolution whose layout matters")
-    names = ", ".join(map(_name, dtypes))
+    ways = _ways(net, place, dtypes)
     found = found_once(
-        f"precision and layout of {net_shape(net)} out of {names} by {_PROBE_MACS[place.type]:g} MACs",
+        f"arithmetic of {net_shape(net)} out of {', '.join(map(str, ways))} by {_PROBE_MACS[place.type]:g} MACs",
         place,
-        partial(_probe, net, place, dtypes),
-        fits={"dtype": [_name(dtype) for dtype in dtypes], "channels_last": bool, "reason": str},
+        partial(_probe, net, place, ways),
+        fits={"way": list(map(str, ways)), "reason": str},
     )
-    return Runtime(place, DTYPES[found["dtype"]], found["channels_last"], found["reason"])
+    way = next(way for way in ways if str(way) == found["way"])
+    return Runtime(place, way.dtype, way.channels_last, found["reason"], way.winograd)
 
 
 def net_shape(net: Net) -> str:
@@ -93,7 +102,10 @@ def prepare(net: Net, runtime: Runtime) -> Net:
     if runtime.device.type == "cpu":
         keep_freed_memory()
     ready = copy.deepcopy(net).fused().eval().requires_grad_(False)
-    return ready.to(device=runtime.device, dtype=runtime.dtype, memory_format=runtime.memory_format)
+    ready = ready.to(device=runtime.device, dtype=runtime.dtype, memory_format=runtime.memory_format)
+    if runtime.winograd:
+        winograd.install(ready)
+    return ready
 
 
 # --- device and precision ---
@@ -151,42 +163,58 @@ def possible_dtypes(device: torch.device, dtype: str) -> list[torch.dtype]:
 
 # --- the probe ---
 
-_Candidate = tuple[torch.dtype, bool]  # precision, channels_last
+
+class _Way(NamedTuple):
+    """A way to compute a network."""
+
+    dtype: torch.dtype
+    channels_last: bool
+    winograd: bool = False
+
+    def __str__(self) -> str:
+        layout = "channels_last" if self.channels_last else "contiguous"
+        return f"{_name(self.dtype)} {layout}{' winograd' * self.winograd}"
 
 
-def _probe(net: Net, device: torch.device, dtypes: list[torch.dtype]) -> Answer:
-    """The winner among `dtypes` x layouts and the sentence that says why."""
-    seconds = _measure(net, device, [(dtype, layout) for dtype in dtypes for layout in (False, True)])
-    chosen = _choose(seconds, dtypes)
-    rivals = ", ".join(f"{_label(c)} {1e3 * s:.1f} ms" for c, s in seconds.items() if c != chosen)
-    reason = f"probe {_label(chosen)} {1e3 * seconds[chosen]:.1f} ms against {rivals}"
-    return {"dtype": _name(chosen[0]), "channels_last": chosen[1], "reason": reason}
+def _ways(net: Net, device: torch.device, dtypes: list[torch.dtype]) -> list[_Way]:
+    """What is worth a measurement, the plainest first."""
+    ways = [_Way(dtype, layout) for dtype in dtypes for layout in (False, True)]
+    if device.type == "cpu" and torch.float32 in dtypes and winograd.is_worth_a_try(net):
+        ways.append(_Way(torch.float32, channels_last=True, winograd=True))
+    return ways
 
 
-def _choose(seconds: dict[_Candidate, float], dtypes: list[torch.dtype]) -> _Candidate:
-    """The most exact of `dtypes`, which come first, unless a later one beats it clearly; each in its better layout."""
-    layouts = {dtype: seconds[dtype, False] >= LAYOUT_MARGIN * seconds[dtype, True] for dtype in dtypes}
-    chosen, *rivals = layouts.items()
+def _probe(net: Net, device: torch.device, ways: list[_Way]) -> Answer:
+    """The winner among `ways` and the sentence that says why."""
+    seconds = _measure(net, device, ways)
+    chosen = _choose(seconds)
+    rivals = ", ".join(f"{way} {1e3 * s:.1f} ms" for way, s in seconds.items() if way != chosen)
+    return {"way": str(chosen), "reason": f"probe {chosen} {1e3 * seconds[chosen]:.1f} ms against {rivals}"}
+
+
+def _choose(seconds: dict[_Way, float]) -> _Way:
+    """The most exact precision, which comes first, unless a later one beats it clearly; each in its best way."""
+    chosen, *rivals = (_best_of(seconds, dtype) for dtype in dict.fromkeys(way.dtype for way in seconds))
     for rival in rivals:
         if seconds[chosen] >= CLEAR_MARGIN * seconds[rival]:
             chosen = rival
     return chosen
 
 
-def _label(candidate: _Candidate) -> str:
-    return f"{_name(candidate[0])} {'channels_last' if candidate[1] else 'contiguous'}"
+def _best_of(seconds: dict[_Way, float], dtype: torch.dtype) -> _Way:
+    """The best layout of a precision, or our own convolutions where they beat it."""
+    layout = seconds[_Way(dtype, False)] >= LAYOUT_MARGIN * seconds[_Way(dtype, True)]
+    best, own = _Way(dtype, layout), _Way(dtype, True, winograd=True)
+    return own if own in seconds and seconds[best] >= WINOGRAD_MARGIN * seconds[own] else best
 
 
-def _measure(net: Net, device: torch.device, candidates: list[_Candidate]) -> dict[_Candidate, float]:
-    """The least seconds of one pass over a small picture for each candidate."""
-    runtimes = {candidate: Runtime(device, *candidate, reason="") for candidate in candidates}
-    ready = {candidate: prepare(net, runtime) for candidate, runtime in runtimes.items()}
-    runs = {candidate: getattr(one, "subpixels", one) for candidate, one in ready.items()}  # films have no sub-pixels
-    x = _gray(net, _probe_side(runs[candidates[0]], net, device), device)
-    passes = {
-        candidate: partial(run, x.to(memory_format=runtimes[candidate].memory_format))
-        for candidate, run in runs.items()
-    }
+def _measure(net: Net, device: torch.device, ways: list[_Way]) -> dict[_Way, float]:
+    """The least seconds of one pass over a small picture for each way."""
+    runtimes = {way: Runtime(device, way.dtype, way.channels_last, "", way.winograd) for way in ways}
+    ready = {way: prepare(net, runtime) for way, runtime in runtimes.items()}
+    runs = {way: getattr(one, "subpixels", one) for way, one in ready.items()}  # films have no sub-pixels
+    x = _gray(net, _probe_side(runs[ways[0]], net, device), device)
+    passes = {way: partial(run, x.to(memory_format=runtimes[way].memory_format)) for way, run in runs.items()}
     least_seconds(passes, device, rounds=1, enough=0)  # loads libraries and builds kernels
     return least_seconds(passes, device, rounds=_PROBE_ROUNDS, enough=_PROBE_SECONDS)
 

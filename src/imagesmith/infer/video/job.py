@@ -65,7 +65,7 @@ def restore_film(
     options = replace(options, encoding=encoding_of(job, info, options, size))
     facts = {
         "source": source_digest(job.source),
-        "runtime": _told(restorer.runtime),
+        "runtime": restorer.runtime.arithmetic,
         **film_settings(restorer, options),
     }
     length = segment_length(info.rate)
@@ -112,13 +112,10 @@ def begun_runtime(job: FilmJob, runtime: Runtime) -> Runtime:
     What is found fastest may be another one tomorrow, with other last bits.
     """
     began = unfinished_facts(job.output).get("runtime")
-    known = itertools.product(DTYPES.values(), (False, True))
-    others = (Runtime(runtime.device, dtype, layout, "as the unfinished run began") for dtype, layout in known)
-    return next((other for other in others if _told(other) == began != _told(runtime)), runtime)
-
-
-def _told(runtime: Runtime) -> str:
-    return f"{runtime.dtype} {runtime.memory_format}"
+    known = itertools.product(DTYPES.values(), (False, True), (False, True))
+    why = "as the unfinished run began"
+    others = (Runtime(runtime.device, dtype, layout, why, winograd) for dtype, layout, winograd in known)
+    return next((other for other in others if other.arithmetic == began != runtime.arithmetic), runtime)
 
 
 def _join(parts: Parts, info: VideoInfo, job: FilmJob, options: FilmOptions, *, may_replace: bool) -> tuple[str, ...]:
