@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
-from imagesmith.data.video import Encoding, audit, open_video, read_info
+from imagesmith.data.video import Encoding, VideoFrame, audit, open_video, read_info
+from imagesmith.data.video.folders import write_folder
 from imagesmith.errors import OutputError, VideoError
 
 
@@ -127,3 +129,19 @@ def test_a_folder_in_use_is_not_touched(tmp_path: Path, film: Path, redo: Callab
         redo(film, tmp_path / "frames")
     assert (tmp_path / "frames" / "000001.png").read_text() == "precious"
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_frames_of_an_earlier_run_are_told(tmp_path: Path) -> None:
+    """The accident: 40 frames, then 12 with -y: the folder read as a film goes on with 28 of the first one."""
+
+    def write(count: int, format: str = "png") -> tuple[str, ...]:
+        frames = (VideoFrame(torch.full((4, 4, 3), k, dtype=torch.uint8), k) for k in range(count))
+        return write_folder(frames, tmp_path / "out", format, overwrite=True)
+
+    assert write(5) == ()
+    (tmp_path / "out" / "cover.png").write_bytes((tmp_path / "out" / "000001.png").read_bytes())
+    assert write(5) == ()
+    which = "3 numbered pictures of an earlier run (000003.png to 000005.png)"
+    assert write(2) == (f"out/ still holds {which}; remove them before it is read as a film",)
+    assert "5 numbered pictures" in write(2, "jpg")[0], "000001.png and 000001.jpg are two frames"
+    assert len(list((tmp_path / "out").iterdir())) == 8

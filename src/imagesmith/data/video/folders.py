@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 import torch
@@ -19,6 +19,8 @@ from imagesmith.data.shapes import rgb_on_white
 from imagesmith.data.video.info import USUAL_RATE, VideoFrame, VideoInfo, counted, resized_note
 from imagesmith.errors import ImageError, OutputError, VideoError
 from imagesmith.tensors import Depth, from_float, to_float
+
+_NUMBERED = re.compile(r"\d{6,}\.(png|tif|jpg)")  # as `frame_name` does, in any format
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -93,11 +95,11 @@ def frame_name(number: int, format: str) -> str:
 
 def write_folder(
     frames: Iterable[VideoFrame], output: Path, format: str, *, overwrite: bool, scratch: Path | None = None
-) -> None:
+) -> tuple[str, ...]:
     """One picture a frame, 000001.png and on, in a folder that appears when all are there.
 
-    A folder that has something in it is only written to with `overwrite`, and then keeps its other files. Until all are
-    there they lie in `scratch`, see `atomic.replacing`.
+    A folder that has something in it is only written to with `overwrite`, and then keeps its other files; returns a
+    sentence about those that look like frames. Until all are there they lie in `scratch`, see `atomic.replacing`.
     """
     is_new = not output.is_dir() or not any(output.iterdir())
     if not is_new and not overwrite:
@@ -112,12 +114,26 @@ def write_folder(
             picture = Frame(frame.pixels, depth, ImageMeta(format, "RGB"))
             write_image(picture, part / frame_name(number, format), quality=95)
         if is_new and _has_become(output, part):
-            return
+            return ()
         make_folder(output)
-        for path in part.iterdir():
-            os.replace(path, output / path.name)
+        written = {path.name for path in part.iterdir()}
+        for name in written:
+            os.replace(part / name, output / name)
+        return _left_behind(output, written)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _left_behind(output: Path, written: Set[str]) -> tuple[str, ...]:
+    """A sentence about the pictures of an earlier run, of a longer film or in another format, if there are any."""
+    others = sorted({path.name for path in output.iterdir() if _NUMBERED.fullmatch(path.name)} - written)
+    if not others:
+        return ()
+    which = others[0] if len(others) == 1 else f"{others[0]} to {others[-1]}"
+    return (
+        f"{output.name}/ still holds {counted(len(others), 'numbered picture')} of an earlier run ({which}); "
+        "remove them before it is read as a film",
+    )
 
 
 def _has_become(output: Path, part: Path) -> bool:

@@ -59,8 +59,8 @@ def join(
     parts = _Parts(segments, info)
     lost, kind = lost_by(encoding, info, parts.scale, output), output_kind(output)
     if kind == "folder":
-        write_folder(parts.frames(), output, encoding.codec, overwrite=overwrite, scratch=scratch)
-        return (*lost, *left_out(info, output))
+        behind = write_folder(parts.frames(), output, encoding.codec, overwrite=overwrite, scratch=scratch)
+        return (*lost, *left_out(info, output), *behind)
     if kind == "animation":
         write_animation(parts.frames(), info, output, encoding.codec, end_s=end_s, overwrite=overwrite, scratch=scratch)
         return (*lost, *left_out(info, output))
