@@ -110,6 +110,18 @@ def test_a_generated_data_set_grows(call: Callable[[str], None]) -> None:
     assert [row["seed"] for row in rows if row["label"] == "rose"] == list("0123456")
 
 
+def test_a_sample_of_a_data_set_has_one_file(call: Callable[[str], None]) -> None:
+    """The accident: seed 10000 needs five digits, and seed 3 is there twice, as seed0003.png and as seed00003.png."""
+    call("generate flowers --seeds 0-4 --label rose --dataset -o set -q")
+    with pytest.raises(OutputError, match=r"rose/seed0003\.png exists already"):
+        call("generate flowers --seeds 3,10000 --label rose --dataset -o set -q")
+    call("generate flowers --seeds 3,10000 --label rose --dataset -o set -q -y")
+    files = ["labels.csv", *(f"rose/seed000{seed}.png" for seed in range(5)), "rose/seed10000.png"]
+    assert names("set") == files
+    with open("set/labels.csv", newline="") as table:
+        assert [row["file"] for row in csv.DictReader(table)] == files[1:]
+
+
 def test_an_interrupted_data_set_has_a_row_for_each_picture(
     call: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

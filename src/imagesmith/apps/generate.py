@@ -83,13 +83,14 @@ def run_generate(
         if as_json:
             print(json.dumps({"output": str(out), "images": total}))
     else:
-        names = _FileNames(generator, wanted.highest, FORMATS[kind].suffixes[0], in_folders=dataset)
+        made = _read_table(out / _TABLE) if dataset else None
+        names = _FileNames(generator, wanted.highest, FORMATS[kind].suffixes[0], made)
 
         def planned() -> Iterator[Row]:
             return (names.row(seed, each) for seed in wanted for each in generator.labels(seed, label))
 
         _check_names(out, (file for file, *_ in planned()), overwrite=overwrite)
-        table = _read_table(out / _TABLE) | {row[0]: row for row in planned()} if dataset else None
+        table = None if made is None else made | {row[0]: row for row in planned()}
         _write_samples(samples, out, names, table=table, overwrite=overwrite, as_json=as_json)
     say(f"{total} images of {generator.card.title} in {time.monotonic() - started:.1f} s -> {out}")
 
@@ -191,11 +192,15 @@ def _photograph(path: Path) -> Frame:
 
 
 class _FileNames:
-    """Where a sample goes inside its folder, by seed and, where there are classes, by class; and its row in a table."""
+    """Where a sample goes inside its folder, by seed and, where there are classes, by class; and its row in a table.
 
-    def __init__(self, generator: Generator, highest: int, suffix: str, *, in_folders: bool) -> None:
+    With `made`, the table of earlier runs, each class has a folder, and a sample that has a row keeps its file.
+    """
+
+    def __init__(self, generator: Generator, highest: int, suffix: str, made: dict[str, Row] | None) -> None:
         self._digits = max(_LEAST_DIGITS, len(str(highest)))
-        self._suffix, self._in_folders = suffix, in_folders
+        self._suffix, self._in_folders = suffix, made is not None
+        self._made = {(label, seed): file for file, label, seed in (made or {}).values()}
         plain = [re.sub(r"[^\w.-]+", "-", name).strip("-.") for name in generator.class_names]
         distinct = all(plain) and len({name.casefold() for name in plain}) == len(plain)
         self._classes = plain if distinct else [str(number) for number in range(generator.classes)]
@@ -206,7 +211,11 @@ class _FileNames:
         if label is None:
             return f"{stem}{self._suffix}"
         name = self._classes[label]
-        return f"{name}/{stem}{self._suffix}" if self._in_folders else f"{stem}-{name}{self._suffix}"
+        if not self._in_folders:
+            return f"{stem}-{name}{self._suffix}"
+        made = self._made.get((self._class_names[label], str(seed)), "")
+        # of another number of digits or format; a table that was edited leads to no other folder
+        return made if made.rpartition("/")[0] == name else f"{name}/{stem}{self._suffix}"
 
     def row(self, seed: int, label: int | None) -> Row:
         """File, class as it is called ('' without one), seed."""
