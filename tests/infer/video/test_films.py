@@ -221,6 +221,13 @@ def test_what_is_gone_on_with_runs_in_the_arithmetic_it_began_in(make_film, mode
         assert (restorer.runtime.dtype, restorer.runtime.channels_last) == (expected.dtype, expected.channels_last)
 
 
+def test_films_that_would_be_one_are_refused_when_all_is_planned(model_file: Path, tmp_path: Path) -> None:
+    """The accident: all pictures of a folder are restored first, and then a.avi and a.mpg would both be a.mkv."""
+    items = [Item(PurePosixPath(name), tmp_path / name) for name in ("a.avi", "a.mpg")]
+    with pytest.raises(UsageError, match=r"a\.mkv"):
+        planned(items, tmp_path / "out", model_file, task=None, scale=None, resume=False, alone=False, device="cpu")
+
+
 def test_a_manifest_that_cannot_be_read_stops_only_who_goes_on(run: Run, make_film, tmp_path: Path) -> None:
     """The accident: a colleague's manifest beside the film, mode 0600, and the film could not be restored."""
     (tmp_path / FILE_NAME).mkdir()

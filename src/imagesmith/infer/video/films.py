@@ -43,6 +43,7 @@ def planned(
     restorer = VideoRestorer.load(name_or_path, **place)
     check_asked(restorer.card, task, scale)
     jobs = plan_films(films, destination, tag=tag_of(restorer.card), suffix=suffix, alone=alone)
+    check_distinct(jobs)
     check_no_input(jobs, file_of(place.get("mask")))
     for job in jobs if resume else ():
         runtime = begun_runtime(job, restorer.runtime)
@@ -65,7 +66,6 @@ def restore_films(
     remembered = jobs if options.resume or options.remembers else beside
     manifests, unread = open_manifests({job.root for job in remembered}, strictly=options.resume)
     jobs = [replace(job, notes=(*job.notes, unread[job.root])) if job.root in unread else job for job in jobs]
-    check_distinct(jobs)
     results, kept = list[ItemResult](), 0
     with stop_on_request() as asked:
         for job in jobs:
