@@ -100,9 +100,14 @@ def test_answers_that_cannot_be_kept_are_not_said_to_be(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("has_bf16", [False, True])
-def test_a_processor_without_bf16_is_told_what_that_means(has_bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The accident: half the speeds of the README, and nobody knows that they were measured in another precision."""
+@pytest.mark.parametrize("has_kernel", [False, True])
+def test_a_processor_without_bf16_is_told_what_that_means(
+    has_bf16: bool, has_kernel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The accident: half the speeds of the README, and nobody knows what is missing."""
     monkeypatch.setitem(EXTRAS, "community", ("json",))
     monkeypatch.setattr(doctor, "emulates_bf16", lambda _: not has_bf16)
+    monkeypatch.setattr(doctor, "kernel", lambda: object() if has_kernel else None)
     found = dict(itertools.takewhile(lambda pair: pair[0] != "devices", examine()))
-    assert ("no bf16 in this processor: about half the stated speeds" in found["processor"]) == (not has_bf16)
+    assert ("no bf16 in this processor" in found["processor"]) == (not has_bf16)
+    assert ("with gcc" in found["convolutions"]) == (not has_kernel)

@@ -146,6 +146,16 @@ def test_another_process_computes_the_same_without_the_kernel(monkeypatch: pytes
     assert torch.allclose(sent(x), expected, atol=1e-4)
 
 
+@pytest.mark.usefixtures("compiled", "nothing_known")
+@pytest.mark.parametrize("lanes", [4, 16])
+def test_other_registers_compute_the_same(monkeypatch: pytest.MonkeyPatch, lanes: int) -> None:
+    """The variants for ARM and AVX-512, which no machine of these tests may have; gcc makes do with what there is."""
+    usual = winograd._processor_flags() or []
+    others = [f"-DLANES={lanes}" if flag.startswith("-DLANES") else flag for flag in usual]
+    monkeypatch.setattr(winograd, "_processor_flags", lambda: others)
+    assert kernel() is not None
+
+
 def test_without_a_compiler_nothing_happens(nothing_known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert kernel() is None

@@ -21,6 +21,7 @@ from imagesmith.runtime.device import emulates_bf16, pick_runtime, prepare
 from imagesmith.runtime.memory import available_memory, held_per_px
 from imagesmith.runtime.remembered import are_kept, probe_file
 from imagesmith.runtime.tiling import tile_px
+from imagesmith.runtime.winograd import kernel
 from imagesmith.zoo import CARDS, load_model
 
 LIBRARIES = ("torch", "numpy", "pillow", "tifffile", "safetensors", "av")
@@ -51,6 +52,7 @@ def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, st
     for extra, modules in EXTRAS.items():
         yield f"extra '{extra}'", _state_of(extra, modules)
     yield "processor", _processor()
+    yield "convolutions", _convolutions()
     yield "devices", ", ".join(["cpu", *_accelerators()])
     free = available_memory()
     yield "memory", "unknown" if free is None else f"{free / 2**30:.1f} GiB can be used"
@@ -95,9 +97,16 @@ def _measured() -> str:
 
 
 def _processor() -> str:
-    lacks = "; no bf16 in this processor: about half the stated speeds" if emulates_bf16(torch.device("cpu")) else ""
+    lacks = "; no bf16 in this processor" if emulates_bf16(torch.device("cpu")) else ""
     capability = torch.backends.cpu.get_cpu_capability()
     return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {capability}{lacks}"
+
+
+def _convolutions() -> str:
+    """Whether `runtime/winograd.py` can be used here."""
+    if kernel() is not None:
+        return "Winograd's for 3x3 kernels in float32, where that is faster"
+    return "PyTorch's alone; on Linux, with gcc and a cache folder that can be written, float32 would be twice as fast"
 
 
 def _accelerators() -> list[str]:
