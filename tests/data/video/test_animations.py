@@ -1,11 +1,13 @@
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from skimage import data
 
-from imagesmith.data.video import open_video, read_info
+from imagesmith.data.video import audit, open_video, read_info
+from imagesmith.data.video.animations import _duration, times_shown, too_fast
 from imagesmith.errors import VideoError
 
 DURATIONS = [40, 200, 100, 70]
@@ -78,3 +80,48 @@ def test_a_broken_animation_is_told(tmp_path: Path) -> None:
     (tmp_path / "cut.gif").write_bytes(content[: len(content) * 6 // 10])
     with open_video(tmp_path / "cut.gif") as reader:
         assert 1 <= len(list(reader)) <= 3
+
+
+@pytest.mark.parametrize(("fps", "frames"), [(120, 30), (60, 30), (50, 10)])
+def test_no_picture_of_a_gif_is_shown_too_shortly(
+    tmp_path: Path, make_film: Callable, redo: Callable, fps: int, frames: int
+) -> None:
+    """The accident: a film of a telephone at 120 frames a second fails after all the work, one at 60 is slow motion."""
+    make_film(tmp_path / "in.mp4", range(0, frames * 600 // fps, 600 // fps), Fraction(1, 600))
+    redone = redo(tmp_path / "in.mp4", tmp_path / "out.gif")
+    with Image.open(tmp_path / "out.gif") as image:
+        durations = [_duration(image, number) for number in range(image.n_frames)]
+    assert min(durations) >= 20
+    assert sum(durations) == pytest.approx(redone.info.duration_s * 1000, abs=20)
+    assert (too_fast("gif") in redone.notes) == (fps > 50), redone.notes
+    found = audit(redone.info, tmp_path / "out.gif")
+    assert found.ok, found.sentences
+
+
+def test_a_picture_that_stays_is_not_left_out() -> None:
+    """The accident: the punch line comes 10 ms after another picture, and is never seen in a GIF."""
+    seconds = [Fraction(ms, 1000) for ms in (0, 500, 510, 1000, 1004)]
+    assert times_shown("gif", seconds) == {0: 0, 2: 510, 4: 1000}
+    assert times_shown("webp", [*seconds, Fraction(10041, 10000)]) == {0: 0, 1: 500, 2: 510, 3: 1000, 5: 1004}
+    assert times_shown("gif", [Fraction(0), Fraction(1, 100)]) == {0: 0}
+
+
+@pytest.mark.parametrize(("told", "plays"), [({}, "1"), ({"loop": 0}, "0"), ({"loop": 2}, "3")])
+def test_an_animation_plays_as_often_as_before(
+    tmp_path: Path, redo: Callable, told: dict[str, int], plays: str
+) -> None:
+    """The accident: a GIF that plays once plays twice; it counts repetitions, and WebP counts plays."""
+    save(tmp_path / "in.gif", **told)
+    for before, after in (("in.gif", "a.webp"), ("a.webp", "b.gif"), ("b.gif", "c.gif")):
+        redo(tmp_path / before, tmp_path / after)
+        assert read_info(tmp_path / after).metadata == read_info(tmp_path / before).metadata == {"plays": plays}
+    with Image.open(tmp_path / "c.gif") as image:
+        assert {"loop": image.info["loop"]} == told if told else "loop" not in image.info
+
+
+def test_what_a_gif_shows_too_shortly_is_as_long_as_viewers_make_it(tmp_path: Path) -> None:
+    """The accident: a GIF whose pictures are shown for 10 ms, for a tenth of a second that is, loses half of them."""
+    frames = [Image.new("RGB", (8, 8), (50 * k, 0, 0)) for k in range(4)]
+    for name, shown_ms in (("a.gif", 100), ("a.webp", 10)):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], duration=10)
+        assert read_info(tmp_path / name).duration_s == pytest.approx(4 * shown_ms / 1000)

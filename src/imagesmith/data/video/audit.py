@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.data.files import read_image
+from imagesmith.data.video.animations import UNIT_MS, times_shown
 from imagesmith.data.video.colour import ToRgb, in_prores
 from imagesmith.data.video.encoding import loses_shape
 from imagesmith.data.video.film import decoded, lies_on_its_side, opened, shown_stream, upright
@@ -29,7 +30,6 @@ from imagesmith.data.video.streams import in_span, is_moving
 _THUMB = (32, 18)
 _BLACK, _NOT_BLACK, _OTHER_COLOUR = 3, 10, 60  # mean of 0 to 255, and mean distance from the source
 _SAME_COLOUR = 2  # mean distance of frames that become the same picture
-_ANIMATION_TICK = Fraction(1, 100)
 _SHAPE = "the shape of pixels"
 _INAUDIBLE = Fraction(1, 1000)  # and what Matroska rounds to
 
@@ -75,8 +75,12 @@ def audit(
     info, span = read_info(output), Span(start_s, end_s)
     made = _moments(info, Span()) if info.kind != "folder" or frames is None else _numbered(output, frames)
     seen = _Seen()
-    pairs = _pairs_of_shown if info.kind == "animation" else itertools.zip_longest
-    for before, after in pairs(_moments(source_info, span, is_upright=info.kind != "film"), made):
+    befores = _moments(source_info, span, is_upright=info.kind != "film")
+    if info.kind == "animation":
+        pairs = _pairs_of_shown(list(befores), made, source_info.start * source_info.time_base, _format(info))
+    else:
+        pairs = itertools.zip_longest(befores, made)
+    for before, after in pairs:
         seen.add(before, after)
     timed = source_info.kind != "folder" and info.kind != "folder"
     error = max(seen.latest - seen.shift, seen.shift - seen.earliest) if timed else None
@@ -144,15 +148,20 @@ class _Seen:
 
 
 def _pairs_of_shown(
-    befores: Iterator[_Moment], afters: Iterator[_Moment]
+    befores: Sequence[_Moment], afters: Iterator[_Moment], start: Fraction, format: str
 ) -> Iterator[tuple[_Moment | None, _Moment | None]]:
-    """Frames of a source and of its animation, whose encoders show one picture longer where the next is the same."""
+    """Frames of a source that starts at `start` and of its animation of a `format`.
+
+    Its encoders show one picture longer where the next is the same, or would come too soon after it (`times_shown`).
+    """
+    wanted, tick = times_shown(format, [before.time - start for before in befores]), _tick(format)
     shown: tuple[_Moment, _Moment] | None = None
     coming = next(afters, None)
-    for before in befores:
-        if shown is not None and np.abs(before.thumb - shown[0].thumb.astype(float)).mean() < _SAME_COLOUR:
+    for number, before in enumerate(befores):
+        is_same = shown is not None and np.abs(before.thumb - shown[0].thumb.astype(float)).mean() < _SAME_COLOUR
+        if shown is not None and (is_same or number not in wanted):
             shift = shown[1].time - shown[0].time
-            if coming is None or coming.time - shift > before.time + _ANIMATION_TICK:
+            if number not in wanted or coming is None or coming.time - shift > before.time + tick:
                 yield before, shown[1]._replace(time=before.time + shift)
                 continue
         yield before, coming
@@ -161,6 +170,15 @@ def _pairs_of_shown(
     while coming is not None:
         yield None, coming
         coming = next(afters, None)
+
+
+def _format(animation: VideoInfo) -> str:
+    return animation.path.suffix.lower().lstrip(".")
+
+
+def _tick(format: str) -> Fraction:
+    """The unit in seconds of the times in an animation."""
+    return Fraction(UNIT_MS[format], 1000)
 
 
 def _numbered(folder: Path, frames: int) -> Iterator[_Moment]:
@@ -281,5 +299,5 @@ def _changed_tags(before: VideoInfo, after: VideoInfo) -> dict[str, str]:
 def _allowed(before: VideoInfo, after: VideoInfo) -> Fraction:
     """How far times may be off: not at all where the output counts in ticks that divide the source's, else one tick."""
     if after.kind == "animation":
-        return _ANIMATION_TICK
+        return _tick(_format(after))
     return Fraction(0) if before.time_base % after.time_base == 0 else after.time_base

@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import av.error
 
+from imagesmith.data.video.animations import LEAST_MS, too_fast
 from imagesmith.data.video.colour import FULL, even_size, sharing_colour
 from imagesmith.data.video.hdr10 import Hdr10
 from imagesmith.data.video.info import Kind, VideoInfo
@@ -221,6 +222,8 @@ def _lost_by_pictures(format: str, info: VideoInfo) -> Iterator[str]:
     """What frames that become pictures cannot hold."""
     if info.depth == "uint16" and format in _SHALLOW:
         yield f"more than 8 bits are written with 8: {format} holds no more"
+    if info.rate is not None and info.rate * LEAST_MS.get(format, 0) > 1000:
+        yield too_fast(format)
     if info.sample_aspect != 1:
         yield f"the shape of pixels ({info.sample_aspect}) is lost with {format}; a film keeps it"
     if info.kind != "folder" and format in PICTURES["folder"]:

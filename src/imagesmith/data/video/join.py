@@ -62,8 +62,9 @@ def join(
         behind = write_folder(parts.frames(), output, encoding.codec, overwrite=overwrite, scratch=scratch)
         return (*lost, *left_out(info, output), *behind)
     if kind == "animation":
-        write_animation(parts.frames(), info, output, encoding.codec, end_s=end_s, overwrite=overwrite, scratch=scratch)
-        return (*lost, *left_out(info, output))
+        place = {"overwrite": overwrite, "scratch": scratch}
+        dropped = write_animation(parts.frames(), info, output, encoding.codec, end_s=end_s, **place)
+        return (*dict.fromkeys((*lost, *dropped)), *left_out(info, output))
     with (
         replacing(output, overwrite=overwrite, scratch=scratch) as stream,
         encoding_errors(output),
