@@ -1,6 +1,6 @@
 """A folder of many small pictures, and one of a few large ones: ours against the script that a user would write.
 
-    python benchmarks/bulk.py [--models sr-x2 sr-x4] [--count 1000] [--large-count 20] [--large-side 1500] [--rounds 3]
+    python benchmarks/bulk.py [--models NAME ...] [--count 1000] [--large-count 20] [--large-side 1500] [--rounds 3]
 
 Whole commands in fresh processes, in turns, from folder to folder: a pool of processes (`--workers N`), one process
 (`--workers 1`), Ray (`--engine ray`, where it is installed) and `straightforward.py`. Runs with a few pictures tell
@@ -10,7 +10,6 @@ what starting costs. The stages of one picture on one core, for `scale_plan.py`,
 import argparse
 import importlib.util
 import io
-import json
 import os
 import resource
 import statistics
@@ -24,12 +23,14 @@ from typing import Any
 
 import torch
 from command import COMMAND, difference, draw_photos, runner
-from timing import HERE, RESULTS, environment, save, spread, take_turns
+from timing import HERE, RESULTS, environment, instruction_set, replaced, rows_of, save, spread, take_turns
 
 from imagesmith import Restorer
 from imagesmith.atomic import write_whole
 from imagesmith.data.files import read_image, write_image
 
+MODELS = ("denoise", "sr-x2")
+"""Those of which docs/numbers.md and docs/scale.md tell."""
 SIDE = 256
 FEW = 8
 """Pictures of the run that tells what starting costs."""
@@ -152,6 +153,11 @@ def _folders(work: Path, name: str, count: int, side: int) -> Folders:
     return many, few
 
 
+def place(row: dict[str, Any]) -> tuple[str, str]:
+    """What no two rows of bulk.json have in common."""
+    return row["model"], instruction_set(row)
+
+
 def show(what: str, ways: Mapping[str, Mapping[str, Any]]) -> None:
     for way, numbers in ways.items():
         busy = numbers["cores_busy"]
@@ -162,15 +168,9 @@ def show(what: str, ways: Mapping[str, Mapping[str, Any]]) -> None:
         )
 
 
-def kept(folder: Path) -> dict[str, Any]:
-    """What earlier runs found, by model."""
-    path = folder / "bulk.json"
-    return json.loads(path.read_text())["models"] if path.exists() else {}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["sr-x2", "sr-x4"], help="shipped names or weight files")
+    parser.add_argument("--models", nargs="+", default=MODELS, help="shipped names or weight files")
     parser.add_argument("--count", type=int, default=1000, help=f"small pictures, {SIDE}x{SIDE}")
     parser.add_argument("--large-count", type=int, default=20, help="0 leaves them out")
     parser.add_argument("--large-side", type=int, default=1500)
@@ -181,7 +181,6 @@ def main() -> None:
     options = parser.parse_args()
     with_ray = importlib.util.find_spec("ray") is not None and not options.without_ray
     ways = [POOL, ALONE, *([RAY] if with_ray else []), SCRIPT]
-    models = kept(options.results)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         small = _folders(work, "small", options.count, SIDE)
@@ -189,7 +188,8 @@ def main() -> None:
         for model in options.models:
             label = Path(model).name
             run = partial(compare, model, work=work, threads=options.threads, rounds=options.rounds)
-            models[label] = {
+            row = {
+                "model": label,
                 "what": f"{options.count} photographs of {SIDE}x{SIDE} and {options.large_count} of "
                 f"{options.large_side}x{options.large_side}, folder to folder",
                 "environment": environment(options.threads),
@@ -197,9 +197,9 @@ def main() -> None:
                 "large": run([way for way in ways if way != RAY], large) if options.large_count else {},
                 "stages": stages(model, small[1], work),
             }
-            show(f"{options.count} small, {label}", models[label]["small"])
-            show(f"{options.large_count} large, {label}", models[label]["large"])
-            save("bulk", {"models": models}, options.results)
+            show(f"{options.count} small, {label}", row["small"])
+            show(f"{options.large_count} large, {label}", row["large"])
+            save("bulk", {"rows": replaced(rows_of("bulk", options.results), [row], place)}, options.results)
 
 
 if __name__ == "__main__":

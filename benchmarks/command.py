@@ -18,7 +18,19 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from timing import HERE, PHOTOS, RESULTS, environment, photo_folder, save, spread, take_turns
+from timing import (
+    HERE,
+    PHOTOS,
+    RESULTS,
+    environment,
+    instruction_set,
+    photo_folder,
+    replaced,
+    rows_of,
+    save,
+    spread,
+    take_turns,
+)
 
 SIDE = 500
 COMMAND = Path(sys.executable).with_name("imagesmith")
@@ -110,7 +122,9 @@ def main() -> None:
         print(f"{'  without start-up':32} {numbers['seconds_per_photo']:7.2f} s a photograph, "
               f"{numbers['speedup_without_start']:.2f} times the script")  # fmt: skip
     what = f"{options.photos} photographs of {SIDE}x{SIDE}, {Path(options.model).name}"
-    save("command", {"what": what, "environment": before, "results": result}, options.results)
+    row = {"what": what, "environment": before, "results": result}
+    rows = replaced(rows_of("command", options.results), [row], lambda row: (row["what"], instruction_set(row)))
+    save("command", {"rows": rows}, options.results)
 
 
 def summary(photos: int, spreads: dict, titles: list[str]) -> dict[str, dict]:

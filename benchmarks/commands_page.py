@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pages import machine, result_of, table
+from pages import by_machine, machine, precision, result_of, table
 
 ASKED_BULK = {("small", "pool"): 2.5}
 """How many times as fast as the script, by kind of pictures and way."""
@@ -28,17 +28,18 @@ def commands_section(results: Path) -> list[str]:
 
 
 def _bulk(result: dict[str, Any]) -> list[str]:
-    where = "; ".join(dict.fromkeys(machine(found["environment"]) for found in result["models"].values()))
-    rows = [row for name, found in result["models"].items() for row in _bulk_rows(name, found)]
-    headings = ("pictures", "way", "seconds", "times the script's rate", "asked", "pictures/s", "cores busy", "apart")
-    return [
+    text = [
         "",
-        f"Many pictures, folder to folder, in fresh processes that take turns, on {where}: a pool of processes, one "
-        "process, Ray on this machine alone, and the plain float32 script with the same weights. Pictures a second are "
-        "counted after the start, and apart is the largest difference from the script in grey levels.",
-        "",
-        *table(rows, headings),
+        "Many pictures, folder to folder, in fresh processes that take turns: a pool of processes, one process, Ray on "
+        "this machine alone, and the plain float32 script with the same weights. Pictures a second are counted after "
+        "the start, and apart is the largest difference from the script in grey levels.",
     ]
+    headings = ("pictures", "way", "seconds", "times the script's rate", "asked", "pictures/s", "cores busy", "apart")
+    for where, measured in by_machine(result["rows"]).items():
+        arithmetic = ", ".join(dict.fromkeys(precision(found["stages"]["runtime"]) for found in measured))
+        rows = [row for found in measured for row in _bulk_rows(found["model"], found)]
+        text += ["", f"On {where}, {arithmetic}:", "", *table(rows, headings)]
+    return text
 
 
 def _bulk_rows(model: str, found: dict[str, Any]) -> Iterator[tuple[str, ...]]:

@@ -9,7 +9,6 @@ work.
 """
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from classical import rivals
 from numbers_page import DOCS, write_numbers
 from protocols import measure, protocols_for, test_set
-from timing import RESULTS, environment, save, spread, take_turns
+from timing import RESULTS, environment, instruction_set, replaced, rows_of, save, spread, take_turns
 
 from imagesmith import Restorer
 from imagesmith.data.files import Frame, ImageMeta, read_image
@@ -94,8 +93,9 @@ def timed(cards: Mapping[str, ModelCard]) -> Iterator[Row]:
     torch.set_num_threads(THREADS)
     photo = torch.from_numpy(skimage.data.astronaut()).repeat(2, 2, 1)
 
-    def call(name: str, card: ModelCard) -> Any:
-        restorer = Restorer.load(name, device="cpu")
+    restorers = {name: Restorer.load(name, device="cpu") for name in cards}
+
+    def call(restorer: Restorer, card: ModelCard) -> Any:
         side = 1024 // card.scale
         frame = Frame(photo[:side, :side].contiguous(), "uint8", ImageMeta("png", "RGB"))
         if card.task != "inpaint":
@@ -104,9 +104,10 @@ def timed(cards: Mapping[str, ModelCard]) -> Iterator[Row]:
         mask[: side // 2, : side // 2] = True
         return lambda: restorer.frame(frame, mask=mask)
 
-    seconds = take_turns({name: call(name, card) for name, card in cards.items()}, rounds=5, warm_up=1)
+    seconds = take_turns({name: call(restorers[name], card) for name, card in cards.items()}, rounds=5, warm_up=1)
     for name, times in seconds.items():
-        yield Row("1 megapixel of result", name, "seconds", spread(times)["median"], 3.0, most=True)
+        how = restorers[name].runtime.arithmetic
+        yield Row("1 megapixel of result", name, "seconds", spread(times)["median"], 3.0, most=True, beside=how)
 
 
 def measure_all(names: list[str], data: Path, *, quality: bool, speed: bool) -> Iterator[Row]:
@@ -119,6 +120,12 @@ def measure_all(names: list[str], data: Path, *, quality: bool, speed: bool) -> 
             yield from sharp(name, card, data)
     if speed:
         yield from timed(cards)
+
+
+def place(row: dict[str, Any]) -> tuple[str, bool, str]:
+    """What is measured at one time: the quality of a network, or its seconds on one kind of processor."""
+    is_timed = row["metric"] == "seconds"
+    return row["network"], is_timed, instruction_set(row) if is_timed else ""
 
 
 def main() -> None:
@@ -136,11 +143,7 @@ def main() -> None:
     for row in measure_all(names, options.data, quality=not options.no_quality, speed=not options.no_speed):
         rows.append(asdict(row) | {"environment": started})
         print(f"{row.what}: {row.network} {row.metric} {row.measured:.3f} ({row.beside})", flush=True)
-    measured = {(row["network"], row["metric"] == "seconds") for row in rows}
-    path = options.results / "restoration.json"
-    before = json.loads(path.read_text())["rows"] if path.exists() else []
-    kept = [row for row in before if (row["network"], row["metric"] == "seconds") not in measured]
-    rows = [row for row in kept + rows if row["network"] in shipped]
+    rows = [row for row in replaced(rows_of("restoration", options.results), rows, place) if row["network"] in shipped]
     rows.sort(key=lambda row: (row["metric"] == "seconds", shipped.index(row["network"])))
     save("restoration", {"rows": rows}, options.results)
     write_numbers(options.docs, options.results)

@@ -8,14 +8,14 @@ prices and failures are the constants below, each with its source or marked as a
 """
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pages import result_of, table
-from timing import RESULTS
+from pages import machine, precision, result_of, table
+from timing import RESULTS, rows_of
 
+MODEL = "denoise"
 PICTURES = 100_000_000
 FLEETS = (64, 512, 4096)
 """Cores for which the time is told."""
@@ -83,13 +83,14 @@ def core_rate(measured: dict[str, Any]) -> float:
     return rate / measured["environment"]["threads"] if rate else 1 / sum(measured["stages"]["seconds"].values())
 
 
-def plan(measured: dict[str, Any], model: str, on_gpu: dict[str, Any] | None) -> list[str]:
-    """The page's part in Markdown, from what bulk.py and, where it did, gpu_speed.py measured of `model`."""
+def plan(measured: dict[str, Any], on_gpu: dict[str, Any] | None) -> list[str]:
+    """The page's part in Markdown, from a row of bulk.py and, where there is one, gpu_speed.py's of the same model."""
     stages, rate = measured["stages"], core_rate(measured)
     hours = PICTURES / rate / 3600
     text = [
-        f"{PICTURES / 1e6:.0f} million pictures of {stages['pixels_in'] / 1e6:.3f} megapixels with `{model}` on "
-        f"{measured['environment']['processor']}: {rate:.2f} pictures a second and core, **{hours:,.0f} core hours**.",
+        f"{PICTURES / 1e6:.0f} million pictures of {stages['pixels_in'] / 1e6:.3f} megapixels with "
+        f"`{measured['model']}` on {machine(measured['environment'])}, {precision(stages['runtime'])}: {rate:.2f} "
+        f"pictures a second and core, **{hours:,.0f} core hours**.",
         "",
         *table(_stage_rows(stages, rate), ("stage", "one core, pictures/s", "core hours", "share")),
         "",
@@ -167,16 +168,15 @@ def _fleet_rows(hours: float, limits: list[Limit], rate: float) -> list[tuple[st
     return rows
 
 
-def page(results: Path, model: str | None = None) -> str:
-    """The page's part from the results in this folder."""
-    models = json.loads((results / "bulk.json").read_text())["models"]
-    model = model or next(iter(models))
-    return "\n".join(plan(models[model], model, result_of(results / f"gpu_speed_{model}.json")))
+def page(results: Path, model: str = MODEL) -> str:
+    """The page's part from the results in this folder, on the fastest processor of those measured."""
+    measured = max((row for row in rows_of("bulk", results) if row["model"] == model), key=core_rate)
+    return "\n".join(plan(measured, result_of(results / f"gpu_speed_{model}.json")))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="one that bulk.py measured; the first if none is named")
+    parser.add_argument("--model", default=MODEL, help="one that bulk.py measured")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what was measured")
     parser.add_argument("--write", type=Path, help=f"put it into this page, between {BEGIN} and {END}")
     options = parser.parse_args()

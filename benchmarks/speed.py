@@ -6,7 +6,7 @@ pictures: every network and size from file to file and from pixels to pixels, in
 the tile loop of the Real-ESRGAN kind, torch.compile, ONNX Runtime and OpenVINO (where installed), and with its own bare
 convolutions. training: a step of DCGAN beside PyTorch's example, of sr-x4 and of rpgan, and how long they wait for
 data. startup: what startup.py does. Every part is written to results/speed.json as soon as it is there, with its own
-environment; the others are kept. Writes docs/numbers.md.
+environment; the others are kept, and those of another instruction set as well. Writes docs/numbers.md.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,19 @@ from contender import WAYS
 from numbers_page import DOCS, write_numbers
 from speed_pictures import Setting, measure, report
 from speed_training import TRAININGS
-from timing import HERE, RESULTS, environment, save
+from timing import HERE, RESULTS, environment, instruction_set, replaced, save
+
+from imagesmith.zoo import load_model
 
 PARTS = ("pictures", "training", "startup")
 MODELS = ("sr-x4", "sr-x2", "denoise", "jpeg")
 SIDES = (256, 512, 1024)
+
+UNEQUAL = {
+    "deblur": "ours finds the kernel of the blur in the picture, the script would be given none",
+    "inpaint": "it needs a mask, and the script has none",
+}
+"""Tasks whose networks do other work in the plain script, and why."""
 
 
 class Results:
@@ -38,23 +47,19 @@ class Results:
         self.values: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         self._folder = folder
 
-    def add(self, name: str, result: dict[str, Any], started: dict[str, Any]) -> None:
-        """Replace what was measured of one part, which began in this environment."""
-        self._put(name, {"environment": started, **result})
-
-    def add_pictures(self, row: dict[str, Any], started: dict[str, Any]) -> None:
-        """Replace the row of the same network, size and device; the others keep the environment that they began in."""
-        own = _place(row)
-        rows = [other for other in self.values.get("pictures", {}).get("rows", []) if _place(other) != own]
-        self._put("pictures", {"rows": sorted([*rows, {"environment": started, **row}], key=_place)})
-
-    def _put(self, name: str, part: dict[str, Any]) -> None:
-        self.values[name] = part
+    def add(self, part: str, row: dict[str, Any], started: dict[str, Any]) -> None:
+        """Replace the row of `part` in the same place; the others keep the environment that they began in."""
+        place = PLACES[part]
+        rows = replaced(self.values.get(part, {}).get("rows", []), [{"environment": started, **row}], place)
+        self.values[part] = {"rows": sorted(rows, key=place)}
         save("speed", self.values, self._folder)
 
 
-def _place(row: dict[str, Any]) -> tuple[str, str, int]:
-    return row["device"], row["model"], row["side"]
+PLACES: dict[str, Callable[[dict[str, Any]], tuple[Any, ...]]] = {
+    "pictures": lambda row: (row["device"], row["model"], row["side"], instruction_set(row)),
+    "training": lambda row: (row["dcgan"]["device"], instruction_set(row)),
+}
+"""By part, what no two rows have in common."""
 
 
 def measured_by(command: list[str], threads: int) -> dict[str, Any]:
@@ -96,6 +101,15 @@ def report_training(result: dict[str, Any]) -> None:
         )
 
 
+def check_comparable(models: Iterable[str]) -> None:
+    """End the program where the plain script would not do the same work with a model."""
+    for model in models:
+        if reason := UNEQUAL.get(load_model(model).card.task):
+            sys.exit(
+                f"expected models that the plain script can use, got '{model}': {reason}; leave it out of --models"
+            )
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these parts")
@@ -103,7 +117,7 @@ def arguments() -> argparse.Namespace:
         "--models",
         nargs="+",
         default=MODELS,
-        help="shipped names or weight files, for pictures; none that needs a mask",
+        help="shipped names or weight files, for pictures; none that the plain script cannot use",
     )
     parser.add_argument("--sides", nargs="+", type=int, default=SIDES, help="of square pictures in pixels")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=tuple(WAYS), help="of restoring")
@@ -121,6 +135,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
+    if "pictures" in options.only:
+        check_comparable(options.models)
     results = Results(options.results)
     for model, side in itertools.product(options.models, options.sides) if "pictures" in options.only else ():
         started = environment(options.threads)
@@ -137,7 +153,7 @@ def main() -> None:
             )
         )
         report(row)
-        results.add_pictures(row, started)
+        results.add("pictures", row, started)
     if "training" in options.only:
         started = environment(options.threads)
         found = measure_training(options)

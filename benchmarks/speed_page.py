@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pages import machine, result_of, table
+from pages import by_machine, machine, precision, result_of, table
+
+from imagesmith.nets import RESTORERS
+from imagesmith.zoo.cards import CARDS
 
 PEERS = {
     "plain": "plain script",
@@ -16,6 +19,8 @@ PEERS = {
 """By way of restoring, as headings."""
 ASKED = {"cpu": (3.0, 70.0), "cuda": (2.0, 60.0)}
 """By kind of device, of sr-x4 and denoise: times the tile loop from file to file, and percent of the limit."""
+ASKED_APART = 1
+"""Grey levels from the plain script, at most."""
 ASKED_DCGAN = {"cpu": 1.5, "cuda": 4.0}
 ASKED_WAITING = 3.0
 
@@ -24,43 +29,43 @@ def speed_section(result: dict[str, Any]) -> list[str]:
     """What speed.py measured, as far as it has."""
     text = ["", "## Speed"]
     if rows := result.get("pictures", {}).get("rows"):
-        text += _pictures(rows)
-    if training := result.get("training"):
+        text += ["", _METHOD]
+        for where, group in by_machine(rows).items():
+            text += _pictures(where, group)
+    for training in result.get("training", {}).get("rows", []):
         text += _training(training)
     return text
 
 
-def _pictures(rows: list[dict[str, Any]]) -> list[str]:
-    machines = [machine(row["environment"]) for row in rows]
-    is_one = len(set(machines)) == 1
-    where = machines[0] if is_one else "the machines that the first column names"
-    headings = (
-        "network, picture",
-        "file to file",
-        *PEERS.values(),
-        "without files",
-        *PEERS.values(),
-        "% of limit",
-        "MiB",
-    )
+_METHOD = (
+    "Median milliseconds of the whole path of `Restorer` from file to file (PNG) and from pixels to pixels; beside "
+    "each, how many times as long others take with the same weights in the same turns: the plain float32 script, a "
+    "loop over fixed tiles with a margin of 10 pixels (half precision on GPUs), and the runtimes that were run. "
+    "**Bold**: faster than ours. In brackets the largest difference from the plain script in grey levels. Percent of "
+    "limit: of the time that the network's multiplications take at the rate of its own fastest layer (or its bytes at "
+    "the rate of memory, if that is more), halos not counted. MiB: peak of the process, of the plain script's in "
+    "brackets."
+)
+
+
+def _pictures(where: str, rows: list[dict[str, Any]]) -> list[str]:
+    """What was measured on one machine; who was run nowhere on it has no column."""
+    peers = [way for way in PEERS if any(way in row["times_as_fast"]["file"] for row in rows)]
+    titles = [PEERS[way] for way in peers]
+    headings = ("network, picture", "file to file", *titles, "without files", *titles, "% of limit", "MiB")
+    where = ", ".join([where, *dict.fromkeys(precision(row["ways"]["ours"]["runtime"]) for row in rows)])
     return [
         "",
-        f"Median milliseconds on {where}, the whole path of `Restorer` from file to file (PNG) and from pixels to "
-        "pixels; beside each, how many times as long others take with the same weights in the same turns: the plain "
-        "float32 script, a loop over fixed tiles with a margin of 10 pixels (half precision on GPUs), torch.compile, "
-        "ONNX Runtime and OpenVINO. **Bold**: faster than ours. In brackets the largest difference from the plain "
-        "script in grey levels. Percent of limit: of the time that the network's multiplications take at the rate of "
-        "its own fastest layer (or its bytes at the rate of memory, if that is more), halos not counted. MiB: peak of "
-        "the process, of the plain script's in brackets.",
+        f"### {where}",
         "",
-        *table((_row(row, "" if is_one else f", {each}") for row, each in zip(rows, machines, strict=True)), headings),
+        *table((_row(row, peers) for row in rows), headings),
         "",
-        *_verdicts(rows),
+        *_verdicts(rows, where),
     ]
 
 
-def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
-    """What was asked of sr-x4 and denoise, and what is so."""
+def _verdicts(rows: list[dict[str, Any]], where: str) -> list[str]:
+    """What was asked of sr-x4 and denoise, and what is so; `where` names the processor."""
     lines = []
     for row in rows:
         times, percent = row["times_as_fast"]["file"].get("tiles"), row.get("percent_of_roofline")
@@ -68,39 +73,56 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
             asked_times, asked_percent = ASKED[row["device"].partition(":")[0]]
             lines.append(
                 f"* {row['model']}, {row['side']}x{row['side']}, {row['device']}: **{times:.2f}** times as fast as the "
-                f"tile loop, asked {asked_times:g}; **{percent:.0f} %** of the limit, asked {asked_percent:g}."
+                f"tile loop, asked {asked_times:g}; **{percent:.0f} %** of the limit, asked {asked_percent:g}; "
+                f"{_apart(row)}."
             )
     beside_plain = [row for row in rows if "plain" in row["times_as_fast"]["pixels"]]
     if not beside_plain:
         return lines
     worst = min(beside_plain, key=_over_plain)
-    where = f"{worst['model']}, {worst['side']}x{worst['side']}, {worst['device']}"
-    return [*lines, f"* Least over the plain script without files: **{_over_plain(worst):.2f}** ({where}), asked 0.97."]
+    zoo = [name for name, card in CARDS.items() if card.net in RESTORERS]
+    missing = [name for name in zoo if name not in {row["model"] for row in beside_plain}]
+    left_out = f"; not measured: {', '.join(missing)}" if missing else ""
+    return [
+        *lines,
+        f"* Least over the plain script without files: **{_over_plain(worst):.2f}** ({worst['model']}, "
+        f"{worst['side']}x{worst['side']}, {worst['device']}), asked 0.97, over {len(zoo) - len(missing)} of the zoo's "
+        f"{len(zoo)} networks for pictures, on {where}{left_out}.",
+    ]
+
+
+def _apart(row: dict[str, Any]) -> str:
+    """How far the result is from the plain script's."""
+    apart = row["ways"]["ours"].get("grey_levels_from_plain")
+    if apart is None:
+        return "not compared with the plain script"
+    return (
+        f"at most **{apart['max']}** grey level{'s' * (apart['max'] != 1)} from the plain script, asked {ASKED_APART}"
+    )
 
 
 def _over_plain(row: dict[str, Any]) -> float:
     return row["times_as_fast"]["pixels"]["plain"]
 
 
-def _row(row: dict[str, Any], where: str) -> tuple[str, ...]:
-    """`where` ends the first cell."""
+def _row(row: dict[str, Any], peers: list[str]) -> tuple[str, ...]:
     ways, ours = row["ways"], row["ways"]["ours"]
     apart = ours.get("grey_levels_from_plain", {}).get("max")
-    cells = [f"{row['model']}, {row['side']}x{row['side']}, {ours['runtime'].split(':')[0]}{where}"]
+    cells = [f"{row['model']}, {row['side']}x{row['side']}, {ours['runtime'].split(':')[0]}"]
     for part in ("file", "pixels"):
         difference = f" [{apart}]" if part == "file" and apart is not None else ""
         cells += [f"{1e3 * ours[part]['median']:.0f}{difference}"]
-        cells += [_times(row, part, way) for way in PEERS]
+        cells += [_times(row, part, way) for way in peers]
     limit = f"{row['percent_of_roofline']:.0f}" if "percent_of_roofline" in row else ""
     plain = f" ({ways['plain']['peak_mib']:.0f})" if "plain" in ways else ""
     return (*cells, limit, f"{ours['peak_mib']:.0f}{plain}")
 
 
 def _times(row: dict[str, Any], part: str, way: str) -> str:
-    """How many times as long as ours it takes."""
+    """How many times as long as ours it takes, or why that is not known."""
     times = row["times_as_fast"][part].get(way)
     if times is None:
-        return ""
+        return "not installed" if "missing" in row["ways"].get(way, {}) else "not run"
     apart = row["ways"][way].get("grey_levels_from_plain", {}).get("max")
     text = f"**{times:.2f}**" if times < 1 else f"{times:.2f}"
     return f"{text} [{apart}]" if part == "file" and apart is not None else text
@@ -122,8 +144,9 @@ def _training(part: dict[str, Any]) -> list[str]:
     headings = ("training", "batch", "ms a step", "% waiting for data", "peak MiB", "arithmetic")
     asked = ASKED_DCGAN["cpu" if dcgan["device"] == "cpu" else "cuda"]
     verdict = (
-        f"Training on {dcgan['device']}: DCGAN at **{dcgan['speedup']:.2f}** times the rate of the example, asked "
-        f"{asked:g}; of waiting for data is asked that it stays under {ASKED_WAITING:g} %."
+        f"Training on {dcgan['device']} ({machine(part['environment'])}): DCGAN at **{dcgan['speedup']:.2f}** times "
+        f"the rate of the example, asked {asked:g}; of waiting for data is asked that it stays under "
+        f"{ASKED_WAITING:g} %."
     )
     return ["", verdict, "", *table(rows, headings)]
 

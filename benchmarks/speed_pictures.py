@@ -1,5 +1,6 @@
 """Restoring, by network and size: ours, what others would do with the same weights, and what the machine allows."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 from command import difference, draw_photos
 from contender import WAYS
 from timing import HERE, spread, take_turns
+
+from imagesmith.zoo.weights import find_weights
 
 PARTS = ("file", "pixels")
 """From file to file, and from pixels in memory to pixels in memory."""
@@ -98,7 +101,15 @@ def measure(setting: Setting) -> dict[str, Any]:
                 apart = difference(contender.result.parent, folder / "plain")
                 ways[contender.way]["grey_levels_from_plain"] = {key: apart[key] for key in ("max", "mean")}
     about = {key: getattr(setting, key) for key in ("model", "side", "device", "threads", "tile")}
-    return {**about, "ways": ways, **verdict(ways)}
+    return {**about, "weights": weights_digest(setting.model), "ways": ways, **verdict(ways)}
+
+
+def weights_digest(model: str) -> str:
+    """sha256 of the tensors of a model, whatever its card says; of another project's file, of all that is in it."""
+    path = find_weights(model)
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little") if path.suffix == ".safetensors" else 0
+    return hashlib.sha256(content[start:]).hexdigest()
 
 
 def verdict(ways: dict[str, Any]) -> dict[str, Any]:

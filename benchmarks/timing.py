@@ -6,7 +6,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -76,6 +76,25 @@ def save(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     print(f"written: {path}")
     return path
+
+
+def rows_of(name: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """What `save` wrote as rows, none where it wrote nothing."""
+    path = folder / f"{name}.json"
+    return json.loads(path.read_text())["rows"] if path.exists() else []
+
+
+def replaced(
+    rows: Iterable[dict[str, Any]], new: Sequence[dict[str, Any]], place: Callable[[dict[str, Any]], object]
+) -> list[dict[str, Any]]:
+    """`rows` without those in whose place the new ones stand, and these."""
+    taken = {place(row) for row in new}
+    return [*(row for row in rows if place(row) not in taken), *new]
+
+
+def instruction_set(row: dict[str, Any]) -> str:
+    """That of the processor on which a row was measured; '' where it was not kept, which then had bf16."""
+    return row["environment"].get("capability", "")
 
 
 def photo_folder() -> Path:

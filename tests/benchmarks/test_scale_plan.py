@@ -101,6 +101,25 @@ def test_the_page_is_what_the_plan_computes():
     assert _plan() in (ROOT / "docs" / "scale.md").read_text()
 
 
+def test_the_rates_are_those_that_the_documented_command_measures():
+    """The accident: the command on the page measures two networks again, and the plan goes on with a third."""
+    bulk, plan = import_module("bulk"), import_module("scale_plan")
+    models = {row["model"] for row in import_module("timing").rows_of("bulk")}
+    assert plan.MODEL in bulk.MODELS
+    assert models == set(bulk.MODELS)
+
+
+def test_the_plan_is_for_the_fastest_processor(tmp_path: Path):
+    """The accident: rates of a second processor are added, and which of the two the plan takes is a matter of order."""
+    (row, *_) = (row for row in import_module("timing").rows_of("bulk") if row["model"] == "denoise")
+    pool = row["small"]["pool"] | {"pictures_per_second_after_start": 2.0}
+    slow = row | {"environment": row["environment"] | {"capability": "AVX2"}, "small": row["small"] | {"pool": pool}}
+    plan = import_module("scale_plan")
+    for rows in ([row, slow], [slow, row]):
+        (tmp_path / "bulk.json").write_text(json.dumps({"rows": rows}))
+        assert f"{plan.core_rate(row):.2f} pictures a second" in plan.page(tmp_path)
+
+
 def test_a_gpu_is_held_to_what_breaks_first():
     """The accident: the page said that cores break first, beside a table in which a GPU is nine times one manifest."""
     assert "one manifest" in _plan().rpartition("NVIDIA")[2]
