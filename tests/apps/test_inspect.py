@@ -42,6 +42,16 @@ def test_programs_read_one_object(photos: Path, capsys: pytest.CaptureFixture[st
     assert (found["size"]["height"], found["size"]["width"]) == (20, 28)
 
 
+def test_what_the_table_leaves_out_is_listed(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The accident: a table that forgets a class, and a report in which nothing is missing."""
+    (photos / "labels.csv").write_text("file,label\n" + "".join(f"{'ab'[k % 2]}/{k}.png,x\n" for k in range(5)))
+    for as_json in (False, True):
+        run_inspect(str(photos), as_json=as_json, sheet=None)
+    text = capsys.readouterr().out
+    assert "unlabelled        2\n" in text
+    assert '"unlabelled": ["' in text
+
+
 @pytest.mark.parametrize("classes", [True, False])
 def test_the_sheet_shows_every_class(photos: Path, classes: bool, tmp_path: Path) -> None:
     """A sheet of blank cells looks like a data set of blank pictures."""

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from imagesmith.data.advice import advice
+from imagesmith.data.image_sets import load_image_set
 from imagesmith.data.inspect import SHOWN_PX, inspect
 from imagesmith.errors import NothingUsableError, UsageError
 
@@ -102,7 +103,22 @@ def test_arrays_and_tables_are_inspected_too(tmp_path: Path) -> None:
     )
     found = inspect(tmp_path / "t" / "labels.csv")
     assert found.class_counts() == {"a": 2, "b": 2}
-    assert found.broken == ["x.png: has a row in labels.csv and no picture"]
+    assert (found.broken, found.unlabelled) == ([], ["x.png: has a row in labels.csv and no picture"])
+
+
+def test_what_a_table_leaves_out_is_not_counted(tmp_path: Path) -> None:
+    """The accident: '10 different pictures' of a folder whose table names 6, all that is ever trained on."""
+    rows = [*(f"{k}.png,{'ab'[k % 2]}" for k in range(6)), "gone.png,a"]
+    files = {f"{k}.png": noise(k) for k in range(10)} | {"no.jpg": b"no picture", "cut.png": noise(0)[:99]}
+    source = folder(tmp_path, files | {"labels.csv": "\n".join(["file,label", *rows]).encode()})
+    found = inspect(source)
+    assert len(found.pictures) == len(load_image_set(source)) == 6
+    assert found.broken == []
+    left_out = [line.partition(":")[0] for line in found.unlabelled]
+    assert sorted(left_out) == ["6.png", "7.png", "8.png", "9.png", "cut.png", "gone.png", "no.jpg"]
+    told = advice(found)
+    assert any(line.startswith("6 different pictures") for line in told)
+    assert told[-1] == "7 rows without a picture and pictures without a row would be left out"
 
 
 def test_nothing_to_inspect_is_told(tmp_path: Path) -> None:

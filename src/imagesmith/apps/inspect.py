@@ -38,6 +38,7 @@ def findings(found: Inspection) -> dict:
         "source": found.source,
         "pictures": len(found.pictures),
         "broken": found.broken,
+        "unlabelled": found.unlabelled,
         "other_files": found.others,
         "width": _range([picture.width for picture in found.pictures]),
         "height": _range([picture.height for picture in found.pictures]),
@@ -79,6 +80,8 @@ def lines(found: Inspection) -> Iterator[tuple[str, str]]:
     for name, pairs in (("exact copies", found.copies), ("near copies", found.near_copies)):
         yield name, _listing([f"{later} = {earlier}" for later, earlier in pairs])
     yield "broken", _listing(found.broken)
+    if found.unlabelled:
+        yield "unlabelled", _listing(found.unlabelled)
     for sentence in advice(found):
         yield "advice", sentence
 

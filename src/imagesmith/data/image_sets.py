@@ -24,6 +24,7 @@ from imagesmith.data.labels import (
     labels_from_folders,
     labels_from_table,
     part_of,
+    told_classes,
 )
 from imagesmith.data.pixels import read_pixels, read_size
 from imagesmith.data.shapes import as_channels, choose_size, fit
@@ -231,7 +232,7 @@ def _from_arrays(
     classes = None if numbers is None or labels == "none" else [str(number) for number in numbers.tolist()]
     indices, class_names = _numbered(classes)
     check_classes(len(class_names), count, path)
-    notes.insert(0, f"labels from the array 'labels': {len(class_names)} classes" if classes else "no labels")
+    notes.insert(0, f"labels from the array 'labels': {told_classes(len(class_names))}" if classes else "no labels")
     return ImageSet(images, indices, class_names, [str(row) for row in range(count)], [], tuple(notes))
 
 

@@ -52,9 +52,11 @@ class Inspection:
 
     source: str
     pictures: list[Seen]
-    """Those that can be used, in the order of their names."""
+    """Those that training uses, in the order of their names."""
     broken: list[str]
-    """One sentence for each picture or label that cannot be used."""
+    """One sentence for each picture that cannot be used."""
+    unlabelled: list[str]
+    """One sentence for each picture that a table of labels leaves out, and each row of it without its picture."""
     others: int
     """Files that are no pictures."""
     parts: dict[str, int]
@@ -97,21 +99,16 @@ def inspect(source: str | Path) -> Inspection:
         else:
             places = part_of(names, part, str(path))
         labels = find_labels(collection, places, table or "auto")
-        shown = _spread(places, labels.classes)
+        known = places if labels.classes is None else labels.classes
+        shown = _spread(known, labels.classes)
 
         def look(name: str, content: Path | bytes) -> Seen:
             header = read_header(content)
             return _seen(name, read_pixels(content), header.format, header.depth, name in shown)
 
-        found = sorted(
-            look_at((entry for entry in collection.entries if entry.name in places), look), key=itemgetter(0)
-        )
+        found = sorted(look_at((entry for entry in collection.entries if entry.name in known), look), key=itemgetter(0))
     pictures = [picture for _, picture in found if isinstance(picture, Seen)]
-    broken = [
-        *collection.refused,
-        *labels.problems,
-        *(str(error) for _, error in found if isinstance(error, ImageError)),
-    ]
+    broken = [*collection.refused, *(str(error) for _, error in found if isinstance(error, ImageError))]
     if not pictures:
         raise NothingUsableError(f"expected pictures in {source}, none can be used; first problem: {broken[0]}")
     classes = None if labels.classes is None else dict(labels.classes)
@@ -119,6 +116,7 @@ def inspect(source: str | Path) -> Inspection:
         source=str(source),
         pictures=pictures,
         broken=broken,
+        unlabelled=labels.problems,
         others=collection.others,
         parts=parts,
         classes=classes,
@@ -133,7 +131,16 @@ def _inspect_arrays(path: Path) -> Inspection:
     shown = _spread(names, classes)
     pictures = [_seen(name, pixels, "npz", "uint8", name in shown) for name, pixels in zip(names, images, strict=True)]
     reason = "no labels" if classes is None else "labels from the array 'labels'"
-    return _compared(source=str(path), pictures=pictures, broken=[], others=0, parts={}, classes=classes, labels=reason)
+    return _compared(
+        source=str(path),
+        pictures=pictures,
+        broken=[],
+        unlabelled=[],
+        others=0,
+        parts={},
+        classes=classes,
+        labels=reason,
+    )
 
 
 def _seen(name: str, pixels: np.ndarray, format: str, depth: str, is_shown: bool) -> Seen:
@@ -164,8 +171,7 @@ def _spread(names: Iterable[str], classes: Mapping[str, str] | None) -> set[str]
     """Names of the pictures for the contact sheet: spread evenly over each class, the same number of each."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
-        if classes is None or name in classes:
-            groups["" if classes is None else classes[name]].append(name)
+        groups["" if classes is None else classes[name]].append(name)
     each = max(1, min(_MOST_SHOWN // max(len(groups), 1), SHOWN_EACH if classes else _MOST_SHOWN))
     return {
         group[k * len(group) // min(each, len(group))]
@@ -179,6 +185,7 @@ def _compared(
     source: str,
     pictures: list[Seen],
     broken: list[str],
+    unlabelled: list[str],
     others: int,
     parts: dict[str, int],
     classes: dict[str, str] | None,
@@ -195,4 +202,4 @@ def _compared(
             copies.append((picture.name, original.name))
     alike = near_duplicates(torch.from_numpy(np.stack([picture.small for picture in originals])))
     near = [(originals[later].name, originals[earlier].name) for later, earlier in alike]
-    return Inspection(source, pictures, broken, others, parts, classes, labels, copies, near)
+    return Inspection(source, pictures, broken, unlabelled, others, parts, classes, labels, copies, near)

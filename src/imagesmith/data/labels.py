@@ -104,7 +104,7 @@ def labels_from_table(
     check_classes(count := len(set(classes.values())), len(classes), path)
     problems = [f"{file}: has a row in {path.name} and no picture" for file in rows if file not in names]
     problems += [f"{name}: has no label in {path.name}" for name in places if name not in classes]
-    return Labels(classes, f"labels from {path.name}: {count} classes", problems)
+    return Labels(classes, f"labels from {path.name}: {told_classes(count)}", problems)
 
 
 def check_classes(classes: int, pictures: int, path: Path) -> None:
@@ -114,6 +114,11 @@ def check_classes(classes: int, pictures: int, path: Path) -> None:
             f"expected at least two pictures a class, got {classes:,} classes for {pictures:,} pictures in {path}\n"
             "give them the names of classes, or train without labels"
         )
+
+
+def told_classes(count: int) -> str:
+    """Their number in words."""
+    return "1 class" if count == 1 else f"{count:,} classes"
 
 
 def _read_table(path: Path, content: Path | bytes) -> dict[str, str]:
