@@ -8,6 +8,7 @@ prices and failures are the constants below, each with its source or marked as a
 """
 
 import argparse
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,13 @@ LEDGER_RATE = 5_000
 """Calls a second that one Ray actor answers. Assumption, by the order of Ray's own microbenchmarks."""
 LEDGER_CALLS = 2
 """Calls for a picture: begin and end."""
-DRIVER_BYTES = 4_000
-"""Memory of the commanding process for one picture at the end of a resumed run, by tracemalloc: what was found and its
-job 1.2 kB, where its result goes 0.7, Ray's row 0.7, its result 0.6, its manifest entry 0.7; a test measures it."""
-ACTOR_BYTES = 1_900
+COMMAND_RATE = 2_700
+"""Pictures a second that the commanding process lists, plans and collects in its one thread, in a resumed run of
+100,000 pictures that others restored; measured on a core of an AVX2 processor."""
+DRIVER_BYTES = 5_000
+"""Memory of the commanding process for one picture at the end of a resumed run, by tracemalloc with 100,000 entries of
+a manifest: what was found, its job, where its result goes, Ray's row, its result, its entry; a test measures it."""
+ACTOR_BYTES = 2_150
 """Memory of each process that restores, for one picture of the run: all places and manifest entries; likewise."""
 DRIVER_MEMORY = 16e9
 """Bytes that this process may take. Assumption."""
@@ -73,6 +77,7 @@ def limits(stages: dict[str, Any]) -> list[Limit]:
         Limit("metadata server", METADATA_RATE / METADATA_PER_PICTURE, "several, or archives (zip) as inputs"),
         Limit("one manifest", 1 / (LOCK_TRIPS * TRIP_SECONDS), shards),
         Limit("ledger of one command", LEDGER_RATE / LEDGER_CALLS, shards),
+        Limit("commanding process, one thread", COMMAND_RATE, shards),
     ]
     return sorted(every, key=lambda limit: limit.rate)
 
@@ -104,9 +109,9 @@ def plan(measured: dict[str, Any], on_gpu: dict[str, Any] | None) -> list[str]:
         f"${PICTURES * stages['bytes_out'] / 1e9 * DOLLARS_PER_GIGABYTE_MONTH:,.0f}. About "
         f"{PICTURES * BROKEN_SHARE:,.0f} files will not open; each is a line with its reason, and stops no run. "
         f"The commanding process takes {DRIVER_BYTES / 1e3:.1f} kB for a picture: at most "
-        f"{DRIVER_MEMORY / DRIVER_BYTES / 1e6:.0f} million pictures for one command in {DRIVER_MEMORY / 1e9:.0f} GB, "
-        f"{PICTURES * DRIVER_BYTES / DRIVER_MEMORY:.0f} commands for all. Each core's process holds a copy of the "
-        f"places, {ACTOR_BYTES / 1e3:.1f} kB for a picture: {DRIVER_MEMORY / DRIVER_BYTES * ACTOR_BYTES / 1e9:.1f} GB "
+        f"{DRIVER_MEMORY / DRIVER_BYTES / 1e6:.1f} million pictures for one command in {DRIVER_MEMORY / 1e9:.0f} GB, "
+        f"{math.ceil(PICTURES * DRIVER_BYTES / DRIVER_MEMORY)} commands for all. Each core's process holds a copy of the "
+        f"places, {ACTOR_BYTES / 1e3:.2f} kB for a picture: {DRIVER_MEMORY / DRIVER_BYTES * ACTOR_BYTES / 1e9:.1f} GB "
         "a core at that number, so more and smaller folders are cheaper.",
     ]
     if on_gpu:

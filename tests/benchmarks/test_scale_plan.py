@@ -13,7 +13,7 @@ from typing import Any, Self
 import pytest
 import torch
 
-from imagesmith.infer.manifest import FILE_NAME, Entry
+from imagesmith.infer.manifest import Manifest, settings_digest
 from imagesmith.infer.outcome import ItemResult, Progress
 from imagesmith.infer.restore import Restorer
 from imagesmith.nets import NetSpec, build_net
@@ -63,15 +63,16 @@ def restorer() -> Restorer:
 
 
 def test_pictures_take_the_memory_that_the_plan_says(restorer: Restorer, posts: list[bytes], tmp_path: Path):
-    """The accident: 8 million pictures planned for the memory that holds 2.9 million, half of what is kept left out."""
+    """The accident: 4 million pictures planned for the memory that holds 3.2, as manifests had got two fields more."""
     photos, out = tmp_path / "photographs", tmp_path / "restored"
     for folder in (photos, out):
         folder.mkdir()
     names = [f"picture-{k:09}.png" for k in range(PICTURES)]
-    for name in names:
+    manifest = Manifest(out)
+    for k, name in enumerate(names):
         (photos / name).touch()
-    entries = [Entry(name, f"{k:064x}", "s" * 64, name, 105_870, f"{k:064x}") for k, name in enumerate(names)]
-    (out / FILE_NAME).write_text("".join(json.dumps(vars(entry)) + "\n" for entry in entries))
+        (out / name).write_bytes(b"result %d" % k)
+        manifest.record(name, f"{k:064x}", settings_digest({}), out / name, source=str((photos / name).resolve()))
     held: list[int] = []
     actors: list[Any] = []
 
@@ -88,7 +89,7 @@ def test_pictures_take_the_memory_that_the_plan_says(restorer: Restorer, posts: 
     finally:
         tracemalloc.stop()
     plan = import_module("scale_plan")
-    assert [each / PICTURES for each in held] == pytest.approx([plan.DRIVER_BYTES, plan.ACTOR_BYTES], rel=0.3)
+    assert [each / PICTURES for each in held] == pytest.approx([plan.DRIVER_BYTES, plan.ACTOR_BYTES], rel=0.1)
 
 
 def _plan() -> str:
@@ -118,6 +119,20 @@ def test_the_plan_is_for_the_fastest_processor(tmp_path: Path):
     for rows in ([row, slow], [slow, row]):
         (tmp_path / "bulk.json").write_text(json.dumps({"rows": rows}))
         assert f"{plan.core_rate(row):.2f} pictures a second" in plan.page(tmp_path)
+
+
+def test_the_commanding_process_is_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    """The accident: more servers and manifests are planned, and one thread that lists all pictures waits for itself."""
+    plan = import_module("scale_plan")
+    monkeypatch.setattr(plan, "COMMAND_RATE", 1)
+    assert "**First to break: commanding process, one thread**" in _plan()
+
+
+def test_commands_are_enough_for_all_pictures():
+    """The accident: 31.25 commands were told as 31, of which each would be full."""
+    plan = import_module("scale_plan")
+    commands = int(_plan().partition(" commands for all")[0].rpartition(" ")[2])
+    assert plan.DRIVER_MEMORY / plan.DRIVER_BYTES * commands >= plan.PICTURES
 
 
 def test_a_gpu_is_held_to_what_breaks_first():
