@@ -29,7 +29,7 @@ from imagesmith.errors import ConfigError, NothingUsableError, TrainingError
 from imagesmith.runtime.checkpoint import load_checkpoint
 from imagesmith.runtime.dist import World
 from imagesmith.train import gan
-from imagesmith.train.gan import terms_at, train_gan, validation
+from imagesmith.train.gan import choices, terms_at, train_gan, validation
 from imagesmith.train.gan.choices import BATCHES, asked_batch, batches_within, choose_widths, configured_pair
 from imagesmith.train.gan.health import Action, SetSigns, compare_sets
 from imagesmith.train.gan.pictures import Pictures, divided_pictures
@@ -109,7 +109,7 @@ def test_run_folder_holds_everything(pictures, tmp_path):
     assert (card.task, card.net, card.size, card.class_names) == ("generate", "rpgan-generator", (16, 16), ("0", "1"))
     assert card.training["images_seen"] == run.best["images_seen"]
     console = (tmp_path / "run/console.log").read_text()
-    for said in ("batch 8: as asked", "networks as asked", "112 pictures to train on, 8 kept apart", "are few"):
+    for said in ("batch 8: as asked", "widths as asked", "112 pictures to train on, 8 kept apart", "are few"):
         assert said in console, said
 
 
@@ -352,13 +352,33 @@ def test_what_a_preset_has_decided_is_not_called_asked_for():
     session: Any = SimpleNamespace(world=SimpleNamespace(size=1), device="cpu", say=said.append)
     classic = override(presets.dcgan(data="", out="run"), ["run.dtype=fp32"])
     gan.decide(classic, NINE, session)
-    for decided in ("no gradient penalty with the objective non_saturating", "augmentation 0", "networks"):
+    for decided in ("no gradient penalty with the objective non_saturating", "augmentation 0", "network ", "widths"):
         assert any(line.startswith(decided) and line.endswith("as the preset dcgan has it") for line in said), decided
     said.clear()
-    changed = ["augment.strength=0.2", "run.batch=4", "objective=hinge", 'penalties={"wasserstein":10}']
+    changed = [
+        "optim.final=1",
+        "augment.strength=0.2",
+        "run.batch=4",
+        "objective=hinge",
+        'penalties={"wasserstein":10}',
+    ]
     gan.decide(override(classic, changed), NINE, session)
     for decided in ("gamma wasserstein 10: as asked", "augmentation 0.2, as asked", "batch 4: as asked"):
         assert decided in said, said
+    assert "learning rate 0.0002: constant; as asked" in said
+
+
+def test_every_choice_is_told_with_its_reason(monkeypatch):
+    """The accident: `auto` told its width and its batch, and neither which network nor which learning rate."""
+    said: list[str] = []
+    session: Any = SimpleNamespace(world=SimpleNamespace(size=1), device="cpu", say=said.append)
+    monkeypatch.setattr(choices, "_seconds", lambda *_: 0.1)
+    gan.decide(presets.auto_gan(data="", out="run"), NINE, session)
+    for choice in ("network", "width", "batch", "learning rate", "gamma", "augmentation"):
+        assert len([line for line in said if line.startswith(f"{choice} ")]) == 1, choice
+    assert "network rpgan-generator against rpgan-discriminator: as the preset auto has it" in said
+    rate = "learning rate 0.001: rises over 2% of the run, falls from 30% on to 0.02 of it; as the preset auto has it"
+    assert rate in said
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,8 @@ class NetPair:
 def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str, Any]:
     """The choices of a new run: networks, arithmetic and batch; each is said with its reason."""
     wanted = configured_pair(config, pictures)
+    names = f"{config.generator.name} against {config.discriminator.name}"
+    session.say(f"network {names}: {_whose(config, lambda each: (each.generator.name, each.discriminator.name))}")
     count, processes = len(pictures.training), session.world.size
     asked = asked_batch(config, count, processes)
     arithmetic, reason = choose_arithmetic(
@@ -73,6 +75,7 @@ def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str,
     elif asked != config.run.batch:
         reason = f"what {count} pictures fill; {config.run.batch}, as the preset {config.preset} has it, are more"
     session.say(f"batch {batch}: {reason}")
+    session.say(_told_rate(config))
     gamma, reason = _choose_gamma(config, pictures)
     session.say(reason)
     strength, reason = _choose_strength(config, pictures)
@@ -113,6 +116,16 @@ def _whose(config: GanConfig, setting: Callable[[GanConfig], Any]) -> str:
     preset = GAN_PRESETS.get(config.preset)
     is_presets = preset is not None and setting(preset(data="", out="")) == setting(config)
     return f"as the preset {config.preset} has it" if is_presets else "as asked"
+
+
+def _told_rate(config: GanConfig) -> str:
+    """The learning rate over the run, and whose choice it is."""
+    optim = config.optim
+    course = [f"rises over {optim.warm_up:.0%} of the run"] if optim.warm_up else []
+    if optim.plateau < 1 and optim.final < 1:
+        course.append(f"falls from {optim.plateau:.0%} on to {optim.final:g} of it")
+    whose = _whose(config, lambda each: each.optim)
+    return f"learning rate {optim.learning_rate:g}: {', '.join(course) or 'constant'}; {whose}"
 
 
 def _choose_gamma(config: GanConfig, pictures: Pictures) -> tuple[dict[str, float], str]:
@@ -172,7 +185,7 @@ def choose_widths(
     pair on `PROBE_BATCH` images.
     """
     if not _is_free(wanted.generator) and not _is_free(wanted.discriminator):
-        return wanted, f"networks {_whose(config, lambda each: (each.generator, each.discriminator))}"
+        return wanted, f"widths {_whose(config, lambda each: (each.generator, each.discriminator))}"
     if config.run.minutes is None:
         return with_widths(wanted, pictures, 64), "width 64 where the length is given in images"
     seen: dict[int, int] = {}
