@@ -22,6 +22,7 @@ from imagesmith.data.video import (
     segment_writer,
     settle,
 )
+from imagesmith.data.video.encoding import output_kind
 
 
 def _moving_photo(count: int, width: int = 64, height: int = 48) -> list[Tensor]:
@@ -165,7 +166,8 @@ def redo(tmp_path: Path) -> Callable[..., Redone]:
         source: Path, output: Path, encoding: Encoding | None = None, *, per: int = 7, scale: int = 1, **span: float
     ) -> Redone:
         info = read_info(source)
-        encoding = settle(encoding or Encoding(preset="ultrafast"), info, output)
+        quick = Encoding(preset="ultrafast") if output_kind(output) == "film" else Encoding()
+        encoding = settle(encoding or quick, info, output)
         with open_video(source, **span) as reader:
             frames = list(reader)
         parts = []

@@ -50,6 +50,10 @@ def test_what_auto_is(output: str, depth: str, codec: str, pix_fmt: str) -> None
         (Encoding(), "a.jpg", "ends in .mp4, .* or a folder, got 'a.jpg'"),
         (Encoding("libx264"), "frames", "frames is no film: expected a codec out of png, tif, jpg"),
         (Encoding("libx264"), "a.gif", "out of gif"),
+        (Encoding(crf=0), "a.gif", "a.gif holds pictures: --crf, --preset and --pix-fmt are for films; leave them out"),
+        (Encoding(preset="quick"), "frames", "frames holds pictures"),
+        (Encoding("jpg", pix_fmt="yuv444p"), "frames", "frames holds pictures"),
+        (Encoding("ffv1", preset="fast"), "a.mkv", "ffv1 has no presets; leave --preset out"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_computed(encoding: Encoding, output: str, said: str) -> None:
@@ -163,7 +167,7 @@ def test_a_shape_of_pixels_is_kept_or_said_to_be_lost(
 ) -> None:
     """The accident: an archive of anamorphic tapes, all of them too narrow, or found to be so after days of computing."""
     make_film(tmp_path / "in.mp4", range(3), aspect=Fraction(16, 11), tags=(1, 1, 1, 1))
-    redone = redo(tmp_path / "in.mp4", tmp_path / output, Encoding(codec, preset="ultrafast"))
+    redone = redo(tmp_path / "in.mp4", tmp_path / output, Encoding(codec))
     assert [note.partition("; ")[2] for note in redone.notes] == ([f"{keeps} keeps it"] if keeps else [])
     assert all("16/11" in note for note in redone.notes)
     found = audit(redone.info, tmp_path / output)

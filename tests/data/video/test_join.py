@@ -171,7 +171,7 @@ def test_the_container_tells_the_shape_of_pixels_where_the_codec_does_not(
 ) -> None:
     """The accident: a night of computing ends in 'the shape of pixels is 1, was 16/11'."""
     make_film(tmp_path / "in.mp4", range(0, 4096, 512), TIME_BASE, aspect=Fraction(16, 11))
-    redo(tmp_path / "in.mp4", tmp_path / name, Encoding(codec, preset="ultrafast"))
+    redo(tmp_path / "in.mp4", tmp_path / name, Encoding(codec))
     assert read_info(tmp_path / name).sample_aspect == Fraction(16, 11)
 
 

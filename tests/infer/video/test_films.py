@@ -23,6 +23,7 @@ from imagesmith.infer.video.stream import VideoRestorer
 from imagesmith.runtime.device import Runtime
 
 QUICK = Encoding(preset="ultrafast")
+PLAIN = Runtime(torch.device("cpu"), torch.float32, False, "")
 Run = Callable[..., Summary]
 
 
@@ -81,12 +82,12 @@ def test_resume_skips_what_is_done_and_results_are_no_inputs(run: Run, make_film
 def test_a_folder_of_frames_is_finished_once(run: Run, make_film, tmp_path: Path) -> None:
     """The accident: the same command with --resume fails on its own frames, and -y calls the others lost."""
     film, frames = make_film("a.mp4", 3), tmp_path / "frames"
-    first = run(film, out=f"{frames}/", remembers=True)
+    first = run(film, out=f"{frames}/", encoding=Encoding(), remembers=True)
     assert statuses(first) == ["done"], first.results
-    assert statuses(run(film, out=f"{frames}/", remembers=True, resume=True)) == ["skipped"]
+    assert statuses(run(film, out=f"{frames}/", encoding=Encoding(), remembers=True, resume=True)) == ["skipped"]
     (frames / "000004.png").write_bytes((frames / "000001.png").read_bytes())
     (frames / "cover.png").write_bytes((frames / "000001.png").read_bytes())
-    assert statuses(run(film, out=f"{frames}/", overwrite=True)) == ["done"]
+    assert statuses(run(film, out=f"{frames}/", encoding=Encoding(), overwrite=True)) == ["done"]
     assert len(list(frames.iterdir())) == 5
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".part"]
 
@@ -206,17 +207,16 @@ def test_a_bad_audit_is_a_failure_with_words(run: Run, make_film, tmp_path: Path
 def test_what_is_gone_on_with_runs_in_the_arithmetic_it_began_in(make_film, model_file, tmp_path, monkeypatch) -> None:
     """The accident: another layout of memory is a little faster today, and a film has other last bits in its half."""
     monkeypatch.setattr(segments, "MOST_FRAMES", 4)
-    film, cpu = make_film("a.mp4", 10), torch.device("cpu")
+    film = make_film("a.mp4", 10)
     items = [Item(PurePosixPath("a.mp4"), film)]
     asked = {"task": None, "scale": None, "alone": True}
-    began = Runtime(cpu, torch.bfloat16, True, "")
+    began = Runtime(PLAIN.device, torch.bfloat16, True, "")
     restorer, chosen = planned(items, tmp_path / "o.mp4", model_file, resume=True, runtime=began, **asked)
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "join", lambda *_, **__: 1 / 0)
         assert statuses(restore_films(restorer, chosen, FilmOptions(encoding=QUICK), lambda _: None)) == ["failed"]
-    fastest = Runtime(cpu, torch.float32, False, "")
-    monkeypatch.setattr("imagesmith.infer.video.stream.pick_runtime", lambda *_: fastest)
-    for resume, expected in ((False, fastest), (True, began)):
+    monkeypatch.setattr("imagesmith.infer.video.stream.pick_runtime", lambda *_: PLAIN)
+    for resume, expected in ((False, PLAIN), (True, began)):
         restorer, _ = planned(items, tmp_path / "o.mp4", model_file, resume=resume, **asked)
         assert (restorer.runtime.dtype, restorer.runtime.channels_last) == (expected.dtype, expected.channels_last)
 
@@ -225,7 +225,7 @@ def test_films_that_would_be_one_are_refused_when_all_is_planned(model_file: Pat
     """The accident: all pictures of a folder are restored first, and then a.avi and a.mpg would both be a.mkv."""
     items = [Item(PurePosixPath(name), tmp_path / name) for name in ("a.avi", "a.mpg")]
     with pytest.raises(UsageError, match=r"a\.mkv"):
-        planned(items, tmp_path / "out", model_file, task=None, scale=None, resume=False, alone=False, device="cpu")
+        planned(items, tmp_path / "out", model_file, task=None, scale=None, resume=False, alone=False, runtime=PLAIN)
 
 
 def test_a_manifest_that_cannot_be_read_stops_only_who_goes_on(run: Run, make_film, tmp_path: Path) -> None:

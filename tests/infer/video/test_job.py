@@ -15,6 +15,7 @@ from torch import Tensor
 
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding, open_video, read_info
+from imagesmith.data.video.encoding import output_kind
 from imagesmith.errors import OutputError, VideoError
 from imagesmith.infer.outcome import Frames, ItemResult
 from imagesmith.infer.video import job as jobs
@@ -45,7 +46,8 @@ def run(remembering: VideoRestorer) -> Run:
             if frames.done == stop_at:
                 asked.set()
 
-        return restore_film(remembering, job, FilmOptions(encoding=QUICK, **options), asked, report)
+        encoding = QUICK if output_kind(output) == "film" else Encoding()
+        return restore_film(remembering, job, FilmOptions(encoding=encoding, **options), asked, report)
 
     return run
 

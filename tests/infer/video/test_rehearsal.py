@@ -35,7 +35,7 @@ def test_the_preview_shows_three_moments_before_and_after(remembering, make_film
     """The accident: a preview of black opening titles, three times."""
     source, folder = make_film("a.mp4", 30), tmp_path / "preview"
     [job] = plan_films([Item(PurePosixPath("a.mp4"), source)], tmp_path / "frames", tag="")
-    rehearse(remembering, job, FilmOptions(encoding=QUICK, preview=folder))
+    rehearse(remembering, job, FilmOptions(preview=folder))
     shown = {}
     for path in sorted(folder.iterdir()):
         with Image.open(path) as image:
@@ -53,7 +53,7 @@ def test_a_turned_film_is_looked_at_upright(remembering, make_film, tmp_path: Pa
     item, told = Item(PurePosixPath("a.mp4"), source), {}
     for name in ("frames", "b.gif", "b.mp4"):
         [job] = plan_films([item], tmp_path / name, tag="")
-        looks = FilmOptions(encoding=QUICK, preview=tmp_path / "preview", overwrite=True)
+        looks = FilmOptions(preview=tmp_path / "preview", overwrite=True)
         result = rehearse(remembering, job, looks)
         told[name] = result.in_size, result.out_size
     assert told == {"frames": ((32, 48), (64, 96)), "b.gif": ((32, 48), (64, 96)), "b.mp4": ((48, 32), (96, 64))}
@@ -107,7 +107,7 @@ def test_what_will_be_lost_or_cannot_be_is_said_before_it_is(remembering, make_f
     lost = {}
     for name in ("frames", "b.mkv"):
         [job] = plan_films([item], tmp_path / name, tag="")
-        notes = rehearse(remembering, job, FilmOptions(encoding=QUICK)).notes
+        notes = rehearse(remembering, job, FilmOptions()).notes
         lost[name] = [note for note in notes if "left out" in note]
     assert lost["b.mkv"] == []
     assert len(lost["frames"]) == 1

@@ -119,7 +119,13 @@ def settle(encoding: Encoding, info: VideoInfo, output: Path | None = None) -> E
         codec = known[0] if codec == "auto" else codec
         if codec not in known:
             raise UsageError(f"{output.name} is no film: {not_one_of('a codec', codec, known)}")
-        return dataclasses.replace(encoding, codec=codec, pix_fmt=_pix_fmt("auto", LOSSLESS, info))
+        settled = Encoding(codec, pix_fmt=_pix_fmt("auto", LOSSLESS, info))
+        asked = dataclasses.replace(encoding, codec=codec)
+        if asked not in (settled, Encoding(codec)):
+            raise UsageError(
+                f"{output.name} holds pictures: --crf, --preset and --pix-fmt are for films; leave them out"
+            )
+        return settled
     if codec == "auto":
         codec = "libsvtav1" if suffix == ".webm" else "libx265" if info.depth == "uint16" else "libx264"
     if codec not in CODECS:
@@ -137,6 +143,8 @@ def settle(encoding: Encoding, info: VideoInfo, output: Path | None = None) -> E
         raise UsageError(f"expected a crf from 0 (best) to {most} for {codec}, got {crf}")
     if encoding.preset not in PRESETS:
         raise UsageError(not_one_of("a preset", encoding.preset, PRESETS))
+    if encoding.preset != Encoding.preset and not CODECS[codec].presets:
+        raise UsageError(f"{codec} has no presets; leave --preset out")
     return dataclasses.replace(encoding, codec=codec, pix_fmt=_pix_fmt(encoding.pix_fmt, codec, info))
 
 
