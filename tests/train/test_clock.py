@@ -43,3 +43,13 @@ def test_time_alone_makes_a_run_of_minutes_tick_and_leave_validations_out(monkey
         with run.validating():
             now[0] += 2 * MOST_VALIDATING * 60
         assert run.wishes()[1] is not ticks
+
+
+def test_a_validation_leaves_the_last_one_its_time(monkeypatch):
+    """The accident: two of 14 seconds in a run of one minute, one at a quarter of the time and the last on top of it."""
+    for took, earlier, is_due in ((14, 0, False), (7, 0, True), (7, 30, False)):
+        run, now = started(monkeypatch, minutes=1)
+        run.earlier = earlier  # a run that goes on has a quarter of what is left
+        run.state.validation_seconds = took
+        now[0] += 45
+        assert run.wishes()[1] is is_due

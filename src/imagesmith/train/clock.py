@@ -13,7 +13,7 @@ from imagesmith.train.state import TrainState
 TICKS = 200
 """Log lines of a whole run, and how often a run of so many minutes is planned again."""
 MOST_VALIDATING = 0.25
-"""Share of the time that validations may take in a run of so many minutes; the last one always takes place."""
+"""Share of the time that validations may take in a run of so many minutes, unless the last one alone takes more."""
 
 
 def passed(before: float, after: float, marks: int) -> bool:
@@ -43,11 +43,18 @@ class Clock:
     def wishes(self) -> tuple[bool, bool, bool]:
         """What the time on this process asks for: a tick of a run of minutes, no end to validations, a checkpoint."""
         now, minutes = time.monotonic(), self.run.minutes
-        this_one = self.state.validation_seconds
         return (
             minutes is not None and now - self.ticked >= minutes * 60 / TICKS,
-            minutes is None or self.validating_seconds + this_one <= MOST_VALIDATING * (now - self.started + this_one),
+            minutes is None or self._can_validate(minutes * 60 - self.earlier, now - self.started),
             now - self.saved >= self.run.checkpoint_minutes * 60,
+        )
+
+    def _can_validate(self, session_seconds: float, passed_seconds: float) -> bool:
+        """Whether one more validation leaves the last one its time, and training its share up to now."""
+        this_one = self.state.validation_seconds
+        with_this_one = self.validating_seconds + this_one
+        return with_this_one + this_one <= MOST_VALIDATING * session_seconds and (
+            with_this_one <= MOST_VALIDATING * (passed_seconds + this_one)
         )
 
     def tick_is_due(self, before: float, wished: bool) -> bool:
