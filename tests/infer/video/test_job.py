@@ -16,7 +16,7 @@ from torch import Tensor
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding, open_video, read_info
 from imagesmith.data.video.encoding import output_kind
-from imagesmith.errors import OutputError, VideoError
+from imagesmith.errors import OutputError, UsageError, VideoError
 from imagesmith.infer.outcome import Frames, ItemResult
 from imagesmith.infer.video import job as jobs
 from imagesmith.infer.video import segments
@@ -186,6 +186,16 @@ def test_a_film_in_which_nothing_can_be_decoded_is_told(run: Run, tmp_path: Path
         with pytest.raises(VideoError, match=r"bad\.mp4"):
             run(tmp_path / "bad.mp4", tmp_path / "out.mp4")
         assert {path.name for path in tmp_path.iterdir()} == {"bad.mp4"}
+
+
+def test_a_part_between_two_frames_is_told(run: Run, make_film, tmp_path: Path) -> None:
+    """The accident: 'copy the file again' of a good film, for a part of it that lies behind its last frame."""
+    source = make_film(frames=10)
+    with pytest.raises(
+        UsageError, match=r"at least one frame, got none between 0\.95 and 1 s; frames are 0\.1 s apart"
+    ):
+        run(source, tmp_path / "out.mp4", start_s=0.95)
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_frames_and_animations_come_in_and_go_out(run: Run, make_film, tmp_path: Path) -> None:

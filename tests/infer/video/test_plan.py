@@ -132,6 +132,10 @@ def test_an_animation_is_as_long_as_its_part_and_as_large_as_it_becomes() -> Non
         check(4)
     with pytest.raises(UsageError, match="got 250 frames"):
         check(4, end_s=10)
+    for kind in ("folder", "animation"):
+        info = replace(info, kind=kind)
+        with pytest.raises(UsageError, match="got 1200 frames"):
+            check(4)
 
 
 def test_noise_is_found_and_a_clean_film_left_alone(make_film: Callable[..., Path]) -> None:

@@ -82,6 +82,13 @@ def test_a_film_of_one_frame_is_tried_out_too(remembering, make_film) -> None:
     assert rehearse(remembering, job, FilmOptions(encoding=QUICK)).estimate.seconds > 0
 
 
+def test_a_part_without_frames_is_told(remembering, make_film) -> None:
+    """The accident: `--dry-run` plans 0 frames, and the run itself calls the file damaged."""
+    [job] = plan_films([Item(PurePosixPath("a.mp4"), make_film("a.mp4", 10))], None, tag=".x2")
+    with pytest.raises(UsageError, match=r"got none between 0\.41 and 0\.45 s"):
+        rehearse(remembering, job, FilmOptions(encoding=QUICK, start_s=0.41, end_s=0.45))
+
+
 @pytest.mark.parametrize(("frame_s", "measured"), [(0.5, 18), (2.0, 9), (60.0, 6)])
 def test_frames_that_take_long_are_soon_enough(make_film, monkeypatch, frame_s: float, measured: int) -> None:
     """The accident: at a minute a frame, `--dry-run` takes eighteen minutes to say that it will take a year."""

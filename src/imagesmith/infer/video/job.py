@@ -14,7 +14,7 @@ from torch import Tensor
 
 from imagesmith import __version__
 from imagesmith.data.video import Encoding, VideoFrame, VideoInfo, audit, join, open_video
-from imagesmith.errors import OutputError, VideoError
+from imagesmith.errors import OutputError
 from imagesmith.infer.channel import Cancelled, Channel
 from imagesmith.infer.outcome import Frames, ItemResult, Size
 from imagesmith.infer.video.plan import (
@@ -24,6 +24,7 @@ from imagesmith.infer.video.plan import (
     checked_info,
     encoding_of,
     expected_frames,
+    no_frame,
     told_sizes,
 )
 from imagesmith.infer.video.segments import (
@@ -121,7 +122,7 @@ def begun_runtime(job: FilmJob, runtime: Runtime) -> Runtime:
 def _join(parts: Parts, info: VideoInfo, job: FilmJob, options: FilmOptions, *, may_replace: bool) -> tuple[str, ...]:
     """The film of all parts under its name; what could not be kept."""
     if not parts.frames:
-        raise VideoError(f"{job.source}: expected a film, found no frame that can be decoded; copy the file again")
+        raise no_frame(info, options)
     notes = join(
         parts.segments,
         info,

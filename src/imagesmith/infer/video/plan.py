@@ -13,7 +13,7 @@ from imagesmith.data.video import Encoding, VideoInfo, check_size, open_video, r
 from imagesmith.data.video.encoding import FILMS, PICTURES, check_length, output_kind
 from imagesmith.data.video.film import lies_on_its_side
 from imagesmith.data.video.info import USUAL_RATE
-from imagesmith.errors import OutputError, UsageError
+from imagesmith.errors import OutputError, UsageError, VideoError
 from imagesmith.estimate.jpeg import find_grid
 from imagesmith.estimate.noise import noise_sigma
 from imagesmith.infer.auto import JPEG_QUALITY, NOISE_SIGMA
@@ -153,9 +153,8 @@ def encoding_of(job: FilmJob, info: VideoInfo, options: FilmOptions, size: Size)
     """How the result, of `size`, is written; UsageError before anything is computed where it cannot be."""
     encoding = settle(options.encoding, info, job.output)
     check_size(encoding, size)
-    if info.kind == "film":
-        usual = replace(info, rate=info.rate or USUAL_RATE)
-        check_length(encoding, size, expected_frames(usual, options.start_s, options.end_s) or 0)
+    usual = replace(info, rate=info.rate or USUAL_RATE)
+    check_length(encoding, size, expected_frames(usual, options.start_s, options.end_s) or 0)
     return encoding
 
 
@@ -167,6 +166,15 @@ def expected_frames(info: VideoInfo, start_s: float | None, end_s: float | None)
         return None
     end = info.duration_s if end_s is None else min(end_s, info.duration_s)
     return max(0, round(float(info.rate) * (end - (start_s or 0.0))))
+
+
+def no_frame(info: VideoInfo, options: FilmOptions) -> UsageError | VideoError:
+    """The error of a film without a frame in the part that is asked for: of the part where there is one."""
+    if options.start_s is None and options.end_s is None:
+        return VideoError(f"{info.path}: expected a film, found no frame that can be decoded; copy the file again")
+    start_s, end_s = options.start_s or 0.0, info.duration_s if options.end_s is None else options.end_s
+    usual = "" if info.rate is None else f"; frames are {float(1 / info.rate):.4g} s apart as a rule"
+    return UsageError(f"expected a part with at least one frame, got none between {start_s:g} and {end_s:g} s{usual}")
 
 
 def damage(info: VideoInfo) -> tuple[bool, str]:

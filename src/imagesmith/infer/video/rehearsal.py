@@ -25,7 +25,7 @@ from imagesmith.data.video import (
     segment_writer,
 )
 from imagesmith.data.video.film import upright
-from imagesmith.errors import OutputError, VideoError
+from imagesmith.errors import OutputError
 from imagesmith.infer.channel import Cancelled
 from imagesmith.infer.outcome import Estimate, ItemResult
 from imagesmith.infer.video.plan import (
@@ -36,6 +36,7 @@ from imagesmith.infer.video.plan import (
     checked_info,
     encoding_of,
     expected_frames,
+    no_frame,
     told_sizes,
 )
 from imagesmith.infer.video.segments import segment_length
@@ -73,6 +74,8 @@ def rehearse(
     encoding = encoding_of(job, info, options, size)
     asked = asked or threading.Event()
     try:
+        if not _some_frames(info, options.start_s, asked, end_s=options.end_s, most=1):
+            raise no_frame(info, options)
         moments = [_tried(restorer, info, encoding, start_s, asked) for start_s in _starts(info, options).values()]
     except Cancelled:
         return None
@@ -125,8 +128,6 @@ def _tried(
     """A few frames from `start_s` on, decoded, restored and encoded; Cancelled once `asked` is set."""
     # the last one may be shown long before the end
     frames = _some_frames(info, start_s, asked) or _some_frames(info, None, asked)
-    if not frames:
-        raise VideoError(f"{info.path}: no frame could be decoded; copy the file again")
     restored, times = list[Tensor](), [time.perf_counter()]
     results = restorer.frames((frame.pixels for frame in frames), report=lambda _: None)
     for after, _ in _until_asked(results, asked):
@@ -163,9 +164,11 @@ def _encoded(
         return sizes[0], sizes[1], time.perf_counter() - began
 
 
-def _some_frames(info: VideoInfo, start_s: float | None, asked: threading.Event) -> list[VideoFrame]:
-    with open_video(info.path, start_s=start_s) as reader:
-        return list(itertools.islice(_until_asked(reader, asked), _FRAMES))
+def _some_frames(
+    info: VideoInfo, start_s: float | None, asked: threading.Event, *, end_s: float | None = None, most: int = _FRAMES
+) -> list[VideoFrame]:
+    with open_video(info.path, start_s=start_s, end_s=end_s) as reader:
+        return list(itertools.islice(_until_asked(reader, asked), most))
 
 
 def _estimated(moments: list[_Moment], total: int | None, length: int, output: Path) -> Estimate:
