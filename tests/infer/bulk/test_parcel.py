@@ -1,6 +1,7 @@
 """Models on their way to other processes arrive as they were, and their weights lie in memory once."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from imagesmith.errors import OutputError
-from imagesmith.infer.bulk.parcel import pack, unpack
+from imagesmith.infer.bulk.parcel import pack, tensor_file, unpack
 from imagesmith.infer.restore import Restorer
 
 TENSORS = {
@@ -66,3 +67,14 @@ def test_no_room_for_the_weights_is_told() -> None:
     """The accident: a small TMPDIR, and 'No space left on device' without a word of where."""
     with pytest.raises(OutputError, match=r"weights in '/dev'.*No space left(.|\n)*TMPDIR"):
         pack(torch.ones(3), Path("/dev/full"))
+
+
+def test_a_run_leaves_the_weights_of_another_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second command took away the weights of the first, whose next process then did not start."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with tensor_file() as first:
+        first.touch()
+        with tensor_file() as second:
+            assert first.exists()
+            assert first.parent != second.parent
+    assert list(tmp_path.iterdir()) == []

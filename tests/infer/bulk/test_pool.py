@@ -1,7 +1,10 @@
 """Many processes, one result: what a pool makes is what one process makes, whatever happens to its processes."""
 
+import os
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +19,14 @@ from imagesmith.errors import UsageError, WorkerError
 from imagesmith.infer.manifest import FILE_NAME
 from imagesmith.infer.outcome import ItemResult, Progress, Summary
 from imagesmith.infer.restore import Restorer
+
+KILLED = """
+import os, signal
+from imagesmith.infer.bulk.parcel import tensor_file
+with tensor_file() as tensors:
+    tensors.write_bytes(bytes(1000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def told(summary: Summary) -> list[ItemResult]:
@@ -110,6 +121,22 @@ def test_processes_that_do_not_start_end_the_run_in_words(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(WorkerError, match="exit code 1"):
         restorer.path(photos, tmp_path / "out", workers=2)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="nothing tells there whether a folder is still used")
+def test_the_weights_of_a_killed_run_go_with_the_next(
+    restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every run that was killed left half a gigabyte of weights in the temporary folder, for ever."""
+    (scratch := tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    killed = subprocess.run([sys.executable, "-c", KILLED], env=os.environ | {"TMPDIR": str(scratch)}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(scratch.iterdir())) == 1
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(WorkerError):
+        restorer.path(photos, tmp_path / "out", workers=2)
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_model_that_cannot_travel_is_told(restorer: Restorer, photos: Path, tmp_path: Path) -> None:

@@ -1,12 +1,17 @@
 """An object on its way to other processes of this machine: its tensors lie in one file, which all of them map.
 
-However many processes hold a model, its weights are in memory once.
+However many processes hold a model, its weights are in memory once. The file goes with the run, or, where that is
+killed, when the next one begins.
 """
 
+import contextlib
 import io
 import math
 import mmap
+import os
 import pickle
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +23,12 @@ from torch import Tensor, nn
 
 from imagesmith.errors import OutputError, UsageError
 
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing tells whether a folder is still used: there they stay
+    fcntl = None
+
+_PREFIX, _NAME = "imagesmith-weights-", "tensors"
 _ALIGNED = 64  # bytes at which a tensor begins, for the widest vector loads
 
 
@@ -30,6 +41,31 @@ class _Place:
     shape: tuple[int, ...]
     order: tuple[int, ...]
     is_parameter: bool
+
+
+@contextmanager
+def tensor_file() -> Iterator[Path]:
+    """A path for the tensors of one run, in a temporary folder of its own; what killed runs left is removed first."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_NAME}"):  # in use, a folder is locked before it has one
+        with contextlib.suppress(OSError), _locked(left.parent):
+            shutil.rmtree(left.parent)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # a file system without locks, where nothing is taken for abandoned either
+            held.enter_context(_locked(Path(folder)))
+        yield Path(folder) / _NAME
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` until the block or this process ends; OSError where another does, or nothing can be locked."""
+    if fcntl is None:
+        raise OSError("this system has no such locks")
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def pack(thing: object, file: Path) -> bytes:

@@ -6,18 +6,16 @@ process that dies costs nothing but time: its picture is tried once more in a ne
 
 import pickle
 import queue
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import torch
 
 from imagesmith.errors import WorkerError
-from imagesmith.infer.bulk.parcel import pack
+from imagesmith.infer.bulk.parcel import pack, tensor_file
 from imagesmith.infer.bulk.plan import together
 from imagesmith.infer.bulk.process import Died, WorkerProcess
 from imagesmith.infer.bulk.worker import Post
@@ -44,8 +42,7 @@ def restore_in_processes(
 ) -> Summary:
     """Restore `jobs` in so many processes; each result is told as soon as it is known, in whatever order."""
     finished: dict[Job, ItemResult] = {}
-    with tempfile.TemporaryDirectory(prefix="imagesmith-") as folder:
-        tensors = Path(folder) / "tensors"
+    with tensor_file() as tensors:
         parcel = pack(Post(stages, threads=max(1, torch.get_num_threads() // workers)), tensors)
         orders = pickle.dumps((parcel, tensors))
         with closing(_results(stages, orders, jobs, workers, asked)) as results:
