@@ -112,7 +112,8 @@ def plan(measured: dict[str, Any], on_gpu: dict[str, Any] | None) -> list[str]:
         f"{DRIVER_MEMORY / DRIVER_BYTES / 1e6:.1f} million pictures for one command in {DRIVER_MEMORY / 1e9:.0f} GB, "
         f"{math.ceil(PICTURES * DRIVER_BYTES / DRIVER_MEMORY)} commands for all. Each core's process holds a copy of "
         f"the places, {ACTOR_BYTES / 1e3:.2f} kB for a picture: "
-        f"{DRIVER_MEMORY / DRIVER_BYTES * ACTOR_BYTES / 1e9:.1f} GB a core at that number, so more and smaller folders are cheaper.",
+        f"{DRIVER_MEMORY / DRIVER_BYTES * ACTOR_BYTES / 1e9:.1f} GB a core at that number, so more and smaller folders "
+        "are cheaper.",
     ]
     if on_gpu:
         first = limits(stages)[0]
