@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -46,6 +47,14 @@ def test_a_folder_of_pictures_and_films_is_restored_whole(holiday: Path, tiny: P
     assert (info.width, info.height) == (96, 64)
     again = call("restore", holiday, "-o", "large", "-n", tiny, "--json", "--preset", "ultrafast", "--resume")
     assert [json.loads(line)["status"] for line in again.out.splitlines()] == ["skipped", "skipped"]
+
+
+def test_films_in_an_archive_are_told(holiday: Path, tiny: Path, call) -> None:
+    """The accident: 'expected pictures, use -r', and the films of the archive are still not restored."""
+    with zipfile.ZipFile("films.zip", "w") as archive:
+        archive.write(holiday / "clip.mkv")
+    said = "1 film passed over: none is read inside an archive; unpack it"
+    call("restore", "films.zip", "-n", tiny, "-o", "out/").was_refused(4, said)
 
 
 def test_frames_go_out_and_come_in(holiday: Path, tiny: Path, call) -> None:

@@ -15,6 +15,7 @@ from imagesmith.apps.progress import Bars, Lines, describe
 from imagesmith.apps.terminal import plain
 from imagesmith.data.sources import HIDDEN, in_words
 from imagesmith.data.video.film import SUFFIXES as FILM_SUFFIXES
+from imagesmith.data.video.info import counted
 from imagesmith.errors import ImageError, OutputError, UsageError
 from imagesmith.infer.chained import Auto
 from imagesmith.infer.holes import AUTO, MaskFile, as_mask
@@ -22,7 +23,7 @@ from imagesmith.infer.named import check_asked, model_for
 from imagesmith.infer.outcome import ItemResult, Progress, Summary
 from imagesmith.infer.plan import STANDARD_STREAM
 from imagesmith.infer.restore import Restorer
-from imagesmith.infer.video.inputs import sort_inputs
+from imagesmith.infer.video.inputs import films_in_archives, sort_inputs
 from imagesmith.infer.video.stream import VideoRestorer
 from imagesmith.zoo.cards import ModelCard
 
@@ -56,6 +57,8 @@ def run_restore(
     wanted = Wanted(task, model, scale, {"device": device, "dtype": dtype, "tile": tile})
     options["mask"] = _mask(options["mask"], options["max_pixels"])
     pictures, films = sort_inputs(inputs, out, recursive=options["recursive"])
+    if (archived := films_in_archives(pictures)) and not quiet:
+        print(f"{counted(archived, 'film')} passed over: none is read inside an archive; unpack it", file=sys.stderr)
     rehearses = options["dry_run"] = options["dry_run"] or film["preview"] is not None
     every = {**options, **film, "strength": strength}
     check_options(every, films=bool(films), pictures=bool(pictures))

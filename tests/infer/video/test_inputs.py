@@ -1,11 +1,12 @@
 """Which of the things that were named are films."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from imagesmith.infer.video.inputs import sort_inputs
+from imagesmith.infer.video.inputs import films_in_archives, sort_inputs
 
 
 @pytest.fixture
@@ -58,3 +59,13 @@ def test_patterns_and_repetitions_are_sorted_out(mixed) -> None:
 def test_what_is_neither_is_left_to_those_who_say_so(mixed) -> None:
     """The accident: a misspelt name that nobody complains about."""
     assert sort("nothing.mp4", "-", "no*.png") == (["nothing.mp4", "-", "no*.png"], {})
+
+
+def test_films_in_archives_are_counted(mixed: None) -> None:
+    """The accident: a zip of holiday pictures and films is restored, and nobody misses the films for a year."""
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        for name in ("face.png", "deep/clip.MP4", "b.mkv", "__MACOSX/b.mkv", "notes.txt"):
+            archive.writestr(name, b"content is not looked at")
+    Path("broken.zip").write_bytes(b"no archive")
+    assert films_in_archives(["mixed", "mixed/a.png", "a.zip", "broken.zip", "-"]) == 2
+    assert films_in_archives(["*.zip"]) == 2

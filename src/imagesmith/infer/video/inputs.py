@@ -1,11 +1,13 @@
 """Which of the things that a user named are films, and which are pictures."""
 
+import contextlib
 import glob
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from imagesmith.data.results import results_among
-from imagesmith.data.sources import ONLY_EARLIER, Item, list_items
+from imagesmith.data.sources import DAMAGE, ONLY_EARLIER, Item, is_hidden, list_items
 from imagesmith.data.video import is_video
 from imagesmith.data.video.film import SUFFIXES
 from imagesmith.errors import NothingUsableError
@@ -46,6 +48,18 @@ def sort_inputs(
     if made and not pictures and len(made) == len(by_path):
         raise NothingUsableError(ONLY_EARLIER)
     return pictures, [film for path, film in by_path.items() if path not in made]
+
+
+def films_in_archives(inputs: Sequence[str | Path]) -> int:
+    """How many films lie in the zip archives among `inputs`: they are not read there."""
+    count = 0
+    for given in inputs:
+        for path in [given] if Path(given).exists() else glob.glob(str(given), recursive=True):
+            if Path(path).suffix.lower() == ".zip":
+                with contextlib.suppress(*DAMAGE), zipfile.ZipFile(path) as archive:  # told when pictures are read
+                    names = map(PurePosixPath, archive.namelist())
+                    count += sum(name.suffix.lower() in SUFFIXES and not is_hidden(name) for name in names)
+    return count
 
 
 def _below(folder: Path, recursive: bool) -> Iterator[Item]:
