@@ -368,6 +368,24 @@ def test_what_a_preset_has_decided_is_not_called_asked_for():
     assert "learning rate 0.0002: constant; as asked" in said
 
 
+@pytest.mark.parametrize(
+    ("length", "changes", "validations"),
+    [
+        ({"images": 64}, [], 1),
+        ({"images": 320}, [], 4),
+        ({"images": 16_000}, [], 20),
+        ({"images": 64}, ["run.validations=3"], 3),
+        ({"minutes": 1}, [], 20),
+    ],
+)
+def test_a_short_run_of_images_is_not_validated_after_every_step(length, changes, validations):
+    """The accident: sixteen steps of four images, and thirteen seconds of validation after each of them."""
+    session: Any = SimpleNamespace(say=lambda _: None)
+    (key, value), *_ = length.items()
+    config = override(presets.auto_gan(data="", out="run"), [f"run.{key}={value}", *changes])
+    assert choices.with_validations(config, 8, session).validations == validations
+
+
 def test_every_choice_is_told_with_its_reason(monkeypatch):
     """The accident: `auto` told its width and its batch, and neither which network nor which learning rate."""
     said: list[str] = []

@@ -12,7 +12,7 @@ import torch
 from imagesmith.configs import GanConfig, check_kind
 from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.train.gan.augment import Augment
-from imagesmith.train.gan.choices import NetPair, decide
+from imagesmith.train.gan.choices import NetPair, decide, with_validations
 from imagesmith.train.gan.pictures import divided_pictures, gan_batches
 from imagesmith.train.gan.start import Start
 from imagesmith.train.gan.validation import GanValidation, describe_best
@@ -68,7 +68,7 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
             state,
             flow,
             optim=config.optim,
-            run=config.run,
+            run=with_validations(config, choices["batch"], session),
             arithmetic=arithmetic,
             world=session.world,
             log=session.log,

@@ -1,12 +1,13 @@
 """What a GAN's run decides from the pictures, the machine and the time: each decision with its reason in words."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from imagesmith.configs import GanConfig
+from imagesmith.configs import GanConfig, RunConfig
 from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.nets import DISCRIMINATORS, GENERATORS, NetSpec, build_net
@@ -28,6 +29,8 @@ WIDTHS = (128, 96, 64, 48, 32)
 WORTH_IMAGES = 400_000
 """Images that a run should at least see: a wider network that sees fewer is behind a narrower one."""
 PROBE_BATCH = 16
+STEPS_OF_A_VALIDATION = 10
+"""Steps between two validations at least, each of which makes thousands of images."""
 GAMMA_PIXELS = 32 * 32
 """Pixels of the images for which a configured gamma is meant (it grows with them: Karras et al. 2020, appendix B)."""
 STRENGTHS = ((5000, 0.0), (1000, 0.2), (0, 0.4))
@@ -112,10 +115,30 @@ def batches_within(count: int) -> tuple[int, ...]:
 
 
 def _whose(config: GanConfig, setting: Callable[[GanConfig], Any]) -> str:
-    """Who has decided a setting, in words: the preset, or the user, where it is another than the preset's."""
+    """Who has decided a setting, in words."""
+    return f"as the preset {config.preset} has it" if _is_presets(config, setting) else "as asked"
+
+
+def _is_presets(config: GanConfig, setting: Callable[[GanConfig], Any]) -> bool:
+    """Whether the preset has decided a setting; the user has, where it is another than the preset's."""
     preset = GAN_PRESETS.get(config.preset)
-    is_presets = preset is not None and setting(preset(data="", out="")) == setting(config)
-    return f"as the preset {config.preset} has it" if is_presets else "as asked"
+    return preset is not None and setting(preset(data="", out="")) == setting(config)
+
+
+def with_validations(config: GanConfig, batch: int, session: Session) -> RunConfig:
+    """The run with as many validations as its steps are worth, where it is one of so many images; said if fewer.
+
+    The clock bounds them in a run of minutes; here time may decide nothing, as the same run has to come out again.
+    """
+    run = config.run
+    if run.images is None or not _is_presets(config, lambda each: each.run.validations):
+        return run
+    steps = math.ceil(run.images / batch)
+    most = max(1, steps // STEPS_OF_A_VALIDATION)
+    if most >= run.validations:
+        return run
+    session.say(f"validations {most}: for {steps:,} steps, one for each {STEPS_OF_A_VALIDATION}")
+    return run.model_copy(update={"validations": most})
 
 
 def _told_rate(config: GanConfig) -> str:
