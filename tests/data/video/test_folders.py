@@ -29,6 +29,24 @@ def test_frames_are_taken_in_the_order_people_count(tmp_path: Path) -> None:
         assert [(int(frame.pixels[0, 0, 0]), frame.pts) for frame in reader] == [(2, 1), (9, 2), (10, 3), (100, 4)]
 
 
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ([1, 2, 5, 9], ["missing: frames 3 to 4, 6 to 8; the others are shown one after the other"]),
+        ([10, 20, 40], ["missing: frames 30; the others are shown one after the other"]),
+        ([10, 20, 30], []),
+        ([7], []),
+    ],
+)
+def test_frames_that_are_missing_are_told(tmp_path: Path, numbers: list[int], said: list[str]) -> None:
+    """The accident: three frames of a scan were lost on the way, and from there the sound is out of step."""
+    for number in numbers:
+        save(tmp_path / f"roll2_{number:04d}.png", number)
+    assert [note for note in read_info(tmp_path).notes if "missing" in note] == said
+    save(tmp_path / "title.png", 0)
+    assert not any("missing" in note for note in read_info(tmp_path).notes)
+
+
 def test_sixteen_bits_gray_and_alpha_become_frames(tmp_path: Path) -> None:
     """The accident: scanned film in eight bits, or a black background where there was none."""
     (tmp_path / "deep").mkdir()

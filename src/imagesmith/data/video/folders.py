@@ -1,10 +1,11 @@
 """Folders of numbered frames, read and written as if they were films."""
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from imagesmith.data.video.info import USUAL_RATE, VideoFrame, VideoInfo, counte
 from imagesmith.errors import ImageError, OutputError, VideoError
 from imagesmith.tensors import Depth, from_float, to_float
 
+_MOST_GAPS = 5
 _NUMBERED = re.compile(r"\d{6,}\.(png|tif|jpg)")  # as `frame_name` does, in any format
 
 
@@ -44,6 +46,7 @@ def folder_info(folder: Path) -> VideoInfo:
     notes = [f"a folder of frames has no times; {USUAL_RATE} frames a second are assumed"]
     if first.pixels.shape[2] in (2, 4):
         notes.append("transparency is laid on white")
+    notes += _missing(files)
     return VideoInfo(
         path=folder,
         kind="folder",
@@ -56,6 +59,20 @@ def folder_info(folder: Path) -> VideoInfo:
         depth="uint8" if first.depth == "uint8" else "uint16",
         notes=tuple(notes),
     )
+
+
+def _missing(files: Sequence[Path]) -> Iterator[str]:
+    """A sentence about numbers that are missing among the last ones in names, where these do not go up in one step."""
+    words = [re.findall(r"\d+", path.stem) for path in files]
+    numbers = [int(found[-1]) for found in words if found]
+    steps = [later - number for number, later in itertools.pairwise(numbers)]
+    if len(numbers) < len(files) or not steps or min(steps) < 1 or len(set(steps)) == 1:
+        return
+    usual = min(steps)
+    gaps = [(a + usual, b - usual) for a, b in itertools.pairwise(numbers) if b - a > usual]
+    told = [f"{first}" if first >= last else f"{first} to {last}" for first, last in gaps[:_MOST_GAPS]]
+    more = f" and {len(gaps) - _MOST_GAPS} more gaps" if len(gaps) > _MOST_GAPS else ""
+    yield f"missing: frames {', '.join(told)}{more}; the others are shown one after the other"
 
 
 def folder_frames(info: VideoInfo, notes: list[str]) -> Iterator[VideoFrame]:
