@@ -313,6 +313,8 @@ def test_partial_keeps_the_rows_that_are_there(name: str) -> None:
     wanted = frame.pixels[-40:] if name == "bmp" else frame.pixels[:40]
     assert (there.int() - wanted.int()).abs().max() <= (12 if name == "jpg" else 0)
     assert any("missing" in note for note in half.meta.notes)
+    assert half.was_damaged
+    assert not read_image(data, partial=True).was_damaged
 
 
 def test_partial_in_one_thread_leaves_the_others_strict() -> None:

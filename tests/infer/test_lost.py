@@ -17,6 +17,10 @@ from imagesmith.infer.lost import fill, lost_pixels
 from imagesmith.infer.outcome import ItemResult
 from imagesmith.infer.restore import Restorer
 
+PLAIN = dict.fromkeys(("recursive", "resume", "overwrite", "self_ensemble", "consistency", "dry_run"), False)
+PLAIN |= dict.fromkeys(("suffix", "mask", "uncertainty")) | {"format": "keep", "max_pixels": 10**8}
+"""What the command line asks for where the user says nothing."""
+
 
 @pytest.fixture
 def cut_jpeg(tmp_path: Path, photo: np.ndarray) -> Path:
@@ -25,6 +29,22 @@ def cut_jpeg(tmp_path: Path, photo: np.ndarray) -> Path:
     path = tmp_path / "cut.jpg"
     path.write_bytes(stream.getvalue()[: int(len(stream.getvalue()) * 0.7)])
     return path
+
+
+def flipped(photo: np.ndarray) -> bytes:
+    """A PNG of which one byte in the middle of its pixel data was changed."""
+    stream = io.BytesIO()
+    Image.fromarray(photo).save(stream, "PNG")
+    content = bytearray(stream.getvalue())
+    content[len(content) // 2] ^= 0x20
+    return bytes(content)
+
+
+def short_of_detail(photo: np.ndarray) -> bytes:
+    """The first part of a progressive JPEG."""
+    stream = io.BytesIO()
+    Image.fromarray(photo).save(stream, "JPEG", quality=90, progressive=True)
+    return stream.getvalue()[: int(len(stream.getvalue()) * 0.7)]
 
 
 @pytest.fixture
@@ -180,15 +200,36 @@ def test_auto_that_finds_nothing_else_still_writes_what_was_filled(
     """The accident: 'invented by inpaint' and exit code 0, and no file, because the rest of the picture is well."""
     monkeypatch.setattr(Restorer, "load", lambda *name, **options: make_restorer())
     monkeypatch.setattr(Auto, "load", lambda *name, **options: inpainter)
-    plain = dict.fromkeys(("recursive", "resume", "overwrite", "self_ensemble", "consistency", "dry_run"), False)
-    plain |= dict.fromkeys(("suffix", "mask", "uncertainty")) | {"format": "keep", "max_pixels": 10**8}
-    result = only(Auto(1), cut_jpeg, tmp_path / "out", partial=True, **plain)
+    result = only(Auto(1), cut_jpeg, tmp_path / "out", partial=True, **PLAIN)
     assert result.lost is not None
     assert result.decision is not None
     assert not result.decision.chain
     back, frame = read_image(Path(str(result.output))), read_image(cut_jpeg, partial=True)
     assert back.pixels[~frame.lost].equal(frame.pixels[~frame.lost]), "nothing was done to them but writing"
     assert (back.pixels[frame.lost] != frame.pixels[frame.lost]).any()
+
+
+@pytest.mark.parametrize("name", ["flip.png", "early.jpg"])
+def test_what_was_set_right_in_a_file_is_written(
+    name: str,
+    make_restorer: Callable[..., Restorer],
+    photo: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The accident: 'one changed byte was set right', exit code 0, and the only copy stays unreadable."""
+    monkeypatch.setattr(Restorer, "load", lambda *name, **options: make_restorer())
+    source = tmp_path / name
+    source.write_bytes(flipped(photo) if name == "flip.png" else short_of_detail(photo))
+    whole = read_image(source, partial=True)
+    assert whole.lost is None
+    result = only(Auto(1), source, tmp_path / "out", partial=True, **PLAIN)
+    assert result.decision is not None
+    assert not result.decision.chain
+    assert read_image(Path(str(result.output))).pixels.equal(whole.pixels)
+    assert name != "flip.png" or np.array_equal(np.asarray(Image.open(str(result.output))), photo)
+    intact = only(Auto(1), Path(str(result.output)), tmp_path / "again", partial=True, status="skipped", **PLAIN)
+    assert intact.output is None, "there is nothing to write anew"
 
 
 def test_the_heat_map_of_a_filled_picture_is_warm_where_it_was_filled(

@@ -42,7 +42,7 @@ class Decoded:
     """Pixels (H, W, C) as stored in the file, not yet turned upright, and the metadata as found.
 
     `turn` is the orientation that still has to be applied, or None to take it from `exif` and `xmp`. `lost` (H, W) is
-    True where the file's data did not survive, None where all did or nothing is known.
+    True where the file's data did not survive, None where all did or nothing is known. `was_damaged`: see `Frame`.
     """
 
     pixels: np.ndarray
@@ -58,6 +58,7 @@ class Decoded:
     turn: int | None = None
     jpeg: JpegTables | None = None
     lost: np.ndarray | None = None
+    was_damaged: bool = False
     dicom: DicomHeader | None = None
 
 

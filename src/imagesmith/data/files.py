@@ -85,7 +85,7 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = 
     lost = None
     if decoded.lost is not None:
         lost = torch.from_numpy(metadata.turn_upright(decoded.lost[..., None], turn)[..., 0])
-    frame = Frame(pixels, DEPTHS[pixels.dtype], meta, lost)
+    frame = Frame(pixels, DEPTHS[pixels.dtype], meta, lost, decoded.was_damaged)
     if frame.faint_peak is None:
         return frame
     note = _FAINT_NOTE.format(DEPTH_WORDS[frame.depth])

@@ -88,12 +88,14 @@ class Frame:
 
     Alpha is straight (not multiplied in); the orientation is already applied. Float pixels may lie outside [0, 1].
     `lost`, bool (H, W), is True where the file's data did not survive; None where all did or nothing is known.
+    `was_damaged`: the file is not whole, even where no pixel of it is lost.
     """
 
     pixels: Tensor
     depth: Depth
     meta: ImageMeta
     lost: Tensor | None = None
+    was_damaged: bool = False
 
     @classmethod
     def of(cls, image: Tensor) -> Self:

@@ -58,7 +58,7 @@ class PillowFile:
     """A file of one of `PLUGINS`; `decode` gives its first picture."""
 
     def __init__(self, name: str, data: bytes):
-        self._name, self._data, self._deep = name, data, False
+        self._name, self._data, self._deep, self._was_damaged = name, data, False, False
         if ends_early(name, data):
             raise truncated(name)
         if name == "webp":
@@ -97,6 +97,7 @@ class PillowFile:
             else:
                 image = load(image, name, partial)
                 if image is not self._image:
+                    self._was_damaged = True
                     notes.append("the file ends early: what is missing is black")
             pixels, icc = to_gray_or_rgb(image, name, icc, notes)
         lossless = name in ("bmp", "gif", "jp2") or (name == "webp" and b"VP8L" in self._data)
@@ -116,6 +117,7 @@ class PillowFile:
             turn=turn,
             jpeg=_jpeg_tables(self._image) if name == "jpg" else None,
             lost=lost,
+            was_damaged=self._was_damaged,
         )
 
     def _metadata(self, notes: list[str]) -> tuple[Any, Any, Any, Any]:
@@ -154,11 +156,13 @@ class PillowFile:
                 raise
         survey = survey_jpeg(self._data, lambda data: np.asarray(_decoded_jpeg(data)))
         if survey is None:
+            self._was_damaged = not _codestream_ends(self._data)
             notes.append("what this kind of JPEG lacks cannot be found")
             return _decoded_jpeg(self._data + b"\xff\xd9"), None
         if survey.lost is not None and survey.lost.all():
             raise truncated("jpg")
         if survey.note:
+            self._was_damaged = True
             notes.append(survey.note)
         return _decoded_jpeg(survey.data), survey.lost
 

@@ -187,6 +187,7 @@ class PngFile:
             dpi=self._dpi(),
             notes=notes,
             lost=lost,
+            was_damaged=bool(self._chunks.broken) or missing is not None,
         )
 
     @property

@@ -40,7 +40,7 @@ class Bands(Protocol):
 class Scanlines:
     """What a `Frame` is, of which only some rows are in memory at a time."""
 
-    lost = None
+    lost, was_damaged = None, False
 
     def __init__(
         self, header: Header, meta: ImageMeta, bands: Callable[[], Iterator[np.ndarray]], band_rows: int

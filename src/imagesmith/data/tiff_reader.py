@@ -157,6 +157,7 @@ class TiffFile:
             dpi=self._dpi(notes),
             notes=notes,
             turn=turn if isinstance(turn, int) and 1 <= turn <= 8 else 1,
+            was_damaged=self._ends_early(),
         )
 
     @property

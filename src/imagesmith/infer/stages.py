@@ -111,9 +111,9 @@ class Stages:
             if decision is not None:
                 notes = (*result.notes, str(decision))
                 result = replace(result, model=decision.name, scale=restorer.scale, notes=notes, decision=decision)
-                if not decision.chain and picture.lost is None and job.keeps and job.output is not None:
+                if not decision.chain and not picture.was_damaged and job.keeps and job.output is not None:
                     return replace(result, status="skipped", output=None, in_size=(picture.width, picture.height))
-            if picture.lost is not None and self._only_fills(decision):
+            if picture.was_damaged and self._only_fills(decision):
                 job = replace(job, exact=True)
             header = _header(picture)
             job, sizes = self._places.settle(job, header, restorer.scale)
