@@ -1,6 +1,7 @@
 """`imagesmith models`: lists, cards and verification of what is shipped, here of a small untrained model."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from imagesmith.apps import models
-from imagesmith.errors import NothingUsableError
+from imagesmith.errors import ModelError, NothingUsableError
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.zoo import cards, describe, load_model, save_model, write_golden
 
@@ -121,6 +122,23 @@ def test_show_tells_the_checksum_and_where_the_file_is(
     assert cards.read_header(shipped / "tiny.safetensors").sha256 in out
     assert "tiny.safetensors" in out
     assert "Apache-2.0" in out
+
+
+def test_show_tells_what_a_checkpoint_of_the_dcgan_example_holds(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The accident: netG_epoch_24.pth makes images, and whoever asks what it is hears 'expected safetensors'."""
+    for name, options in (
+        ("dcgan-generator", {"size": [32, 32], "channels": 1, "latent_size": 7, "width": 4}),
+        ("dcgan-discriminator", {"size": [32, 32], "channels": 1, "width": 4}),
+    ):
+        path = tmp_path / f"{name}.pth"
+        torch.save(build_net(NetSpec(name, options)).state_dict(), path)
+        models.print_card(str(path), as_json=True)
+        told = json.loads(capsys.readouterr().out)
+        assert (told["net"], told["size"], told["channels"], told["options"]["width"]) == (name, [32, 32], 1, 4)
+        assert told["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    (tmp_path / "other.pth").write_bytes(b"no checkpoint")
+    with pytest.raises(ModelError, match=r"other\.pth"):
+        models.print_card(str(tmp_path / "other.pth"), as_json=False)
 
 
 def test_verify_passes_what_is_whole_and_names_what_is_not(shipped: Path, capsys: pytest.CaptureFixture) -> None:

@@ -4,15 +4,16 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
 from imagesmith.apps.terminal import plain
-from imagesmith.errors import ImagesmithError, NothingUsableError
+from imagesmith.errors import ImagesmithError, ModelError, NothingUsableError
 from imagesmith.zoo import CARDS
-from imagesmith.zoo.cards import ModelCard, read_header
+from imagesmith.zoo.cards import ModelCard, is_foreign, read_header
 
 _WIDEST = 1_000_000  # characters of a line
 
@@ -58,12 +59,12 @@ def _scores(card: ModelCard) -> str:
 
 
 def print_card(model: str, *, as_json: bool) -> None:
-    """Everything a weight file says about itself."""
+    """Everything a weight file says about itself, and of another project's what its tensors tell."""
     from imagesmith.zoo.weights import find_weights  # loads torch, which a list of models does without
 
     path = find_weights(model)
-    header = read_header(path)
-    fields = {"model": model, **dataclasses.asdict(header.card), "sha256": header.sha256, "file": str(path)}
+    card, digest = _of_foreign(path) if is_foreign(path) else _of_own(path)
+    fields = {"model": model, **dataclasses.asdict(card), "sha256": digest, "file": str(path)}
     del fields["path"]  # which `file` tells
     if as_json:
         print(json.dumps(fields, ensure_ascii=False))
@@ -75,6 +76,23 @@ def print_card(model: str, *, as_json: bool) -> None:
         text = json.dumps(value, indent=2, ensure_ascii=False) if isinstance(value, dict) else str(value)
         table.add_row(name, plain(text))
     _print(table)
+
+
+def _of_own(path: Path) -> tuple[ModelCard, str]:
+    header = read_header(path)
+    return header.card, header.sha256
+
+
+def _of_foreign(path: Path) -> tuple[ModelCard, str]:
+    """Card and sha256 of a network of PyTorch's DCGAN example, or of another project's restorer."""
+    from imagesmith.infer.manifest import sha256_of
+    from imagesmith.zoo import load_dcgan, load_model
+
+    try:
+        model = load_dcgan(path)
+    except ModelError:
+        model = load_model(path)
+    return model.card, sha256_of(path)
 
 
 def verify(names: Sequence[str]) -> int:
