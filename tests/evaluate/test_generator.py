@@ -159,9 +159,17 @@ class TestNames:
             parse_metrics(["fid"], self.extractor("toycnn"))
         assert parse_metrics(["fd", "fd_toycnn", "swd"], self.extractor("toycnn"))[0].name == "fd_toycnn"
 
+    def test_shares_need_no_file_of_features(self):
+        """The accident: `--metrics copies`, as the documentation writes it, asked for the weights of Inception."""
+        assert [item.name for item in parse_metrics(["copies", "recall"], None)] == [
+            "copies_cifarcnn",
+            "recall_cifarcnn",
+        ]
+        assert parse_metrics(["copies", "copies_mnistcnn"], None, 1) == parse_metrics(["copies_mnistcnn"], None)
+
     @pytest.mark.parametrize(
         ("names", "words"),
-        [(["fidd"], "did you mean"), (["recall"], "needs the 2015 Inception network"), ([], "at least one metric")],
+        [(["fidd"], "did you mean"), (["kid"], "needs the 2015 Inception network"), ([], "at least one metric")],
     )
     def test_impossible_names_say_what_to_do(self, names: list[str], words: str):
         with pytest.raises(UsageError, match=words) as caught:

@@ -74,7 +74,7 @@ def evaluate_generator(
     if metrics is not None:
         parse_metrics(metrics, given)  # a mistake is told before anything is loaded
     fakes = fakes_of(model, truncation=truncation, seed=seed, device=device)
-    wanted = parse_metrics(metrics if metrics is not None else default_metrics(given, fakes.channels), given)
+    wanted = parse_metrics(metrics or default_metrics(given, fakes.channels), given, fakes.channels)
     real = _reference(reference, fakes)
     count = min(images or min(len(real), MOST_IMAGES), fakes.available or MOST_IMAGES**2)
     if count < LEAST_IMAGES:

@@ -53,6 +53,10 @@ STATISTICS: dict[str, Statistic] = {
 }
 
 
+SHARES = ("precision", "recall", "copies")
+"""Statistics that are shares of images."""
+
+
 class Wanted(NamedTuple):
     """One metric that was asked for; `extractor` is None for those that need no features."""
 
@@ -70,19 +74,29 @@ def default_metrics(given: Extractor | None, channels: int) -> list[str]:
     """Everything, on the given features or on those of the shipped classifier that suits the images."""
     if given is not None:
         return [*(_reported(statistic, given.name) for statistic in STATISTICS), SWD]
-    suited = "mnistcnn" if channels <= 2 else "cifarcnn"
-    return [*(f"{statistic}_{suited}" for statistic in STATISTICS if suited in CARDS), SWD]
+    suited = _suited(channels)
+    return [*(_reported(statistic, suited) for statistic in STATISTICS if suited in CARDS), SWD]
 
 
-def parse_metrics(names: Sequence[str], given: Extractor | None) -> list[Wanted]:
-    """What the names mean; UsageError for an unknown one and for one that needs a features file."""
+def _suited(channels: int) -> str:
+    """The classifier that suits images of so many channels."""
+    return "mnistcnn" if channels <= 2 else "cifarcnn"
+
+
+def parse_metrics(names: Sequence[str], given: Extractor | None, channels: int = 3) -> list[Wanted]:
+    """What the names mean; UsageError for an unknown one and for one that needs a features file.
+
+    A bare name means the given features, and is reported under its full name. Without any, shares are counted on
+    those of the shipped classifier that suits the images; only distances are published under their bare names.
+    """
     extractors = shipped_extractors() + ([given.name] if given else [])
     known = {SWD: Wanted(SWD, SWD, None)}
     for statistic in STATISTICS:
         for extractor in extractors:
             known[f"{statistic}_{extractor}"] = Wanted(_reported(statistic, extractor), statistic, extractor)
-        if given:  # a bare name means the given features, and is reported under its full name
-            known[statistic] = Wanted(_reported(statistic, given.name), statistic, given.name)
+        bare = f"{statistic}_{given.name if given else _suited(channels)}"
+        if given or (statistic in SHARES and bare in known):
+            known[statistic] = known[bare]
     if given and given.name.startswith(INCEPTION):
         known["fid"] = known["fd"]
     for name in names:
