@@ -69,6 +69,15 @@ def test_an_excerpt_of_a_broadcast_has_its_frames(
     assert fewest <= len(decoded) < fewest + 75
 
 
+def test_a_pause_among_the_last_pictures_belongs_to_the_film(tmp_path: Path, make_film: Callable) -> None:
+    """The accident: '--start 5' of a film of ten seconds is refused: it ends at 0.5 s, says its header."""
+    pts = [*range(0, 400, 40), 10000, 10040]
+    options = {"preset": "medium", "b_strategy": "0", "bf": "3"}
+    make_film(tmp_path / "in.mp4", pts, Fraction(1, 1000), options=options, last=40)
+    assert read_info(tmp_path / "in.mp4").duration_s == pytest.approx(10.08)
+    assert len(times(tmp_path / "in.mp4", start_s=5.0)) == 2
+
+
 def test_a_span_that_is_none_is_refused(film: Path) -> None:
     """The accident: an empty film for seconds typed the wrong way round."""
     for options, said in [

@@ -94,7 +94,7 @@ def film_info(path: Path) -> VideoInfo:
             width=frame.width,
             height=frame.height,
             frames=stream.frames or None,
-            duration_s=_duration_s(container, stream),
+            duration_s=max(_duration_s(container, stream), _shown_s(container, stream, first.pts)),
             time_base=time_base_of(stream),
             rate=stream.guessed_rate or stream.average_rate or None,
             start=first.pts,
@@ -120,6 +120,23 @@ def _duration_s(container: InputContainer, stream: VideoStream) -> float:
     if stream.duration:
         return float(stream.duration * time_base_of(stream))
     return (container.duration or 0) / av.time_base
+
+
+def _shown_s(container: InputContainer, stream: VideoStream, start: int) -> float:
+    """Seconds from `start` to the end of the last picture of an MP4 with B-frames, 0 of other films.
+
+    Its header counts decoding times, which stay far behind where a pause lies among the last pictures.
+    """
+    if "mp4" not in container.format.name or not stream.codec_context.has_b_frames:
+        return 0.0
+    last, own, told = start, 0, 0
+    with contextlib.suppress(av.error.FFmpegError, OSError):
+        container.seek(stream.duration or 0, stream=stream)
+        for packet in container.demux(stream):
+            if packet.size and packet.pts is not None and not packet.is_discard:
+                told = packet.duration or 0
+                last, own = max((last, own), (packet.pts, told))
+    return float((last + min(own, told) - start) * time_base_of(stream))  # lengths are those of decoding as well
 
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
