@@ -110,3 +110,12 @@ def test_what_cannot_be_is_refused(noisy: Path, tmp_path: Path) -> None:
     with pytest.raises(NothingUsableError, match="nothing"):
         run_estimate(str(clean), out=tmp_path / "r.json", recursive=False, overwrite=False, as_json=False)
     assert not (tmp_path / "r.json").exists()
+
+
+def test_noise_alike_in_all_channels_is_in_the_recipe() -> None:
+    """The accident: toned scans full of grain are 'nothing is wrong with most of them': differences show none of it."""
+    grain = np.random.default_rng(0).normal(0, 15, (300, 420))
+    light = (data.coffee()[:300, :420].mean(axis=2) + grain)[..., None] * (1.0, 0.85, 0.65)
+    toned = examined(light.round().clip(0, 255).astype(np.uint8))
+    assert toned.findings.noise == pytest.approx(13, rel=0.2)
+    assert [part["name"] for part in recipe_of([toned])] == ["poisson_gaussian_noise"]

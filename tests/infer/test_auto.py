@@ -1,7 +1,7 @@
 """What is found in a picture, and which chain follows."""
 
 import io
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ CLEAN = Findings(
     height=600,
     channels=3,
     noise_sigma=1.0,
+    noise_light=1.0,
     jpeg_quality=None,
     jpeg_from=None,
     noise_before_jpeg=0.0,
@@ -60,7 +61,12 @@ def models(scale: int | None = None, shipped: tuple[str, ...] = ALL, **found: ob
         ({"width": 390, "height": 390}, ["sr-x2"]),
         ({"width": 150, "height": 100, "noise_sigma": 15.0}, ["denoise", "sr-x4"]),
         ({"width": 150, "height": 100, "noise_sigma": 15.0, **JPEG, "noise_before_jpeg": 15.0}, ["photo-x4"]),
-        ({"channels": 1, "noise_sigma": 5.0}, []),
+        ({"channels": 1, "noise_sigma": 7.5}, []),
+        ({"channels": 1, "noise_sigma": 9.0}, ["denoise"]),
+        ({"noise_light": 8.0}, []),
+        ({"noise_light": 14.0}, ["denoise"]),
+        ({**JPEG, "noise_before_jpeg": 11.0}, ["jpeg"]),
+        ({"jpeg_quality": 50, "jpeg_from": "grid", "noise_before_jpeg": 11.0}, ["denoise", "jpeg"]),
     ],
 )
 def test_the_smallest_chain_that_mends_it(found: dict, chain: list[str]) -> None:
@@ -115,6 +121,37 @@ def test_damages_of_a_real_photo_are_found() -> None:
     noisy = examine(frame((photo + grain).clip(0, 255).astype(np.uint8)))
     assert [link.model for link in plan_chain(noisy, ALL)] == ["denoise"]
     assert noisy.noise_sigma == pytest.approx(20, rel=0.15)
+
+
+def toned(light: np.ndarray) -> np.ndarray:
+    """A sepia print (H, W, 3) of brightness (H, W) from 0 to 255."""
+    return (light[..., None] * (1.0, 0.85, 0.65) + (0, 5, 8)).round().clip(0, 255).astype(np.uint8)
+
+
+def test_noise_alike_in_all_channels_is_found() -> None:
+    """The accident: a toned scan and the grain of a film have 'noise 1.3, nothing to mend': differences show none."""
+    photo = data.coffee()[:300, :420]
+    light = photo.mean(axis=2)
+    grain = np.random.default_rng(0).normal(0, 1, light.shape)
+    alike = (photo + 14 * grain[..., None]).round().clip(0, 255).astype(np.uint8)
+    for noisy in (toned(light + 15 * grain), alike):
+        found = examine(frame(noisy))
+        assert [link.model for link in plan_chain(found, ALL)] == ["denoise"]
+        assert 12 < found.noise < 18
+        assert asdict(found)["noise"] == found.noise, "data say less than words"
+    assert plan_chain(examine(frame(toned(light))), ALL) == ()
+
+
+def test_in_gray_lines_may_be_things_and_in_toned_prints_they_are_scratches() -> None:
+    """The accident: the default command paints the window bars of clean gray photos over, unasked."""
+    gray = data.camera()
+    found = examine(frame(gray[..., None]))
+    assert plan_chain(found, ALL) == ()
+    assert "(perhaps 1." in str(found)
+    assert "(perhaps" not in str(replace(found, is_measured=True))
+    scratched = data.chelsea()[:, :300].mean(axis=2)
+    scratched[:, ::90] = scratched[:, 1::90] = 230
+    assert plan_chain(examine(frame(toned(scratched))), ALL)[0].model == "inpaint"
 
 
 def test_a_gray_picture_with_three_equal_channels_is_gray() -> None:

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage import data
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagesmith.data.files import Frame, ImageMeta, read_image
 from imagesmith.errors import UsageError
-from imagesmith.infer.holes import as_mask
+from imagesmith.infer.holes import as_mask, scratch_mask
 from imagesmith.infer.restore import Restorer
 from imagesmith.zoo import Model
 
@@ -180,3 +181,16 @@ def test_what_is_in_a_translucent_hole_is_never_seen(filler: Restorer, photo: np
     other[mask] = 255 - other[mask]
     found, expected = (filler(np.dstack((picture, alpha)), mask=mask) for picture in (other, photo))
     assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_thin_scratches_of_a_colour_photo_are_found_where_asked(width: int) -> None:
+    """The accident: `--mask auto` leaves three of four thin scratches, because colour photos have wires and stems."""
+    pixels = torch.from_numpy(data.chelsea().copy())
+    truth = torch.zeros(pixels.shape[:2], dtype=torch.bool)
+    for left in (90, 225, 360):
+        truth[:, left : left + width] = True
+    pixels[truth] = 242
+    found = scratch_mask(Frame(pixels, "uint8", ImageMeta(format="png", mode="RGB")), lambda _: None)
+    assert found[truth].float().mean() > 0.8
+    assert found.float().mean() < 0.05

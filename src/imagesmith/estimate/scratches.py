@@ -20,7 +20,9 @@ _SIDES = (2.0, 3.0, 4.5)
 _WIDE = 8
 """Mean width from which on a thing is no line."""
 _COLOURFUL = 0.02
-"""Deviation of colours from one tint over brightness, from which on a picture is not a monochrome or toned print."""
+"""Deviation of colours from one tint over brightness, from which on a picture is no toned print."""
+_TINT = 2 / 255
+"""Mean distance of colours from gray, below which a picture has no tone."""
 
 
 class _Evidence(NamedTuple):
@@ -32,14 +34,16 @@ class _Evidence(NamedTuple):
 
 
 _LITTLE, _MUCH = _Evidence(0.12, 0.05, 40), _Evidence(0.25, 0.10, 60)
-"""Little is enough for bright lines of old prints, where emulsion is lost; else there are wires, stems and lips."""
+"""Little is enough for bright lines where emulsion is lost; else there are wires, stems and lips."""
 
 
-def find_scratches(image: Tensor) -> Tensor:
+def find_scratches(image: Tensor, *, asked: bool) -> Tensor:
     """Where scratches are: bool (H, W), True inside one, of a picture (C, H, W) in [0, 1].
 
     For twelve directions: a line's contrast to the nearer one of its sides, averaged along it; what is strong, with all
     that is weak and connected, counts where it goes on for long and is thin. All False where there is none.
+    `asked`: somebody wants scratches found, so little makes a bright line one, as it does in toned prints. Unasked it
+    takes much in all other pictures: the window bars of every seventh gray photo look like scratches.
     """
     plane = to_gray(image.float())[0]
     height, width = plane.shape
@@ -50,7 +54,7 @@ def find_scratches(image: Tensor) -> Tensor:
     if min(small.shape) < 2 * _RUN:
         return torch.zeros((height, width), dtype=torch.bool)
     roughness = smoothed((small - smoothed(small, 2.0)).abs().clamp(max=0.1), 12.0)
-    bright = _MUCH if _is_colourful(image.float()) else _LITTLE
+    bright = _LITTLE if asked or _is_toned(image.float()) else _MUCH
     found = torch.zeros_like(small, dtype=torch.bool)
     doubt = 1 + roughness / 0.03  # in fur and foliage a line needs more to stand out
     for contrast, needed in zip(_contrasts(smoothed(small, 0.7)), (bright, _MUCH), strict=True):
@@ -59,15 +63,17 @@ def find_scratches(image: Tensor) -> Tensor:
     return F.interpolate(found, (height, width), mode="nearest")[0, 0] > 0
 
 
-def _is_colourful(image: Tensor) -> bool:
-    """Whether the colours of (C, H, W) vary otherwise than with brightness, as those of a toned print do."""
+def _is_toned(image: Tensor) -> bool:
+    """Whether (C, H, W) has colours that vary with brightness alone, as those of a toned print do."""
     if image.shape[0] == 1:
         return False
     light = to_gray(image).flatten()
-    curve = torch.stack((torch.ones_like(light), light, light.square()), dim=1)
     colours = (image[[0, 2]] - to_gray(image)).flatten(1).T
+    if colours.abs().mean() < _TINT:
+        return False
+    curve = torch.stack((torch.ones_like(light), light, light.square()), dim=1)
     tint = torch.linalg.lstsq((curve.T @ curve).double() + 1e-6 * torch.eye(3), (curve.T @ colours).double()).solution
-    return (colours - curve @ tint.float()).std().item() > _COLOURFUL
+    return (colours - curve @ tint.float()).std().item() <= _COLOURFUL
 
 
 def _contrasts(plane: Tensor) -> tuple[Tensor, Tensor]:

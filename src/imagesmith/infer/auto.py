@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
@@ -19,12 +19,15 @@ from imagesmith.tensors.blocks import BLOCK
 
 AUTO_TASK = "auto"
 """Task of what chooses its models for each picture."""
-NOISE_SIGMA, NOISE_SIGMA_GRAY = 3.2, 7.0
-"""Noise in grey levels from which on it is worth mending; in gray, texture looks like up to 7."""
+NOISE_SIGMA, NOISE_SIGMA_GRAY = 3.2, 8.0
+"""Noise in grey levels from which on it is worth mending; in gray, texture looks like up to 8."""
+NOISE_ALIKE = 10.0
+"""Noise of the brightness from which on a picture in colour has it alike in all channels, whose differences show none:
+toned scans, grain of monochrome film. Stricter than in gray, because it is rarer."""
 NOISE_BLURRED = 5.5
 """The same where there is blur as well, compressed or not: blur leaves no texture that looks like more."""
-NOISE_BEFORE_JPEG = 10.0
-"""The same where it was compressed afterwards: texture looks like up to 10."""
+NOISE_BEFORE_JPEG, NOISE_BEFORE_COARSE, COARSE_QUALITY = 10.0, 12.0, 30
+"""The same where it was compressed afterwards: texture looks like up to 10, and at qualities up to 30 like up to 12."""
 NOISE_COARSE, COARSER = 1.3, 0.8
 """Noise in brightness at half the size, in grey levels and as a share of that at full size, from which on it is grain
 that a camera has smoothed; half the size leaves 0.3 of white noise, and less of blurred photos."""
@@ -36,7 +39,7 @@ is left in the colours, which the texture of clean photos never shows."""
 BLUR_PX = 1.25
 """Standard deviation across the sharpest edges from which on nothing in the picture is sharp."""
 SCRATCHES = 0.012
-"""Share of the picture; below it lie the wires and twigs of gray photos without scratches."""
+"""Share of the picture from which on scratches are worth mending."""
 SMALL_PX = 400
 """Longer side below which a picture is enlarged, to at least `ENLARGED_PX` or 4 times."""
 ENLARGED_PX = 700
@@ -46,16 +49,19 @@ ENLARGED_PX = 700
 class Findings:
     """What a picture suffers from; `noise_sigma` in grey levels, `jpeg_from` tells where the quality was read.
 
-    `noise_coarse` is the noise of the brightness at half the size. `blur_px` is the standard deviation of the blur in
-    the direction `blur_angle` (degrees, 0 to the right, 90 upwards), and `blur_narrowest_px` where it is least; None
-    where the picture has too few edges to tell. `scratches` is the share of the picture that they cover.
+    `noise_light` is the noise of the brightness, and `noise_coarse` that at half the size. `blur_px` is the standard
+    deviation of the blur in the direction `blur_angle` (degrees, 0 to the right, 90 upwards), and `blur_narrowest_px`
+    where it is least; None where the picture has too few edges to tell. `scratches` is the share of the picture that
+    they cover, `scratches_perhaps` that of gray pictures where lines may as well be things.
     `is_measured`: an instrument made it (DICOM), so it has no scratches, and nobody wants other pixels unasked.
+    `noise` follows from the rest: that which decides.
     """
 
     width: int
     height: int
     channels: int
     noise_sigma: float
+    noise_light: float
     jpeg_quality: int | None
     jpeg_from: Literal["tables", "grid"] | None
     noise_before_jpeg: float
@@ -64,7 +70,12 @@ class Findings:
     blur_narrowest_px: float | None
     blur_angle: float | None
     scratches: float
+    scratches_perhaps: float = 0.0
     is_measured: bool = False
+    noise: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "noise", self._deciding_noise())
 
     @property
     def is_compressed(self) -> bool:
@@ -72,16 +83,10 @@ class Findings:
         return self.jpeg_quality is not None and self.jpeg_quality <= JPEG_QUALITY
 
     @property
-    def noise(self) -> float:
-        """Grey levels of the noise: that from before the compression, whose blocks say nothing else, where it shows."""
-        hidden = self.channels == 3 and self.noise_sigma >= NOISE_TRACE and self.noise_before_jpeg >= NOISE_BRIGHTNESS
-        return self.noise_before_jpeg if self.is_compressed or hidden else self.noise_sigma
-
-    @property
     def is_noisy(self) -> bool:
         """Whether the noise is worth mending."""
         gray = self.channels == 1
-        least = NOISE_BEFORE_JPEG if self.is_compressed else NOISE_SIGMA_GRAY if gray else NOISE_SIGMA
+        least = self._noise_before_jpeg_least if self.is_compressed else NOISE_SIGMA_GRAY if gray else NOISE_SIGMA
         if self._is_unsharp and (self.is_compressed or not gray):
             least = NOISE_BLURRED
         return self.noise >= least
@@ -97,6 +102,18 @@ class Findings:
         """Whether nothing in the picture is sharp, and not for its grain."""
         return self._is_unsharp and not self.is_grainy
 
+    def _deciding_noise(self) -> float:
+        """Grey levels: from before the compression where it shows, whose blocks say nothing else; else the most."""
+        hidden = self.channels == 3 and self.noise_sigma >= NOISE_TRACE and self.noise_before_jpeg >= NOISE_BRIGHTNESS
+        if self.is_compressed or hidden:
+            return self.noise_before_jpeg
+        return max(self.noise_sigma, self.noise_light) if self.noise_light >= NOISE_ALIKE else self.noise_sigma
+
+    @property
+    def _noise_before_jpeg_least(self) -> float:
+        is_coarse = self.jpeg_quality is not None and self.jpeg_quality <= COARSE_QUALITY
+        return NOISE_BEFORE_COARSE if is_coarse else NOISE_BEFORE_JPEG
+
     @property
     def _is_unsharp(self) -> bool:
         return self.blur_px is not None and self.blur_px >= BLUR_PX
@@ -104,7 +121,10 @@ class Findings:
     def __str__(self) -> str:
         jpeg = f"JPEG of quality {self.jpeg_quality} (by its {self.jpeg_from})" if self.jpeg_from else "no JPEG"
         blur = f"blur {self.blur_px:.1f} px" if self.blur_px is not None else "too few edges to tell blur"
-        return f"found noise {self.noise:.1f}, {jpeg}, {blur}, scratches {self.scratches:.1%}"
+        perhaps = f" (perhaps {self.scratches_perhaps:.1%}: --task inpaint --mask auto mends them)"
+        is_hinted = self.scratches_perhaps >= SCRATCHES and not self.is_measured
+        scratches = f"scratches {self.scratches:.1%}{perhaps if is_hinted else ''}"
+        return f"found noise {self.noise:.1f}, {jpeg}, {blur}, {scratches}"
 
 
 @dataclass(frozen=True)
@@ -147,21 +167,38 @@ def examine(frame: Frame) -> Findings:
             quality, source = own, "tables"
             grid = grid or Grid(0, 0, own, 0.0)
     blur = edge_blur(image)
+    light = to_gray(image)
+    scratches, perhaps = _scratches(image)
     return Findings(
         width=frame.pixels.shape[1],
         height=frame.pixels.shape[0],
         channels=len(image),
         noise_sigma=round(noise_sigma(image), 2),
+        noise_light=round(noise_sigma(light), 2),
         jpeg_quality=quality,
         jpeg_from=source,
         noise_before_jpeg=0.0 if grid is None else round(noise_before(image, grid), 2),
-        noise_coarse=round(noise_sigma(imresize(to_gray(centre(image, 2 * NOISE_SIDE)), 0.5)), 2),
+        noise_coarse=round(noise_sigma(imresize(centre(light, 2 * NOISE_SIDE), 0.5)), 2),
         blur_px=None if blur is None else round(blur.widest, 2),
         blur_narrowest_px=None if blur is None else round(blur.narrowest, 2),
         blur_angle=None if blur is None else blur.angle,
-        scratches=round(find_scratches(image).float().mean().item(), 4),
+        scratches=scratches,
+        scratches_perhaps=perhaps,
         is_measured=frame.meta.dicom is not None,
     )
+
+
+def _scratches(image: Tensor) -> tuple[float, float]:
+    """The shares of (C, H, W) that scratches cover, and in gray, where old prints are scanned too, perhaps cover."""
+
+    def share(*, asked: bool) -> float:
+        return round(find_scratches(image, asked=asked).float().mean().item(), 4)
+
+    perhaps = share(asked=True) if len(image) == 1 else 0.0
+    if len(image) == 1 and perhaps < SCRATCHES:
+        return perhaps, 0.0
+    sure = share(asked=False)
+    return sure, perhaps if sure < SCRATCHES else 0.0
 
 
 def telling(frame: Frame) -> Tensor:

@@ -123,7 +123,7 @@ def check_size(mask: Tensor, frame: Frame) -> None:
 
 def scratch_mask(frame: Frame, report: Callable[[str], None]) -> Tensor:
     """Where the picture is scratched, which may be nowhere; `report` is told how much that is."""
-    mask = find_scratches(seen_colours(frame))
+    mask = find_scratches(seen_colours(frame), asked=True)
     found = int(mask.sum())
     report(
         f"scratches: {found} pixels ({found / mask.numel():.1%})"
