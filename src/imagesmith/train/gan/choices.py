@@ -137,7 +137,7 @@ def with_validations(config: GanConfig, batch: int, session: Session) -> RunConf
     most = max(1, steps // STEPS_OF_A_VALIDATION)
     if most >= run.validations:
         return run
-    session.say(f"validations {most}: for {steps:,} steps, one for each {STEPS_OF_A_VALIDATION}")
+    session.say(f"validations {most}: the run has {steps:,} steps, and {STEPS_OF_A_VALIDATION} are worth one")
     return run.model_copy(update={"validations": most})
 
 
