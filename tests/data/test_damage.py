@@ -9,7 +9,9 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
+from imagesmith.data import pillow_formats
 from imagesmith.data.files import Frame, read_image
+from imagesmith.data.pillow_formats import damage_in_jpeg
 from imagesmith.errors import ImageError, ImagesmithError
 
 WHOLE = {"quality": 85}
@@ -112,6 +114,27 @@ def test_a_changed_stretch_is_found_by_the_line_it_draws(photo: Image.Image) -> 
     assert 0.3 < lost.float().mean() < 0.6
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_glance_suspects_changed_files_and_no_others(photo: Image.Image, kind: str) -> None:
+    """What is looked at of every photograph costs a tenth of the survey only while it sends none of them there."""
+    content = jpeg(photo, **KINDS[kind])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pillow_formats, "survey_jpeg", lambda *given: pytest.fail("surveyed"))
+        assert damage_in_jpeg(content) is None
+
+
+@pytest.mark.parametrize("kind", ["4:4:4", "4:2:2", "own tables"])
+def test_a_glance_finds_what_the_survey_finds(photo: Image.Image, kind: str) -> None:
+    """Nobody asks for the survey of a photograph that decodes without an error, displaced and green as it is."""
+    content = jpeg(photo, **KINDS[kind])
+    at = (scan_start(content) + len(content)) // 2
+    broken = content[:at] + bytes(64) + content[at + 64 :]
+    read_image(broken)
+    found = damage_in_jpeg(broken)
+    assert found is not None
+    assert torch.from_numpy(found).equal(lost_of(read_image(broken, partial=True)))
+
+
 def test_between_restart_markers_only_the_broken_part_is_lost(photo: Image.Image) -> None:
     """Restart markers are there for this: a decoder that gives up all that follows wastes them."""
     content = bytearray(jpeg(photo, quality=90, restart_marker_rows=1))
@@ -133,6 +156,7 @@ def test_a_lost_packet_leaves_the_rest_in_its_place(photo: Image.Image) -> None:
     lost = lost_of(part)
     assert not ((whole != part.pixels).any(dim=2) & ~lost).any()
     assert not lost[-32:].any()
+    assert torch.from_numpy(damage_in_jpeg(gone)).equal(lost), "a glance finds it as well"
 
 
 def test_the_lost_part_turns_with_the_picture(photo: Image.Image) -> None:

@@ -14,6 +14,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image, ImageCms
+from skimage import data
 
 from imagesmith.data import png_bands, tiff_bands
 from imagesmith.data.files import read_header, read_image
@@ -160,6 +161,22 @@ def test_what_is_read_as_a_whole_says_why(restorer: Restorer, photo: np.ndarray,
     assert "--consistency needs all of it" in note
     (note,) = read_picture(tmp_path / "a.png", Auto.card, asked()).meta.notes
     assert "--task auto looks at all of it" in note
+
+
+def test_a_jpeg_that_looks_damaged_is_told_where_it_is_examined(restorer: Restorer, tmp_path: Path) -> None:
+    """The accident: the lower third of a photograph is displaced and green, and it is called in need of nothing."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(data.astronaut()[:200, 90:290]).save(tmp_path / "a.jpg", quality=90, subsampling=0, exif=exif)
+    content = (tmp_path / "a.jpg").read_bytes()
+    middle = len(content) // 2
+    (tmp_path / "b.jpg").write_bytes(content[:middle] + bytes(64) + content[middle + 64 :])
+    whole, broken = (read_picture(tmp_path / name, Auto.card, asked()).meta.notes for name in ("a.jpg", "b.jpg"))
+    (told,) = set(broken) - set(whole)
+    share, words = told.split("% of the picture, ")
+    assert 30 < float(share) < 60
+    assert words == "between rows 0 and 199 (of 200), looks damaged; --partial invents it anew", "it lies on its side"
+    assert told not in read_picture(tmp_path / "b.jpg", restorer.card, asked()).meta.notes, "nobody looks at it"
 
 
 def test_a_limit_that_cannot_be_kept_is_refused_in_words(

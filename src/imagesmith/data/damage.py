@@ -17,6 +17,7 @@ _SEQUENTIAL, _PROGRESSIVE, _DRI, _SOS, _EOI, _RST0 = (0xC0, 0xC1), 0xC2, 0xDD, 0
 _END_MARK = b"\xff\xd9"
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _TAIL_BYTES, _LAST_BYTES = 64, 3  # put behind the data; exchanged at its end
+_LAST_BYTES_OF_LUMA = 16  # hold brightness as well: chroma comes last in a block
 _TRIES = 3  # a block that is the same with so many other bytes is as good as read
 _ZERO_FILLED = 64  # so many zero bytes at the end were never written by an encoder
 _LONGEST_GAP = 3  # restart markers count modulo 8: a longer gap cannot be told from a wrong number
@@ -98,7 +99,7 @@ def survey_jpeg(data: bytes, decode: Decode) -> Survey | None:
     unread = changed([part + _noise(_TAIL_BYTES, rng) for part in segments] for _ in range(_TRIES))
     lost = _behind_first(unread, layout)
     if is_whole:
-        last = changed([_shorter(part) + _noise(_LAST_BYTES, rng) for part in segments] for _ in range(_TRIES))
+        last = changed([_exchanged(part, _LAST_BYTES, rng) for part in segments] for _ in range(_TRIES))
         lost = _out_of_step(lost, last, pixels, layout)
     if not lost.any():
         return Survey(intact, None, None if is_whole else "its end mark is missing, the picture is complete")
@@ -110,6 +111,25 @@ def survey_jpeg(data: bytes, decode: Decode) -> Survey | None:
             f"{mask.mean():.1%} of the picture is missing, between rows {rows[0]} and {rows[-1]} (of {layout.height})"
         )
     return Survey(intact, mask, note)
+
+
+def looks_damaged(data: bytes, decode: Decode) -> bool:
+    """Whether there is a sign in a whole baseline JPEG that `survey_jpeg` may find something in it.
+
+    `decode` gives its brightness alone (H, W) and is called three times, a tenth of what the survey takes.
+    """
+    layout = _layout(data)
+    if layout is None or layout.is_progressive:
+        return False
+    head, (segments, _) = data[: layout.start], _segments(data, layout)
+    pixels, rng = decode(_joined(head, segments)), np.random.default_rng(0)
+    longer = [part + _noise(_TAIL_BYTES, rng) for part in segments]
+    others = [_exchanged(part, _LAST_BYTES_OF_LUMA, rng) for part in segments]
+    unread, at_end = (_by_block(decode(_joined(head, parts)) != pixels, layout) for parts in (longer, others))
+    unused = [not at_end[layout.span(index)].any() for index in range(layout.segments)]
+    if unread.any() or (any(unused) and (layout.segments == 1 or not all(unused))):
+        return True
+    return layout.segments == 1 and _first_edge(pixels, layout, layout.blocks, is_suspect=False) is not None
 
 
 def _layout(data: bytes) -> _Layout | None:
@@ -171,9 +191,9 @@ def _joined(head: bytes, segments: Sequence[bytes]) -> bytes:
     return head + segments[0] + b"".join(map(b"".join, zip(restarts, segments[1:], strict=True))) + _END_MARK
 
 
-def _shorter(part: bytes) -> bytes:
-    """Without its last bytes, and without half of a stuffed 0xFF 0x00 there, which would become a marker."""
-    return part[:-_LAST_BYTES].rstrip(b"\xff")
+def _exchanged(part: bytes, size: int, rng: np.random.Generator) -> bytes:
+    """With other last bytes, and without half of a stuffed 0xFF 0x00 before them, which would become a marker."""
+    return part[:-size].rstrip(b"\xff") + _noise(size, rng)
 
 
 def _noise(size: int, rng: np.random.Generator) -> bytes:

@@ -19,7 +19,7 @@ from PIL import (
 )
 
 from imagesmith.data import jp2_boxes, metadata
-from imagesmith.data.damage import survey_jpeg
+from imagesmith.data.damage import looks_damaged, survey_jpeg
 from imagesmith.data.decoded import Decoded, damaged, failure, load, quiet, to_array, truncated
 from imagesmith.data.frame import Captions, Header, JpegTables
 from imagesmith.errors import TruncatedError
@@ -154,7 +154,7 @@ class PillowFile:
             except TruncatedError:
                 self._load_jpeg(True, [])  # where nothing is left this raises, and promises nothing
                 raise
-        survey = survey_jpeg(self._data, lambda data: np.asarray(_decoded_jpeg(data)))
+        survey = survey_jpeg(self._data, _pixels_of_jpeg)
         if survey is None:
             self._was_damaged = not _codestream_ends(self._data)
             notes.append("what this kind of JPEG lacks cannot be found")
@@ -167,9 +167,28 @@ class PillowFile:
         return _decoded_jpeg(survey.data), survey.lost
 
 
-def _decoded_jpeg(data: bytes) -> Image.Image:
-    """What is left of a JPEG; an error of it promises no more."""
+def damage_in_jpeg(data: bytes) -> np.ndarray | None:
+    """Which pixels (H, W), as stored, of a JPEG that decodes without an error look damaged; None where none do.
+
+    Only a file with a sign of damage is decoded more than three times; ImageError where that fails.
+    """
+    with quiet():
+        if not looks_damaged(data, lambda variant: np.asarray(_decoded_jpeg(variant, "L"))):
+            return None
+        survey = survey_jpeg(data, _pixels_of_jpeg)
+    return None if survey is None else survey.lost
+
+
+def _pixels_of_jpeg(data: bytes) -> np.ndarray:
+    """(H, W) or (H, W, C)"""
+    return np.asarray(_decoded_jpeg(data))
+
+
+def _decoded_jpeg(data: bytes, mode: str | None = None) -> Image.Image:
+    """What is left of a JPEG, in `mode` if libjpeg has it so; an error of it promises no more."""
     image = open_plugin(PLUGINS["jpg"], data)
+    if mode is not None:
+        image.draft(mode, None)
     try:
         image.load()
     except Exception as error:

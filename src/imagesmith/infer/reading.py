@@ -1,14 +1,19 @@
 """How a picture is read: as a whole, or row by row where it is large and all that is asked of it goes by rows."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
+from imagesmith.data import metadata
 from imagesmith.data.decoded import WholeOnly
-from imagesmith.data.files import Header, content_of, most_bytes, named, read_header, read_image
+from imagesmith.data.files import Frame, Header, content_of, most_bytes, named, read_header, read_image
+from imagesmith.data.pillow_formats import damage_in_jpeg
 from imagesmith.data.scanlines import Picture, Scanlines, read_scanlines
 from imagesmith.data.sources import Item
-from imagesmith.errors import TooLargeError
+from imagesmith.errors import ImageError, TooLargeError
 from imagesmith.infer.auto import AUTO_TASK
 from imagesmith.infer.outcome import FileOptions
 from imagesmith.runtime.memory import room_within
@@ -34,7 +39,8 @@ def read_item(item: Item, options: FileOptions) -> Path | bytes | BinaryIO:
 def read_picture(source: Path | bytes | BinaryIO, card: ModelCard, options: FileOptions) -> Picture:
     """The picture for the model of `card`; its notes tell where a large one had to be read as a whole, and why.
 
-    Raises as `read_image` does; TooLargeError where it does not fit memory, or `max_ram`, as a whole.
+    Of a JPEG that is to be examined they also tell where changed bytes seem to have spoilt it. Raises as `read_image`
+    does; TooLargeError where it does not fit memory, or `max_ram`, as a whole.
     """
     scan, why = _by_rows(source, card, options)
     if scan is not None:
@@ -44,10 +50,26 @@ def read_picture(source: Path | bytes | BinaryIO, card: ModelCard, options: File
     if isinstance(source, bytes) or source.is_file():
         _check_room(source, why, options)
     frame = read_image(source, max_pixels=options.max_pixels, partial=options.partial)
-    if frame.pixels.nbytes < LARGE_BYTES:
-        return frame
-    note = f"held in memory as a whole, {frame.pixels.nbytes / 1e9:.2f} GB: {why}"
-    return dataclasses.replace(frame, meta=dataclasses.replace(frame.meta, notes=(*frame.meta.notes, note)))
+    notes = list(frame.meta.notes)
+    if frame.pixels.nbytes >= LARGE_BYTES:
+        notes.append(f"held in memory as a whole, {frame.pixels.nbytes / 1e9:.2f} GB: {why}")
+    if card.task == AUTO_TASK and frame.meta.format == "jpg" and not options.partial:
+        notes += _doubts(frame, content_of(source, options.max_pixels)[1])
+    return dataclasses.replace(frame, meta=dataclasses.replace(frame.meta, notes=tuple(notes)))
+
+
+def _doubts(frame: Frame, data: bytes) -> list[str]:
+    """What is to be said of a JPEG file `data` that reads as `frame` and looks damaged."""
+    lost = None
+    with contextlib.suppress(ImageError):  # what only decodes as it is tells no more
+        lost = damage_in_jpeg(data)
+    if lost is None:
+        return []
+    if frame.meta.jpeg is not None:
+        lost = metadata.turn_upright(lost[..., None], frame.meta.jpeg.turn)[..., 0]
+    rows = np.flatnonzero(lost.any(axis=1))
+    where = f"{lost.mean():.1%} of the picture, between rows {rows[0]} and {rows[-1]} (of {frame.height}),"
+    return [f"{where} looks damaged; --partial invents it anew"]
 
 
 def picture_header(source: Path | bytes | BinaryIO, card: ModelCard, options: FileOptions) -> Header:
