@@ -554,6 +554,16 @@ def test_dry_run_refuses_what_the_run_refuses(
     assert (photos / "heat.png").read_bytes() == b"precious"
 
 
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif", "avif"])
+def test_dry_run_gives_sizes_as_they_will_be(restorer: Restorer, photo: np.ndarray, tmp_path: Path, kind: str) -> None:
+    """The accident: a photo that its camera turned is planned as 2000x3000, and comes out as 3000x2000."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(photo).save(tmp_path / f"a.{kind}", exif=exif)
+    planned, done = (restorer.path(tmp_path / f"a.{kind}", dry_run=dry).results[0] for dry in (True, False))
+    assert (planned.in_size, planned.out_size) == (done.in_size, done.out_size) == ((61, 83), (122, 166))
+
+
 def test_dry_run_knows_how_a_picture_lies(make_unet: Make, photo: np.ndarray, tmp_path: Path) -> None:
     """The accident to come: a mask painted over the upright picture, compared with how the camera stored it."""
     exif = Image.Exif()

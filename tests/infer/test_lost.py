@@ -103,10 +103,17 @@ def test_what_survived_of_a_jpeg_stays_in_the_file(inpainter: Restorer, cut_jpeg
     only(inpainter, cut_jpeg, out, partial=True, resume=True, status="skipped")
 
 
+@pytest.mark.parametrize("is_large", [False, True])
 def test_a_plan_tells_what_is_held_as_a_whole_with_partial_too(
-    make_unet: Callable[..., Restorer], photo: np.ndarray, tmp_path: Path
+    make_unet: Callable[..., Restorer],
+    photo: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_large: bool,
 ) -> None:
-    """The accident: the rehearsal of --partial, which reads the pictures, is silent about the memory they will take."""
+    """The accident: the rehearsal of --partial is silent about the memory, or says '0.00 GB' of every small picture."""
+    if is_large:
+        monkeypatch.setattr("imagesmith.infer.stages._LEAST_TOLD_BYTES", 1000)
     Image.fromarray(photo).save(tmp_path / "whole.jpg")
     for partial in (False, True):
         planned = only(
@@ -117,7 +124,7 @@ def test_a_plan_tells_what_is_held_as_a_whole_with_partial_too(
             dry_run=True,
             status="planned",
         )
-        assert [note for note in planned.notes if "jpg is held as a whole: 0.00 GB" in note], planned.notes
+        assert ("jpg is held as a whole: 0.00 GB" in planned.notes) == is_large, planned.notes
 
 
 def test_an_intact_or_otherwise_changed_jpeg_stays_one(

@@ -71,6 +71,11 @@ class ImageFormat(Protocol):
 
     header: Header
 
+    @property
+    def turn(self) -> int:
+        """The orientation (1 to 8 as EXIF numbers them) that `decode` leaves to be applied."""
+        ...
+
     def decode(self, partial: bool) -> Decoded:
         """The pixels; a file cut short raises TruncatedError unless `partial`."""
         ...

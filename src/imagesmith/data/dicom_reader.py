@@ -44,6 +44,8 @@ class DicomFile:
         self.header = Header(_NAME, int(dataset.Columns), int(dataset.Rows), channels, depth, frames=1)
         self._kind = kind
 
+    turn = 1
+
     def decode(self, partial: bool) -> Decoded:
         """The picture; gray as float between its least and its greatest value. No part of a cut one can be kept."""
         dataset, notes, low, high = self._dataset, [], 0, 1
@@ -67,7 +69,7 @@ class DicomFile:
             _NAME,
             f"{bits}-bit {self._kind}",
             notes=notes,
-            turn=1,
+            turn=self.turn,
             dicom=DicomHeader(_without_pixels(dataset), low, high, least, least + (1 << bits) - 1),
         )
 

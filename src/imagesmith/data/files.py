@@ -65,6 +65,19 @@ def read_header(source: Source, *, max_pixels: int = MAX_PIXELS) -> Header:
             return FORMATS[name].open(data).header
 
 
+def read_upright_header(source: Source, *, max_pixels: int = MAX_PIXELS) -> Header:
+    """`read_header` with width and height as `read_image` gives them; TooLargeError beyond `max_pixels`."""
+    with named(source):
+        name, data = content_of(source, max_pixels)
+        with decoding(name):
+            opened = FORMATS[name].open(data)
+            header = opened.header
+            check_pixels(header, max_pixels)
+            if opened.turn < 5:
+                return header
+    return dataclasses.replace(header, width=header.height, height=header.width)
+
+
 def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, partial: bool = False) -> Frame:
     """The (first) picture of a file, upright, at the depth of its header.
 

@@ -80,10 +80,24 @@ class PillowFile:
             except Exception:  # later frames may be broken in any way; only the first one is wanted
                 return 2
 
-    def decode(self, partial: bool) -> Decoded:
-        """The first picture in gray or RGB, with or without alpha."""
+    @property
+    def turn(self) -> int:
+        """The orientation that is to be applied."""
+        self._open_webp()
+        _, exif, xmp, _ = self._metadata([])
+        return self._turn_of(exif, xmp)
+
+    def _turn_of(self, exif: bytes | None, xmp: bytes | None) -> int:
+        # Pillow puts AVIF's own rotation into the EXIF; where there is none, the picture is upright whatever XMP says
+        return metadata.orientation(metadata.bare_exif(exif), None if self._name == "avif" else xmp)
+
+    def _open_webp(self) -> None:
         if self._name == "webp":
             self._image = open_plugin(PLUGINS["webp"], self._data)
+
+    def decode(self, partial: bool) -> Decoded:
+        """The first picture in gray or RGB, with or without alpha."""
+        self._open_webp()
         notes: list[str] = []
         if self.header.frames > 1:
             notes.append(f"first of {self.header.frames} frames")
@@ -101,8 +115,6 @@ class PillowFile:
                     notes.append("the file ends early: what is missing is black")
             pixels, icc = to_gray_or_rgb(image, name, icc, notes)
         lossless = name in ("bmp", "gif", "jp2") or (name == "webp" and b"VP8L" in self._data)
-        # Pillow puts AVIF's own rotation into the EXIF; where there is none, the picture is upright whatever XMP says
-        turn = metadata.orientation(metadata.bare_exif(exif), None) if name == "avif" else None
         return Decoded(
             pixels,
             name,
@@ -114,7 +126,7 @@ class PillowFile:
             dpi=dpi,
             notes=notes,
             lossless=lossless,
-            turn=turn,
+            turn=self._turn_of(exif, xmp),
             jpeg=_jpeg_tables(self._image) if name == "jpg" else None,
             lost=lost,
             was_damaged=self._was_damaged,

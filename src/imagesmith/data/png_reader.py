@@ -148,6 +148,12 @@ class PngFile:
         """Of a filtered row, or of one of the first pass."""
         return self._passes()[0][0]
 
+    @property
+    def turn(self) -> int:
+        """The orientation that is to be applied."""
+        exif, xmp = self._exif_and_xmp()
+        return metadata.orientation(metadata.bare_exif(exif), xmp)
+
     def decode(self, partial: bool) -> Decoded:
         """Pixels with transparency applied, and the metadata. A file cut short needs `partial`."""
         notes = list(self._chunks.notes)

@@ -145,7 +145,6 @@ class TiffFile:
         if icc is None and self._photometric in _WITH_COLOURS and _has_colours_of_its_own(page):
             notes.append(metadata.other_colours("WhitePoint, PrimaryChromaticities or TransferFunction"))
         xmp = tags[700].value if 700 in tags else None
-        turn = tags[274].value if 274 in tags else 1
         bits = f"{self._bits}-bit {'float ' if self._kind == 3 else ''}"
         return Decoded(
             pixels,
@@ -156,9 +155,15 @@ class TiffFile:
             xmp=bytes(xmp) if isinstance(xmp, bytes | bytearray) else None,
             dpi=self._dpi(notes),
             notes=notes,
-            turn=turn if isinstance(turn, int) and 1 <= turn <= 8 else 1,
+            turn=self.turn,
             was_damaged=self._ends_early(),
         )
+
+    @property
+    def turn(self) -> int:
+        """The orientation that is to be applied."""
+        found = self._page.tags[274].value if 274 in self._page.tags else 1
+        return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
     @property
     def _is_for_pillow(self) -> bool:

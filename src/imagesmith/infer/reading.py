@@ -9,7 +9,16 @@ import numpy as np
 
 from imagesmith.data import metadata
 from imagesmith.data.decoded import WholeOnly
-from imagesmith.data.files import Frame, Header, content_of, most_bytes, named, read_header, read_image
+from imagesmith.data.files import (
+    Frame,
+    Header,
+    content_of,
+    most_bytes,
+    named,
+    read_header,
+    read_image,
+    read_upright_header,
+)
 from imagesmith.data.pillow_formats import damage_in_jpeg
 from imagesmith.data.scanlines import Picture, Scanlines, read_scanlines
 from imagesmith.data.sources import Item
@@ -73,9 +82,9 @@ def _doubts(frame: Frame, data: bytes) -> list[str]:
 
 
 def picture_header(source: Path | bytes | BinaryIO, card: ModelCard, options: FileOptions) -> Header:
-    """What a picture declares; of a large one only a band is read."""
+    """What a picture declares, its sizes upright; of a large one only a band is read."""
     scan, _ = _by_rows(source, card, options)
-    return read_header(source, max_pixels=options.max_pixels) if scan is None else scan.header
+    return read_upright_header(source, max_pixels=options.max_pixels) if scan is None else scan.header
 
 
 def _by_rows(source: Path | bytes | BinaryIO, card: ModelCard, options: FileOptions) -> tuple[Scanlines | None, str]:

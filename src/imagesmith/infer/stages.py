@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from imagesmith.infer.chained import Auto, Chained
     from imagesmith.infer.restore import Restorer
 
+_LEAST_TOLD_BYTES = 50_000_000
 _INPAINT = "inpaint"  # the shipped model that invents what did not survive
 
 
@@ -295,10 +296,11 @@ def _header(picture: Picture) -> Header:
 
 
 def _held(job: Job, header: Header, scale: int) -> tuple[str, ...]:
-    """What a plan says of a result that is held as a whole."""
-    if not is_whole(job.format, header):
+    """What a plan says of a result that is held as a whole, where that is worth a word."""
+    needed = bytes_needed(header, scale)
+    if not is_whole(job.format, header) or needed < _LEAST_TOLD_BYTES:
         return ()
-    return (f"{job.format} is held as a whole: {bytes_needed(header, scale) / 1e9:.2f} GB",)
+    return (f"{job.format} is held as a whole: {needed / 1e9:.2f} GB",)
 
 
 def _name(job: Job) -> str:
