@@ -18,6 +18,7 @@ from imagesmith.data import encode
 from imagesmith.data.files import read_header, read_image
 from imagesmith.data.sources import outside_runs
 from imagesmith.errors import NothingUsableError, OutputError, UsageError
+from imagesmith.estimate.jpeg import quality_of_tables
 from imagesmith.infer import batch
 from imagesmith.infer.holes import MaskFile
 from imagesmith.infer.intervals import Intervals
@@ -125,6 +126,18 @@ def test_a_consistent_result_is_consistent_in_the_file(
         intervals = Intervals(to_float(frame.pixels, "uint8").permute(2, 0, 1), frame.meta.jpeg)
         lacking = error.abs().max() * 255 - 0.6 if scale > 1 else intervals.correction(written, 0.0)[1]
         assert lacking <= 0, result.notes
+
+
+def test_a_mended_jpeg_is_not_spoilt_again(
+    make_restorer: Make, make_unet: Make, photo: np.ndarray, tmp_path: Path
+) -> None:
+    """The accident: of 2.4 dB that the artefacts of a JPEG had cost, writing the result as JPEG took 0.3 back."""
+    Image.fromarray(photo).save(tmp_path / "a.jpg", quality=60)
+    for name, restorer, quality in (("same", make_unet("jpeg", planes=1), 98), ("large", make_restorer(), 95)):
+        restorer.path(tmp_path / "a.jpg", tmp_path / name)
+        tables = read_image(tmp_path / name / "a.jpg").meta.jpeg
+        assert tables is not None
+        assert (quality_of_tables(tables.luma), tables.subsampling) == (quality, (1, 1))
 
 
 def test_two_inputs_that_become_one_png_keep_their_names(make_unet: Make, photo: np.ndarray, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from imagesmith.infer.chained import Auto, Chained
     from imagesmith.infer.restore import Restorer
 
+_MENDED_QUALITY = 98  # of JPEGs that keep their size: 95 takes back up to a fifth of what was mended, this half as much
 _LEAST_TOLD_BYTES = 50_000_000
 _INPAINT = "inpaint"  # the shipped model that invents what did not survive
 
@@ -280,7 +281,8 @@ class Stages:
             meta = replace(meta, lossless=True)
         if loaded.whole:
             result = Frame(stacked(rows, picture, scale), picture.depth, meta)
-            return (*meta.notes, *write_image(result, stream, format=format))
+            quality = _MENDED_QUALITY if format == "jpg" and scale == 1 else None
+            return (*meta.notes, *write_image(result, stream, format=format, quality=quality))
         size = picture.height * scale, picture.width * scale, picture.channels
         return (*meta.notes, *encode_rows(rows, stream, format, size=size, depth=picture.depth, meta=meta))
 
