@@ -76,7 +76,9 @@ def test_what_a_verdict_covers_is_said():
 
 def test_what_was_not_measured_is_said():
     """The accident: an empty cell, of which nobody can tell whether that way failed, was slower, or was never tried."""
-    first, second = ({**row, "ways": dict(row["ways"])} for row in _rows()[1:3])
+    row = next(row for row in _rows() if "openvino" in row["ways"])
+    row["ways"] = {way: row["ways"][way] for way in ("ours", "plain", "tiles", "limit")}
+    first, second = ({**row, "ways": dict(row["ways"]), "side": side} for side in (256, 512))
     second["ways"]["onnxruntime"] = {"missing": "onnxruntime, onnxscript not installed"}
     first["times_as_fast"] = {part: {"plain": 2.0, "onnxruntime": 2.0} for part in ("file", "pixels")}
     first["ways"]["onnxruntime"] = first["ways"]["plain"]
