@@ -43,7 +43,8 @@ _METHOD = (
     "loop over fixed tiles with a margin of 10 pixels (half precision on GPUs), and the runtimes that were run. "
     "**Bold**: faster than ours. In brackets the largest difference from the plain script in grey levels. Percent of "
     "limit: of the time that the network's multiplications take at the rate of its own fastest layer (or its bytes at "
-    "the rate of memory, if that is more), halos not counted; above 100 where our own 3x3 convolutions (docs/decisions/003) take fewer than these multiplications. MiB: peak of the process, of the plain script's in "
+    "the rate of memory, if that is more), halos not counted; above 100 where our own 3x3 "
+    "convolutions (docs/decisions/003) take fewer multiplications. MiB: peak of the process, of the plain script's in "
     "brackets."
 )
 
