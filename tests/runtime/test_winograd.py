@@ -136,6 +136,23 @@ def test_broken_numbers_are_not_mended() -> None:
 
 
 @pytest.mark.usefixtures("compiled")
+def test_memory_of_another_kind_is_left_to_pytorch() -> None:
+    """A C function reads what it is pointed at: other channels, doubles or one picture alone would be other memory."""
+    module = own(conv())
+    with pytest.raises(RuntimeError, match="channels"):
+        module(torch.zeros(1, 16, 8, 8))
+    with pytest.raises(RuntimeError):
+        module(torch.zeros(1, 32, 8, 8, dtype=torch.float64))
+    with pytest.raises(AssertionError):
+        module(torch.zeros(1, 32, 8, 8), skip=torch.zeros(1, 32, 8, 8))
+    one = torch.randn(32, 8, 8)
+    assert torch.allclose(module(one), module(one[None])[0], atol=1e-4)
+    assert module(torch.zeros(0, 32, 8, 8)).shape == (0, 48, 8, 8)
+    assert module(torch.zeros(1, 32, 8, 8, requires_grad=True)).requires_grad, "who asks for gradients gets none"
+    assert module.bfloat16()(one.bfloat16()[None]).dtype == torch.bfloat16
+
+
+@pytest.mark.usefixtures("compiled")
 def test_another_process_computes_the_same_without_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks are sent to worker processes and other machines, one of which may have no compiler."""
     x, pair = torch.randn(1, 16, 10, 10), own(Pair(16).requires_grad_(False))

@@ -62,13 +62,14 @@ class WinogradConv(nn.Conv2d):
 
     def forward(self, input: Tensor, *, relu: bool = False, skip: Tensor | None = None) -> Tensor:
         convolve = kernel()
-        if convolve is None:
+        if convolve is None or not self._takes(input):
             result = super().forward(input)
             result = F.relu(result) if relu else result
             return result if skip is None else result + skip
         x = input.contiguous(memory_format=torch.channels_last)
         count, _, height, width = x.shape
         y = torch.empty((count, self.out_channels, height, width), memory_format=torch.channels_last)
+        assert skip is None or (skip.shape == y.shape and skip.dtype == y.dtype)
         sources = x if skip is None else skip.contiguous(memory_format=torch.channels_last)
         for picture, summand, result in zip(x, sources, y, strict=True):
             failed = convolve(
@@ -82,6 +83,12 @@ class WinogradConv(nn.Conv2d):
             if failed:
                 raise MemoryError("no memory for a few tiles of a convolution")
         return y
+
+    def _takes(self, x: Tensor) -> bool:
+        """Whether the C function may be given the memory of `x`; PyTorch computes or refuses everything else."""
+        is_float32 = x.dtype == self.kernels.dtype == self.biases.dtype == torch.float32
+        is_picture = x.device.type == "cpu" and x.ndim == 4 and x.shape[1] == self.in_channels
+        return is_float32 and is_picture and not (torch.is_grad_enabled() and x.requires_grad)
 
 
 class WinogradPair(Pair):
