@@ -180,13 +180,17 @@ def test_without_a_compiler_nothing_happens(nothing_known: Path, monkeypatch: py
     assert not list(nothing_known.glob("*.so"))
 
 
-@pytest.mark.parametrize("why", ["no cache", "another processor", "a compiler that fails", "a wrong result"])
+@pytest.mark.parametrize(
+    "why", ["no cache", "another processor", "no source", "a compiler that fails", "a wrong result"]
+)
 def test_where_it_cannot_be_had_it_is_not_used(nothing_known: Path, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
     """An old compiler, a read-only home or a miscompiled loop must cost speed, not the picture."""
     if why == "no cache":
         monkeypatch.setenv("IMAGESMITH_NO_CACHE", "1")
     elif why == "another processor":
         monkeypatch.setattr(winograd, "_processor_flags", lambda: None)
+    elif why == "no source":  # packages for distribution may leave out what is no Python
+        monkeypatch.setattr(winograd, "_SOURCE", nothing_known / "winograd.c")
     elif why == "a compiler that fails":
         monkeypatch.setattr(winograd, "_FLAGS", ("-no-such-option",))
     else:

@@ -127,13 +127,14 @@ def kernel() -> _Convolve | None:
     if flags is None or cache is None:
         return None
     command = [*_FLAGS, *flags]
-    digest = hashlib.sha256(_SOURCE.read_bytes() + repr(command).encode()).hexdigest()[:16]
-    library = cache.with_name(f"winograd-{digest}.so")
     with contextlib.suppress(OSError, OutputError, subprocess.SubprocessError):
+        digest = hashlib.sha256(_SOURCE.read_bytes() + repr(command).encode()).hexdigest()[:16]
+        library = cache.with_name(f"winograd-{digest}.so")
         if library.is_file() and (kept := _loaded(library)):
             return kept
         _compile(command, library)
-    return _loaded(library)
+        return _loaded(library)
+    return None
 
 
 def _suits(module: nn.Module) -> bool:
