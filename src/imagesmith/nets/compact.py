@@ -53,7 +53,7 @@ class Compact(nn.Module):
 
 
 class Pair(nn.Module):
-    """x + conv(relu(conv(x)))."""
+    """x + conv(relu(conv(x))); without gradients the sum may take the memory of x, which is given up."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ def best_tile_px(net: Net, runtime: Runtime, height: int, width: int) -> int:
 def measured_area(net: Net, runtime: Runtime) -> Answer:
     """The 'percent' of `tile_px` that is fastest, and the 'reason' in a sentence; measured now if it never was."""
     return found_once(
-        f"tile area of {net_shape(net)} in {runtime.arithmetic}",
+        f"share of {tile_px(net)} pixels for tiles of {net_shape(net)} in {runtime.arithmetic}",
         runtime.device,
         partial(_measure, net, runtime),
         fits={"percent": list(PERCENTS), "reason": str},

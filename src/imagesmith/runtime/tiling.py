@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.errors import ImageError, ModelError, UsageError
+from imagesmith.runtime import winograd
 from imagesmith.runtime.allocator import LARGEST_KEPT_BYTES
 from imagesmith.runtime.device import Net, Runtime
 from imagesmith.tensors import Depth, from_float, is_out_of_memory
@@ -32,6 +33,8 @@ TILE_BYTES = {"cpu": LARGEST_KEPT_BYTES, "cuda": 512 << 20, "mps": 256 << 20}
 """Size of the largest tensor while a tile is computed. On CPUs: what the C library still keeps, for the kernel clears
 fresh memory for each larger tensor, which costs as much as a quarter of the arithmetic; the sweep in
 `tests/runtime/test_tiling.py` (marked slow) shows where the best size lies."""
+_IN_PLACE = 2
+"""So many times that where most layers take no memory of their own (`winograd.py`): fewer halos are worth more then."""
 STRIP_BYTES = 40 << 20
 """Size of a strip of the result, of which a few are on their way to the file at the same time."""
 
@@ -146,7 +149,8 @@ def tile_px(net: Net) -> int:
     widest = max((parameter.shape[0] for parameter in net.parameters() if parameter.ndim == 4), default=1)
     widest = getattr(net, "features_per_px", widest)
     bytes_per_px = max(widest * weights.element_size(), net.channels * net.scale**2 * 4)
-    return int(TILE_BYTES[weights.device.type] / bytes_per_px)
+    times = _IN_PLACE if winograd.is_in_place(net) else 1
+    return int(times * TILE_BYTES[weights.device.type] / bytes_per_px)
 
 
 def plan_for(

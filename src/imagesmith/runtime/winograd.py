@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import shutil
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,12 @@ from imagesmith.nets.compact import Pair
 from imagesmith.runtime.remembered import probe_file
 
 PANEL = 16
-"""Channels on both sides are multiples of it, as in the C file."""
+"""Channels on both sides are computed in multiples of it, as in the C file."""
 _SOURCE = Path(__file__).with_suffix(".c")
 _FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-ffp-contract=fast", "-fopenmp")
 _COMPILING_S = 60.0
+_WORTH_PADDING = 1.5
+"""Up to so many times the multiplications in whole panels are fewer than PyTorch's."""
 _CLOSE = 1e-3  # of results of size 1, far above rounding and far below any mistake
 # rows: a 3x3 kernel's values at the six points
 _POINTS = torch.tensor(
@@ -47,11 +51,18 @@ _POINTS = torch.tensor(
     ],
     dtype=torch.float64,
 )
-_Convolve = Callable[..., int]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The functions of `winograd.c`, which take addresses and sizes and return whether there was too little memory."""
+
+    convolve: Callable[..., int]
+    add_pair: Callable[..., int]
 
 
 class WinogradConv(nn.Conv2d):
-    """A 3x3 convolution (N, C, H, W) -> (N, C', H, W), float32 in channels_last, with what follows it in one go.
+    """A 3x3 convolution (N, C, H, W) -> (N, C', H, W), float32 in channels_last.
 
     Parameters and their names are those of the convolution that it was made of; only for inference. Where it was sent
     to a machine that has no such kernel, it computes as PyTorch does.
@@ -60,45 +71,43 @@ class WinogradConv(nn.Conv2d):
     kernels: Tensor
     biases: Tensor
 
-    def forward(self, input: Tensor, *, relu: bool = False, skip: Tensor | None = None) -> Tensor:
-        convolve = kernel()
-        if convolve is None or not self._takes(input):
-            result = super().forward(input)
-            result = F.relu(result) if relu else result
-            return result if skip is None else result + skip
-        x = input.contiguous(memory_format=torch.channels_last)
-        count, _, height, width = x.shape
-        y = torch.empty((count, self.out_channels, height, width), memory_format=torch.channels_last)
-        assert skip is None or (skip.shape == y.shape and skip.dtype == y.dtype)
-        sources = x if skip is None else skip.contiguous(memory_format=torch.channels_last)
-        for picture, summand, result in zip(x, sources, y, strict=True):
-            failed = convolve(
-                picture.data_ptr(),
-                self.kernels.data_ptr(),
-                self.biases.data_ptr(),
-                None if skip is None else summand.data_ptr(),
-                result.data_ptr(),
-                *(height, width, self.in_channels, self.out_channels, relu),
-            )
-            if failed:
-                raise MemoryError("no memory for a few tiles of a convolution")
-        return y
+    def forward(self, input: Tensor) -> Tensor:
+        compiled = kernel()
+        if compiled is None or not self.takes(input):
+            return super().forward(input)
+        missing = _padded(self.in_channels) - self.in_channels
+        x = (F.pad(input, (0, 0, 0, 0, 0, missing)) if missing else input).contiguous(memory_format=torch.channels_last)
+        count, channels, height, width = x.shape
+        y = torch.empty((count, len(self.biases), height, width), memory_format=torch.channels_last)
+        for picture, result in zip(x, y, strict=True):
+            addresses = (each.data_ptr() for each in (picture, self.kernels, self.biases, result))
+            _check(compiled.convolve(*addresses, height, width, channels, len(self.biases)))
+        return y[:, : self.out_channels]
 
-    def _takes(self, x: Tensor) -> bool:
-        """Whether the C function may be given the memory of `x`; PyTorch computes or refuses everything else."""
+    def takes(self, x: Tensor) -> bool:
+        """Whether the C functions may be given the memory of `x`; PyTorch computes or refuses everything else."""
         is_float32 = x.dtype == self.kernels.dtype == self.biases.dtype == torch.float32
         is_picture = x.device.type == "cpu" and x.ndim == 4 and x.shape[1] == self.in_channels
         return is_float32 and is_picture and not (torch.is_grad_enabled() and x.requires_grad)
 
 
 class WinogradPair(Pair):
-    """x + conv(relu(conv(x))) in two passes over the picture."""
+    """x + conv(relu(conv(x))) in the memory of x, which is read and written once."""
 
     first: WinogradConv
     second: WinogradConv
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.first(x, relu=True), skip=x)
+        compiled = kernel()
+        if compiled is None or not self.first.takes(x):
+            return super().forward(x)
+        x = x.contiguous(memory_format=torch.channels_last)
+        _, channels, height, width = x.shape
+        layers = self.first.kernels, self.first.biases, self.second.kernels, self.second.biases
+        for picture in x:
+            addresses = (each.data_ptr() for each in (picture, *layers))
+            _check(compiled.add_pair(*addresses, height, width, channels))
+        return x
 
 
 def is_worth_a_try(net: nn.Module) -> bool:
@@ -110,18 +119,23 @@ def install(net: nn.Module) -> None:
     """Let the convolutions of `net` that suit be computed so, from now on and in place; float32 on a CPU."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d) and _suits(module):
-            bias = torch.zeros(module.out_channels) if module.bias is None else module.bias.detach()
-            module.register_buffer("kernels", _transformed(module.weight), persistent=False)
+            weight, bias = _whole_panels(module)
+            module.register_buffer("kernels", _transformed(weight), persistent=False)
             module.register_buffer("biases", bias, persistent=False)
             module.__class__ = WinogradConv  # parameters, their names and the places that know the module stay
     for module in net.modules():
-        if type(module) is Pair and isinstance(module.first, WinogradConv) and isinstance(module.second, WinogradConv):
+        if type(module) is Pair and _suits_as_pair(module):
             module.__class__ = WinogradPair
 
 
+def is_in_place(net: nn.Module) -> bool:
+    """Whether a prepared `net` has pairs of convolutions that take no memory of their own."""
+    return any(isinstance(module, WinogradPair) for module in net.modules())
+
+
 @functools.cache
-def kernel() -> _Convolve | None:
-    """The compiled function of `winograd.c`, or None where it cannot be had; it is compiled at most once."""
+def kernel() -> Kernel | None:
+    """The compiled functions of `winograd.c`, or None where it cannot be had; it is compiled at most once."""
     flags = _processor_flags()
     cache = probe_file()
     if flags is None or cache is None:
@@ -138,15 +152,41 @@ def kernel() -> _Convolve | None:
 
 
 def _suits(module: nn.Module) -> bool:
-    return (
+    if not (
         type(module) is nn.Conv2d
         and module.kernel_size == (3, 3)
         and module.padding == (1, 1)
         and module.stride == module.dilation == (1, 1)
         and module.groups == 1
         and module.padding_mode == "zeros"
-        and module.in_channels % PANEL == module.out_channels % PANEL == 0
-    )
+    ):
+        return False
+    computed = _padded(module.in_channels) * _padded(module.out_channels)
+    return computed <= _WORTH_PADDING * module.in_channels * module.out_channels
+
+
+def _suits_as_pair(pair: Pair) -> bool:
+    convs = pair.first, pair.second
+    widths = {width for conv in convs for width in (conv.in_channels, conv.out_channels)}
+    return all(isinstance(conv, WinogradConv) for conv in convs) and len(widths) == 1 and widths.pop() % PANEL == 0
+
+
+def _padded(channels: int) -> int:
+    """The least multiple of PANEL from `channels` on."""
+    return math.ceil(channels / PANEL) * PANEL
+
+
+def _whole_panels(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of `conv` with zeros for the channels that `_padded` adds."""
+    weight = conv.weight.detach()
+    bias = weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
+    to, channels = (_padded(count) - count for count in (conv.out_channels, conv.in_channels))
+    return F.pad(weight, (0, 0, 0, 0, 0, channels, 0, to)), F.pad(bias, (0, to))
+
+
+def _check(failed: int) -> None:
+    if failed:
+        raise MemoryError("no memory for a few tiles of a convolution")
 
 
 def _transformed(weight: Tensor) -> Tensor:
@@ -181,27 +221,34 @@ def _compile(command: list[str], library: Path) -> None:
         write_whole(library, linked.read_bytes())
 
 
-def _loaded(library: Path) -> _Convolve | None:
-    """The function of a compiled file; None where that is broken, needs another OpenMP, or computes nonsense."""
+def _loaded(library: Path) -> Kernel | None:
+    """The functions of a compiled file; None where that is broken, needs another OpenMP, or computes nonsense."""
     try:
-        convolve: Any = ctypes.CDLL(str(library)).convolve
+        loaded: Any = ctypes.CDLL(str(library))
+        found = Kernel(loaded.convolve, loaded.add_pair)
     except (OSError, AttributeError):
         return None
-    convolve.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_int] * 5
-    return convolve if _is_right(convolve) else None
+    found.convolve.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int] * 4  # type: ignore[attr-defined]
+    found.add_pair.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_int] * 3  # type: ignore[attr-defined]
+    return found if _is_right(found) else None
 
 
-def _is_right(convolve: _Convolve) -> bool:
-    """Whether it computes what PyTorch does: no compiler, cache or other machine's library is trusted."""
+def _is_right(found: Kernel) -> bool:
+    """Whether they compute what PyTorch does: no compiler, cache or other machine's library is trusted."""
     generator = torch.Generator().manual_seed(0)
-    x, skip, weight, bias = (
-        torch.randn(shape, generator=generator).contiguous()
-        for shape in ((9, 11, 32), (9, 11, 16), (16, 32, 3, 3), (16,))
+    x, wide, narrow, bias = (
+        torch.randn(shape, generator=generator) for shape in ((9, 11, 32), (32, 32, 3, 3), (16, 32, 3, 3), (32,))
     )
-    y = torch.empty_like(skip)
-    kernels = _transformed(weight / 17)
-    pointers = (each.data_ptr() for each in (x, kernels, bias, skip, y))
-    if convolve(*pointers, 9, 11, 32, 16, True):
+    as_torch, weights = x.permute(2, 0, 1)[None].clone(), [wide / 17, narrow / 17]
+    kernels = [_transformed(weight) for weight in weights]
+    y = torch.empty(9, 11, 16)
+    if found.convolve(*(each.data_ptr() for each in (x, kernels[1], bias, y)), 9, 11, 32, 16):
         return False
-    expected = F.conv2d(x.permute(2, 0, 1)[None], weight / 17, bias, padding=1).relu()[0].permute(1, 2, 0) + skip
-    return bool((y - expected).abs().max() < _CLOSE)
+    expected = F.conv2d(as_torch, weights[1], bias[:16], padding=1)[0].permute(1, 2, 0)
+    if not (y - expected).abs().max() < _CLOSE:
+        return False
+    if found.add_pair(*(each.data_ptr() for each in (x, kernels[0], bias, kernels[0], bias)), 9, 11, 32):
+        return False
+    inner = F.conv2d(as_torch, weights[0], bias, padding=1).relu()
+    expected = as_torch + F.conv2d(inner, weights[0], bias, padding=1)
+    return bool((x - expected[0].permute(1, 2, 0)).abs().max() < _CLOSE)
