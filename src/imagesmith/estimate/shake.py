@@ -9,13 +9,16 @@ from torch.nn import functional as F
 from imagesmith.tensors import imresize, to_gray
 from imagesmith.tensors.deconvolution import (
     KERNEL_REACH_PX,
+    differences,
     fading,
     gradients,
     kernel_between,
     kernel_spectrum,
+    power,
     slope_power,
 )
 from imagesmith.tensors.edges import mirrored
+from imagesmith.tensors.fourier import fast_size
 
 _BORDER = 2 * KERNEL_REACH_PX + 2
 _SCALES = (0.3536, 0.5, 0.7071, 1.0)
@@ -71,9 +74,11 @@ def _in_turns(seen: Tensor, kernel: Tensor, rounds: int, cost: float) -> Tensor:
 
 
 def _bordered(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mirrored beyond its edges, and the weight that fades what was added."""
-    x = mirrored(x, _BORDER, _BORDER, _BORDER, _BORDER)
-    return x, fading(x.shape[-2:], _BORDER)
+    """Mirrored beyond its edges up to a size that is fast to transform, and the weight that fades what was added."""
+    size = [length + 2 * _BORDER for length in x.shape[-2:]]
+    down, right = (fast - length for fast, length in zip(fast_size(size), size, strict=True))
+    weight = F.pad(fading(size, _BORDER), (0, right, 0, down))
+    return mirrored(x, _BORDER, _BORDER + right, _BORDER, _BORDER + down), weight
 
 
 def _convolved(x: Tensor, spectrum: Tensor) -> Tensor:
@@ -89,17 +94,17 @@ def _of_few_edges(blurred: Tensor, spectrum: Tensor, cost: float) -> Tensor:
     sharp, stiffness, size = blurred[0], 2 * cost, blurred.shape[-2:]
     # by parts: a complex number divided by a real one is divided as if both were complex
     data = torch.view_as_real(spectrum.conj() * torch.fft.rfft2(sharp))
-    power, sloped = (x[..., None].expand_as(data).contiguous() for x in (spectrum.abs().square(), slope_power(*size)))
+    blurs, slopes = (x[..., None].expand_as(data).contiguous() for x in (power(spectrum), slope_power(*size)))
     is_edge = torch.empty(size)
     while stiffness < _STIFFEST:
-        right, down = sharp.roll(-1, 1).sub_(sharp), sharp.roll(-1, 0).sub_(sharp)
+        right, down = differences(sharp, 1), differences(sharp, 0)
         torch.mul(right, right, out=is_edge).addcmul_(down, down)
         torch.ge(is_edge, cost / stiffness, out=is_edge)
         right.mul_(is_edge)
         down.mul_(is_edge)
-        back = right.roll(1, 1).sub_(right).sub_(down).add_(down.roll(1, 0))
-        wanted = torch.view_as_real(torch.fft.rfft2(back)).mul_(stiffness).add_(data)
-        wanted.div_(torch.add(power, sloped, alpha=stiffness))
+        back = differences(right, 1, at_next=True).add_(differences(down, 0, at_next=True))
+        wanted = torch.view_as_real(torch.fft.rfft2(back)).mul_(-stiffness).add_(data)
+        wanted.div_(torch.add(blurs, slopes, alpha=stiffness))
         sharp = torch.fft.irfft2(torch.view_as_complex(wanted), s=size)
         stiffness *= 2
     return sharp[None]
