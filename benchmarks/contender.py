@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -29,6 +30,7 @@ from timing import own_peak_mib
 from torch import Tensor, nn
 
 from imagesmith import Restorer
+from imagesmith.runtime.device import prepare
 from imagesmith.runtime.tiling import plan_for
 from imagesmith.zoo import load_model
 
@@ -167,8 +169,10 @@ class Limit(Ours):
             [min(end + plan.halo, cuts[-1]) - max(0, start - plan.halo) for start, end in itertools.pairwise(cuts)]
             for cuts in (plan.rows, plan.columns)
         )
-        self._limits = limits(net, self.blank(max(down), max(across)), partial(finished, device=self._place))
-        self._limits |= work(layers(net, self.blank(_SAMPLE_PX, _SAMPLE_PX)), height * width / _SAMPLE_PX**2)
+        # the convolutions as PyTorch computes them, each by itself
+        direct = prepare(load_model(options.model).net, replace(self.restorer.runtime, winograd=False))
+        self._limits = limits(direct, self.blank(max(down), max(across)), partial(finished, device=self._place))
+        self._limits |= work(layers(direct, self.blank(_SAMPLE_PX, _SAMPLE_PX)), height * width / _SAMPLE_PX**2)
         return net
 
     @property
