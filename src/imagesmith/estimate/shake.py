@@ -22,12 +22,13 @@ from imagesmith.tensors.fourier import fast_size
 
 _BORDER = 2 * KERNEL_REACH_PX + 2
 _SCALES = (0.3536, 0.5, 0.7071, 1.0)
-_ROUNDS_PER_SCALE, _ROUNDS = 5, 10
+_ROUNDS_PER_SCALE = 5
 _FIRST_COSTS = (1e-3, 5e-3)
 """What each pixel on an edge costs at first, in squares of [0, 1], where nothing is guessed."""
-EDGE_COSTS = (7e-4, 5e-4)
-"""The same with a guess, and with a second one that is better."""
-_STIFFEST = 4.0
+LOOKS = ((7e-4, 7), (5e-4, 10))
+"""The same and how many rounds, with a guess, and with a second one that is better."""
+_SOFTEST, _STIFFEST = 4.0, 4.0
+"""How closely slopes are followed: at first, in costs of an edge, and at last."""
 
 
 def first_kernels(blurred: Tensor) -> list[Tensor]:
@@ -41,16 +42,17 @@ def first_kernels(blurred: Tensor) -> list[Tensor]:
     return [_coarse_to_fine(copies, cost) for cost in _FIRST_COSTS]
 
 
-def blur_kernel(blurred: Tensor, guess: Tensor, edge_cost: float = EDGE_COSTS[0]) -> Tensor:
+def blur_kernel(blurred: Tensor, guess: Tensor, look: tuple[float, int] = LOOKS[0]) -> Tensor:
     """The kernel that blurred a picture (C, H, W) in [0, 1], told a `guess` (C, H, W) at it without blur.
 
-    In turns: the picture of few edges that the kernel takes to the blurred one (the L0 norm of slopes, Xu et al. 2013,
+    `look` is as in `LOOKS`. In turns: the picture of few edges that the kernel takes to the blurred one (the L0 norm of slopes, Xu et al. 2013,
     Pan et al. 2014), then the kernel between the two.
     """
     seen = to_gray(blurred)
     known, weight = _bordered(seen)
     slopes = gradients(_bordered(to_gray(guess))[0])
-    return _in_turns(seen, kernel_between(known, slopes, weight), _ROUNDS, edge_cost)
+    cost, rounds = look
+    return _in_turns(seen, kernel_between(known, slopes, weight), rounds, cost)
 
 
 def _coarse_to_fine(copies: list[Tensor], cost: float) -> Tensor:
@@ -91,7 +93,7 @@ def _of_few_edges(blurred: Tensor, spectrum: Tensor, cost: float) -> Tensor:
     By half-quadratic splitting: slopes that are not worth their cost are set to 0, the picture follows more and more.
     Most of a search is spent here, hence the operations in place.
     """
-    sharp, stiffness, size = blurred[0], 2 * cost, blurred.shape[-2:]
+    sharp, stiffness, size = blurred[0], _SOFTEST * cost, blurred.shape[-2:]
     # by parts: a complex number divided by a real one is divided as if both were complex
     data = torch.view_as_real(spectrum.conj() * torch.fft.rfft2(sharp))
     blurs, slopes = (x[..., None].expand_as(data).contiguous() for x in (power(spectrum), slope_power(*size)))
