@@ -27,7 +27,7 @@ _FIRST_COSTS = (1e-3, 5e-3)
 """What each pixel on an edge costs at first, in squares of [0, 1], where nothing is guessed."""
 LOOKS = ((7e-4, 7), (5e-4, 10))
 """The same and how many rounds, with a guess, and with a second one that is better."""
-_SOFTEST, _STIFFEST = 4.0, 4.0
+_SOFTEST, _STIFFEST = 3.0, 4.0
 """How closely slopes are followed: at first, in costs of an edge, and at last."""
 
 
@@ -45,8 +45,8 @@ def first_kernels(blurred: Tensor) -> list[Tensor]:
 def blur_kernel(blurred: Tensor, guess: Tensor, look: tuple[float, int] = LOOKS[0]) -> Tensor:
     """The kernel that blurred a picture (C, H, W) in [0, 1], told a `guess` (C, H, W) at it without blur.
 
-    `look` is as in `LOOKS`. In turns: the picture of few edges that the kernel takes to the blurred one (the L0 norm of slopes, Xu et al. 2013,
-    Pan et al. 2014), then the kernel between the two.
+    `look` is as in `LOOKS`. In turns: the picture of few edges that the kernel takes to the blurred one (the L0 norm of
+    slopes, Xu et al. 2013, Pan et al. 2014), then the kernel between the two.
     """
     seen = to_gray(blurred)
     known, weight = _bordered(seen)
