@@ -18,17 +18,15 @@ from imagesmith.tensors.deconvolution import (
     slope_power,
 )
 from imagesmith.tensors.edges import mirrored
-from imagesmith.tensors.fourier import fast_size
 
 _BORDER = 2 * KERNEL_REACH_PX + 2
 _SCALES = (0.3536, 0.5, 0.7071, 1.0)
-_ROUNDS_PER_SCALE = 5
+_ROUNDS_PER_SCALE, _ROUNDS = 5, 10
 _FIRST_COSTS = (1e-3, 5e-3)
 """What each pixel on an edge costs at first, in squares of [0, 1], where nothing is guessed."""
-LOOKS = ((7e-4, 7), (5e-4, 10))
-"""The same and how many rounds, with a guess, and with a second one that is better."""
-_SOFTEST, _STIFFEST = 3.0, 4.0
-"""How closely slopes are followed: at first, in costs of an edge, and at last."""
+EDGE_COSTS = (7e-4, 5e-4)
+"""The same with a guess, and with a second one that is better."""
+_STIFFEST = 4.0
 
 
 def first_kernels(blurred: Tensor) -> list[Tensor]:
@@ -42,17 +40,16 @@ def first_kernels(blurred: Tensor) -> list[Tensor]:
     return [_coarse_to_fine(copies, cost) for cost in _FIRST_COSTS]
 
 
-def blur_kernel(blurred: Tensor, guess: Tensor, look: tuple[float, int] = LOOKS[0]) -> Tensor:
+def blur_kernel(blurred: Tensor, guess: Tensor, edge_cost: float = EDGE_COSTS[0]) -> Tensor:
     """The kernel that blurred a picture (C, H, W) in [0, 1], told a `guess` (C, H, W) at it without blur.
 
-    `look` is as in `LOOKS`. In turns: the picture of few edges that the kernel takes to the blurred one (the L0 norm of
-    slopes, Xu et al. 2013, Pan et al. 2014), then the kernel between the two.
+    In turns: the picture of few edges that the kernel takes to the blurred one (the L0 norm of slopes, Xu et al. 2013,
+    Pan et al. 2014), then the kernel between the two.
     """
     seen = to_gray(blurred)
     known, weight = _bordered(seen)
     slopes = gradients(_bordered(to_gray(guess))[0])
-    cost, rounds = look
-    return _in_turns(seen, kernel_between(known, slopes, weight), rounds, cost)
+    return _in_turns(seen, kernel_between(known, slopes, weight), _ROUNDS, edge_cost)
 
 
 def _coarse_to_fine(copies: list[Tensor], cost: float) -> Tensor:
@@ -76,11 +73,9 @@ def _in_turns(seen: Tensor, kernel: Tensor, rounds: int, cost: float) -> Tensor:
 
 
 def _bordered(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mirrored beyond its edges up to a size that is fast to transform, and the weight that fades what was added."""
-    size = [length + 2 * _BORDER for length in x.shape[-2:]]
-    down, right = (fast - length for fast, length in zip(fast_size(size), size, strict=True))
-    weight = F.pad(fading(size, _BORDER), (0, right, 0, down))
-    return mirrored(x, _BORDER, _BORDER + right, _BORDER, _BORDER + down), weight
+    """Mirrored beyond its edges, and the weight that fades what was added."""
+    x = mirrored(x, _BORDER, _BORDER, _BORDER, _BORDER)
+    return x, fading(x.shape[-2:], _BORDER)
 
 
 def _convolved(x: Tensor, spectrum: Tensor) -> Tensor:
@@ -93,7 +88,7 @@ def _of_few_edges(blurred: Tensor, spectrum: Tensor, cost: float) -> Tensor:
     By half-quadratic splitting: slopes that are not worth their cost are set to 0, the picture follows more and more.
     Most of a search is spent here, hence the operations in place.
     """
-    sharp, stiffness, size = blurred[0], _SOFTEST * cost, blurred.shape[-2:]
+    sharp, stiffness, size = blurred[0], 2 * cost, blurred.shape[-2:]
     # by parts: a complex number divided by a real one is divided as if both were complex
     data = torch.view_as_real(spectrum.conj() * torch.fft.rfft2(sharp))
     blurs, slopes = (x[..., None].expand_as(data).contiguous() for x in (power(spectrum), slope_power(*size)))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.data.scanlines import Picture
-from imagesmith.estimate.shake import LOOKS, blur_kernel, first_kernels
+from imagesmith.estimate.shake import EDGE_COSTS, blur_kernel, first_kernels
 from imagesmith.runtime.tiling import Subpixels
 from imagesmith.tensors import to_float, to_gray
 from imagesmith.tensors.deconvolution import deconvolution_planes, gradients
@@ -72,8 +72,8 @@ def kernel_of(blurred: Tensor, mended: Callable[[Part, Tensor], Tensor]) -> Tens
     start, judged = _middle(size, _START_PX), _middle(size, _JUDGED_PX)
     firsts = [kernel for half in _halves(start) for kernel in first_kernels(seen(half))]
     kernel = max(firsts, key=lambda first: _slopes(guess(judged, first)))
-    for part, look in zip((start, _WHOLE), LOOKS, strict=True):
-        kernel = blur_kernel(seen(part), guess(part, kernel), look)
+    for part, cost in zip((start, _WHOLE), EDGE_COSTS, strict=True):
+        kernel = blur_kernel(seen(part), guess(part, kernel), cost)
     return kernel
 
 
