@@ -64,10 +64,14 @@ def _coarse_to_fine(copies: list[Tensor], cost: float) -> Tensor:
 def _in_turns(seen: Tensor, kernel: Tensor, rounds: int, cost: float) -> Tensor:
     """`kernel` made better for a gray picture (1, H, W), round by round, in which edges cost ever less."""
     seen, weight = _bordered(seen)
+    size = seen.shape[-2:]
+    transformed, slopes = torch.fft.rfft2(seen), _by_parts(slope_power(*size))
     for _ in range(rounds):
-        spectrum = kernel_spectrum(kernel, *seen.shape[-2:])
-        periodic = torch.lerp(_convolved(seen, spectrum), seen, weight)  # Reeves 2005: no seam to be taken for an edge
-        kernel = kernel_between(periodic, gradients(_of_few_edges(periodic, spectrum, cost)), weight, len(kernel) // 2)
+        spectrum = kernel_spectrum(kernel, *size)
+        again = torch.fft.irfft2(transformed * spectrum, s=size)
+        periodic = torch.lerp(again, seen, weight)  # Reeves 2005: no seam to be taken for an edge
+        edges = _of_few_edges(periodic, spectrum, slopes, cost)
+        kernel = kernel_between(periodic, gradients(edges), weight, len(kernel) // 2)
         cost /= 1.1
     return kernel
 
@@ -78,20 +82,20 @@ def _bordered(x: Tensor) -> tuple[Tensor, Tensor]:
     return x, fading(x.shape[-2:], _BORDER)
 
 
-def _convolved(x: Tensor, spectrum: Tensor) -> Tensor:
-    return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum, s=x.shape[-2:])
+def _by_parts(real: Tensor) -> Tensor:
+    """What is real beside the two parts of complex numbers: one of these divided by it is divided as if both were."""
+    return torch.stack([real, real], dim=-1)
 
 
-def _of_few_edges(blurred: Tensor, spectrum: Tensor, cost: float) -> Tensor:
+def _of_few_edges(blurred: Tensor, spectrum: Tensor, slopes: Tensor, cost: float) -> Tensor:
     """The picture with the fewest sloped pixels that `spectrum` takes near `blurred` (1, H, W), a slope costing `cost`.
 
+    `slopes` is the `slope_power` of this size, by parts.
     By half-quadratic splitting: slopes that are not worth their cost are set to 0, the picture follows more and more.
     Most of a search is spent here, hence the operations in place.
     """
     sharp, stiffness, size = blurred[0], 2 * cost, blurred.shape[-2:]
-    # by parts: a complex number divided by a real one is divided as if both were complex
-    data = torch.view_as_real(spectrum.conj() * torch.fft.rfft2(sharp))
-    blurs, slopes = (x[..., None].expand_as(data).contiguous() for x in (power(spectrum), slope_power(*size)))
+    data, blurs = torch.view_as_real(spectrum.conj() * torch.fft.rfft2(sharp)), _by_parts(power(spectrum))
     is_edge = torch.empty(size)
     while stiffness < _STIFFEST:
         right, down = differences(sharp, 1), differences(sharp, 0)

@@ -24,6 +24,8 @@ _RIDGE = 5e-5
 """What a kernel's square costs, for each pixel of the picture."""
 _FLAT = 1e-3
 """What a filter's answer to brightness costs beside its answer to detail."""
+_STEPS = 4
+"""From pixel to pixel through a kernel, between two looks at whether there is more."""
 
 
 def gradients(x: Tensor) -> Tensor:
@@ -132,9 +134,10 @@ def _centre_of_mass(kernel: Tensor) -> tuple[float, float]:
 
 def _one_piece(kernel: Tensor) -> Tensor:
     """What hangs together with the peak."""
-    reached = (kernel == kernel.max()).to(kernel.dtype)[None, None]
-    for _ in range(2 * len(kernel)):
-        reached = torch.nn.functional.max_pool2d(reached, 3, stride=1, padding=1) * (kernel > 0)
+    there, reached, count = kernel > 0, (kernel == kernel.max()).to(kernel.dtype)[None, None], -1.0
+    while count < (count := float(reached.sum())):
+        for _ in range(_STEPS):
+            reached = torch.nn.functional.max_pool2d(reached, 3, stride=1, padding=1) * there
     return kernel * reached[0, 0]
 
 
