@@ -2,8 +2,8 @@
  *
  * A tile of 4x4 results takes 36 multiplications for each pair of channels in place of 144 (Lavin and Gray 2016, with
  * the points 0, 1, -1, 2, -2 and infinity): 6x6 values are transformed, multiplied with transformed kernels as 36
- * products of matrices, and transformed back. A block of tiles goes all the way while it is in the second cache, a residual pair of convolutions band by band
- * of tiles while that is in the third.
+ * products of matrices, and transformed back. A block of tiles goes all the way while it is in the second cache; a
+ * residual pair of convolutions goes band by band, while a band is in the third.
  * Compiled by winograd.py, with LANES the floats of a vector register: 4, 8 or 16. Channels are multiples of PANEL.
  */
 
@@ -45,7 +45,7 @@ INLINE void transform_back(const vec m[6], vec *out, int step) {
     out[3 * step] = near_gap + 8 * far_gap + m[5];
 }
 
-/* Rows of a picture of which the last `held` are kept, or all. */
+/* A picture of which the last `held` rows are kept, in turn in the same places; or all of them. */
 typedef struct {
     float *values;
     int height, width, channels, held;
@@ -57,7 +57,9 @@ typedef struct {
     int from, to, relu;
 } layer;
 
-INLINE float *row(const plane *p, int number) { return p->values + (size_t)(number % p->held) * p->width * p->channels; }
+INLINE float *row(const plane *p, int number) {
+    return p->values + (size_t)(number % p->held) * p->width * p->channels;
+}
 
 static int least(int a, int b) { return a < b ? a : b; }
 
@@ -179,7 +181,8 @@ int convolve(const float *x, const float *kernels, const float *bias, float *y, 
 
 /* x + conv(relu(conv(x))) in place of x (height, width, channels), the rest as above.
  * While the second convolution computes a band of tiles, the first computes the next one, a row of tiles ahead because
- * the second sees so far. What it reads of x lies below what the second replaces, and between them are two bands. */
+ * the second sees so far. So what the first reads of x lies below all that the second replaces, and of what is between
+ * them two bands are kept, with a row of tiles on either side. */
 int add_pair(float *x, const float *kernels_1, const float *bias_1, const float *kernels_2, const float *bias_2,
              int height, int width, int channels) {
     int across = (width + 3) / 4, down = (height + 3) / 4, failed = 0;
@@ -194,7 +197,7 @@ int add_pair(float *x, const float *kernels_1, const float *bias_1, const float 
         failed = !v;
         if (v) memset(v, 0, block_floats(&first) * sizeof(float));
         for (int top = -band - 1; top < down; top += band) {
-            /* tiles of the second from `begin` to `end`, of the first from `ahead` to `far`; none in what is not there */
+            /* tiles of the second from `begin` to `end`, of the first from `ahead` to `far`; none beyond the picture */
             int begin = top < 0 ? 0 : top * across, end = least(down, top + band) * across;
             int ahead = (top + band + 1) * across, far = least(down, top + 2 * band + 1) * across;
             int blocks = end > begin ? (end - begin + BLOCK - 1) / BLOCK : 0;
