@@ -565,6 +565,7 @@ def test_guard_nan_in_the_weights_goes_back_and_recovers(pictures, tmp_path, mon
     assert all(tensor.isfinite().all() for tensor in final_tensors(run.folder).values())
 
 
+@pytest.mark.slow
 def test_guard_thirtyfold_learning_rate_is_called_diverging(pictures, tmp_path):
     """Whether the lowered rate saves the run or the guard stops it, the best generator is there."""
     with suppress(TrainingError):
