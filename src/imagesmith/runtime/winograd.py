@@ -54,7 +54,7 @@ _POINTS = torch.tensor(
 
 
 @dataclass(frozen=True)
-class Kernel:
+class Compiled:
     """The functions of `winograd.c`, which take addresses and sizes and return whether there was too little memory."""
 
     convolve: Callable[..., int]
@@ -62,7 +62,7 @@ class Kernel:
 
 
 class WinogradConv(nn.Conv2d):
-    """A 3x3 convolution (N, C, H, W) -> (N, C', H, W), float32 in channels_last.
+    """A 3x3 convolution (N, C, H, W) -> (N, C', H, W), float32 in channels_last, of whole panels of channels.
 
     Parameters and their names are those of the convolution that it was made of; only for inference. Where it was sent
     to a machine that has no such kernel, it computes as PyTorch does.
@@ -134,8 +134,8 @@ def is_in_place(net: nn.Module) -> bool:
 
 
 @functools.cache
-def kernel() -> Kernel | None:
-    """The compiled functions of `winograd.c`, or None where it cannot be had; it is compiled at most once."""
+def kernel() -> Compiled | None:
+    """The compiled functions of `winograd.c`, or None where they cannot be had; compiled at most once."""
     flags = _processor_flags()
     cache = probe_file()
     if flags is None or cache is None:
@@ -221,11 +221,11 @@ def _compile(command: list[str], library: Path) -> None:
         write_whole(library, linked.read_bytes())
 
 
-def _loaded(library: Path) -> Kernel | None:
+def _loaded(library: Path) -> Compiled | None:
     """The functions of a compiled file; None where that is broken, needs another OpenMP, or computes nonsense."""
     try:
         loaded: Any = ctypes.CDLL(str(library))
-        found = Kernel(loaded.convolve, loaded.add_pair)
+        found = Compiled(loaded.convolve, loaded.add_pair)
     except (OSError, AttributeError):
         return None
     found.convolve.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int] * 4  # type: ignore[attr-defined]
@@ -233,7 +233,7 @@ def _loaded(library: Path) -> Kernel | None:
     return found if _is_right(found) else None
 
 
-def _is_right(found: Kernel) -> bool:
+def _is_right(found: Compiled) -> bool:
     """Whether they compute what PyTorch does: no compiler, cache or other machine's library is trusted."""
     generator = torch.Generator().manual_seed(0)
     x, wide, narrow, bias = (

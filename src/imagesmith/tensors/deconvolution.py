@@ -34,7 +34,7 @@ def gradients(x: Tensor) -> Tensor:
 
 
 def differences(x: Tensor, dim: int, *, at_next: bool = False) -> Tensor:
-    """From each value of a periodic `x` to the next one along `dim`, in the place of either; without `roll` faster."""
+    """From each value of a periodic `x` to the next along `dim`, in the place of either; `roll` would copy first."""
     result, last = torch.empty_like(x), x.shape[dim] - 1
     start, seam = (1, 0) if at_next else (0, last)
     torch.sub(x.narrow(dim, 1, last), x.narrow(dim, 0, last), out=result.narrow(dim, start, last))

@@ -569,10 +569,7 @@ def test_guard_nan_in_the_weights_goes_back_and_recovers(pictures, tmp_path, mon
 def test_guard_thirtyfold_learning_rate_is_called_diverging(pictures, tmp_path):
     """Whether the lowered rate saves the run or the guard stops it, the best generator is there."""
     with suppress(TrainingError):
-        train_gan(
-            watched(pictures, tmp_path / "run", "optim.learning_rate=0.03", "optim.warm_up=0", "run.validations=10"),
-            quiet=True,
-        )
+        train_gan(watched(pictures, tmp_path / "run", "optim.learning_rate=0.03", "optim.warm_up=0"), quiet=True)
     said = next(line for line in console(tmp_path / "run").splitlines() if "diverging" in line)
     assert int(said.split(" at ")[1].split()[0].replace(",", "")) <= 200 * 8
     assert load_model(tmp_path / "run").card.task == "generate"
