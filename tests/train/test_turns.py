@@ -115,6 +115,15 @@ def test_nothing_is_recorded_on_a_cpu_nor_where_the_user_does_not_want_it(record
     assert is_off(Dials("cuda").set("r1", 0.0))
 
 
+def test_a_strength_that_comes_and_goes_does_not_have_the_step_recorded_anew():
+    """The accident: adaptive augmentation wavers about 0 and a GPU records a graph every few dozen steps."""
+    dials = Dials("meta", ("strength",))
+    assert not is_off(dials.set("strength", 0.0))
+    assert is_off(dials.set("r1", 0.0))
+    assert dials.set("strength", 0.0) is dials.set("strength", 0.3)
+    assert is_off(Dials("cpu", ("strength",)).set("strength", 0.0))
+
+
 def rpgan_step(weight: float | Tensor):
     augment = None if is_off(weight) else (lambda images, draws: Augment().apply(images, weight, draws))
     return partial(gan_step, terms=GanTerms(OBJECTIVES["relativistic"], r1=weight, r2=0.5, augment=augment))

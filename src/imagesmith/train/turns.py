@@ -4,7 +4,7 @@ A step of a small network is hundreds of kernels that take a GPU less time than 
 asked for once. What a recorded step reads lies at fixed places: its batch, and the weights that `Dials` hold.
 """
 
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -163,15 +163,19 @@ def turns_of(computed: Computed, graphs: bool, say: Callable[[str], None]) -> Co
 
 
 class Dials:
-    """Numbers that change from step to step, on the device, where a recorded step finds them."""
+    """Numbers that change from step to step, on the device, where a recorded step finds them.
 
-    def __init__(self, device: str) -> None:
-        self.device = device
+    Those in `coming_and_going` are dials at 0 as well: to record a step anew each time would cost more than a term that
+    weighs nothing.
+    """
+
+    def __init__(self, device: str, coming_and_going: Container[str] = ()) -> None:
+        self.device, self.coming_and_going = device, coming_and_going
         self._tensors: dict[str, Tensor] = {}
 
     def set(self, name: str, value: float) -> float | Tensor:
-        """`value` for the coming step; on a CPU, where nothing is recorded, and for 0, the number itself."""
-        if value == 0 or self.device == "cpu":
+        """`value` for the coming step; on a CPU, where nothing is recorded, and for most 0s, the number itself."""
+        if self.device == "cpu" or (value == 0 and name not in self.coming_and_going):
             return value
         if name not in self._tensors:
             self._tensors[name] = torch.empty((), device=self.device)

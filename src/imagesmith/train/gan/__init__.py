@@ -46,7 +46,8 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
         # two networks that compete leap, and come back: what that means is the watch's business, not the loop's guard's
         state = session.state(nets, choices, averaged=["generator"], spike=math.inf)
         watch = GanWatch(config, pictures, state, arithmetic, session)
-        step = _GanStep(config, state, Dials(session.device))
+        comes_and_goes = ("strength",) if config.augment.strength == "adaptive" else ()
+        step = _GanStep(config, state, Dials(session.device, comes_and_goes))
         validation = GanValidation(config, pictures, arithmetic, session, watch)
         flow = Flow(
             batches=lambda start: gan_batches(
