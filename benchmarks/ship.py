@@ -1,7 +1,7 @@
 """Put a trained model into the package: measure it, write its card, its weights and its golden output.
 
     python benchmarks/ship.py RUN NAME --data DATA --description TEXT [--train-data TEXT] [--test-set NAME]
-                             [--faithful NAME]
+                             [--faithful NAME] [--float16]
 
 RUN is a run folder or weight file, NAME what it will be called. DATA holds the test sets for a restorer (see
 protocols.py and scores.py), is a labelled test set for a classifier, and real pictures for a generator; --test-set says
@@ -10,6 +10,7 @@ what such a set is called in the card. Run scores.py afterwards.
 
 import argparse
 import dataclasses
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,6 +48,14 @@ def _scores(model: Model, options: argparse.Namespace) -> dict[str, dict[str, fl
     return {options.test_set: {metric: round(value, 4) for metric, value in report.summary.items()}}
 
 
+def _rounded_scores(model: Model, options: argparse.Namespace, dtype: torch.dtype) -> dict[str, dict[str, float]]:
+    """The scores of the weights as the package will hold them."""
+    with tempfile.TemporaryDirectory() as folder:
+        options.run = Path(folder) / f"{options.name}.safetensors"
+        save_model(options.run, model.net, model.card, dtype)
+        return _scores(model, options)
+
+
 def _film_scores(model: Model, options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """On the clip calendar of Vid4, all frames, nothing cropped: made small as papers do, or with noise of sigma 25."""
     degrade = "bi" if model.card.scale > 1 else "gaussian_noise:sigma=[25,25],rounded=0"
@@ -81,9 +90,11 @@ def main() -> None:
     parser.add_argument("--description", required=True, help="one sentence for people who choose a model")
     parser.add_argument("--faithful", metavar="NAME", help="shipped model that a sharp one can be blended with")
     parser.add_argument("--train-data", help="what it was trained on, in place of what the run says")
+    parser.add_argument("--float16", action="store_true", help="keep the weights in half of the room")
     options = parser.parse_args()
 
     model = load_model(options.run)
+    dtype = torch.float16 if options.float16 else torch.float32
     if options.faithful:
         blend(load_model(options.faithful), model, 0.5)  # only to see that the two fit each other
     card = dataclasses.replace(
@@ -93,10 +104,10 @@ def main() -> None:
         faithful=options.faithful,
         train_data=options.train_data or model.card.train_data,
         commit=model.card.commit or commit(),
-        protocol=_scores(model, options),
+        protocol=_rounded_scores(model, options, dtype),
         created=model.card.created or datetime.now(UTC).date().isoformat(),
     )
-    save_model(shipped_path(options.name), model.net, card)
+    save_model(shipped_path(options.name), model.net, card, dtype)
     write_golden(options.name, *_golden_input(model))
     print(f"{options.name}: {card.protocol}, golden output within {verify_model(options.name):.1e}")
 
