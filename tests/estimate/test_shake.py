@@ -6,9 +6,9 @@ from skimage import data
 from torch import Tensor
 
 from imagesmith.degrade.blur import GaussianBlur, MotionBlur, filtered
-from imagesmith.estimate.shake import blur_kernel, first_kernels
-from imagesmith.tensors import generator_for
-from imagesmith.tensors.deconvolution import deconvolved
+from imagesmith.estimate.shake import blur_kernel, edge_softness, first_kernels
+from imagesmith.tensors import generator_for, imresize
+from imagesmith.tensors.deconvolution import deconvolved, kernel_spectrum
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +55,42 @@ def test_pictures_of_any_size_have_a_kernel(size: tuple[int, int]) -> None:
     for kernel in (blur_kernel(image, image), *first_kernels(image)):
         assert torch.isfinite(kernel).all()
         assert float(kernel.sum()) == pytest.approx(1, abs=1e-5)
+
+
+def a_shake() -> Tensor:
+    """A kernel that no lens has."""
+    return MotionBlur((11, 13)).kernel(generator_for(0))
+
+
+def test_photographs_that_were_enlarged_have_soft_edges(photo: Tensor) -> None:
+    softness = [edge_softness(imresize(photo, factor), a_shake()) for factor in (1.0, 1.3, 1.6)]
+    assert softness == sorted(softness)
+    assert softness[-1] > softness[0] + 0.3
+
+
+def test_what_a_lens_does_is_all_blur(photo: Tensor) -> None:
+    """The accident: of a picture out of focus half of the blur was left, as if its edges had always been soft."""
+    soft = imresize(photo, 1.6)
+    for kernel in (GaussianBlur((1.5, 1.5)).kernel(generator_for(0)), torch.ones(1, 1)):
+        assert edge_softness(soft, kernel) == 0
+    assert edge_softness(soft, a_shake()) > 0.3
+
+
+@pytest.mark.parametrize("image", [torch.full((3, 40, 50), 0.5), torch.rand(1, 1, 9), torch.zeros(3, 3, 3)])
+def test_where_nothing_tells_of_edges_they_are_steps(image: Tensor) -> None:
+    assert edge_softness(image, a_shake()) == 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_soft_edges_are_not_taken_for_a_part_of_the_blur(photo: Tensor, seed: int) -> None:
+    """The accident: kernels of soft photographs came out too wide, and what they mended to was too sharp."""
+    rng = generator_for(seed)
+    soft = imresize(photo, 1.6).clamp(0, 1)
+    kernel = MotionBlur((9, 11)).kernel(rng)
+    blurred = (filtered(soft, kernel) + 2 / 255 * torch.randn(soft.shape, generator=rng)).clamp(0, 1)
+    wanted = kernel_spectrum(kernel, 64, 64)
+    of_steps, of_soft = (
+        float((kernel_spectrum(blur_kernel(blurred, soft, softness_px=px), 64, 64) - wanted).abs().mean())
+        for px in (0.0, edge_softness(soft, kernel))
+    )
+    assert of_soft < 0.8 * of_steps

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.data.scanlines import Picture
-from imagesmith.estimate.shake import EDGE_COSTS, blur_kernel, first_kernels
+from imagesmith.estimate.shake import EDGE_COSTS, blur_kernel, edge_softness, first_kernels
 from imagesmith.runtime.tiling import Subpixels
 from imagesmith.tensors import to_float, to_gray
 from imagesmith.tensors.deconvolution import deconvolution_planes, gradients
@@ -72,9 +72,9 @@ def kernel_of(blurred: Tensor, mended: Callable[[Part, Tensor], Tensor]) -> Tens
     start, judged = _middle(size, _START_PX), _middle(size, _JUDGED_PX)
     firsts = [kernel for half in _halves(start) for kernel in first_kernels(seen(half))]
     kernel = max(firsts, key=lambda first: _slopes(guess(judged, first)))
-    for part, cost in zip((start, _WHOLE), EDGE_COSTS, strict=True):
-        kernel = blur_kernel(seen(part), guess(part, kernel), cost)
-    return kernel
+    kernel = blur_kernel(seen(start), guess(start, kernel), EDGE_COSTS[0])
+    best_guess = guess(_WHOLE, kernel)
+    return blur_kernel(seen(_WHOLE), best_guess, EDGE_COSTS[1], edge_softness(best_guess, kernel))
 
 
 def _middle(size: Sequence[int], side_px: int) -> Part:

@@ -47,14 +47,19 @@ def power(spectrum: Tensor) -> Tensor:
     return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
 
 
-def kernel_between(blurred: Tensor, slopes: Tensor, weight: Tensor, reach: int = KERNEL_REACH_PX) -> Tensor:
+def kernel_between(
+    blurred: Tensor, slopes: Tensor, weight: Tensor, reach: int = KERNEL_REACH_PX, softness_px: float = 0.0
+) -> Tensor:
     """The kernel whose convolution with the `slopes` (2, H, W) of a sharp picture gives those of `blurred` (1, H, W).
 
     2 * reach + 1 pixels a side. Least squares in one step (Cho and Lee 2009, sec. 4.2), of periodic pictures; `weight`
-    (H, W) fades their seams. What cannot be of a shake is taken away: negative parts, weak parts, islands.
+    (H, W) fades their seams. `softness_px` is the standard deviation of a Gaussian that the slopes lack. What cannot be
+    of a shake is taken away: negative parts, weak parts, islands.
     """
     size = blurred.shape[-2:]
     wanted, given = torch.fft.rfft2(gradients(blurred) * weight), torch.fft.rfft2(slopes * weight)
+    if softness_px > 0:
+        given *= _gaussian_spectrum(softness_px, *size)
     quotient = (given.conj() * wanted).sum(0) / (power(given).sum(0) + _RIDGE * blurred.numel())
     solved = torch.fft.irfft2(quotient, s=size)
     side = 2 * reach + 1
@@ -102,6 +107,13 @@ def slope_power(height: int, width: int) -> Tensor:
     """What `gradients` multiply the power of each frequency of `rfft2` with, both directions together."""
     down, right = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
     return 4 - 2 * torch.cos(2 * math.pi * down) - 2 * torch.cos(2 * math.pi * right)
+
+
+def _gaussian_spectrum(deviation_px: float, height: int, width: int) -> Tensor:
+    """What a convolution with a Gaussian multiplies each frequency of `rfft2` with."""
+    frequencies = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    rows, columns = (torch.exp(-2 * (math.pi * deviation_px * each) ** 2) for each in frequencies)
+    return rows * columns
 
 
 def _deconvolved(picture: Tensor, kernel: Tensor, noises: Sequence[float]) -> list[Tensor]:
