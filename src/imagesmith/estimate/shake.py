@@ -22,7 +22,7 @@ from imagesmith.tensors.edges import mirrored
 _BORDER = 2 * KERNEL_REACH_PX + 2
 _SCALES = (0.3536, 0.5, 0.7071, 1.0)
 _ROUNDS_PER_SCALE, _ROUNDS = 5, 10
-_FIRST_COSTS = (5e-3, 1e-2)
+_FIRST_COSTS = (2.5e-3, 1e-2)
 """What each pixel on an edge costs at first, in squares of [0, 1], where nothing is guessed."""
 EDGE_COSTS = (7e-4, 5e-4)
 """The same with a guess, and with a second one that is better."""

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from imagesmith.infer.restore import Restorer
 
 CALIBRATION: dict[str, tuple[float, float]] = {
-    "deblur": (5.243, 0.861),
+    "deblur": (5.059, 0.853),
     "denoise": (5.664, 0.684),
     "inpaint": (3.968, 0.842),
-    "jpeg": (5.055, 0.776),
+    "jpeg": (5.403, 0.767),
     "photo-x2": (7.713, 0.731),
     "photo-x4": (8.456, 0.688),
     "sr-x2": (6.352, 0.678),
