@@ -59,6 +59,14 @@ def test_saving_keeps_float32_of_a_bf16_net(weight_file: Path, model: Model):
     assert {value.dtype for value in load_file(weight_file).values()} == {torch.float32}
 
 
+def test_what_is_kept_as_float16_is_float32_once_loaded(weight_file: Path, model: Model):
+    save_model(weight_file, model.net, model.card, torch.float16)
+    assert {value.dtype for value in load_file(weight_file).values()} == {torch.float16}
+    for name, value in load_model(weight_file).net.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, model.net.state_dict()[name].half().float()), name
+
+
 def test_the_card_must_be_of_this_network(model: Model, tmp_path: Path):
     card = dataclasses.replace(model.card, options={"scale": 2, "width": 8, "depth": 1})
     with pytest.raises(AssertionError, match="not this one"):
