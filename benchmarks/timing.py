@@ -122,11 +122,20 @@ def _processor() -> str:
 
 
 def commit() -> str:
-    """The short hash of the checked-out commit."""
+    """The short hash of the checked-out commit, with a + where the source tree differs from it.
+
+    'installed ' and the version where the package that is measured is not that of this checkout.
+    """
+    if HERE.parent not in Path(imagesmith.__file__).parents:
+        return f"installed {imagesmith.__version__}"
+    head = _git("rev-parse", "--short", "HEAD")
+    differs = _git("status", "--porcelain", "--", "../src", "*.py")
+    return head + "+" * bool(differs) if head else "unknown"
+
+
+def _git(*arguments: str) -> str:
+    """What git says of this checkout, nothing where it cannot be asked."""
     try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
-        return "unknown"
-    return answer.stdout.strip() or "unknown"
+        return ""
