@@ -47,6 +47,18 @@ def test_a_second_process_does_not_measure(file: Path, ask: Callable[..., Any]) 
     assert torch.__version__ in file.read_text()
 
 
+def test_what_others_found_meanwhile_stays(file: Path, ask: Callable[..., Any]) -> None:
+    """Eight jobs begin at once on a fresh machine, and all but the last to finish measure again on the next day."""
+
+    def measure() -> Answer:
+        assert ask("of another process") == (ANSWER, 1)
+        return ANSWER
+
+    found_once("of this one", CPU, measure, fits=FITS)
+    assert ask("of another process") == (ANSWER, 0)
+    assert ask("of this one") == (ANSWER, 0)
+
+
 def test_other_threads_are_another_machine(file: Path, ask: Callable[..., Any]) -> None:
     """What pays for one thread may not for sixty-four."""
     ask()

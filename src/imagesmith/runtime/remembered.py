@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from imagesmith import __version__
-from imagesmith.atomic import write_whole
+from imagesmith.atomic import make_folder, write_whole
 from imagesmith.errors import OutputError
+from imagesmith.runtime.lock import in_turn
 
 MOST_ANSWERS = 256
 """Of which the newest are kept: a long row of experiments shall not fill a home folder."""
@@ -40,12 +41,11 @@ def found_once(question: str, device: torch.device, measure: Callable[[], Answer
         key = f"{question}; {_machine(device)}"
         if key not in _known:
             file = probe_file()
-            answers = {} if file is None else _read(file)
-            answer = answers.pop(key, None)
+            answer = None if file is None else _read(file).get(key)
             if not _is_one(answer, fits):
                 answer = measure()
                 if file is not None:
-                    _keep(file, dict(list(answers.items())[1 - MOST_ANSWERS :]) | {key: answer})
+                    _keep(file, key, answer)
             _known[key] = answer
         return _known[key]
 
@@ -74,9 +74,14 @@ def _read(file: Path) -> dict[str, Any]:
     return answers if isinstance(answers, dict) else {}
 
 
-def _keep(file: Path, answers: dict[str, Any]) -> None:
+def _keep(file: Path, key: str, answer: Answer) -> None:
+    """Add an answer as the newest to those that lie in `file` by now: other processes measure at the same time."""
     with contextlib.suppress(OutputError, *_BROKEN):
-        write_whole(file, _text(answers))
+        make_folder(file.parent)
+        with file.with_suffix(".lock").open("ab") as lock, in_turn(lock):
+            answers = _read(file)
+            answers.pop(key, None)
+            write_whole(file, _text(dict(list(answers.items())[1 - MOST_ANSWERS :]) | {key: answer}))
 
 
 def _text(answers: Any) -> str:
