@@ -36,6 +36,13 @@ def test_findings_are_complete_and_end_with_a_timed_tile(monkeypatch: pytest.Mon
     assert found["one tile"].partition(" ms for ")[0].isdecimal()
 
 
+def test_cores_that_a_container_withholds_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: a report says 64 cores, and nobody sees why the run is as slow as on two."""
+    monkeypatch.setattr(doctor.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 2)
+    assert dict(itertools.islice(examine(), 20))["processor"].startswith("64 cores, 2 of them for this process, ")
+
+
 @pytest.fixture
 def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation of which only a model that enlarges was shipped, and lost its second half."""

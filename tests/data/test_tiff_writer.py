@@ -114,7 +114,7 @@ def test_a_description_of_a_stack_is_not_copied_to_one_picture(
 def test_only_a_few_strips_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows taken faster than they are deflated are the whole picture in memory."""
     monkeypatch.setattr(tiff_writer, "_STRIP_BYTES", 90 * 3)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(tiff_writer, "usable_cores", lambda: 2)
     taken, ahead = 0, []
 
     class Watched(io.BytesIO):

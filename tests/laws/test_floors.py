@@ -12,7 +12,7 @@ SOURCE = ROOT / "src" / "imagesmith"
 
 GROUND = "errors"  # imports nothing, so every floor may stand on it, floor 0 included
 FLOORS = {
-    "errors": 0, "configs": 0,
+    "errors": 0, "configs": 0, "containers": 0,
     "tensors": 1, "presets": 1, "atomic": 1,
     "nets": 2, "losses": 2, "metrics": 2, "degrade": 2, "estimate": 2,
     "runtime": 3, "data": 3,
@@ -23,7 +23,7 @@ FLOORS = {
     "apps": 8,
 }  # fmt: skip
 PACKAGES = {
-    "errors": set(), "configs": {"pydantic"},
+    "errors": set(), "configs": {"pydantic"}, "containers": set(),
     "tensors": {"torch"}, "presets": set(), "atomic": set(),
     "nets": {"torch"}, "losses": {"torch"}, "metrics": {"torch"}, "degrade": {"torch", "numpy", "PIL", "av"},
     "estimate": {"torch"},

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from imagesmith.errors import UsageError
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.runtime import device, remembered, winograd
-from imagesmith.runtime.device import pick_runtime, prepare
+from imagesmith.runtime.device import keep_to_usable_cores, pick_runtime, prepare
 
 
 @pytest.fixture(autouse=True)
@@ -196,3 +196,21 @@ def test_prepare_makes_an_inference_copy() -> None:
     with torch.inference_mode():
         assert ready(x).dtype == FP32
         assert (ready(x) - module(x)).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(("told", "kept"), [(None, 2), ("5", 5)])
+def test_torch_computes_in_no_more_threads_than_there_are_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str | None, kept: int
+) -> None:
+    """The accident: in a container of two cores torch takes 64 threads, which wait for each other most of the time."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if told:
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+    monkeypatch.setattr(device, "usable_cores", lambda _: 2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(5)
+    try:
+        keep_to_usable_cores(tmp_path)
+        assert torch.get_num_threads() == kept
+    finally:
+        torch.set_num_threads(threads)

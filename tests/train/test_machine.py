@@ -132,3 +132,16 @@ def test_missing_gpu_is_said():
         pytest.skip("this machine has a GPU")
     with pytest.raises(UsageError, match=r"run\.device=cpu"):
         machine.choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("trainers", "expected"),
+    [(None, (15, "16 cores feed the GPU")), ("4", (3, "16 cores feed 4 GPUs")), ("16", (1, "16 cores feed 16 GPUs"))],
+)
+def test_the_processes_of_torchrun_share_the_cores(monkeypatch, trainers, expected):
+    """The accident: eight GPUs on a machine of 16 cores, and each has 15 processes of its own prepare patches."""
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if trainers:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", trainers)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 16)
+    assert machine.choose_workers("auto", "cuda:0") == expected

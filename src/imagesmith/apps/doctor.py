@@ -14,10 +14,11 @@ import torch
 from PIL import features
 
 from imagesmith import __version__
+from imagesmith.containers import usable_cores
 from imagesmith.errors import ModelError
 from imagesmith.nets import RESTORERS, VIDEO_RESTORERS, NetSpec, build_net
 from imagesmith.runtime.area import WORTH_TILES, measured_area
-from imagesmith.runtime.device import emulates_bf16, pick_runtime, prepare
+from imagesmith.runtime.device import emulates_bf16, keep_to_usable_cores, pick_runtime, prepare
 from imagesmith.runtime.memory import available_memory, held_per_px
 from imagesmith.runtime.remembered import are_kept, probe_file
 from imagesmith.runtime.tiling import tile_px
@@ -99,7 +100,10 @@ def _measured() -> str:
 def _processor() -> str:
     lacks = "; no bf16 in this processor" if emulates_bf16(torch.device("cpu")) else ""
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {capability}{lacks}"
+    keep_to_usable_cores()
+    there, usable = os.cpu_count() or 1, usable_cores()
+    cores = f"{there} cores" + f", {usable} of them for this process" * (usable < there)
+    return f"{cores}, {torch.get_num_threads()} threads, {capability}{lacks}"
 
 
 def _convolutions() -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import math
-import os
 import re
 import shutil
 import struct
@@ -19,6 +18,7 @@ import tifffile
 from PIL import Image, TiffImagePlugin
 from torch import Tensor
 
+from imagesmith.containers import usable_cores
 from imagesmith.data.decoded import quiet
 from imagesmith.data.frame import SAMPLE_BYTES, ImageMeta
 from imagesmith.tensors import Depth
@@ -125,7 +125,7 @@ def _regrouped(rows: Iterable[Tensor], count: int) -> Iterator[np.ndarray]:
 
 def _deflated(strips: Iterable[np.ndarray], dtype: np.dtype) -> Iterator[bytes]:
     """The strips as they lie in the file, in their order, deflated by threads."""
-    threads = min(8, os.cpu_count() or 1)
+    threads = min(8, usable_cores())
     with ThreadPoolExecutor(threads, "tiff") as pool:
         pending: deque[Future[bytes]] = deque()
         for strip in strips:

@@ -1,17 +1,21 @@
 """Which device, precision and memory layout a network runs on: decided by measuring, told with its reason."""
 
 import copy
+import functools
 import hashlib
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from imagesmith.containers import THE_ROOT, usable_cores
 from imagesmith.errors import UsageError
 from imagesmith.runtime import winograd
 from imagesmith.runtime.allocator import keep_freed_memory
@@ -111,12 +115,24 @@ def prepare(net: Net, runtime: Runtime) -> Net:
 # --- device and precision ---
 
 
+@functools.cache
+def keep_to_usable_cores(root: Path = THE_ROOT) -> None:
+    """Let torch compute in no more threads than this process has cores, unless OMP_NUM_THREADS tells how many.
+
+    In a container it takes one for each core of the machine, which then wait for each other's turn.
+    """
+    cores = usable_cores(root)
+    if "OMP_NUM_THREADS" not in os.environ and cores < torch.get_num_threads():
+        torch.set_num_threads(cores)
+
+
 def _name(dtype: torch.dtype) -> str:
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 
 def pick_device(device: str) -> torch.device:
     """The device that 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps' means here; UsageError where there is none."""
+    keep_to_usable_cores()
     exists = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(name for name, there in exists.items() if there))

@@ -99,6 +99,12 @@ def join_world(device: str, timeout_minutes: float = 15) -> World:
     return World(rank, size, int(os.environ.get("LOCAL_RANK", "0")))
 
 
+def processes_here() -> int:
+    """How many processes torchrun started on this machine; 1 without it."""
+    told = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, int(told)) if told.isdecimal() else 1
+
+
 def _place() -> tuple[int, int]:
     """How many processes there are and which this one is; UsageError where only a part of that is told."""
     size, rank = os.environ.get("WORLD_SIZE", "1"), os.environ.get("RANK", "")

@@ -13,6 +13,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from imagesmith.containers import THE_ROOT, control_groups
 from imagesmith.errors import ImageError, UsageError
 from imagesmith.runtime.tiling import STRIP_BYTES, TilePlan
 
@@ -36,11 +37,8 @@ class Limits:
 UNLIMITED = Limits()
 
 
-def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes this process can still take before swapping or being killed, container limits included; None if unknown.
-
-    `root` is the folder that holds proc/ and sys/, so that the reading of container limits can be tried out.
-    """
+def available_memory(root: Path = THE_ROOT) -> int | None:
+    """Bytes this process can still take before swapping or being killed, container limits included; None if unknown."""
     limits = [_free_of_machine(root), *_free_of_containers(root)]
     known = [limit for limit in limits if limit is not None]
     return max(0, min(known)) if known else None
@@ -196,26 +194,13 @@ def _free_of_machine(root: Path) -> int | None:
 
 def _free_of_containers(root: Path) -> list[int]:
     """What the memory limits of this process's control groups (version 2 and 1), inner to outer, leave."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    free = []
-    for line in lines:
-        number, controllers, path = line.split(":", 2)
-        if number == "0" and controllers == "":
-            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            mount = root / "sys/fs/cgroup/memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        inside = Path(path.lstrip("/"))
-        for group in (inside, *inside.parents):  # a container may show its own group as the root
-            limit = _free_of_group(mount / group, *names)
-            if limit is not None:
-                free.append(limit)
-    return free
+    second = ("memory.max", "memory.current", "inactive_file")
+    first = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    free = (
+        _free_of_group(folder, *(second if is_second else first))
+        for folder, is_second in control_groups("memory", root)
+    )
+    return [limit for limit in free if limit is not None]
 
 
 def _free_of_group(folder: Path, limit_name: str, usage_name: str, cache_name: str) -> int | None:

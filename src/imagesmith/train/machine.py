@@ -2,7 +2,6 @@
 
 import copy
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -13,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imagesmith.containers import usable_cores
 from imagesmith.errors import UsageError
-from imagesmith.runtime.device import EMULATED, emulates_bf16, has_bf16
+from imagesmith.runtime.device import EMULATED, emulates_bf16, has_bf16, keep_to_usable_cores
+from imagesmith.runtime.dist import processes_here
 from imagesmith.runtime.graphs import captured, own_stream
 from imagesmith.tensors import is_out_of_memory
 from imagesmith.train.steps import Nets, Step, Turn
@@ -68,6 +69,7 @@ class Arithmetic:
 
 def choose_device(wanted: str) -> str:
     """The device to train on; UsageError if the wanted one is not there."""
+    keep_to_usable_cores()
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda") and not torch.cuda.is_available():
@@ -139,13 +141,14 @@ def choose_batch(
 
 
 def choose_workers(wanted: int | str, device: str) -> tuple[int, str]:
-    """Processes that prepare patches beside the one that trains."""
+    """Processes that prepare patches beside each one that trains; those of torchrun share the cores."""
     if isinstance(wanted, int):
         return wanted, "as asked"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores, trainers = usable_cores(), processes_here()
     if device == "cpu":
         return 1, f"{cores} cores belong to the networks; one process keeps patches ready"
-    return max(1, min(16, cores - 1)), f"{cores} cores feed the GPU"
+    fed = "the GPU" if trainers == 1 else f"{trainers} GPUs"
+    return max(1, min(16, cores // trainers - 1)), f"{cores} cores feed {fed}"
 
 
 def step_seconds(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor) -> float:

@@ -1,6 +1,5 @@
 """How many processes, and which pictures must meet in one: decided before anything starts."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -40,7 +39,7 @@ def job_of(output: str, path: Path = Path("in.png")) -> Job:
 @pytest.fixture(autouse=True)
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(plan, "usable_cores", lambda: 4)
     monkeypatch.setattr(plan, "available_memory", lambda: 64 << 30)
 
 
@@ -108,7 +107,7 @@ def test_more_processes_than_memory_holds_are_refused(
 def test_more_processes_than_cores_have_use_for_are_refused(make_jobs: MakeJobs, file_options: FileOptions) -> None:
     """--workers 100000 for 120 pictures: 120 processes on two cores, where memory allowed for them."""
     assert workers_for(make_jobs(200), replace(file_options, workers=16), CPU) == 16
-    with pytest.raises(UsageError, match="at most 16 workers for the 4 cores of this machine, got 120"):
+    with pytest.raises(UsageError, match="at most 16 workers for the 4 cores that this run may use, got 120"):
         workers_for(make_jobs(120), replace(file_options, workers=100_000), CPU)
 
 

@@ -1,7 +1,6 @@
 """Films: their container, what it declares, and their frames one by one, whatever is damaged in between."""
 
 import contextlib
-import os
 import re
 import struct
 from collections.abc import Generator, Iterator
@@ -17,6 +16,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 from torch import Tensor
 
+from imagesmith.containers import usable_cores
 from imagesmith.data.video.colour import colour_of, is_deep, is_transparent
 from imagesmith.data.video.hdr10 import Hdr10
 from imagesmith.data.video.info import StreamInfo, VideoInfo
@@ -177,7 +177,7 @@ def decoded(container: InputContainer, stream: VideoStream, notes: list[str]) ->
     """
     if not stream.codec_context.is_open:
         stream.thread_type = "AUTO"
-        stream.thread_count = min(_MOST_THREADS, os.cpu_count() or 1)
+        stream.thread_count = min(_MOST_THREADS, usable_cores())
     times = Timeline(stream, _duration_s(container, stream))
     try:
         for packet in _packets(container, stream, times):

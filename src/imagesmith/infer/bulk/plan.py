@@ -1,12 +1,12 @@
 """How many processes restore the pictures of a run, and which pictures must go to the same one."""
 
-import os
 import statistics
 from collections.abc import Sequence
 from operator import itemgetter
 
 import torch
 
+from imagesmith.containers import usable_cores
 from imagesmith.data.files import read_header
 from imagesmith.errors import ImagesmithError, UsageError
 from imagesmith.infer.outcome import FileOptions
@@ -26,7 +26,7 @@ def workers_for(jobs: Sequence[Job], options: FileOptions, device: torch.device)
     """How many processes shall restore `jobs`; 1 is this one, with all its threads on one picture.
 
     'auto' takes one process for each core that this run may use where the pictures are many and small. Cores are
-    counted by `torch.get_num_threads`, and thus heed OMP_NUM_THREADS and the affinity of this process.
+    counted by `torch.get_num_threads`, and thus heed OMP_NUM_THREADS, else affinity and container (`pick_device`).
     """
     alone = len(jobs) == 1 or any(job.output is None or job.item.path is None for job in jobs)
     if options.workers != "auto":
@@ -42,8 +42,8 @@ def workers_for(jobs: Sequence[Job], options: FileOptions, device: torch.device)
 
 def _checked(workers: int) -> int:
     """A number of processes that the user chose; UsageError where the machine would drown in them."""
-    cores, memory = os.cpu_count() or 1, available_memory()
-    bounds = {f"{cores} cores of this machine": _MOST_FOR_A_CORE * cores}
+    cores, memory = usable_cores(), available_memory()
+    bounds = {f"{cores} cores that this run may use": _MOST_FOR_A_CORE * cores}
     if memory is not None:
         bounds[f"{memory / 1e9:.1f} GB of memory that are free"] = max(1, memory // _LEAST_PROCESS_BYTES)
     bound, most = min(bounds.items(), key=itemgetter(1))
