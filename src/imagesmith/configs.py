@@ -298,7 +298,11 @@ class GanConfig(Config):
     start_from: Place | None = None
     """Run folder of a GAN whose networks, kinds and widths with them, this one begins with."""
     guard: Literal["act", "watch"] = "act"
-    """Whether the guard may change learning rate, penalties and augmentation, or roll back; 'watch' only tells."""
+    """Whether the guard may change learning rate, penalties and augmentation, or roll back; 'watch' only tells.
+
+    Either way steps that are not finite are left out, and after ten in a row the run rolls back; 'watch' then keeps the
+    learning rate.
+    """
     data: ImageSetConfig
     optim: OptimConfig = OptimConfig()
     run: RunConfig

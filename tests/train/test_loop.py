@@ -47,12 +47,14 @@ def train(
     watch=None,
     log=None,
     world=World(),
+    went_back=lambda state: None,
+    slows_down=True,
 ) -> None:
     def batches(start: int) -> Iterator[tuple[torch.Tensor, ...]]:
         while True:
             yield (torch.ones(BATCH, 3),)
 
-    flow = Flow(batches, step, validate, watch, rehearse=rehearse)
+    flow = Flow(batches, step, validate, watch, rehearse=rehearse, went_back=went_back, slows_down=slows_down)
     fit(state, flow, optim=OPTIM, run=run, arithmetic=Arithmetic("cpu", "fp32", False), world=world, log=log)
 
 
@@ -89,7 +91,7 @@ def test_a_roll_back_goes_to_the_healthy_checkpoint_and_nothing_of_what_it_left_
     train(state, run, validate=trouble.validate, watch=trouble.watch, log=log)
     log.close()
     assert trouble.before == [8, 32, 36, 40]
-    assert (state.images_seen, state.roll_backs, state.extras) == (80, 1, {"healthy_at": 8})
+    assert (state.images_seen, state.roll_backs, state.extras) == (80, 1, {"healthy_at": 8, "went_back_to": 8})
     assert checkpoints(run)[-KEEP:] == [72, 76, 80]
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     rates = {row["images_seen"]: row["rate"] for row in rows if "rate" in row}
@@ -103,6 +105,62 @@ def test_a_roll_back_does_not_forget_the_best_model(tmp_path):
     trouble, state = Trouble(run), fresh(80)
     train(state, run, validate=trouble.validate, watch=trouble.watch)
     assert state.best == {"score": 1.0, "images_seen": 12}
+
+
+class Poison:
+    """Spoils the weights at 40 images, with finite numbers, so that the checkpoint made then is spoilt as well."""
+
+    def __init__(self, healthy_at: int | None = None) -> None:
+        self.healthy_at, self.went_back_to = healthy_at, []
+
+    def validate(self, state: TrainState) -> dict[str, float]:
+        if state.images_seen == self.healthy_at:
+            state.extras["healthy_at"] = self.healthy_at
+        return {}
+
+    def watch(self, state: TrainState, values: dict[str, float]) -> tuple[Verdict, str]:
+        if state.images_seen == 36 and not state.roll_backs:
+            nn.init.constant_(state.nets["net"].get_parameter("weight"), 1e30)
+        return Verdict.ACCEPT, ""
+
+    def went_back(self, state: TrainState) -> None:
+        self.went_back_to.append(state.images_seen)
+
+
+@pytest.mark.parametrize(("healthy_at", "then"), [(8, 8), (40, 36), (None, 36)])
+def test_a_checkpoint_that_is_spoilt_itself_is_gone_back_to_only_once(tmp_path, healthy_at, then):
+    """The accident: three roll-backs to the same spoilt weights ended the run, beside a healthy checkpoint kept for it."""
+    run = RunConfig(out=str(tmp_path), images=80, validations=20, checkpoint_minutes=1e-9)
+    poison, state = Poison(healthy_at), fresh(80)
+    train(state, run, validate=poison.validate, watch=poison.watch, went_back=poison.went_back)
+    assert poison.went_back_to == [40, then]
+    assert (state.images_seen, state.rate_factor) == (80, 0.25)
+
+
+def test_a_run_killed_between_two_roll_backs_knows_the_spoilt_checkpoint(tmp_path):
+    run = RunConfig(out=str(tmp_path), images=80, validations=20, checkpoint_minutes=1e-9)
+    poison, state = Poison(healthy_at=8), fresh(80)
+
+    def dying(nets, batch) -> Iterator:
+        if state.roll_backs:
+            raise RuntimeError("power cut")
+        yield from step(nets, batch)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(state, run, step=dying, validate=poison.validate, watch=poison.watch, went_back=poison.went_back)
+    newest, state = load_newest(tmp_path / "checkpoints", pytest.fail), fresh(80)
+    assert newest is not None
+    state.load(*newest)
+    train(state, run, validate=poison.validate, watch=poison.watch, went_back=poison.went_back)
+    assert poison.went_back_to == [40, 8]
+
+
+def test_a_run_whose_guard_only_watches_keeps_its_rate_at_a_roll_back(tmp_path):
+    """The accident: `guard=watch`, which changes nothing of the classic as it is, trained it at half its rate."""
+    run = RunConfig(out=str(tmp_path), images=80, validations=20, checkpoint_minutes=1e-9)
+    poison, state = Poison(), fresh(80)
+    train(state, run, watch=poison.watch, went_back=poison.went_back, slows_down=False)
+    assert (state.roll_backs, state.rate_factor) == (2, 1.0)
 
 
 def test_a_run_killed_after_a_roll_back_remembers_it(tmp_path):

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -50,6 +51,10 @@ class Flow:
     """Learning rate of a network as a multiple of the plan's, where it is another."""
     rehearse: Callable[[TrainState], float] | None = None
     """Seconds that a validation will take, told by a small part of one; called on the leader, and learns nothing."""
+    went_back: Callable[[TrainState], None] = lambda state: None
+    """Called after a roll-back, to bring what the kind of training remembers in line with where the run is now."""
+    slows_down: bool = True
+    """Whether a roll-back halves the learning rate."""
     before: Callable[[], Hashable] = lambda: None
     """Called before each step; another value tells that the step's course is another than that of the step before."""
 
@@ -100,7 +105,7 @@ def fit(
             if verdict is not Verdict.ACCEPT and log:
                 log.say(f"{verdict.value} at {state.images_seen:,} images: {reason}")
             if verdict is Verdict.ROLL_BACK:
-                _roll_back(state, checkpoints, reason, world, log)
+                _roll_back(state, flow, reason, checkpoints=checkpoints, world=world, log=log)
                 turns.forget()
                 clock.restart()
                 save()  # with what it remembers, so that a run that is killed now does not go back to the same fault
@@ -198,8 +203,10 @@ def _turns(
     return done
 
 
-def _roll_back(state: TrainState, checkpoints: Path, reason: str, world: World, log: RunLog | None) -> None:
-    """Go back to the newest checkpoint, or that of `state.extras["back_to"]` images, with half the learning rate.
+def _roll_back(
+    state: TrainState, flow: Flow, reason: str, *, checkpoints: Path, world: World, log: RunLog | None
+) -> None:
+    """Go back to the checkpoint of `_place_to_go_back_to`, with half the learning rate where the flow `slows_down`.
 
     What the kind of training remembers stays, so that it knows what it has tried, and so do the length asked for and
     the best model, which is still there. TrainingError after too many times.
@@ -207,16 +214,34 @@ def _roll_back(state: TrainState, checkpoints: Path, reason: str, world: World, 
     if state.roll_backs >= MOST_ROLL_BACKS:
         kept = f"; the best model was at {state.best['images_seen']:,.0f} images" if state.best else ""
         raise TrainingError(f"stopped after {state.roll_backs} roll-backs: {reason}{kept}; try a lower learning rate")
-    roll_backs, rate_factor, best, extras = state.roll_backs + 1, state.rate_factor / 2, state.best, state.extras
-    most_images, end = extras.pop("back_to", None), state.plan.end_images
-    newest = world.lead(lambda: load_newest(checkpoints, log.say if log else print, most_images))
-    if newest is None:
+    rate_factor = state.rate_factor / 2 if flow.slows_down else state.rate_factor
+    roll_backs, best, extras, end = state.roll_backs + 1, state.best, state.extras, state.plan.end_images
+    place = world.lead(lambda: _place_to_go_back_to(checkpoints, extras, log.say if log else print))
+    if place is None:
         raise TrainingError(f"no checkpoint to go back to in {checkpoints}: {reason}")
-    state.load(*newest)
+    state.load(*place)
     world.lead(lambda: drop_checkpoints(checkpoints, state.images_seen))
+    extras.pop("back_to", None)
+    extras["went_back_to"] = state.images_seen
     state.roll_backs, state.rate_factor, state.best, state.extras = roll_backs, rate_factor, best, extras
+    flow.went_back(state)
     if state.plan.end_images != end:  # the run went on with another length after that checkpoint
         state.plan = state.plan.again(state.images_seen, end - state.images_seen)
     if log:
         log.rewind(state.images_seen)
         log.say(f"back at {state.images_seen:,} images with the learning rate at {rate_factor:g} of the plan")
+
+
+def _place_to_go_back_to(
+    checkpoints: Path, extras: Mapping[str, Any], warn: Callable[[str], None]
+) -> tuple[dict[str, Tensor], Any] | None:
+    """The checkpoint of at most `extras["back_to"]` images, or without that the newest one; None where there is none.
+
+    If the last roll-back led to the newest one too, its weights are what is wrong: then the healthy one before it, or
+    just the one before where none was called healthy.
+    """
+    place = load_newest(checkpoints, warn, extras.get("back_to"))
+    if "back_to" in extras or place is None or place[1]["images_seen"] != extras.get("went_back_to"):
+        return place
+    before = extras["went_back_to"] - 1
+    return load_newest(checkpoints, warn, min(before, extras.get("healthy_at") or before))

@@ -48,7 +48,7 @@ class TrainState:
     validation_seconds: float = 0.0
     """What the newest validation took; before the first, what it is expected to take, 0 where nothing tells."""
     rate_factor: float = 1.0
-    """The learning rate is multiplied by this; halved at every roll-back."""
+    """The learning rate is multiplied by this; halved at every roll-back, unless the flow says otherwise."""
     roll_backs: int = 0
     best: dict[str, float] = field(default_factory=dict)
     """Validation score and images seen of the best model so far."""
@@ -59,7 +59,8 @@ class TrainState:
     extras: dict[str, Any] = field(default_factory=dict)
     """What a kind of training remembers besides, as plain values. The loop reads three of them: 'back_to', in images,
     is where a roll-back goes at most, 'healthy_at' names a checkpoint that is made and kept however old it grows, and
-    'ended' says that the run is over before its plan is."""
+    'ended' says that the run is over before its plan is. It writes one: 'went_back_to', where the last roll-back led.
+    """
 
     @property
     def progress(self) -> float:

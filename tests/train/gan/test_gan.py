@@ -528,6 +528,17 @@ def test_a_collapsed_moment_is_never_called_the_healthy_one(pictures, tmp_path):
     assert state.extras["healthy_at"] == 37_000
 
 
+def test_what_was_observed_of_weights_that_were_thrown_away_is_forgotten(pictures, tmp_path):
+    """The accident: the loop went back from NaN, and the guard judged the healthy weights by the means of the ill ones."""
+    watch, state = watch_of(small(pictures, tmp_path), World(), replace(NINE, held_out=torch.arange(0)))
+    for _ in range(LOOK_EVERY):
+        watch.step(state, SIGNS)
+    state.extras["healthy_at"], state.images_seen = 48, 32
+    watch.went_back(state)
+    assert state.extras["health"]["steps"] == 0
+    assert state.extras["healthy_at"] == 32, "a checkpoint that was dropped is no place to go back to"
+
+
 def test_a_folder_begun_with_other_pictures_is_not_gone_on_with(pictures, tmp_path):
     train_gan(small(pictures, tmp_path / "run"), quiet=True)
     with pytest.raises(ConfigError, match="run folder"):

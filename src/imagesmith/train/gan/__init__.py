@@ -64,6 +64,8 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
             validate=validation,
             rehearse=validation.rehearse,
             watch=watch.step,
+            went_back=watch.went_back,
+            slows_down=config.guard == "act",
         )
         fit(
             state,

@@ -81,9 +81,15 @@ class GanWatch:
         for diagnosis in diagnoses:
             self._act(state, diagnosis)
         if reason := state.extras["roll_back"]:
-            state.extras |= {"roll_back": "", "health": asdict(health.rolled_back())}
+            state.extras["roll_back"] = ""
             return Verdict.ROLL_BACK, reason
         return Verdict.ACCEPT, ""
+
+    def went_back(self, state: TrainState) -> None:
+        """Forget what was observed of the weights that a roll-back, this guard's or the loop's, has thrown away."""
+        extras = state.extras
+        health = Health(**extras["health"]).rolled_back()
+        extras |= {"health": asdict(health), "healthy_at": min(extras["healthy_at"], state.images_seen)}
 
     def tick(self, state: TrainState, signs: SetSigns) -> Diagnosis:
         """What a look at the images of the fixed latents means."""
