@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 from imagesmith.losses.adversarial import OBJECTIVES, zero_centred_penalty
 from imagesmith.tensors import generator_for
+from imagesmith.train.gan.augment import AdaptiveStrength
 from imagesmith.train.gan.health import (
+    AIMED_GAP,
     CURES,
     Action,
     Diagnosis,
@@ -155,6 +158,22 @@ def test_only_cures_that_the_run_has_are_asked_for():
     assert found[-1] is Action.STOP
     health = grown(cures=[])
     assert {health.observe_tick(ALIKE, 30_000 + tick).action for tick in range(9)} == {Action.NONE}
+
+
+def test_a_run_that_augmentation_regulates_is_left_alone():
+    """The accident: the guard called ill what augmentation aims at: it raised that to its limit and doubled gamma."""
+    rng, health = random.Random(0), Health()
+    strength = AdaptiveStrength(target=AIMED_GAP, speed_images=100_000, strength=0.4)
+    for _ in range(10_000):
+        found = [health.observe_step(GOOD)]
+        if health.steps % 16 == 0:
+            gap = max(
+                0.0, 0.8 - 0.6 * strength.strength + rng.gauss(0, 0.05)
+            )  # as it is aimed at, at half the strength
+            found.append(health.observe_held_out(gap))
+            strength.observe(gap, 16 * 32)
+        assert {diagnosis.action for diagnosis in found} == {Action.NONE}
+    assert strength.strength == pytest.approx(0.5, abs=0.1)
 
 
 def test_health_goes_on_from_its_fields_and_remembers_its_tries_after_a_roll_back():

@@ -10,7 +10,7 @@ from imagesmith.errors import TrainingError
 from imagesmith.runtime.guard import Verdict
 from imagesmith.tensors import generator_for
 from imagesmith.train.gan.augment import AdaptiveStrength
-from imagesmith.train.gan.health import Action, Diagnosis, Health, PairSigns, SetSigns, State, held_out_gap
+from imagesmith.train.gan.health import AIMED_GAP, Action, Diagnosis, Health, PairSigns, SetSigns, State, held_out_gap
 from imagesmith.train.gan.pictures import Pictures
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.run import Session
@@ -41,7 +41,7 @@ class GanWatch:
                 "health": asdict(Health(cures=self._cures(adaptive))),
                 "strength": asdict(
                     AdaptiveStrength(
-                        target=0.5, speed_images=config.augment.speed_images, strength=state.choices["strength"]
+                        target=AIMED_GAP, speed_images=config.augment.speed_images, strength=state.choices["strength"]
                     )
                 ),
                 "gamma_factor": 1.0,
