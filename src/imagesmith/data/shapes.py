@@ -13,7 +13,7 @@ from imagesmith.data.frame import Frame
 from imagesmith.data.pixels import as_uint8
 from imagesmith.tensors import Depth, from_float, to_float
 
-BASES = range(3, 8)
+BASES = range(3, 9)
 _LEAST_KEPT = 0.9  # of a typical picture, by the centre crop to the chosen aspect
 
 

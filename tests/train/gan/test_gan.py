@@ -1,5 +1,6 @@
 """A GAN's run: exact when interrupted or divided, honest in its run folder, watched by the guard."""
 
+import itertools
 import json
 import math
 import os
@@ -25,6 +26,7 @@ from imagesmith import presets
 from imagesmith.configs import GanConfig, override
 from imagesmith.data.files import read_image
 from imagesmith.data.image_sets import ImageSet
+from imagesmith.data.shapes import BASES
 from imagesmith.errors import ConfigError, NothingUsableError, TrainingError
 from imagesmith.runtime.checkpoint import load_checkpoint
 from imagesmith.runtime.dist import World
@@ -309,6 +311,19 @@ def test_what_copies_do_is_told_and_limits_count_each_picture_once(tmp_path):
     for _ in range(LOOK_EVERY):
         watch.step(state, SIGNS)
     assert state.extras["too_few"]
+
+
+@pytest.mark.parametrize("preset", ["rpgan", "dcgan"])
+def test_networks_exist_for_every_shape_that_is_chosen(preset):
+    """The accident: a size is chosen from the pictures, and no network makes it."""
+    config = presets.GAN_PRESETS[preset](data="", out="")
+    for size in itertools.product((BASES[0] << 3, BASES[-1] << 3), (base << 3 for base in BASES)):
+        images = torch.zeros(1, 3, 1, 1, dtype=torch.uint8).expand(1, 3, *size)
+        pictures = replace(NINE, whole=replace(NINE.whole, images=images))
+        assert pictures.size == size
+        pair = choices.with_widths(configured_pair(config, pictures), pictures, 1)
+        nets: Any = pair.build()
+        assert nets["generator"].size == nets["discriminator"].size == size
 
 
 def test_few_pictures_lower_the_batch_instead_of_refusing():
