@@ -235,7 +235,7 @@ class TestExtractors:
         gray = torch.randint(0, 256, (3, 1, 40, 30), dtype=torch.uint8)
         given = gray.expand(-1, channels, -1, -1).clone()
         if channels in (2, 4):
-            given[:, -1] = 7  # alpha is left out
+            given[:, -1] = 255  # opaque
         torch.testing.assert_close(extractor(given), extractor(gray))
 
 
@@ -429,3 +429,19 @@ def test_images_are_measured_in_their_own_size(tmp_path: Path):
     fakes = fakes_of(tmp_path / "made", truncation=1.0, seed=0, device="cpu")
     assert any("differ in size" in note for note in fakes.notes)
     assert any("broken.png" in note for note in fakes.notes)
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("name", ["cifarcnn", "mnistcnn"])
+def test_what_alpha_hides_is_not_scored_and_alpha_is(name: str, colours: int):
+    """The accident: images that all look alike were far apart by the colours under their transparent parts."""
+    extractor = load_extractor(name, device="cpu")
+    colour = torch.randint(0, 200, (2, colours, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+    alpha = torch.full((2, 1, 32, 32), 255, dtype=torch.uint8)
+    opaque = extractor(torch.cat([colour, alpha], dim=1))
+    assert torch.equal(opaque, extractor(colour))
+    alpha[..., :16] = 0
+    cut = extractor(torch.cat([colour, alpha], dim=1))
+    colour[..., :16] = 7
+    assert torch.equal(cut, extractor(torch.cat([colour, alpha], dim=1)))
+    assert not torch.allclose(cut, opaque, rtol=0.01)

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from skimage import data
 
 from imagesmith.data.files import Frame, ImageMeta
 from imagesmith.errors import ImageError, UsageError
-from imagesmith.infer.edit import Projection, project, variations
+from imagesmith.infer.edit import Projection, _psnr_rgb, _Target, project, variations
 from imagesmith.infer.generate import Generator, generate
 from imagesmith.infer.latents import Seeds, around
 from imagesmith.zoo import Model
@@ -141,3 +142,28 @@ def test_gray_and_alpha_can_be_projected(make_gan: Callable[..., Model], channel
     found = project(generator, data.coffee(), steps=2, tuning_steps=2, restarts=2)
     assert found.reconstruction.shape == (16, 24, channels)
     assert found.label is None
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_what_alpha_hides_is_no_difference_and_alpha_is(colours: int) -> None:
+    """The accident: the search went after the colours that a cut-out object hides, where it is transparent."""
+    photo = torch.randint(0, 256, (16, 24, colours + 1), dtype=torch.uint8)
+    photo[:, :12, -1], photo[:, 12:, -1] = 0, 255
+    hidden, white = photo.clone(), photo.clone()
+    hidden[:, :12, :-1] = 7
+    white[:, :12, :-1], white[:, :12, -1] = 255, 255  # looks the same on white, and is opaque
+
+    def made(image: torch.Tensor) -> torch.Tensor:
+        return image.permute(2, 0, 1)[None].float() / 127.5 - 1
+
+    seen: list[torch.Tensor] = []
+
+    def features(images: torch.Tensor) -> torch.Tensor:
+        seen.append(images)
+        return images.mean(dim=(2, 3))
+
+    target = _Target(photo, torch.device("cpu"), features)
+    assert target.distance(made(hidden)).item() == pytest.approx(0, abs=1e-9)
+    assert target.distance(made(white)).item() > 0.1
+    assert torch.allclose(seen[0], seen[1], atol=1e-6)
+    assert _psnr_rgb(hidden, photo) == _psnr_rgb(white, photo) == math.inf

@@ -114,5 +114,14 @@ def rgb_on_white(frame: Frame, depth: Depth) -> Tensor:
     values = to_float(pixels, frame.depth)
     colour = values[..., :colours].expand(-1, -1, 3)
     if pixels.shape[2] > colours:
-        colour = 1 + (colour - 1) * values[..., colours:]
+        colour = _on_white(colour, values[..., colours:])
     return from_float(colour, depth)
+
+
+def without_alpha(images: Tensor) -> Tensor:
+    """Floats (N, C, H, W) in [0, 1] as they look on white: 2 channels become 1, 4 become 3, others stay as they are."""
+    return _on_white(images[:, :-1], images[:, -1:]) if images.shape[1] in (2, 4) else images
+
+
+def _on_white(colour: Tensor, alpha: Tensor) -> Tensor:
+    return 1 + (colour - 1) * alpha

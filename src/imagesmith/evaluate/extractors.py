@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imagesmith.data.shapes import without_alpha
 from imagesmith.errors import ModelError
 from imagesmith.nets import CLASSIFIERS
 from imagesmith.nets.inception import Inception2015
 from imagesmith.runtime.device import pick_device
-from imagesmith.tensors import to_float, to_gray
+from imagesmith.tensors import from_float, to_float, to_gray
 from imagesmith.zoo import load_model
 from imagesmith.zoo.cards import read_header
 from imagesmith.zoo.pytorch_files import CHECKPOINT_SUFFIXES, read_state_dict
@@ -52,7 +53,7 @@ class Extractor:
         return torch.cat([self.net.features(batch).float() for batch in batches])
 
     def _prepared(self, images: Tensor) -> Tensor:
-        x = _with_channels(images.to(self.device), self.channels)
+        x = _with_channels(_without_alpha(images.to(self.device)), self.channels)
         if self.size is None:
             return x
         x = to_float(x, "uint8") if x.dtype == torch.uint8 else x / 255
@@ -61,14 +62,20 @@ class Extractor:
         return F.interpolate(x, self.size, mode="bilinear", align_corners=False, antialias=True)
 
 
+def _without_alpha(images: Tensor) -> Tensor:
+    """uint8 as they look on white: what transparency hides is no part of an image, and how it is cut out is."""
+    if images.shape[1] in (1, 3):
+        return images
+    return from_float(without_alpha(to_float(images, "uint8")), "uint8")
+
+
 def _with_channels(images: Tensor, channels: int) -> Tensor:
-    """Alpha is left out, gray is repeated, colour becomes gray (as float, still up to 255)."""
-    colours = images[:, :3] if images.shape[1] >= 3 else images[:, :1]
-    if colours.shape[1] == channels:
-        return colours
+    """Gray is repeated, colour becomes gray (as float, still up to 255)."""
+    if images.shape[1] == channels:
+        return images
     if channels == 3:
-        return colours.expand(-1, 3, -1, -1)
-    return to_gray(colours.float())
+        return images.expand(-1, 3, -1, -1)
+    return to_gray(images.float())
 
 
 def load_extractor(name_or_path: str | Path, *, device: str = "auto") -> Extractor:

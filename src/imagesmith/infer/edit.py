@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagesmith.data.files import Frame, read_image
-from imagesmith.data.shapes import fit_frame
+from imagesmith.data.shapes import fit_frame, without_alpha
 from imagesmith.errors import UsageError
 from imagesmith.infer.generate import ALL, Generator, Sample, in_passes
 from imagesmith.infer.images import unwrap
@@ -146,20 +146,25 @@ class _Target:
     """What images are compared with: the photograph at several sizes, and its features."""
 
     def __init__(self, image: Tensor, device: torch.device, features: Features | None) -> None:
-        pixels = to_float(image.permute(2, 0, 1).unsqueeze(0), "uint8").to(device)
+        pixels = _seen(to_float(image.permute(2, 0, 1).unsqueeze(0), "uint8").to(device))
         self._levels = _pyramid(pixels)
         self._extract = features
         self._features = None if features is None else F.normalize(features(pixels).flatten(1), dim=1).detach()
 
     def distance(self, made: Tensor) -> Tensor:
         """(N,) of images (N, C, H, W) in [-1, 1]: the mean squared error over all sizes, and that of the features."""
-        made = made * 0.5 + 0.5
+        made = _seen(made * 0.5 + 0.5)
         pairs = zip(_pyramid(made), self._levels, strict=True)
         distance = torch.stack([(a - b).square().mean(dim=(1, 2, 3)) for a, b in pairs]).mean(dim=0)
         if self._extract is not None and self._features is not None:
             seen = F.normalize(self._extract(made.clamp(0, 1)).flatten(1), dim=1)
             distance = distance + _FEATURES * (seen - self._features).square().sum(dim=1)
         return distance
+
+
+def _seen(images: Tensor) -> Tensor:
+    """Images in [0, 1] with the colours that they have on white, beside their alpha: what that hides does not count."""
+    return torch.cat([without_alpha(images), images[:, -1:]], dim=1) if images.shape[1] in (2, 4) else images
 
 
 def _pyramid(images: Tensor) -> list[Tensor]:
@@ -251,7 +256,8 @@ def _made(net: nn.Module, latent: Tensor, labels: Sequence[int | None]) -> Tenso
 
 
 def _psnr_rgb(image: Tensor, target: Tensor) -> float:
-    pair = [to_float(each.permute(2, 0, 1).unsqueeze(0), "uint8") for each in (image, target)]
+    """dB of uint8 images (H, W, C) as they look on white."""
+    pair = [without_alpha(to_float(each.permute(2, 0, 1).unsqueeze(0), "uint8")) for each in (image, target)]
     return METRICS["psnr_rgb"].function(pair[0], pair[1], 0).item()
 
 
