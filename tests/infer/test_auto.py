@@ -206,6 +206,19 @@ def test_what_was_lost_is_not_looked_at() -> None:
     assert found.noise_sigma == pytest.approx(20, rel=0.15)
 
 
+def test_what_alpha_hides_is_not_looked_at() -> None:
+    """The accident: random colours below the transparent part of a cut-out, and its clean pixels are denoised."""
+    photo, rng = data.coffee()[:300, :420], np.random.default_rng(0)
+    noisy = (photo + rng.normal(0, 10, photo.shape)).clip(0, 255).astype(np.uint8)
+    alpha = np.full((300, 420, 1), 255, np.uint8)
+    alpha[:, :200] = 0
+    noisy[:, :200] = 0
+    black = examine(frame(np.dstack((noisy, alpha))))
+    noisy[:, :200] = rng.integers(0, 256, noisy[:, :200].shape)
+    assert examine(frame(np.dstack((noisy, alpha)))) == black
+    assert black.noise_sigma == pytest.approx(10, rel=0.15)
+
+
 def test_the_tables_of_a_file_count_before_its_pixels() -> None:
     """The accident: a quality guessed from pixels where the file itself tells it."""
     stream = io.BytesIO()

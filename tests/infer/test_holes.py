@@ -194,3 +194,14 @@ def test_thin_scratches_of_a_colour_photo_are_found_where_asked(width: int) -> N
     found = scratch_mask(Frame(pixels, "uint8", ImageMeta(format="png", mode="RGB")), lambda _: None)
     assert found[truth].float().mean() > 0.8
     assert found.float().mean() < 0.05
+
+
+def test_scratches_that_alpha_hides_are_none() -> None:
+    """The accident: lines below the transparent part of a cut-out are found, and its edge is invented anew."""
+    pixels = torch.from_numpy(np.dstack((data.chelsea(), np.full((300, 451, 1), 255, np.uint8))))
+    pixels[:, :200, 3] = 0
+    found = []
+    for hidden in (0, 242):
+        pixels[:, 90:92, :3] = hidden
+        found.append(scratch_mask(Frame(pixels.clone(), "uint8", ImageMeta("png", "RGBA")), lambda _: None))
+    assert torch.equal(*found)

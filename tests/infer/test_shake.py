@@ -13,7 +13,7 @@ from imagesmith.data.scanlines import read_scanlines
 from imagesmith.degrade.blur import MotionBlur, filtered
 from imagesmith.infer import network, shake
 from imagesmith.infer.restore import Restorer
-from imagesmith.infer.shake import PIECE_PX, Part, busiest_piece, kernel_of
+from imagesmith.infer.shake import PIECE_PX, WHOLE, Part, busiest_piece, kernel_of
 from imagesmith.tensors import generator_for
 
 Make = Callable[..., Restorer]
@@ -119,11 +119,77 @@ def test_a_search_that_one_half_misleads_begins_with_the_other(monkeypatch: pyte
     assert parts == [(3, 340, 200), (3, 340, 200)]
 
 
-def test_brighter_than_white_is_scaled_for_the_search() -> None:
-    """What an edge costs is told in [0, 1]; scene-referred floats reach far beyond."""
-    image = torch.rand(1, 3, 40, 40, generator=generator_for(2))
-    bright = kernel_of(image * 900, lambda *_: image * 900)
-    assert torch.allclose(bright, kernel_of(image / image.max(), lambda *_: image / image.max()), atol=1e-4)
+def test_the_piece_is_found_above_a_wall() -> None:
+    """The accident: a portrait photo of 4,000 rows whose middle 600 are sky has no kernel."""
+    pixels = torch.full((3 * PIECE_PX, PIECE_PX + 90, 3), 200, dtype=torch.uint8)
+    pixels[:500] = torch.randint(0, 255, (500, *pixels.shape[1:]), dtype=torch.uint8, generator=generator_for(0))
+    piece = busiest_piece(Frame(pixels, "uint8", ImageMeta("png", "RGB")))
+    assert piece.shape == (1, 3, PIECE_PX, PIECE_PX)
+    assert (piece != 200).float().mean() > 0.4
+
+
+def test_rows_of_the_middle_are_kept_where_they_tell_enough() -> None:
+    """A hand turns while it shakes: the blur of an edge of the picture is less that of the whole."""
+    pixels = torch.randint(0, 200, (1_501, PIECE_PX, 3), dtype=torch.uint8, generator=generator_for(0))
+    pixels[:300] = torch.randint(0, 256, (300, PIECE_PX, 3), dtype=torch.uint8, generator=generator_for(1))
+    piece = busiest_piece(Frame(pixels, "uint8", ImageMeta("png", "RGB")))
+    assert torch.equal(piece[0].permute(1, 2, 0), pixels[450:1050])
+
+
+@pytest.mark.parametrize("hidden", ["noise", "white"])
+def test_what_alpha_hides_is_not_looked_at(make: Make, small: np.ndarray, hidden: str) -> None:
+    """The accident: random colours below the transparent part of a cut-out are taken for its sharpest detail."""
+    alpha = np.full((*small.shape[:2], 1), 255, np.uint8)
+    alpha[:30] = 0
+    black, other = small.copy(), small.copy()
+    black[:30] = 0
+    other[:30] = np.random.default_rng(0).integers(0, 256, other[:30].shape) if hidden == "noise" else 255
+    found, expected = (make()(np.dstack((colours, alpha)))[30:] for colours in (other, black))
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("gain", "least"), [(900.0, 0.0), (2.0, -1.0), (2000.0, -1000.0)])
+def test_a_float_picture_of_any_range_is_seen_alike(
+    make: Make, small: np.ndarray, monkeypatch: pytest.MonkeyPatch, gain: float, least: float
+) -> None:
+    """The accident: what is below 0 is black to the search, which then finds another kernel."""
+    found = list[torch.Tensor]()
+
+    def kernel_of(blurred: torch.Tensor, mended: Callable[[Part, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        kernel = torch.ones(1, 1)
+        found.extend((blurred, mended(WHOLE, kernel)))
+        return kernel
+
+    monkeypatch.setattr(network, "kernel_of", kernel_of)
+    picture = (small.astype(np.float32) - small.min()) / (int(small.max()) - small.min())
+    for each in (picture, picture * gain + least):
+        make()(each)
+    assert torch.allclose(found[0], found[2], atol=1e-4)
+    assert torch.allclose(found[1], found[3], atol=1e-2)
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(4 / 3, 4 / 3), (1, 1), (1 / 4, 1), (1 / 90, 0.05)])
+def test_a_dark_picture_is_raised_for_the_search(monkeypatch: pytest.MonkeyPatch, gain: float, expected: float) -> None:
+    """The accident: edges of a night's photograph are not worth what edges cost, and it becomes worse than it was."""
+    seen = list[float]()
+
+    def first_kernels(blurred: torch.Tensor) -> list[torch.Tensor]:
+        seen.append(float(blurred.mean()))
+        return [torch.ones(1, 1)]
+
+    monkeypatch.setattr(shake, "first_kernels", first_kernels)
+    image = 0.75 * torch.rand(1, 3, 40, 40, generator=generator_for(2))
+    kernel_of(gain * image, lambda part, _: gain * image[..., *part])
+    assert seen == [pytest.approx(expected * float(image.mean()), rel=0.02)]
+
+
+def test_of_a_sharp_picture_it_is_said(make: Make, sharp: np.ndarray, shaken: np.ndarray) -> None:
+    """The accident: a sharp drawing is turned into streaks, and nothing says that nobody had to deblur it."""
+    notes = [
+        make().frame(Frame(torch.from_numpy(x), "uint8", ImageMeta("png", "RGB"))).meta.notes for x in (sharp, shaken)
+    ]
+    assert any("sharp already" in note for note in notes[0])
+    assert not notes[1]
 
 
 def test_kernels_are_not_looked_for_by_other_networks(

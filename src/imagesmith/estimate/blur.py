@@ -9,6 +9,8 @@ from torch import Tensor
 from imagesmith.estimate.patches import centre, gradients, smoothed
 from imagesmith.tensors import to_gray
 
+BLURRED_PX = 1.25
+"""Standard deviation across the sharpest edges from which on nothing in the picture is sharp."""
 _SIDE = 768
 _DIRECTIONS = 8
 _FINE, _COARSE = 1.0, 2.0

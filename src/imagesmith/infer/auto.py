@@ -8,12 +8,12 @@ from typing import Literal
 from torch import Tensor
 
 from imagesmith.data.files import Frame
-from imagesmith.estimate.blur import edge_blur
+from imagesmith.estimate.blur import BLURRED_PX, edge_blur
 from imagesmith.estimate.jpeg import Grid, find_grid, noise_before, quality_of_tables
 from imagesmith.estimate.noise import NOISE_SIDE, noise_sigma
 from imagesmith.estimate.patches import centre, without_border
 from imagesmith.estimate.scratches import find_scratches
-from imagesmith.infer.modes import seen_colours
+from imagesmith.infer.modes import shown_colours
 from imagesmith.tensors import imresize, to_gray
 from imagesmith.tensors.blocks import BLOCK
 
@@ -36,8 +36,6 @@ JPEG_QUALITY = 84
 NOISE_BRIGHTNESS, NOISE_TRACE = 6.5, 1.8
 """From better JPEGs halved colour has taken most of the noise: mended where brightness has so much, and where something
 is left in the colours, which the texture of clean photos never shows."""
-BLUR_PX = 1.25
-"""Standard deviation across the sharpest edges from which on nothing in the picture is sharp."""
 SCRATCHES = 0.012
 """Share of the picture from which on scratches are worth mending."""
 SMALL_PX = 400
@@ -116,7 +114,7 @@ class Findings:
 
     @property
     def _is_unsharp(self) -> bool:
-        return self.blur_px is not None and self.blur_px >= BLUR_PX
+        return self.blur_px is not None and self.blur_px >= BLURRED_PX
 
     def __str__(self) -> str:
         jpeg = f"JPEG of quality {self.jpeg_quality} (by its {self.jpeg_from})" if self.jpeg_from else "no JPEG"
@@ -206,7 +204,7 @@ def telling(frame: Frame) -> Tensor:
 
     Of one channel where all three are equal: they tell no more of noise than one, which is judged as gray.
     """
-    image = seen_colours(frame)
+    image = shown_colours(frame)
     if frame.lost is not None:
         image = _surviving(image, frame.lost)
     image = without_border(image)

@@ -18,7 +18,7 @@ from imagesmith.data.files import MAX_PIXELS, Frame, read_image
 from imagesmith.errors import UsageError
 from imagesmith.estimate.scratches import find_scratches
 from imagesmith.infer import images
-from imagesmith.infer.modes import seen_colours
+from imagesmith.infer.modes import shown_colours
 from imagesmith.tensors import from_float, to_float
 from imagesmith.zoo import ModelCard
 
@@ -123,7 +123,7 @@ def check_size(mask: Tensor, frame: Frame) -> None:
 
 def scratch_mask(frame: Frame, report: Callable[[str], None]) -> Tensor:
     """Where the picture is scratched, which may be nowhere; `report` is told how much that is."""
-    mask = find_scratches(seen_colours(frame), asked=True)
+    mask = find_scratches(shown_colours(frame), asked=True)
     found = int(mask.sum())
     report(
         f"scratches: {found} pixels ({found / mask.numel():.1%})"

@@ -190,7 +190,18 @@ def seen_colours(frame: Frame) -> Tensor:
     """(C, H, W) float in [0, 1], C = 1 or 3: the colours of a frame as a network sees them, see `colour_range`."""
     colours = to_float(frame.pixels[..., : frame.colours], frame.depth)
     low, high = colour_range([frame.pixels], frame.colours, frame.depth, lambda _: None)
-    return ((colours.nan_to_num(low, high, low) - low) / (high - low)).clamp(0, 1).permute(2, 0, 1)
+    return in_range(colours, low, high).permute(2, 0, 1)
+
+
+def shown_colours(frame: Frame) -> Tensor:
+    """`seen_colours` as a viewer shows them: on white, wherever alpha lets it through."""
+    alpha = to_float(frame.pixels[..., frame.colours :], frame.depth).prod(dim=2)  # 1 where there is none
+    return 1 - (1 - seen_colours(frame)) * alpha
+
+
+def in_range(values: Tensor, low: float, high: float) -> Tensor:
+    """Values of [low, high] in [0, 1]; what is not finite is `low`, but for infinity."""
+    return ((values.nan_to_num(low, high, low) - low) / (high - low)).clamp(0, 1)
 
 
 def colour_range(

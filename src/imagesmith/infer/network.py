@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from imagesmith.data.frame import SAMPLE_BYTES
 from imagesmith.data.scanlines import Picture, Scanlines
+from imagesmith.estimate.blur import BLURRED_PX, edge_blur
 from imagesmith.infer.modes import (
     FLAT_PX,
     LOCK_PX,
@@ -18,11 +19,12 @@ from imagesmith.infer.modes import (
     colour_range,
     for_colours,
     for_file,
+    in_range,
     mixed,
     with_alpha,
 )
 from imagesmith.infer.planes import informed, planes_for
-from imagesmith.infer.shake import Part, busiest_piece, deconvolving, kernel_of
+from imagesmith.infer.shake import WHOLE, Part, busiest_piece, deconvolving, kernel_of
 from imagesmith.nets.deconvolved import DeconvolvedUNet
 from imagesmith.runtime.area import best_tile_px
 from imagesmith.runtime.device import Net, Runtime, prepare
@@ -105,7 +107,7 @@ class Network:
             report(
                 f"this network sees farther than tiles overlap ({net.halo} px): seams are possible; --tile off has none"
             )
-        run = subpixels(kernel=self._kernel(picture, way) if self._finds_kernel else None)
+        run = subpixels(kernel=self._kernel(picture, way, report) if self._finds_kernel else None)
         size = picture.height, picture.width
         return run_rows(run, read, size, plan, scale=net.scale, depth=depth, multiple_of=net.multiple_of)
 
@@ -155,17 +157,29 @@ class Network:
         # from the usual area: finding a better one takes a tile of it, which may be over the limit itself
         return plan_within(limits, cut, tile_px(net), demand, report)
 
-    def _kernel(self, picture: Picture, way: _Way) -> Tensor:
-        """The kernel of the picture's blur, found with the network's help, the same however its tiles are cut."""
+    def _kernel(self, picture: Picture, way: _Way, report: Report) -> Tensor:
+        """The kernel of the picture's blur, found with the network's help, the same however its tiles are cut.
+
+        `report` is told if the picture is sharp as it is.
+        """
         piece, colours = busiest_piece(picture), picture.colours
+        values = to_float(piece, picture.depth)
+        alpha = values[:, colours:].prod(dim=1, keepdim=True)  # 1 where there is none
+
+        def seen(values: Tensor, part: Part = WHOLE) -> Tensor:
+            """As the network sees them: hidden colours are black."""
+            return in_range(values[:, :colours], way.low, way.high) * alpha[..., *part]
 
         def mended(part: Part, kernel: Tensor) -> Tensor:
             run = self._subpixels(picture, way, lambda run: run, lambda _: None, strength=1.0, kernel=kernel)
-            seen = piece[..., *part]
-            plan = plan_for(way.net, *seen.shape[-2:], farther=self._farther)
-            return run_tiled(way.net, seen, plan, subpixels=run)[:, :colours]
+            given = piece[..., *part]
+            plan = plan_for(way.net, *given.shape[-2:], farther=self._farther)
+            return seen(run_tiled(way.net, given, plan, subpixels=run).cpu(), part)
 
-        return kernel_of(to_float(piece, picture.depth)[:, :colours], mended)
+        blurred = seen(values)
+        if (blur := edge_blur(blurred[0])) is not None and blur.widest < BLURRED_PX:
+            report(f"sharp already: {blur.widest:.1f} px across its edges, blurred from {BLURRED_PX} px on")
+        return kernel_of(blurred, mended)
 
     def _subpixels(
         self, picture: Picture, way: _Way, around: Around, report: Report, *, strength: float, kernel: Tensor | None
