@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ def test_variations_go_from_the_photograph_to_anything(cat: Projection) -> None:
     assert type(next(variations(cat, torch.arange(3))).seed) is int  # of a tensor of seeds none was found again
 
 
-@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan"), True])
 def test_a_strength_outside_is_refused_at_once(cat: Projection, strength: float) -> None:
     """The accident: strength 30 meant as per cent."""
     with pytest.raises(UsageError, match="expected a strength from 0"):
@@ -127,8 +128,12 @@ def test_a_strength_outside_is_refused_at_once(cat: Projection, strength: float)
 
 def test_what_cannot_be_projected_is_refused(flowers: Generator) -> None:
     """The accident: minutes of work that end in an index error."""
-    with pytest.raises(UsageError, match="restarts of at least 1, got 0"):
+    with pytest.raises(UsageError, match="whole number of restarts of at least 1, got 0"):
         project(flowers, data.coffee(), restarts=0)
+    wrong: Any
+    for wrong in (1.5, "3", True):
+        with pytest.raises(UsageError, match=f"whole number of steps of at least 0, got {wrong!r}"):
+            project(flowers, data.coffee(), steps=wrong)
     with pytest.raises(UsageError, match=r"got 'rosa' \(did you mean 'rose'"):
         project(flowers, data.coffee(), label="rosa")
     with pytest.raises(UsageError, match="one photograph, got 2"):

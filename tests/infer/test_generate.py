@@ -135,7 +135,7 @@ def test_truncation_draws_images_together(flowers: Generator) -> None:
     )
     assert whole.std(dim=0).mean() > half.std(dim=0).mean() > 0
     assert torch.equal(none, none[:1].expand_as(none))
-    for wrong in (-0.1, 1.5, float("nan"), "1"):
+    for wrong in (-0.1, 1.5, float("nan"), True, "1"):
         with pytest.raises(UsageError, match="expected a truncation from 0"):
             generate(flowers, [0], truncation=wrong)
         with pytest.raises(UsageError, match="expected a truncation from 0"):
@@ -163,7 +163,7 @@ def test_what_is_no_row_of_seeds_is_refused(flowers: Generator, seeds: Any) -> N
         interpolate(flowers, seeds)
 
 
-@pytest.mark.parametrize("label", [1.7, np.float32(1), b"rose", [1]])
+@pytest.mark.parametrize("label", [1.7, np.float32(1), b"rose", [1], True])
 def test_what_is_no_label_is_refused(flowers: Generator, label: Any) -> None:
     """The accident: 1.7, a mean of labels perhaps, is class 1."""
     with pytest.raises(UsageError, match="expected the name or the number of a label, got"):

@@ -88,8 +88,8 @@ def project(
     """
     generator = model if isinstance(model, Generator) else Generator.load(model, device=device)
     for name, value, least in (("steps", steps, 0), ("tuning_steps", tuning_steps, 0), ("restarts", restarts, 1)):
-        if value < least:
-            raise UsageError(f"expected {name} of at least {least}, got {value}")
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+            raise UsageError(f"expected a whole number of {name} of at least {least}, got {value!r}")
     if label == ALL and ALL not in generator.class_names:
         raise UsageError(f"expected one label for the photograph, got '{label}'; leave it out to have the likest found")
     frame = _one_frame(image)
@@ -130,7 +130,7 @@ def variations(projection: Projection, seeds: Iterable[int], *, strength: float 
 
     At `strength` 0 all are its reconstruction, at 1 they have nothing in common with it but the label.
     """
-    if not isinstance(strength, numbers.Real) or not 0 <= strength <= 1:
+    if not isinstance(strength, numbers.Real) or isinstance(strength, bool) or not 0 <= strength <= 1:
         raise UsageError(f"expected a strength from 0 (the photograph) to 1 (anything), got {strength!r}")
     return _varied(projection, checked_seeds(seeds), strength)
 

@@ -93,6 +93,8 @@ class Generator:
             guess = did_you_mean(wanted, self.class_names)
             raise UsageError(f"expected a label out of {shown}{more}, got '{wanted}'{guess}")
         try:
+            if isinstance(wanted, bool):  # a number to Python
+                raise TypeError
             number = int(wanted) if isinstance(wanted, str) else operator.index(wanted)
         except TypeError:
             raise UsageError(f"expected the name or the number of a label, got {wanted!r}") from None
@@ -214,7 +216,7 @@ def interpolate(
 
 def check_truncation(truncation: float) -> None:
     """UsageError for what is no number from 0 to 1."""
-    if not isinstance(truncation, numbers.Real) or not 0 <= truncation <= 1:
+    if not isinstance(truncation, numbers.Real) or isinstance(truncation, bool) or not 0 <= truncation <= 1:
         raise UsageError(f"expected a truncation from 0 (one average image) to 1 (all variety), got {truncation!r}")
 
 
