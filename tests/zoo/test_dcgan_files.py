@@ -72,7 +72,7 @@ def test_a_generator_makes_the_images_that_its_owner_knows(tmp_path: Path):
     ],
     ids=lambda net: f"{type(net).__name__}-{net.size[0]}x{net.size[1]}-{net.base[0]}",
 )
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
 def test_size_channels_and_width_come_from_the_shapes(net: Any, prefix: str, tmp_path: Path):
     state = {f"{prefix}{name}": value for name, value in net.state_dict().items()}
     loaded: Any = load_dcgan(saved(state, tmp_path)).net
@@ -108,6 +108,29 @@ def test_what_old_versions_and_habits_leave_in_files(change: str, tmp_path: Path
     z = torch.randn(2, 100)
     with torch.inference_mode():
         assert torch.allclose(loaded(z), net(z), atol=2e-2 if change == "half" else 1e-6)
+
+
+@pytest.mark.parametrize(
+    "names", [("netG",), ("generator", "discriminator"), ("state_dict",), ("model",), ("netD", "netG")]
+)
+def test_a_checkpoint_of_a_whole_run_holds_a_generator(names: tuple[str, ...], tmp_path: Path):
+    """The accident: `netG` beside its optimiser, as most descendants of the example save it, was called no state dict."""
+    generator, discriminator = DcganGenerator(width=2), DcganDiscriminator(width=2)
+    held = {name: discriminator if name in ("netD", "discriminator") else generator for name in names}
+    content = {"epoch": 3} | {name: net.state_dict() for name, net in held.items()}
+    assert load_dcgan(saved(content, tmp_path)).card.task == "generate"
+
+
+def test_a_checkpoint_of_a_discriminator_alone_is_one(tmp_path: Path):
+    content = {"netD": DcganDiscriminator(width=2).state_dict(), "epoch": 3}
+    assert load_dcgan(saved(content, tmp_path)).card.task == "discriminate"
+
+
+def test_a_checkpoint_that_keeps_its_networks_elsewhere_says_what_it_holds(tmp_path: Path):
+    """The accident: "got int under 'epoch'", and nothing tells under which name the network is looked for."""
+    content = {"epoch": 3, "G_state": DcganGenerator(width=2).state_dict(), "optimizer": {}}
+    with pytest.raises(ModelError, match="which holds 'epoch', 'G_state', 'optimizer'\n"):
+        load_dcgan(saved(content, tmp_path))
 
 
 def test_it_is_a_model_like_others(tmp_path: Path):

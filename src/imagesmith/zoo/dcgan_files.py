@@ -17,15 +17,19 @@ from imagesmith.nets import NetSpec, build_net
 from imagesmith.zoo.pytorch_files import read_state_dict
 from imagesmith.zoo.weights import Model, describe
 
+NESTED = ("netG", "generator", "state_dict", "model", "netD", "discriminator")
+"""Where checkpoints keep the tensors of the network that is wanted, the first that is there."""
+
 
 def load_dcgan(path: str | Path) -> Model:
     """The unconditional generator or discriminator in a state dict of the example, of any size and width.
 
     Known variants: the last kernel of the generator is 1x1, that of the discriminator as large as its last feature map
-    (2x2 for 32 pixels), names begin with `module.`, batch norms do not count their batches. ModelError for others.
+    (2x2 for 32 pixels), names begin with `module.` or `_orig_mod.`, batch norms do not count their batches, the state
+    dict lies under one of the names `NESTED` in a checkpoint, of which the generator goes first. ModelError for others.
     """
     path = Path(path)
-    tensors = read_state_dict(path)
+    tensors = read_state_dict(path, inside=NESTED)
     try:
         spec = _spec(tensors)
         with torch.device("meta"):  # shapes only: the file is not yet known to be what it seems

@@ -21,9 +21,9 @@ CHECKPOINT_SUFFIXES = (".pth", ".pt")
 def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> dict[str, Tensor]:
     """The tensors by name of a file written by `torch.save(net.state_dict(), path)`, on the CPU.
 
-    Of a checkpoint that holds more than them, what lies under the first of the names `inside` that it has. The prefix
-    that DataParallel puts before every name is taken away. ModelError for files that hold anything but
-    tensors, are damaged or cannot be opened.
+    Of a checkpoint that holds more than them, what lies under the first of the names `inside` that it has. The prefixes
+    that DataParallel and torch.compile put before every name are taken away. ModelError for files that hold anything
+    but tensors, are damaged or cannot be opened.
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # a TorchScript archive warns before it is refused
@@ -50,14 +50,18 @@ def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> dict[str, Tens
         raise ModelError(f"{_EXPECTED}, got a {type(tensors).__name__} in '{path}'\n{_DO}")
     for name, value in tensors.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ModelError(f"{_EXPECTED}, got {type(value).__name__} under {name!r} in '{path}'\n{_DO}")
+            held = ", ".join(f"{key!r}" for key in [*tensors][:_NAMED])
+            found = f"got {type(value).__name__} under {name!r} in '{path}', which holds {held}"
+            raise ModelError(f"{_EXPECTED}, {found}{', ...' * (len(tensors) > _NAMED)}\n{_DO}")
         if not _is_plain(value):
             raise ModelError(f"{_EXPECTED}, got one of an unusual kind, '{name}', in '{path}'\n{_DO}")
-    return {name.removeprefix("module."): value for name, value in tensors.items()}
+    return {_WRAPPED.sub("", name): value for name, value in tensors.items()}
 
 
 _EXPECTED = "expected a PyTorch state dict, the tensors of one network by name"
 _DO = "save it with torch.save(net.state_dict(), path)"
+_WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)+")
+_NAMED = 8  # names that a refusal shows
 _SCANNED_BYTES = 2**20
 
 
