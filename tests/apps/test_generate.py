@@ -72,6 +72,29 @@ def test_classes_are_in_the_names(call: Callable[[str], None], capsys: pytest.Ca
     assert "no --label, so each seed draws one of 3 classes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("line", "times"),
+    [
+        ("generate cut.safetensors -o jpgs -f jpg", 1),
+        ("generate cut.safetensors -o sheet.jpg", 1),
+        ("interpolate cut.safetensors --seconds 0.1 -o walk.gif", 1),
+        ("generate cut.safetensors -o pngs", 0),
+    ],
+)
+def test_transparency_that_is_lost_is_said_once(
+    call: Callable[[str], None],
+    make_gan: Callable[..., Model],
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    times: int,
+) -> None:
+    """The accident: sixteen cut-out objects on white, because the format holds no alpha, and nothing told of it."""
+    model = make_gan(channels=4)
+    save_model(Path("cut.safetensors"), model.net, model.card)
+    call(f"{line} --seeds 0-3")
+    assert capsys.readouterr().err.count("transparency laid over white") == times
+
+
 def test_a_picture_as_output_is_a_sheet(call: Callable[[str], None]) -> None:
     """The accident: rows taken for columns, a sheet of half the images, or 4x4 asked for and one row given."""
     call("generate plain --grid 5x2 -o wide.png -q")

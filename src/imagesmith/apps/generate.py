@@ -22,7 +22,7 @@ from imagesmith.atomic import check_free, make_folder, write_whole
 from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, read_image, write_image
 from imagesmith.data.formats import SUFFIXES, format_named
 from imagesmith.data.grid import enlargement, image_grid
-from imagesmith.data.video.generated import check_video, video_writer
+from imagesmith.data.video.generated import FILM_ON_WHITE, check_video, video_writer
 from imagesmith.errors import FormatError, ImageError, NothingUsableError, OutputError, UsageError
 from imagesmith.infer.edit import project, variations
 from imagesmith.infer.generate import Generator, Sample, generate, interpolate
@@ -79,7 +79,8 @@ def run_generate(
         if shape and total > math.prod(shape):
             raise UsageError(f"expected at most {math.prod(shape)} images for a grid of {grid}, got {total}")
         _check_sheet(math.prod(shape or (total,)), generator.size, "name a folder")
-        _write_sheet([sample.image for sample in samples], out, columns, rows, overwrite=overwrite)
+        for note in _write_sheet([sample.image for sample in samples], out, columns, rows, overwrite=overwrite):
+            say(note)
         if as_json:
             print(json.dumps({"output": str(out), "images": total}))
     else:
@@ -91,7 +92,7 @@ def run_generate(
 
         _check_names(out, (file for file, *_ in planned()), overwrite=overwrite)
         table = None if made is None else made | {row[0]: row for row in planned()}
-        _write_samples(samples, out, names, table=table, overwrite=overwrite, as_json=as_json)
+        _write_samples(samples, out, names, table=table, overwrite=overwrite, as_json=as_json, say=say)
     say(f"{total} images of {generator.card.title} in {time.monotonic() - started:.1f} s -> {out}")
 
 
@@ -122,7 +123,8 @@ def run_interpolate(
     frames = max(1, round(seconds * fps))
     walk = interpolate(generator, stops, frames=frames, label=label, truncation=truncation, loop=loop)
     total = frames * len(stops) if loop else frames * (len(stops) - 1) + 1
-    images = _counted(walk, total, "frames", _sayer(quiet))
+    say = _sayer(quiet)
+    images = _counted(walk, total, "frames", say)
     if as_folder:
         digits = max(_LEAST_DIGITS, len(str(total - 1)))
         _check_names(out, (f"frame{k:0{digits}}.png" for k in range(total)), overwrite=overwrite)
@@ -130,10 +132,12 @@ def run_interpolate(
         for k, image in enumerate(images):
             _write(image, out / f"frame{k:0{digits}}.png", overwrite=overwrite)
     else:
+        if generator.channels in (2, 4):
+            say(FILM_ON_WHITE)
         with video_writer(out, fps, overwrite=overwrite) as add:
             for image in images:
                 add(image)
-    _sayer(quiet)(f"{total} frames, {total / fps:.1f} s of {generator.card.title} -> {out}")
+    say(f"{total} frames, {total / fps:.1f} s of {generator.card.title} -> {out}")
 
 
 def run_variations(
@@ -230,19 +234,25 @@ def _write_samples(
     table: dict[str, Row] | None,
     overwrite: bool,
     as_json: bool,
+    say: Say,
 ) -> None:
     """Each sample as a file of its own; with `table`, what `imagesmith train` reads: class folders and labels.csv.
 
-    The table holds the rows of all samples and of earlier runs, by file.
+    The table holds the rows of all samples and of earlier runs, by file. What files of this format do not hold is said
+    once, not for each.
     """
     make_folder(out)
+    said: set[str] = set()
     for k, sample in enumerate(samples):
         name, label, _ = names.row(sample.seed, sample.label)
         if table is not None:
             if k == 0:  # whatever stops the run then leaves no picture without its row
                 _write_table(out / _TABLE, table)
             make_folder((out / name).parent)
-        _write(sample.image, out / name, overwrite=overwrite)
+        for note in _write(sample.image, out / name, overwrite=overwrite):
+            if note not in said:
+                say(note)
+                said.add(note)
         if as_json:
             told = {"output": str(out / name), "seed": sample.seed, "label": None if sample.label is None else label}
             print(json.dumps(told), flush=True)
@@ -273,13 +283,14 @@ def _read_table(path: Path) -> dict[str, Row]:
 
 def _write_sheet(
     images: Sequence[Tensor], out: Path, columns: int | None = None, rows: int | None = None, *, overwrite: bool
-) -> None:
+) -> tuple[str, ...]:
+    """Returns what the format could not hold, as `_write` does."""
     sheet = image_grid(torch.stack(list(images)).permute(0, 3, 1, 2), columns, rows)
-    write_image(Frame.of(sheet), out, overwrite=overwrite)
+    return write_image(Frame.of(sheet), out, overwrite=overwrite)
 
 
-def _write(image: Tensor, path: Path, *, overwrite: bool) -> None:
-    write_image(Frame.of(image.permute(2, 0, 1)), path, overwrite=overwrite)
+def _write(image: Tensor, path: Path, *, overwrite: bool) -> tuple[str, ...]:
+    return write_image(Frame.of(image.permute(2, 0, 1)), path, overwrite=overwrite)
 
 
 def _is_picture(path: Path) -> bool:

@@ -24,6 +24,8 @@ LEAST_PX = 256
 """Smaller frames are enlarged by a whole factor to at least so many pixels on the longer side."""
 MOST_FPS = {".mp4": 240, ".gif": 50}
 """Frames a second by suffix; a GIF counts in hundredths of a second, and viewers take 1/100 for a mistake."""
+FILM_ON_WHITE = "transparency laid over white: films hold none here (a folder of png does)"
+"""Said of frames with alpha."""
 _CRF = "16"  # hardly a visible loss
 
 Write = Callable[[Tensor], None]
