@@ -78,7 +78,10 @@ class OptimConfig(Config):
     final: float = Field(default=0.001, ge=0, le=1)
     """Last learning rate as a share of the highest."""
     ema_half_life_images: int = Field(default=8192, gt=0)
-    """Half-life, in images, of the moving average of the weights that is validated and shipped."""
+    """Half-life, in images, of the moving average of the weights that is validated and shipped.
+
+    Until the run has seen ten times as many, it is a tenth of the images seen.
+    """
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
     """Adam's memory of gradients and of their squares; GANs want a first of 0 to 0.5."""
 
