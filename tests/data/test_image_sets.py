@@ -143,6 +143,16 @@ def test_mixed_sizes_and_modes(tmp_path: Path, pack: Any) -> None:
     assert alpha[2, 3].unique().tolist() == [0]
 
 
+def test_depth_that_is_lost_is_said(tmp_path: Path, pack: Any) -> None:
+    """The accident: a set of 16 bits was trained on with 8, and nobody was told."""
+    source = pack.folder(tmp_path, {"a.png": pack.picture(40_000, mode="I;16"), "b.png": pack.picture(50, mode="L")})
+    told = "1 picture of more than 8 bits: brought to 8, as networks here train on no more"
+    assert load_image_set(source, size=(8, 8)).notes[-1] == told
+    assert load_image_set(source, size=(8, 8), channels=1).notes[-1] == told
+    pack.folder(tmp_path, {"a.png": pack.picture(60, mode="L")})
+    assert told not in load_image_set(source, size=(8, 8)).notes
+
+
 def test_alpha_that_is_lost_is_said(tmp_path: Path, pack: Any) -> None:
     """The accident: 60 sprites with alpha, and all that is said of them is 'three channels, red, green and blue'."""
 
@@ -172,7 +182,7 @@ def test_the_size_is_chosen_from_the_data(tmp_path: Path, pack: Any) -> None:
     """A non-square set squeezed into a square makes thin people."""
     files = {f"{k}.png": pack.picture((k, 0, 0), (97, 60)) for k in range(3)}
     found = load_image_set(pack.folder(tmp_path, files), most_px=64)
-    assert found.images.shape == (3, 3, 56, 32)
+    assert found.images.shape == (3, 3, 64, 40)
     assert any("60x97" in note for note in found.notes)
 
 
@@ -182,7 +192,7 @@ def test_portraits_stored_lying_down_are_portraits(tmp_path: Path) -> None:
     turned[274] = 6
     for k in range(3):
         Image.new("RGB", (97, 60), (k, 0, 0)).save(tmp_path / f"{k}.jpg", exif=turned)
-    assert load_image_set(tmp_path, most_px=64).images.shape == (3, 3, 56, 32)
+    assert load_image_set(tmp_path, most_px=64).images.shape == (3, 3, 64, 40)
 
 
 def test_a_table_gives_labels(plain: Path) -> None:

@@ -26,7 +26,7 @@ from imagesmith.data.labels import (
     part_of,
     told_classes,
 )
-from imagesmith.data.pixels import read_pixels, read_size
+from imagesmith.data.pixels import read_size, read_with_depth
 from imagesmith.data.shapes import as_channels, choose_size, fit
 from imagesmith.errors import ImageError, NothingUsableError, OutputError, UsageError
 
@@ -98,12 +98,14 @@ def load_image_set(
             size, why = _chosen(_sizes(entries, str(source)), most_px, is_own=size == "own")
             notes.append(why)
         with _rows(len(entries), channels or 3, size, memory_bytes, pack_to) as images:
-            names, skipped, has_alpha = _decode(entries, images)
+            names, skipped, seen = _decode(entries, images)
             if not names:
                 raise NothingUsableError(
                     f"expected pictures in {source}, none can be used; first problem: {skipped[0]}"
                 )
-    images = _without_unused_colour(images[: len(names)], channels, has_alpha, memory_bytes, notes)
+    images = _without_unused_colour(images[: len(names)], channels, seen.translucent > 0, memory_bytes, notes)
+    if seen.deep:
+        notes.append(brought_to_8_bits(seen.deep))
     classes = None if found.classes is None else [found.classes[name] for name in names]
     indices, class_names = _numbered(classes)
     return ImageSet(images, indices, class_names, names, [*collection.refused, *found.problems, *skipped], tuple(notes))
@@ -182,28 +184,41 @@ def _rows(
         yield torch.from_file(str(stream.name), shared=True, size=needed, dtype=torch.uint8).view(shape)
 
 
-def _decode(entries: list[Entry], images: Tensor) -> tuple[list[str], list[str], bool]:
+@dataclass
+class _Seen:
+    """How many pictures had what `images` does not hold."""
+
+    translucent: int = 0
+    deep: int = 0
+    """Stored in more than 8 bits."""
+
+
+def _decode(entries: list[Entry], images: Tensor) -> tuple[list[str], list[str], _Seen]:
     """Fill `images` in the order of the names, without gaps.
 
-    Returns the names of its rows, why others are missing, and whether parts of any were transparent.
+    Returns the names of its rows, why others are missing, and what was lost.
     """
     names = sorted(entry.name for entry in entries)
     row_of = {name: row for row, name in enumerate(names)}
     pixels, channels, size = images.numpy(), images.shape[1], (images.shape[2], images.shape[3])
-    translucent: list[str] = []
 
-    def decode(name: str, content: Path | bytes) -> None:
-        found = read_pixels(content)
+    def decode(name: str, content: Path | bytes) -> tuple[bool, bool]:
+        found, depth = read_with_depth(content)
         pixels[row_of[name]] = fit(as_channels(found, channels), size).transpose(2, 0, 1)
-        if _has_transparency(found):
-            translucent.append(name)
+        return _has_transparency(found), depth != "uint8"
 
-    failures = {name: str(found) for name, found in look_at(entries, decode) if found is not None}
+    failures, seen = dict[str, str](), _Seen()
+    for name, found in look_at(entries, decode):
+        if isinstance(found, ImageError):
+            failures[name] = str(found)
+        else:
+            seen.translucent += found[0]
+            seen.deep += found[1]
     kept = [row for row, name in enumerate(names) if name not in failures]
     for to, row in enumerate(kept):
         if to != row:
             pixels[to] = pixels[row]
-    return [names[row] for row in kept], [failures[name] for name in sorted(failures)], bool(translucent)
+    return [names[row] for row in kept], [failures[name] for name in sorted(failures)], seen
 
 
 def _from_arrays(
@@ -260,6 +275,11 @@ def _without_unused_colour(
         return images
     gray = images[:, :1]
     return gray.contiguous() if gray.numel() <= memory_bytes else gray
+
+
+def brought_to_8_bits(count: int) -> str:
+    """What becomes of so many pictures of more than 8 bits."""
+    return f"{count:,} picture{'s' * (count > 1)} of more than 8 bits: brought to 8, as networks here train on no more"
 
 
 def laid_on_white(is_gray: bool) -> str:

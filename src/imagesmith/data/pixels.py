@@ -11,7 +11,7 @@ from imagesmith.data.decoded import quiet
 from imagesmith.data.files import Frame, named, read_image
 from imagesmith.data.frame import DEPTH_WORDS
 from imagesmith.errors import ImageError
-from imagesmith.tensors import DEPTH_MAX, from_float, to_float
+from imagesmith.tensors import DEPTH_MAX, Depth, from_float, to_float
 
 FAINT = "values that use their range"
 """What the message expects of a picture of which 8 bits would leave a few levels above black."""
@@ -21,12 +21,17 @@ _HALF_A_LEVEL = 0.5 / 255  # so far beyond black and white nothing is lost in 8 
 
 def read_pixels(source: Path | bytes) -> np.ndarray:
     """uint8 (H, W, 1-4) of a picture: `as_uint8` of `read_image(source)`. Raises as these do."""
+    return read_with_depth(source)[0]
+
+
+def read_with_depth(source: Path | bytes) -> tuple[np.ndarray, Depth]:
+    """What `read_pixels` gives, and the depth of the values that it was made of."""
     pixels = _plain_jpeg(_jpeg_bytes(source))
     if pixels is not None:
-        return pixels
+        return pixels, "uint8"
     frame = read_image(source)
     with named(source):
-        return as_uint8(frame)
+        return as_uint8(frame), frame.depth
 
 
 def as_uint8(frame: Frame) -> np.ndarray:
