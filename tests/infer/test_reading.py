@@ -198,6 +198,85 @@ def test_a_limit_that_cannot_be_kept_is_refused_in_words(
     assert not (tmp_path / "b.png").exists()
 
 
+@pytest.mark.parametrize("layout", [{"rowsperstrip": 61}, {"tile": (64, 16)}])
+def test_a_strip_that_does_not_fit_is_refused_unread(
+    restorer: Restorer, photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: dict
+) -> None:
+    """The accident: a scan in one compressed strip took several times --max-ram before anybody counted."""
+    tifffile.imwrite(tmp_path / "a.tif", photo, compression="deflate", photometric="rgb", **layout)
+    monkeypatch.setattr(memory, "resident_memory", lambda: 300_000_000)
+    monkeypatch.setattr(tiff_bands.TiffBands, "_decoded", lambda *_: pytest.fail("it was decoded"))
+    for dry_run in (False, True):
+        (result,) = restorer.path(tmp_path / "a.tif", tmp_path / "b.tif", max_ram=300_020_000, dry_run=dry_run).results
+        assert "the 0.00 GB that --max-ram leaves, the file has 61 of its 61 in one piece" in str(result.error)
+        assert "(`tiffcp -r 64`)" in str(result.error)
+
+
+def test_decoding_takes_no_more_than_is_counted(tmp_path: Path) -> None:
+    """The accident: three times the pixels was counted for a band, and a float scan took eight times as much."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux tells what was held at the worst moment")
+    script = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        import numpy as np, tifffile, torch
+        from imagesmith.data.scanlines import read_scanlines
+        from imagesmith.infer.modes import colour_range
+
+        def held(name):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+        path = Path(sys.argv[1]) / "a.tif"
+        noise = np.random.default_rng(0).integers(0, 255, (800, 800, 4), np.uint8)
+        for rows in (8, 800):  # libraries are loaded before anything is measured
+            for pixels in (noise[..., :3], noise, noise.astype(np.uint16), noise[..., :3] / np.float32(255)):
+                alpha = {"extrasamples": ["assocalpha"]} if pixels.shape[2] == 4 else {}
+                options = {"compressionargs": {"level": 1}, "photometric": "rgb", "rowsperstrip": rows} | alpha
+                tifffile.imwrite(path, pixels[:rows], compression="deflate", **options)
+                Path("/proc/self/clear_refs").write_text("5")  # the most that was held is what is held now
+                before = held("VmRSS")
+                scan = read_scanlines(path, max_pixels=1 << 24, least_bytes=0)
+                colour_range(scan.parts(), scan.colours, scan.depth, print)
+                if rows == 800:
+                    print(pixels.dtype, scan.channels, (held("VmHWM") - before) / scan.decoding_bytes)
+    """)
+    said = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    shares = [float(line.split()[-1]) for line in said.stdout.splitlines()]
+    assert len(shares) == 4
+    assert 0.3 < max(shares) < 1, said.stdout
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+@pytest.mark.parametrize("network", ["make_restorer", "make_deblurrer"])
+def test_a_dry_run_keeps_limits_as_the_run_does(
+    request: pytest.FixtureRequest,
+    photo: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+    network: str,
+) -> None:
+    """The accident: --dry-run called a thousand pictures planned, and the run refused every one of them."""
+    restorer, source = request.getfixturevalue(network)(), tmp_path / f"a{suffix}"
+    Image.fromarray(np.tile(photo, (2, 2, 1))).save(source)
+    monkeypatch.setattr(memory, "resident_memory", lambda: 300_000_000)
+    monkeypatch.setattr(memory, "_RESERVE_BYTES", 0)
+    seen = set()
+    for room in (2e4, 2e5, 3e6, 1e9):
+        planned, done = (
+            restorer.path(source, tmp_path / "b.png", max_ram=3e8 + room, overwrite=True, dry_run=dry).results[0]
+            for dry in (True, False)
+        )
+        assert (planned.status == "failed") == (done.status == "failed"), (planned.error, done.error)
+        told = [[note for note in result.notes if "keep within" in note] for result in (planned, done)]
+        assert told[0] == told[1]
+        seen.add((planned.status, bool(told[0])))
+    assert {("failed", False), ("planned", False)} <= seen
+    assert (("planned", True) in seen) == (network == "make_restorer"), "this network's smallest tiles take more"
+
+
 @pytest.mark.parametrize("given", [bytes, io.BytesIO])
 def test_a_limit_holds_for_pipes_and_archives(
     restorer: Restorer, monkeypatch: pytest.MonkeyPatch, given: Callable[[bytes], bytes | io.BytesIO]

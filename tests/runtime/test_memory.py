@@ -151,7 +151,7 @@ def test_rows_that_a_file_keeps_together_count() -> None:
     limits = Limits(ram=memory.resident_memory() + 400_000_000)
     plan_within(limits, cut, 1 << 17, Demand(CPU, 500, 1000, 60_000), [].append)
     with pytest.raises(ImageError, match="cannot be kept"):
-        plan_within(limits, cut, 1 << 17, Demand(CPU, 500, 1000, 60_000, read_band=256 << 20), [].append)
+        plan_within(limits, cut, 1 << 17, Demand(CPU, 500, 1000, 60_000, decoding=768 << 20), [].append)
 
 
 def test_memory_of_an_accelerator_does_not_bound_tiles_of_the_processor() -> None:

@@ -13,6 +13,7 @@ from imagesmith.data.decoded import Decoded, WholeOnly, damaged, truncated
 from imagesmith.data.png_reader import CRITICAL, SIGNATURE, PngFile, dropped, mismatch
 
 _BAND_BYTES = 4 << 20
+_DECODING_COPIES = 3  # of a band: as inflated, as unfiltered, and as pixels
 _PIECE = 1 << 20
 _LARGEST_CHUNK = 64 << 20  # of metadata; what is larger is left out
 _FOR_PIXELS = (b"IHDR", b"PLTE", b"tRNS")
@@ -34,6 +35,7 @@ class PngBands:
             raise WholeOnly("its rows are interlaced" if png.is_interlaced else "its pixels share bytes")
         self._row_bytes = png.row_bytes
         self.band_rows = max(1, _BAND_BYTES // self._row_bytes)
+        self.decoding_bytes = _DECODING_COPIES * self._row_bytes * self.band_rows
 
     def described(self) -> Decoded:
         """The first band with the metadata of the whole picture."""

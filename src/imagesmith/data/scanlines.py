@@ -15,7 +15,7 @@ from imagesmith.data.files import check_pixels, decoding, format_of_file, meta_o
 from imagesmith.data.frame import Frame, Header, ImageMeta
 from imagesmith.data.png_bands import PngBands
 from imagesmith.data.tiff_bands import TiffBands
-from imagesmith.errors import ImageError
+from imagesmith.errors import ImageError, TooLargeError
 from imagesmith.tensors import Depth
 
 _KINDS = {"png": PngBands, "tif": TiffBands}
@@ -27,6 +27,8 @@ class Bands(Protocol):
     header: Header
     band_rows: int
     """Of the highest band."""
+    decoding_bytes: int
+    """What decoding one takes at its worst moment, the pixels themselves included."""
 
     def described(self) -> Decoded:
         """The first band with the metadata of the whole picture."""
@@ -43,10 +45,16 @@ class Scanlines:
     lost, was_damaged = None, False
 
     def __init__(
-        self, header: Header, meta: ImageMeta, bands: Callable[[], Iterator[np.ndarray]], band_rows: int
+        self,
+        header: Header,
+        meta: ImageMeta,
+        bands: Callable[[], Iterator[np.ndarray]],
+        band_rows: int,
+        decoding_bytes: int,
     ) -> None:
         """`bands` begins to decode, from the first row on, each time that it is called; none is over `band_rows`."""
         self.header, self.band_rows = header, min(band_rows, header.height)
+        self.decoding_bytes = decoding_bytes
         self.height, self.width, self.channels = header.height, header.width, header.channels
         self.depth: Depth = header.depth
         self.meta = meta
@@ -85,12 +93,13 @@ class Scanlines:
 Picture = Frame | Scanlines
 
 
-def read_scanlines(path: Path, *, max_pixels: int, least_bytes: int) -> Scanlines | None:
+def read_scanlines(path: Path, *, max_pixels: int, least_bytes: int, room: int | None = None) -> Scanlines | None:
     """The (first) picture of a PNG or TIFF, row by row and equal to that of `read_image` in every pixel and in `meta`.
 
     But for the notes on faint values, and on fillers below the first band, which only all rows tell. None where
-    its pixels have less than `least_bytes`. WholeOnly where it can only be decoded as a whole; otherwise raises as
-    `read_image` does, what is damaged further below, or found in all rows, only when its rows are asked for.
+    its pixels have less than `least_bytes`. WholeOnly where it can only be decoded as a whole; TooLargeError where even
+    a band takes more than `room` bytes; otherwise raises as `read_image` does, what is damaged further below, or found
+    in all rows, only when its rows are asked for.
     """
     with named(path):
         name = format_of_file(path)
@@ -102,6 +111,7 @@ def read_scanlines(path: Path, *, max_pixels: int, least_bytes: int) -> Scanline
             check_pixels(header, max_pixels)
             if header.pixel_bytes < least_bytes:
                 return None
+            _check_bands(opened, room)
             decoded = opened.described()
         header = dataclasses.replace(header, channels=decoded.pixels.shape[2], depth=str(decoded.pixels.dtype))
         meta, turn = meta_of(decoded, header.channels, header.frames)
@@ -117,4 +127,15 @@ def read_scanlines(path: Path, *, max_pixels: int, least_bytes: int) -> Scanline
                     raise
                 raise ImageError(f"cannot be read any more: {error.strerror}; leave it where it is meanwhile") from None
 
-    return Scanlines(header, meta, bands, opened.band_rows)
+    return Scanlines(header, meta, bands, opened.band_rows, opened.decoding_bytes)
+
+
+def _check_bands(opened: Bands, room: int | None) -> None:
+    """TooLargeError where decoding one of them takes more than `room` bytes."""
+    if room is not None and opened.decoding_bytes > room:
+        raise TooLargeError(
+            f"expected rows that decode within the {max(0, room) / 1e9:.2f} GB that --max-ram leaves, the file has "
+            f"{opened.band_rows} of its {opened.header.height} in one piece, which takes "
+            f"{opened.decoding_bytes / 1e9:.2f} GB\nraise the limit, or store it in smaller strips or tiles "
+            "(`tiffcp -r 64`)"
+        )

@@ -14,12 +14,15 @@ import numpy as np
 import tifffile
 
 from imagesmith.data.decoded import Decoded, WholeOnly, damaged, quiet, truncated
+from imagesmith.data.frame import SAMPLE_BYTES
 from imagesmith.data.tiff_directory import SAMPLE_TAGS, Entry, directory, head, longs, stored
 from imagesmith.data.tiff_reader import Filler, TiffFile, header_of, tiff_exif
 
 _DESCRIBING_TAGS = (274, 282, 283, 296, 301, 318, 319, 700, 34675)  # orientation, resolution, colours, XMP, ICC
 _BAND_BYTES = 8 << 20
 _MOST_BAND_BYTES = 256 << 20
+_DECODING_COPIES, _STORED_COPIES = 3, 4
+"""Of a band as it is decoded, and of its bytes in the file, at most; measured over depths, layouts and codecs."""
 _OLD_JPEG = 6
 
 
@@ -53,6 +56,7 @@ class TiffBands:
             raise WholeOnly("its JPEG is of the old kind, whose strips hang together")
         self._bands = self._cut()
         self.band_rows = max(band.rows for band in self._bands)
+        self.decoding_bytes = max(map(self._decoding_bytes, self._bands))
         if any(place + size > self._bytes for band in self._bands for place, size in band.segments):
             raise truncated("tif", can_keep=self.header.depth == "uint8")
 
@@ -96,6 +100,14 @@ class TiffBands:
             entries[278] = longs(order, (band.rows_per_strip,))
         data = b"".join((head(order, at), *parts, directory(order, at, entries)))
         return TiffFile(data).decode(partial=False)
+
+    def _decoding_bytes(self, band: _Band) -> int:
+        """What decoding it takes at its worst moment; as stored, samples may be wider than the pixels, and more."""
+        page, header = self._page, self.header
+        row = header.width * max(
+            header.channels * SAMPLE_BYTES[header.depth], page.samplesperpixel * int(page.bitspersample) // 8
+        )
+        return _DECODING_COPIES * row * band.rows + _STORED_COPIES * sum(size for _, size in band.segments)
 
     def _cut(self) -> list[_Band]:
         """The bands, each of whole strips or of one row of tiles."""

@@ -40,6 +40,7 @@ _SRGB_PLACES = {318: (0.3127, 0.329), 319: (0.64, 0.33, 0.3, 0.6, 0.15, 0.06)}  
 _TRANSFER_FUNCTION = 301
 _RATIONAL, _SHORT = 5, 3
 _COMPLEX = (5, 6)  # whole and float: values of SampleFormat (TIFF Technical Note 1)
+_DIVIDED_PX = 1 << 16  # at a time
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples (TIFF 6.0, section 18)
 
 
@@ -323,15 +324,12 @@ class TiffFile:
         return pixels
 
     def _straight(self, pixels: np.ndarray) -> np.ndarray:
-        """Divide premultiplied colour by its alpha."""
-        if self._extra != _ASSOCIATED or pixels.shape[2] not in (2, 4):
-            return pixels
-        top = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
-        alpha = pixels[..., -1:].astype(np.float64)
-        colour = np.divide(pixels[..., :-1] * top, alpha, out=np.zeros(pixels[..., :-1].shape), where=alpha > 0)
-        if pixels.dtype != np.float32:
-            colour = np.clip(np.rint(colour), 0, top)
-        return np.concatenate((colour.astype(pixels.dtype), pixels[..., -1:]), axis=2)
+        """Divide premultiplied colour by its alpha, in place."""
+        if self._extra == _ASSOCIATED and pixels.shape[2] in (2, 4):
+            at_once = max(1, _DIVIDED_PX // pixels.shape[1])
+            for first in range(0, len(pixels), at_once):
+                _divide_by_alpha(pixels[first : first + at_once])
+        return pixels
 
     def _dpi(self, notes: list[str]) -> tuple[float, float] | None:
         tags = self._page.tags
@@ -347,6 +345,14 @@ class TiffFile:
                 notes.append("a resolution without a unit was not kept")
             return None
         return x * per_inch, y * per_inch
+
+
+def _divide_by_alpha(pixels: np.ndarray) -> None:
+    """In float64, which takes many times the memory of the pixels."""
+    top = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
+    alpha = pixels[..., -1:].astype(np.float64)
+    colour = np.divide(pixels[..., :-1] * top, alpha, out=np.zeros(pixels[..., :-1].shape), where=alpha > 0)
+    pixels[..., :-1] = colour if pixels.dtype == np.float32 else np.clip(np.rint(colour), 0, top)
 
 
 def header_of(tiff: tifffile.TiffFile) -> Header:

@@ -111,13 +111,25 @@ class Network:
         size = picture.height, picture.width
         return run_rows(run, read, size, plan, scale=net.scale, depth=depth, multiple_of=net.multiple_of)
 
+    def check_limits(self, picture: Picture, around: Around, report: Report, limits: Limits) -> None:
+        """ImageError where the `strips` of a picture cannot be made within `limits`; `report` is told of smaller tiles.
+
+        Only the size of the picture and its depth count; what a Frame on the device 'meta' has is not held yet.
+        """
+        way = self._way_for(picture.depth != "uint8", 0.0, 1.0)
+        subpixels = functools.partial(self._subpixels, picture, way, around, report, strength=self._strength)
+        self._plan(picture, way, subpixels, picture.depth, limits=limits, report=report)
+
     def _way(self, picture: Picture, deep: bool, report: Report) -> _Way:
         """How to compute the picture of a file that is `deep`, or not."""
+        return self._way_for(deep, *colour_range(picture.parts(), picture.colours, picture.depth, report))
+
+    def _way_for(self, deep: bool, low: float, high: float) -> _Way:
         net, runtime = self.net, self._runtime
         if self._deep_exactly and deep:
             # bf16 has 8 bits of mantissa: its noise would show in the lower bits of a deeper file
             net, runtime = self._exact, replace(runtime, dtype=torch.float32)
-        return _Way(net, runtime, *colour_range(picture.parts(), picture.colours, picture.depth, report))
+        return _Way(net, runtime, low, high)
 
     def _plan(
         self,
@@ -153,7 +165,9 @@ class Network:
         demand = Demand(runtime.device, held, strip_row=row_bytes)
         if isinstance(picture, Scanlines):
             read_row = row_samples * SAMPLE_BYTES[picture.depth]
-            demand = replace(demand, read_row=read_row, read_band=read_row * picture.band_rows)
+            demand = replace(demand, read_row=read_row, decoding=picture.decoding_bytes)
+        elif picture.pixels.is_meta:
+            demand = replace(demand, held=picture.pixels.nbytes)
         # from the usual area: finding a better one takes a tile of it, which may be over the limit itself
         return plan_within(limits, cut, tile_px(net), demand, report)
 

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import torch
 
 from imagesmith.data import metadata
 from imagesmith.data.decoded import WholeOnly
 from imagesmith.data.files import (
     Frame,
     Header,
+    ImageMeta,
     content_of,
     most_bytes,
     named,
@@ -31,7 +33,7 @@ from imagesmith.zoo import ModelCard
 LARGE_BYTES = 128 << 20
 """Decoded size from which on a picture is read row by row."""
 _WHOLE_COPIES = 2.4  # of a picture, while it is decoded as a whole: Pillow takes 4 bytes for a pixel of RGB
-_PNG_COPIES = 3  # of a PNG's file at that time; of other formats one
+_FILE_COPIES = {"png": 3, "tif": 3}  # of the file at that time; of other formats one
 _UNPACKED_COPIES = 2  # of a member of an archive, while zipfile puts its pieces together
 _LEAST_LARGE_BYTES = 1 << 20
 _LARGE_FILE_BYTES = 8 << 20
@@ -54,10 +56,7 @@ def read_picture(source: Path | bytes | BinaryIO, card: ModelCard, options: File
     scan, why = _by_rows(source, card, options)
     if scan is not None:
         return scan
-    if not isinstance(source, Path | bytes):
-        _, source = content_of(source, options.max_pixels)
-    if isinstance(source, bytes) or source.is_file():
-        _check_room(source, why, options)
+    source = _that_fits(source, why, options)
     frame = read_image(source, max_pixels=options.max_pixels, partial=options.partial)
     notes = list(frame.meta.notes)
     if frame.pixels.nbytes >= LARGE_BYTES:
@@ -81,10 +80,26 @@ def _doubts(frame: Frame, data: bytes) -> list[str]:
     return [f"{where} looks damaged; --partial invents it anew"]
 
 
-def picture_header(source: Path | bytes | BinaryIO, card: ModelCard, options: FileOptions) -> Header:
-    """What a picture declares, its sizes upright; of a large one only a band is read."""
-    scan, _ = _by_rows(source, card, options)
-    return read_upright_header(source, max_pixels=options.max_pixels) if scan is None else scan.header
+def picture_outline(source: Path | bytes | BinaryIO, card: ModelCard, options: FileOptions) -> tuple[Header, Picture]:
+    """What a picture declares, its sizes upright, and the picture; raises as `read_picture` does for its size.
+
+    Of a large one only a band is read; the pixels of any other are on the device 'meta', where nothing is held.
+    """
+    scan, why = _by_rows(source, card, options)
+    if scan is not None:
+        return scan.header, scan
+    header = read_upright_header(_that_fits(source, why, options), max_pixels=options.max_pixels)
+    size, dtype = (header.height, header.width, header.channels), getattr(torch, header.depth)
+    return header, Frame(torch.empty(size, dtype=dtype, device="meta"), header.depth, ImageMeta(header.format, ""))
+
+
+def _that_fits(source: Path | bytes | BinaryIO, why: str, options: FileOptions) -> Path | bytes:
+    """`source`, read if it comes from a pipe; TooLargeError where its picture does not fit as a whole."""
+    if not isinstance(source, Path | bytes):
+        _, source = content_of(source, options.max_pixels)
+    if isinstance(source, bytes) or source.is_file():
+        _check_room(source, why, options)
+    return source
 
 
 def _by_rows(source: Path | bytes | BinaryIO, card: ModelCard, options: FileOptions) -> tuple[Scanlines | None, str]:
@@ -94,11 +109,12 @@ def _by_rows(source: Path | bytes | BinaryIO, card: ModelCard, options: FileOpti
         return None, why
     if not isinstance(source, Path):
         return None, "it comes from a pipe or an archive"
-    least = LARGE_BYTES
-    if options.max_ram is not None and (room := room_within(options.max_ram)) is not None:
+    least, room = LARGE_BYTES, None if options.max_ram is None else room_within(options.max_ram)
+    if room is not None:
         least = min(least, max(room // 8, _LEAST_LARGE_BYTES))
     try:
-        return read_scanlines(source, max_pixels=options.max_pixels, least_bytes=least), "it is not large"
+        scan = read_scanlines(source, max_pixels=options.max_pixels, least_bytes=least, room=room)
+        return scan, "it is not large"
     except WholeOnly as reason:
         return None, str(reason)
 
@@ -124,7 +140,7 @@ def _check_room(source: Path | bytes, why: str, options: FileOptions) -> None:
     needed = 0 if is_held else size
     if needed <= room:  # or not even its header is looked for
         header = read_header(source, max_pixels=options.max_pixels)
-        needed += round(header.pixel_bytes * _WHOLE_COPIES) + size * (header.format == "png") * (_PNG_COPIES - 1)
+        needed += round(header.pixel_bytes * _WHOLE_COPIES) + size * (_FILE_COPIES.get(header.format, 1) - 1)
     if needed > room:
         limit = "memory" if options.max_ram is None else f"--max-ram {options.max_ram / 1e9:g} GB"
         with named(source):

@@ -27,7 +27,7 @@ from imagesmith.infer.holes import (
 )
 from imagesmith.infer.modes import turned
 from imagesmith.infer.named import of_strength
-from imagesmith.infer.network import Network, Report, weights_digest
+from imagesmith.infer.network import Around, Network, Report, weights_digest
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
 from imagesmith.infer.truth import agreeing_with_jpeg, agreeing_with_size, check_room, half_level
 from imagesmith.nets import CLASSIFIERS, RESTORERS, VIDEO_RESTORERS
@@ -195,7 +195,7 @@ class Restorer:
         told by the frame, such as the result of another model.
         """
         self._check(mask, consistency)
-        around = functools.partial(turned, scale=self.scale) if self_ensemble else _as_it_is
+        around = self._around(self_ensemble)
         run = functools.partial(self.network.strips, around=around, report=report, limits=limits, deep=deep)
         if not isinstance(frame, Frame):
             assert not consistency, "the whole has to agree"
@@ -211,6 +211,13 @@ class Restorer:
         if consistency:
             return self._agreeing(frame, run, report, limits)
         return run(frame, None)
+
+    def check_limits(self, picture: Picture, *, self_ensemble: bool, report: Report, limits: Limits) -> None:
+        """ImageError where `strips` could not keep `limits`, of which only the size of the picture decides."""
+        self.network.check_limits(picture, self._around(self_ensemble), report, limits)
+
+    def _around(self, self_ensemble: bool) -> Around:
+        return functools.partial(turned, scale=self.scale) if self_ensemble else _as_it_is
 
     def choose(self, frame: Picture) -> tuple[Self, None]:
         """Who restores this picture, and the decision: itself, whatever the picture."""

@@ -26,9 +26,10 @@ from imagesmith.infer.lost import fill, lost_pixels
 from imagesmith.infer.outcome import FileOptions, ItemResult, Uncertainty, failed
 from imagesmith.infer.places import Places, bytes_needed, check_memory, is_whole
 from imagesmith.infer.plan import Job, heat_place
-from imagesmith.infer.reading import picture_header, read_item, read_picture
+from imagesmith.infer.reading import picture_outline, read_item, read_picture
 from imagesmith.infer.rows import Drawn, Rows
 from imagesmith.infer.truth import tables_of
+from imagesmith.runtime.memory import UNLIMITED
 from imagesmith.zoo import CARDS
 
 if TYPE_CHECKING:
@@ -85,13 +86,28 @@ class Stages:
             source = read_item(job.item, self._options)
             if output := self._places.finished_before(job, self._places.digest(job, source)):
                 return replace(blank, status="skipped", output=str(output))
-            header = picture_header(source, self._restorer.card, self._options)
+            header, picture = picture_outline(source, self._restorer.card, self._options)
             job, sizes = self._places.settle(job, header, self._restorer.scale)
             check_memory(header, job.format, self._restorer.scale, options.max_ram)
-            notes = (*blank.notes, *job.losses(header.format), *_held(job, header, self._restorer.scale))
+            notes = (
+                *blank.notes,
+                *self._within_limits(picture),
+                *job.losses(header.format),
+                *_held(job, header, self._restorer.scale),
+            )
             return replace(blank, output=_name(job), notes=notes, **sizes)
         except Exception as error:
             return failed(blank, error)
+
+    def _within_limits(self, picture: Picture) -> list[str]:
+        """What the limits do to its tiles, in words; ImageError where they cannot be kept."""
+        notes, options = list[str](), self._options
+        if options.limits != UNLIMITED:
+            restorer = cast("Restorer", self._restorer)  # `Auto` has to see the picture
+            restorer.check_limits(
+                picture, self_ensemble=options.self_ensemble, report=notes.append, limits=options.limits
+            )
+        return notes
 
     def load(self, job: Job) -> Loaded | ItemResult:
         """In the reading thread: the picture, or the result that needs no computing."""

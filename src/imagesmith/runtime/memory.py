@@ -21,7 +21,6 @@ _WORKSPACE = 1.5
 """What a CPU convolution takes besides its tensors, as a factor: reordered copies that no tensor shows."""
 _STRIPS_HELD = 4  # one is computed, one waits, one is written, one may be in both hands
 _READ_COPIES = 2  # of the rows that a strip is computed from: as decoded, and put together
-_BAND_COPIES = 3  # of the least that can be decoded at a time: as stored, as handed to the decoder, and as decoded
 _RESERVE_BYTES = 48 << 20  # encoders, decoders, and what the allocator keeps
 _SMALLEST_TILE_PX = 1 << 10
 
@@ -91,22 +90,24 @@ def held_per_px(run: Callable[[Tensor], object], x: Tensor, device: torch.device
 class Demand:
     """What restoring a picture takes, in bytes: `per_px` of a tile on `device`, the rest in the machine's memory.
 
-    `strip_row` is what a row of the input takes in the result, `read_row` in a picture that is read row by row, and
-    `read_band` what so many rows take as have to be decoded together, such as a row of a file's own tiles.
+    `held` is what it holds by then and not yet now. `strip_row` is what a row of the input takes in the result,
+    `read_row` in a picture that is read row by row, and `decoding` what decoding so many rows takes as have to be
+    decoded together, such as a row of a file's own tiles.
     """
 
     device: torch.device
     per_px: float
     strip_row: int
     read_row: int = 0
-    read_band: int = 0
+    decoding: int = 0
+    held: int = 0
 
     def ram(self, plan: TilePlan) -> float:
         """For tiles of `plan`, strips on their way to the file, and rows on their way from it."""
         tile = self.per_px * plan.largest_px if self.device.type == "cpu" else 0
         read = self.read_row * (plan.tallest + 2 * plan.halo)
-        read = _READ_COPIES * read + _BAND_COPIES * self.read_band
-        return tile + _STRIPS_HELD * self.strip_row * plan.tallest + read
+        read = _READ_COPIES * read + self.decoding
+        return self.held + tile + _STRIPS_HELD * self.strip_row * plan.tallest + read
 
     def vram(self, plan: TilePlan) -> float:
         """For the tiles of `plan` on an accelerator."""
