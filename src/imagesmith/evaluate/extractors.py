@@ -53,7 +53,7 @@ class Extractor:
         return torch.cat([self.net.features(batch).float() for batch in batches])
 
     def _prepared(self, images: Tensor) -> Tensor:
-        x = _with_channels(_without_alpha(images.to(self.device)), self.channels)
+        x = _with_channels(on_white(images.to(self.device)), self.channels)
         if self.size is None:
             return x
         x = to_float(x, "uint8") if x.dtype == torch.uint8 else x / 255
@@ -62,8 +62,8 @@ class Extractor:
         return F.interpolate(x, self.size, mode="bilinear", align_corners=False, antialias=True)
 
 
-def _without_alpha(images: Tensor) -> Tensor:
-    """uint8 as they look on white: what transparency hides is no part of an image, and how it is cut out is."""
+def on_white(images: Tensor) -> Tensor:
+    """uint8 (N, C, H, W) as they look on white: what alpha hides is no part of an image, and how it is cut out is."""
     if images.shape[1] in (1, 3):
         return images
     return from_float(without_alpha(to_float(images, "uint8")), "uint8")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.errors import UsageError, not_one_of
-from imagesmith.evaluate.extractors import INCEPTION, INCEPTION_FILES, Extractor
+from imagesmith.evaluate.extractors import INCEPTION, INCEPTION_FILES, Extractor, on_white
 from imagesmith.evaluate.fakes import sample
 from imagesmith.metrics.neighbours import copies, precision, recall
 from imagesmith.metrics.sets import Estimate, FeatureStatistics, frechet_distance, kernel_distance, sliced_wasserstein
@@ -136,7 +136,7 @@ def statistic_row(wanted: Wanted, real: Tensor, fake: Tensor) -> dict[str, Any]:
 
 def patch_row(real: Tensor, fake: Tensor) -> dict[str, Any]:
     """The row of the sliced Wasserstein distance of images uint8 (N, C, H, W), of which as many as fit are drawn."""
-    real, fake = (_drawn(images, SWD_IMAGES) for images in (real, fake))
+    real, fake = (on_white(_drawn(images, SWD_IMAGES)) for images in (real, fake))
     rest, held = split_reference(len(real), len(fake))
     fewest = min(len(real), len(fake))
     equal = (_drawn(images, fewest) for images in (real, fake))
