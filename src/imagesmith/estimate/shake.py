@@ -18,10 +18,12 @@ from imagesmith.tensors.deconvolution import (
     slope_power,
 )
 from imagesmith.tensors.edges import mirrored
+from imagesmith.tensors.fourier import fast_size
 
 _BORDER = 2 * KERNEL_REACH_PX + 2
-_SCALES = (0.3536, 0.5, 0.7071, 1.0)
-_ROUNDS_PER_SCALE, _ROUNDS = 5, 10
+_SCALES = {0.3536: 5, 0.5: 5, 0.7071: 5, 1.0: 3}
+"""How many rounds a search makes at which scale."""
+_ROUNDS = 10
 _FIRST_COSTS = (2.5e-3, 1e-2)
 """What each pixel on an edge costs at first, in squares of [0, 1], where nothing is guessed."""
 EDGE_COSTS = (7e-4, 5e-4)
@@ -91,10 +93,10 @@ def _unlike_a_gaussian(kernel: Tensor) -> float:
 
 def _coarse_to_fine(copies: list[Tensor], cost: float) -> Tensor:
     kernel = torch.tensor([[0.0, 0, 0], [0, 0.5, 0.5], [0, 0, 0]])
-    for scale, copy in zip(_SCALES, copies, strict=True):
+    for (scale, rounds), copy in zip(_SCALES.items(), copies, strict=True):
         side = 2 * math.ceil(scale * KERNEL_REACH_PX) + 1
         kernel = F.interpolate(kernel[None, None], (side, side), mode="bicubic")[0, 0].clamp(min=0)
-        kernel = _in_turns(copy, kernel / kernel.sum(), _ROUNDS_PER_SCALE, cost)
+        kernel = _in_turns(copy, kernel / kernel.sum(), rounds, cost)
     return kernel
 
 
@@ -117,8 +119,10 @@ def _in_turns(seen: Tensor, kernel: Tensor, rounds: int, cost: float, softness_p
 
 
 def _bordered(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mirrored beyond its edges, and the weight that fades what was added."""
-    x = mirrored(x, _BORDER, _BORDER, _BORDER, _BORDER)
+    """Mirrored beyond its edges, up to a size of fast transforms, and the weight that fades what was added."""
+    (height, width), (rows, columns) = x.shape[-2:], fast_size([length + 2 * _BORDER for length in x.shape[-2:]])
+    top, left = (rows - height) // 2, (columns - width) // 2
+    x = mirrored(x, left, columns - width - left, top, rows - height - top)
     return x, fading(x.shape[-2:], _BORDER)
 
 
