@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 _READ_AHEAD = 1  # pictures; each may have hundreds of megapixels
 _WRITE_BEHIND = 2
+_SMALL_PX = 1 << 18
+"""Pixels of a lone result up to which a thread that writes costs more than it gains."""
 
 
 def restore_files(
@@ -137,6 +139,9 @@ def _process(
                 loaded = future.result()
                 if isinstance(loaded, ItemResult):
                     finish(job, loaded)
+                    continue
+                if len(jobs) == 1 and loaded.pixels <= _SMALL_PX:
+                    finish(job, stages.finished(loaded, asked))
                     continue
                 rows = Rows()
                 writing.append((job, writer.submit(stages.write, loaded, rows)))

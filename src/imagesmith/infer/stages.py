@@ -53,6 +53,11 @@ class Loaded:
     result: ItemResult
     whole: bool
 
+    @property
+    def pixels(self) -> int:
+        """Of the result."""
+        return self.picture.height * self.picture.width * self.restorer.scale**2
+
 
 class Stages:
     """What reading, computing and writing of a run's pictures share: the model, the wishes and the places."""
@@ -163,8 +168,10 @@ class Stages:
     def restore(self, job: Job, asked: threading.Event) -> ItemResult | None:
         """All of the way in this thread, strip by strip; None if cancelled."""
         loaded = self.load(job)
-        if isinstance(loaded, ItemResult):
-            return loaded
+        return loaded if isinstance(loaded, ItemResult) else self.finished(loaded, asked)
+
+    def finished(self, loaded: Loaded, asked: threading.Event) -> ItemResult | None:
+        """Computed and written in this thread, strip by strip; None if cancelled."""
         return self.write(loaded, Drawn(functools.partial(self._computed, loaded, asked)))
 
     def given_up(self, job: Job, error: Exception) -> ItemResult:

@@ -25,9 +25,8 @@ _SMALLEST_SIDE = 32
 
 def best_tile_px(net: Net, runtime: Runtime, height: int, width: int) -> int:
     """Pixels of a tile for a picture of this size: `tile_px`, or what was found faster for a prepared `net` here."""
-    if height * width < WORTH_TILES * tile_px(net):
-        return tile_px(net)
-    return tile_px(net) * measured_area(net, runtime)["percent"] // 100
+    usual = tile_px(net)
+    return usual if height * width < WORTH_TILES * usual else usual * measured_area(net, runtime)["percent"] // 100
 
 
 def measured_area(net: Net, runtime: Runtime) -> Answer:

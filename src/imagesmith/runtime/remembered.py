@@ -41,7 +41,7 @@ def found_once(question: str, device: torch.device, measure: Callable[[], Answer
         key = f"{question}; {_machine(device)}"
         if key not in _known:
             file = probe_file()
-            answer = None if file is None else _read(file).get(key)
+            answer: Any = None if file is None else _read(file).get(key)
             if not _is_one(answer, fits):
                 answer = measure()
                 if file is not None:

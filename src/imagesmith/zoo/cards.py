@@ -248,6 +248,9 @@ class _ShippedCards(Mapping[str, ModelCard]):
             raise KeyError(name)
         return read_header(shipped_path(name)).card
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names()
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names())
 
