@@ -136,11 +136,13 @@ def _of_few_edges(blurred: Tensor, spectrum: Tensor, slopes: Tensor, cost: float
 
     `slopes` is the `slope_power` of this size, by parts.
     By half-quadratic splitting: slopes that are not worth their cost are set to 0, the picture follows more and more.
-    Most of a search is spent here, hence the operations in place.
+    At first none is. Most of a search is spent here, hence the operations in place.
     """
-    sharp, stiffness, size = blurred[0], 2 * cost, blurred.shape[-2:]
-    data, blurs = torch.view_as_real(spectrum.conj() * torch.fft.rfft2(sharp)), _by_parts(power(spectrum))
-    is_edge = torch.empty(size)
+    size, stiffness = blurred.shape[-2:], 2 * cost
+    data, blurs = torch.view_as_real(spectrum.conj() * torch.fft.rfft2(blurred[0])), _by_parts(power(spectrum))
+    wanted = data / torch.add(blurs, slopes, alpha=stiffness)
+    sharp, is_edge = torch.fft.irfft2(torch.view_as_complex(wanted), s=size), torch.empty(size)
+    stiffness *= 2
     while stiffness < _STIFFEST:
         right, down = differences(sharp, 1), differences(sharp, 0)
         torch.mul(right, right, out=is_edge).addcmul_(down, down)
