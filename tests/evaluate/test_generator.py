@@ -25,6 +25,7 @@ from imagesmith.metrics.sets import frechet_distance
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.nets.inception import Inception2015
 from imagesmith.zoo import describe, save_model
+from imagesmith.zoo.weights import find_weights
 
 NAMES = ("cloth", "skin")
 
@@ -223,6 +224,19 @@ class TestExtractors:
             load_extractor(path, device="cpu")
         assert str(path) in str(caught.value)
         assert str(caught.value).count("\n") <= 2
+
+    def test_an_own_classifier_has_no_shipped_name(self, tmp_path: Path):
+        """The accident: a run's card has its preset's name, and scores on it stood under that of the shipped network."""
+        spec = NetSpec("cnn", {"classes": 2, "width": 4, "features": 6, "size": (16, 24)})
+        net = build_net(spec)
+        card = describe(net, spec, "cifarcnn", task="classify", class_names=NAMES)
+        save_model(tmp_path / "model.safetensors", net, card)
+        own = load_extractor(tmp_path, device="cpu")
+        assert own.name == "cifarcnn_own"
+        assert "the shipped 'cifarcnn' has the sha256" in own.facts["note"]
+        wanted = parse_metrics(["fd", "fd_cifarcnn"], own)
+        assert [item.extractor for item in wanted] == ["cifarcnn_own", "cifarcnn"]
+        assert "note" not in load_extractor(find_weights("cifarcnn"), device="cpu").facts, "a copy is the same network"
 
     def test_a_restorer_gives_no_features(self):
         with pytest.raises(ModelError, match="expected a classifier"):

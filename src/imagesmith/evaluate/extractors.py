@@ -16,7 +16,7 @@ from imagesmith.nets.inception import Inception2015
 from imagesmith.runtime.device import pick_device
 from imagesmith.tensors import from_float, to_float, to_gray
 from imagesmith.zoo import load_model
-from imagesmith.zoo.cards import read_header
+from imagesmith.zoo.cards import CARDS, read_header
 from imagesmith.zoo.pytorch_files import CHECKPOINT_SUFFIXES, read_state_dict
 from imagesmith.zoo.weights import find_weights
 
@@ -81,7 +81,8 @@ def _with_channels(images: Tensor, channels: int) -> Tensor:
 def load_extractor(name_or_path: str | Path, *, device: str = "auto") -> Extractor:
     """A classifier by shipped name, run folder or weight file; or the 2015 Inception network from its .pth file.
 
-    An Inception file whose sha256 is not the published one makes an extractor named `inception_unverified`.
+    An Inception file whose sha256 is not the published one makes an extractor named `inception_unverified`, and an own
+    classifier called as a shipped one is, as every one of that preset is, one named `cifarcnn_own`.
     Raises ModelError for anything else.
     """
     chosen = pick_device(device)
@@ -95,12 +96,21 @@ def load_extractor(name_or_path: str | Path, *, device: str = "auto") -> Extract
         )
     net: Any = model.net.requires_grad_(False).to(chosen, memory_format=_LAYOUT)  # type: ignore[call-overload]
     height, width = net.size
+    digest, name = _digest(name_or_path), model.card.name
     facts = {
         "weights": str(name_or_path),
-        "sha256": read_header(find_weights(name_or_path)).sha256,
+        "sha256": digest,
         "filter": f"antialiased bilinear to {width}x{height} where the size differs",
     }
-    return Extractor(model.card.name, net, net.channels, net.size, chosen, facts)
+    if name in CARDS and digest != (shipped := _digest(name)):
+        facts["note"] = f"the shipped '{name}' has the sha256 {shipped[:16]}...: these scores are not comparable to its"
+        name += "_own"
+    return Extractor(name, net, net.channels, net.size, chosen, facts)
+
+
+def _digest(name_or_path: str | Path) -> str:
+    """The sha256 of a weight file, as its header states it."""
+    return read_header(find_weights(name_or_path)).sha256
 
 
 def _load_inception(path: Path, device: torch.device) -> Extractor:
