@@ -197,6 +197,17 @@ def test_rows_are_held_only_while_they_are_needed(tmp_path: Path) -> None:
     assert most <= 30 + 2 * (3000 // (WIDTH * 3))
 
 
+def test_only_the_rows_asked_for_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: a picture in one strip, looked at 32 rows at a time, is copied as a whole each time: minutes."""
+    tifffile.imwrite(tmp_path / "a.tif", picture := np.tile(photo(3), (20, 1, 1)), rowsperstrip=10_000)
+    scan, copied = scanned(tmp_path / "a.tif"), list[int]()
+    cat = torch.cat
+    monkeypatch.setattr(torch, "cat", lambda parts: copied.append(sum(map(len, parts))) or cat(parts))
+    for top in range(0, scan.height, 20):
+        assert np.array_equal(scan.rows(top, min(scan.height, top + 20)).numpy(), picture[top : top + 20])
+    assert sum(copied) <= scan.height
+
+
 def test_bands_that_were_read_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The accident: tifffile's objects hold each other and the bytes of their band, until Python looks for cycles."""
     monkeypatch.setattr(tiff_bands, "_BAND_BYTES", 200_000)

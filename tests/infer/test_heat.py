@@ -88,3 +88,18 @@ def test_calibrations_are_of_shipped_models() -> None:
     """Numbers that outlive the weights they were found with."""
     assert set(CALIBRATION) <= set(CARDS)
     assert all(factor > 0 and 0 < exponent < 2 for factor, exponent in CALIBRATION.values())
+
+
+def test_what_alpha_hides_is_not_doubted(make_restorer: Callable[..., Restorer], photo: np.ndarray) -> None:
+    """The accident: invisible pixels, which stay as they are, are called the most doubtful of all."""
+    alpha = np.full((*photo.shape[:2], 1), 255, np.uint8)
+    alpha[:, :30] = 0
+    other = photo.copy()
+    other[:, :30] = np.random.default_rng(0).integers(0, 256, other[:, :30].shape)
+    found, expected = (
+        make_restorer().uncertainty(Frame(torch.from_numpy(np.dstack((x, alpha))), "uint8", ImageMeta("png", "RGBA")))
+        for x in (other, photo)
+    )
+    assert torch.equal(found, expected)
+    assert found[:, :60].max() == 0
+    assert found[:, 60:].mean() > 0

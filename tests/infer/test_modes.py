@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from imagesmith.data.frame import Frame, ImageMeta
 from imagesmith.errors import ImageError, UsageError
 from imagesmith.infer import named
 from imagesmith.infer import restore as restoring
-from imagesmith.infer.modes import colour_locked, colour_range, spread
+from imagesmith.infer.modes import colour_locked, colour_range, shown_colours, spread
 from imagesmith.infer.named import model_for
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime.device import Runtime
@@ -156,6 +157,27 @@ def test_consistency_is_kept_in_every_kind_of_picture(make_restorer: Make, photo
         back = imresize(x, 0.5).numpy()
         wanted = (picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)) / top
         assert np.abs(back - wanted).max() <= 0.5 / 255 + 1e-6
+
+
+def test_where_consistency_binds_nothing_is_told(make_restorer: Make, photo: np.ndarray) -> None:
+    """The accident: a cut-out is said to agree within half a level, and its soft edge is 13 levels off."""
+    alpha = np.full((*photo.shape[:2], 1), 255, np.uint8)
+    notes = []
+    for hidden in (0, 9):
+        alpha[:hidden] = 0
+        frame = Frame(torch.from_numpy(np.dstack((photo, alpha))), "uint8", ImageMeta("png", "RGBA"))
+        notes.append("".join(make_restorer().frame(frame, consistency=True).meta.notes))
+    assert "not opaque" not in notes[0]
+    assert "3 pixels from all that is not opaque" in notes[1]
+
+
+@pytest.mark.parametrize("opaque", [255.0, 1.0])
+def test_opacity_is_at_most_one(photo: np.ndarray, opaque: float) -> None:
+    """The accident: floats whose alpha goes up to 255 have noise of 4,700 grey levels, and kernels of it."""
+    pixels = torch.from_numpy(np.dstack((photo, np.zeros_like(photo[..., :1])))).float() / 255
+    pixels[..., 3] = opaque
+    frame = Frame(pixels, "float32", ImageMeta("tif", "RGBA"))
+    assert torch.allclose(shown_colours(frame), pixels[..., :3].permute(2, 0, 1))
 
 
 def test_consistency_that_means_nothing_is_told(make_unet: Make, photo: np.ndarray) -> None:

@@ -174,7 +174,8 @@ class PngFile:
             lost = self._lost()
         if raw is None:
             raw = self.samples(partial=True)
-            raw[lost if lost is not None else ()] = 0
+            if lost is not None:
+                raw[lost] = 0
         pixels = self.with_transparency(raw)
         mode = {0: "gray", 2: "RGB", 3: "palette", 4: "gray+alpha", 6: "RGBA"}[self._colour]
         if self._colour == 3:

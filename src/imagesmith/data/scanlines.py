@@ -1,6 +1,7 @@
 """A picture that stays in its file: rows are decoded as they are asked for, from top to bottom."""
 
 import dataclasses
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,7 +80,9 @@ class Scanlines:
             self._end += len(band)
             self._forget_above(top)
         self._forget_above(top)
-        return torch.cat(tuple(self._held))[top - self._first : bottom - self._first]
+        starts = itertools.accumulate(map(len, self._held), initial=self._first)
+        asked = [band[max(0, top - start) : bottom - start] for start, band in zip(starts, self._held, strict=False)]
+        return torch.cat([rows for rows in asked if len(rows)]) if len(asked) > 1 else asked[0]
 
     def parts(self) -> Iterator[Tensor]:
         """All rows, a band at a time."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from imagesmith.data.files import Frame, ImageMeta
 from imagesmith.infer.holes import FARTHEST_PX, guessed, highest_near, near
-from imagesmith.infer.modes import seen_colours, spread
+from imagesmith.infer.modes import VISIBLE, opacity, seen_colours, spread
 from imagesmith.runtime.memory import UNLIMITED, Limits
 from imagesmith.tensors import from_float
 from imagesmith.zoo import ModelCard
@@ -44,9 +44,20 @@ def disagreement(restorer: "Restorer", frame: Frame, mask: Tensor | None, limits
     """(H * scale, W * scale) in grey levels: the spread of the 8 turns, and the distance to a faithful partner.
 
     In holes it never falls on the way inwards from what is known, however sure the network is of what it invents there.
-    Of a float picture beyond [0, 1] it is that of what the network sees, whose whole range is 255 levels.
+    Of a float picture beyond [0, 1] it is that of what the network sees, whose whole range is 255 levels; 0 where alpha
+    shows nothing.
     """
-    frame = _as_seen(frame)
+    found = _of_colours(restorer, _as_seen(frame), mask, limits)
+    if frame.channels == frame.colours:
+        return found
+    is_shown = _is_shown(frame)
+    for axis in (0, 1):
+        is_shown = is_shown.repeat_interleave(restorer.scale, dim=axis)
+    return torch.where(is_shown, found, 0.0)
+
+
+def _of_colours(restorer: "Restorer", frame: Frame, mask: Tensor | None, limits: Limits) -> Tensor:
+    """`disagreement` about a float32 frame without alpha."""
     if mask is not None:
         return _disagreement_in_holes(restorer, frame, mask, limits)
     found = _spread(restorer, frame, None, limits)
@@ -56,9 +67,15 @@ def disagreement(restorer: "Restorer", frame: Frame, mask: Tensor | None, limits
     return found
 
 
+def _is_shown(frame: Frame) -> Tensor:
+    """bool (H, W)."""
+    return opacity(frame)[0] >= VISIBLE
+
+
 def _as_seen(frame: Frame) -> Frame:
-    """The colours of a frame as a network sees them, float32."""
-    return replace(frame, pixels=seen_colours(frame).permute(1, 2, 0).contiguous(), depth="float32")
+    """The colours of a frame in the network's range, float32; black where alpha shows nothing."""
+    seen = seen_colours(frame) * _is_shown(frame)
+    return replace(frame, pixels=seen.permute(1, 2, 0).contiguous(), depth="float32")
 
 
 def _spread(restorer: "Restorer", frame: Frame, mask: Tensor | None, limits: Limits) -> Tensor:
@@ -79,7 +96,7 @@ def _disagreement_in_holes(restorer: "Restorer", frame: Frame, mask: Tensor, lim
     doubts = list[Tensor]()
 
     def fill(small: Frame, holes: Tensor) -> Frame:
-        doubts.append(disagreement(restorer, small, holes, limits))
+        doubts.append(_of_colours(restorer, small, holes, limits))
         return restorer.frame(small, mask=holes, limits=limits)
 
     filled, within_reach = guessed(frame, mask, fill)

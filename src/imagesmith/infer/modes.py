@@ -25,7 +25,7 @@ _FLAT = 8  # a range so many times that of most values leaves these little more 
 _NO_DIGITS = 2.0**20  # and so many times, a few of the 24 bits that float32 has
 _ROUNDING = 2.0**-22  # of a value: what differs by less is one value computed in two ways
 _FEW_DIGITS = 2.0**-16  # of a value: what differs by less has few digits of its own to lose
-_VISIBLE = 1 / 512  # below half a grey level of 8 bits a colour divided by its alpha is noise
+VISIBLE = 1 / 512  # below half a grey level of 8 bits a colour divided by its alpha is noise
 
 
 def turned(subpixels: Subpixels, scale: int) -> Subpixels:
@@ -125,13 +125,13 @@ def with_alpha(colour: Subpixels, gray: Subpixels, flat_px: int, *, is_bounded: 
         raw = alpha if flat.all() else torch.where(flat, alpha, gray(alpha))
         scale = math.isqrt(y.shape[2])
         y_alpha = raw.clamp(-_highest_corner(-alpha, scale), _highest_corner(alpha, scale)).unsqueeze(1)
-        y = (y / raw.clamp(min=_VISIBLE).unsqueeze(1)).clamp(0, 1)
+        y = (y / raw.clamp(min=VISIBLE).unsqueeze(1)).clamp(0, 1)
         if is_bounded and not flat.all():
             seen, edge = alpha > 0, ~(flat | (_lowest(alpha, 1) == 1))
             darkest = _lowest(torch.where(seen, straight, 1.0), 1).where(edge, 0.0).unsqueeze(2)
             brightest = _highest(torch.where(seen, straight, 0.0), 1).where(edge, 1.0).unsqueeze(2)
             y = y.clamp(darkest, brightest)
-        y = torch.where(y_alpha < _VISIBLE, straight.unsqueeze(2), y)
+        y = torch.where(y_alpha < VISIBLE, straight.unsqueeze(2), y)
         return torch.cat((y, y_alpha), dim=1).flatten(1, 2)
 
     return both
@@ -195,8 +195,17 @@ def seen_colours(frame: Frame) -> Tensor:
 
 def shown_colours(frame: Frame) -> Tensor:
     """`seen_colours` as a viewer shows them: on white, wherever alpha lets it through."""
-    alpha = to_float(frame.pixels[..., frame.colours :], frame.depth).prod(dim=2)  # 1 where there is none
-    return 1 - (1 - seen_colours(frame)) * alpha
+    return 1 - (1 - seen_colours(frame)) * opacity(frame)
+
+
+def opacity(frame: Frame) -> Tensor:
+    """(1, H, W) in [0, 1]: the alpha of a frame."""
+    return opacity_of(to_float(frame.pixels, frame.depth).permute(2, 0, 1), frame.colours)
+
+
+def opacity_of(values: Tensor, colours: int) -> Tensor:
+    """(..., 1, H, W) in [0, 1]: what follows the colours of floats (..., C, H, W), 1 where nothing does."""
+    return values[..., colours:, :, :].nan_to_num().clamp(0, 1).prod(dim=-3, keepdim=True)
 
 
 def in_range(values: Tensor, low: float, high: float) -> Tensor:
@@ -232,7 +241,7 @@ def colour_range(
     if (low, high) != (0.0, 1.0):
         report(f"float values from {low:.4g} to {high:.4g} were scaled into [0, 1] for the network, and back")
         _check_use_of_range(torch.cat(samples), low, high, report)
-    if opaque > 1 + _VISIBLE:
+    if opaque > 1 + VISIBLE:
         report(f"alpha up to {opaque:.4g} was clipped to 1, which is opaque; divide it first")
     return low, high
 

@@ -21,6 +21,7 @@ from imagesmith.infer.modes import (
     for_file,
     in_range,
     mixed,
+    opacity_of,
     with_alpha,
 )
 from imagesmith.infer.planes import informed, planes_for
@@ -178,7 +179,7 @@ class Network:
         """
         piece, colours = busiest_piece(picture), picture.colours
         values = to_float(piece, picture.depth)
-        alpha = values[:, colours:].prod(dim=1, keepdim=True)  # 1 where there is none
+        alpha = opacity_of(values, colours)
 
         def seen(values: Tensor, part: Part = WHOLE) -> Tensor:
             """As the network sees them: hidden colours are black."""

@@ -25,7 +25,7 @@ from imagesmith.infer.holes import (
     mask_for_all,
     scratch_mask,
 )
-from imagesmith.infer.modes import turned
+from imagesmith.infer.modes import opacity, turned
 from imagesmith.infer.named import of_strength
 from imagesmith.infer.network import Around, Network, Report, weights_digest
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
@@ -340,6 +340,8 @@ class Restorer:
         else:
             agreed, lacking = agreeing_with_size(result, frame, self.scale)
             what = f"down-scaled, the result is the picture within {half_level(frame)}"
+            if bool((opacity(frame) < 1).any()):
+                what += ", in its colours and 3 pixels from all that is not opaque"
         report(what if lacking == 0 else f"{what}, but for up to {lacking:.2g} grey levels more in places")
         yield 0, agreed.permute(1, 2, 0)
 

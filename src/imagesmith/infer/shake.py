@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from imagesmith.data.scanlines import Picture
 from imagesmith.estimate.shake import EDGE_COSTS, blur_kernel, edge_softness, first_kernels
+from imagesmith.infer.modes import opacity_of
 from imagesmith.runtime.tiling import Subpixels
 from imagesmith.tensors import to_float, to_gray
 from imagesmith.tensors.deconvolution import deconvolution_planes, gradients
@@ -66,7 +67,7 @@ def busiest_piece(picture: Picture) -> Tensor:
 def _changes(picture: Picture, top: int, bottom: int, lefts: Tensor, width: int) -> Tensor:
     """How much the brightness of what is seen changes in so many columns from each of `lefts` on, in some rows."""
     rows = to_float(picture.rows(top, bottom), picture.depth).nan_to_num().permute(2, 0, 1)
-    seen = to_gray(rows[: picture.colours]) * rows[picture.colours :].prod(dim=0)  # of no alpha: 1
+    seen = to_gray(rows[: picture.colours]) * opacity_of(rows, picture.colours)
     sums = F.pad(seen[0].diff(dim=1).abs().sum(0).cumsum(0), (1, 0))
     return sums[lefts + width - 1] - sums[lefts]
 
