@@ -12,7 +12,7 @@ import torch
 from imagesmith.configs import GanConfig, check_kind
 from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.train.gan.augment import Augment
-from imagesmith.train.gan.choices import NetPair, decide, with_validations
+from imagesmith.train.gan.choices import NetPair, as_begun, decide, with_validations
 from imagesmith.train.gan.pictures import divided_pictures, gan_batches
 from imagesmith.train.gan.start import Start
 from imagesmith.train.gan.validation import GanValidation, describe_best
@@ -36,12 +36,12 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
         if config.start_from and not session.newest:
             start = Start.of(config.start_from, session.say)
         pictures = divided_pictures(config.data, session)
-        as_begun = config.model_copy(update=start.parts) if start else config
-        choices, arithmetic = session.choices(lambda: decide(as_begun, pictures, session))
+        begun = as_begun(config, start) if start else config
+        choices, arithmetic = session.choices(lambda: decide(begun, pictures, session))
         torch.manual_seed(config.run.seed)
         nets = NetPair(**choices["nets"]).build()
         if start:
-            start.give(nets, session.say)
+            start.give(nets, pictures.whole.class_names, session.say)
         nets = {name: arithmetic.prepare(net) for name, net in nets.items()}
         # two networks that compete leap, and come back: what that means is the watch's business, not the loop's guard's
         state = session.state(nets, choices, averaged=["generator"], spike=math.inf)

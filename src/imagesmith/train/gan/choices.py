@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from imagesmith.presets import GAN_PRESETS
 from imagesmith.train.clock import MOST_VALIDATING
 from imagesmith.train.gan.augment import DRAWS
 from imagesmith.train.gan.pictures import Pictures
-from imagesmith.train.gan.start import FROM_PICTURES
+from imagesmith.train.gan.start import FROM_PICTURES, Start
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, step_seconds
 from imagesmith.train.pictures import told_of
 from imagesmith.train.run import Session
@@ -49,11 +50,27 @@ class NetPair:
         return {name: build_net(NetSpec(**spec)) for name, spec in asdict(self).items()}
 
 
+def as_begun(config: GanConfig, start: Start) -> GanConfig:
+    """The configuration with the networks of the run it starts from; ConfigError where the user asks for others."""
+    for role, begun in start.parts.items():
+        asked = getattr(config, role).model_dump(mode="json")
+        odd = {key: value for key, value in asked["options"].items() if value != begun.options.get(key)}
+        if asked["name"] != begun.name and not _is_presets(config, lambda each, role=role: getattr(each, role).name):
+            odd = {"name": asked["name"]}
+        if odd:
+            options = ", ".join(f"{key} {value}" for key, value in begun.options.items())
+            raise ConfigError(
+                f"expected the {role} of '{start.name}' to start from it, {begun.name} with {options or 'no options'}, "
+                f"got {', '.join(f'{key} {value}' for key, value in odd.items())}; leave that out, or start without it"
+            )
+    return config.model_copy(update=start.parts)
+
+
 def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str, Any]:
     """The choices of a new run: networks, arithmetic and batch; each is said with its reason."""
     wanted = configured_pair(config, pictures)
     names = f"{config.generator.name} against {config.discriminator.name}"
-    session.say(f"network {names}: {_whose(config, lambda each: (each.generator.name, each.discriminator.name))}")
+    session.say(f"network {names}: {_whose_nets(config, lambda each: (each.generator.name, each.discriminator.name))}")
     count, processes = len(pictures.training), session.world.size
     asked = asked_batch(config, count, processes)
     arithmetic, reason = choose_arithmetic(
@@ -117,6 +134,11 @@ def batches_within(count: int) -> tuple[int, ...]:
 def _whose(config: GanConfig, setting: Callable[[GanConfig], Any]) -> str:
     """Who has decided a setting, in words."""
     return f"as the preset {config.preset} has it" if _is_presets(config, setting) else "as asked"
+
+
+def _whose_nets(config: GanConfig, setting: Callable[[GanConfig], Any]) -> str:
+    """Who has decided a setting of the networks: the run that they come from, where they do."""
+    return f"as in '{Path(config.start_from).name}'" if config.start_from else _whose(config, setting)
 
 
 def _is_presets(config: GanConfig, setting: Callable[[GanConfig], Any]) -> bool:
@@ -208,7 +230,7 @@ def choose_widths(
     pair on `PROBE_BATCH` images.
     """
     if not _is_free(wanted.generator) and not _is_free(wanted.discriminator):
-        return wanted, f"widths {_whose(config, lambda each: (each.generator, each.discriminator))}"
+        return wanted, f"widths {_whose_nets(config, lambda each: (each.generator, each.discriminator))}"
     if config.run.minutes is None:
         return with_widths(wanted, pictures, 64), "width 64 where the length is given in images"
     seen: dict[int, int] = {}

@@ -12,6 +12,10 @@ from imagesmith.runtime.checkpoint import load_newest
 
 FROM_PICTURES = ("size", "channels", "classes")
 """Options of both networks that the pictures decide."""
+_PER_CLASS = "embedding."
+"""Begins the names of all tensors that depend on the classes and their order."""
+_ROWS = ("embedding.weight", "embedding.parametrizations.weight.original")
+"""Those with a row for each class, without and with spectral norm."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class Start:
 
     folder: str
     parts: dict[str, Part]
+    class_names: tuple[str, ...]
+    """What its labels 0, 1, ... mean; none without classes."""
     tensors: dict[str, Tensor]
 
     @classmethod
@@ -36,15 +42,43 @@ class Start:
             role: Part(name=spec["name"], options={k: v for k, v in spec["options"].items() if k not in FROM_PICTURES})
             for role, spec in nets.items()
         }
-        return cls(folder, parts, found[0])
+        class_names = tuple(found[1]["choices"].get("pictures", {}).get("classes", ()))
+        return cls(folder, parts, class_names, found[0])
 
-    def give(self, nets: dict[str, nn.Module], say: Callable[[str], None]) -> None:
-        """Put into `nets` all that fits; what has another shape, for another size or other classes, begins anew."""
+    @property
+    def name(self) -> str:
+        """What the run is called in messages."""
+        return Path(self.folder).name
+
+    def give(self, nets: dict[str, nn.Module], class_names: tuple[str, ...], say: Callable[[str], None]) -> None:
+        """Put into `nets`, made for these classes, all that fits; what has another shape, as for another size, is new.
+
+        What a network knows of a class goes to the class of that name, whatever its number is here and there.
+        """
+        known = [name for name in class_names if name in self.class_names]
         for role, net in nets.items():
             own, prefix = net.state_dict(), f"net/{role}/"
             given = {name.removeprefix(prefix): x for name, x in self.tensors.items() if name.startswith(prefix)}
             fitting = {name: x for name, x in given.items() if name in own and own[name].shape == x.shape}
+            if class_names != self.class_names:
+                fitting = {name: x for name, x in fitting.items() if not name.startswith(_PER_CLASS)}
+                fitting |= self._rows_by_name(own, given, class_names, known)
             if not fitting:
                 raise ConfigError(f"nothing of the {role} in '{self.folder}' fits these pictures; start without it")
             net.load_state_dict(own | fitting)
-            say(f"{role}: {len(fitting)} of {len(own)} tensors taken over from '{Path(self.folder).name}'")
+            say(f"{role}: {len(fitting)} of {len(own)} tensors taken over from '{self.name}'")
+        if class_names and class_names != self.class_names:
+            say(f"{len(known)} of {len(class_names)} classes known by name from '{self.name}'")
+
+    def _rows_by_name(
+        self, own: dict[str, Tensor], given: dict[str, Tensor], class_names: tuple[str, ...], known: list[str]
+    ) -> dict[str, Tensor]:
+        """The tensors with a row for each class: those of `known` ones as given, the others as they are in `own`."""
+        here = [class_names.index(name) for name in known]
+        there = [self.class_names.index(name) for name in known]
+        rows = {}
+        for name in _ROWS:
+            if known and name in own and name in given and own[name].shape[1:] == given[name].shape[1:]:
+                rows[name] = own[name].clone()
+                rows[name][here] = given[name][there]
+        return rows
