@@ -347,6 +347,24 @@ def test_many_fakes_stand_in_blocks_of_eight():
     assert bool((picture[0, 68:, 4 * 68 + 8 :] == 255).all())
 
 
+def test_a_sheet_of_images_made_before_shows_all_their_classes(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The accident: of a folder sorted by class the first sixteen were shown, and copies in all others were not."""
+    shown: list[tuple[Tensor, list[dict[str, Any]]]] = []
+    monkeypatch.setattr(
+        "imagesmith.evaluate.generator.write_sheet", lambda path, fakes, reals, found: shown.append((fakes, found))
+    )
+    np.savez(tmp_path / "sorted.npz", images=(images := _two_classes()).permute(0, 2, 3, 1).numpy())
+    source = tmp_path / "sorted.npz"
+    evaluate_generator(source, source, ["kid"], features=classifier, nearest=tmp_path / "sheet.png")
+    ((fakes, found),) = shown
+    nearest = [item["indices"][0] for item in found]
+    assert len(nearest) == 16
+    assert 2 < sum(position < 64 for position in nearest) < 14
+    assert torch.equal(fakes, images[nearest]), "each beside its own neighbours"
+
+
 @pytest.mark.parametrize(("name", "error"), [("sheet.txt", UsageError), ("none/sheet.png", OutputError)])
 def test_a_sheet_that_cannot_be_written_is_told_first(name: str, error: type[ImagesmithError], tmp_path: Path):
     """An hour of measuring, lost to a misspelt folder at its end."""

@@ -83,8 +83,15 @@ def evaluate_generator(
     extractors = _extractors(wanted, given, for_sheet=nearest is not None, device=device)
     labels = fakes.labels(real, count)
     needs_patches = any(item.extractor is None for item in wanted)
+    on_sheet = _on_sheet(fakes, count) if nearest is not None else []
     made = _gathered(
-        fakes.batches(count, labels), count, extractors, "fake", report, most_drawn=SWD_IMAGES if needs_patches else 0
+        fakes.batches(count, labels),
+        count,
+        extractors,
+        "fake",
+        report,
+        most_drawn=SWD_IMAGES if needs_patches else 0,
+        on_sheet=on_sheet,
     )
     of_reals = _gathered(real.images.split(512), len(real), extractors, "real", report).features
     rows = [
@@ -108,8 +115,8 @@ def evaluate_generator(
     }
     if nearest is not None:
         name = next(iter(extractors))
-        found = nearest_training_images(of_reals[name], made.features[name][:SHOWN], real.names)
-        error = write_sheet(nearest, made.first, real.images, found)
+        found = nearest_training_images(of_reals[name], made.features[name][on_sheet], real.names)
+        error = write_sheet(nearest, made.on_sheet, real.images, found)
         provenance["nearest"] = {"features": name, "fakes": found, "error": error}
     return Report(rows, {row["name"]: row["value"] for row in rows}, provenance, _caption(provenance), "metric")
 
@@ -139,11 +146,16 @@ def _extractors(
     }
 
 
+def _on_sheet(fakes: Fakes, count: int) -> list[int]:
+    """The positions of SHOWN fakes in ascending order: of the first seeds, or of all classes of images made before."""
+    return list(range(min(SHOWN, count))) if fakes.available is None else sorted(sample(count, SHOWN).tolist())
+
+
 class _Gathered(NamedTuple):
     """What is kept of a set of images (N, C, H, W) that are seen once."""
 
-    first: Tensor
-    """SHOWN of them, for the sheet."""
+    on_sheet: Tensor
+    """Those at the positions asked for, in ascending order."""
     drawn: Tensor
     """As many as were asked for at most, of all classes; none of the reals, which are in memory anyway."""
     features: dict[str, Tensor]
@@ -158,22 +170,24 @@ def _gathered(
     report: Say,
     *,
     most_drawn: int = 0,
+    on_sheet: Sequence[int] = (),
 ) -> _Gathered:
     """See `_Gathered`; `total` is N."""
-    wanted = torch.zeros(total, dtype=torch.bool)
-    wanted[sample(total, most_drawn)] = True
-    first, drawn = torch.empty(0), list[Tensor]()
+    kept = torch.zeros(2, total, dtype=torch.bool)
+    kept[0, list(on_sheet)] = True
+    kept[1, sample(total, most_drawn)] = True
+    shown, drawn = list[Tensor](), list[Tensor]()
     features: dict[str, list[Tensor]] = {name: [] for name in extractors}
     done = 0
     for batch in batches:
-        first = first if done else batch[:SHOWN]
-        drawn.append(batch[wanted[done : done + len(batch)]])
+        for images, mask in zip((shown, drawn), kept[:, done : done + len(batch)], strict=True):
+            images.append(batch[mask])
         for name, extractor in extractors.items():
             features[name].append(extractor(batch).cpu())
         before, done = done, done + len(batch)
         if 10 * done // total > 10 * before // total:
             report(f"{kind} images: {done} of {total}")
-    return _Gathered(first, torch.cat(drawn), {name: torch.cat(parts) for name, parts in features.items()})
+    return _Gathered(torch.cat(shown), torch.cat(drawn), {name: torch.cat(parts) for name, parts in features.items()})
 
 
 def _protocol(
