@@ -84,9 +84,25 @@ def test_a_reference_may_have_fewer_classes_but_no_unknown_ones(judge: Path, pic
         evaluate_classifier(judge, pictures, device="cpu")
 
 
-def test_pictures_without_labels_are_refused_with_what_to_do(judge: Path, pictures: Path):
-    with pytest.raises(UsageError, match=r"none with a label(.|\n)*labels\.csv") as caught:
-        evaluate_classifier(judge, pictures / "gray", device="cpu")
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ([f"{k}/0" for k in range(6)], "no labels: 6 folders for 6 pictures are too many to be classes"),
+        (["gray/0", "gray/1"], "no labels: all pictures lie in one folder"),
+        (["0", "1"], "no labels: all pictures lie in one folder"),
+        (["gray/0", "gray/1", "white/0", "white/1", "stray"], "no labels: .* outside the 2 folders, such as stray.png"),
+    ],
+)
+def test_pictures_without_labels_are_refused_with_the_reason_and_what_to_do(
+    judge: Path, tmp_path: Path, places: list[str], said: str
+):
+    """The accident: a picture beside the class folders, and the advice was to put each class into a folder."""
+    for place in places:
+        path = tmp_path / "set" / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(path)
+    with pytest.raises(UsageError, match=rf"got {said}\n.*labels\.csv") as caught:
+        evaluate_classifier(judge, tmp_path / "set", device="cpu")
     assert str(caught.value).count("\n") <= 2
 
 

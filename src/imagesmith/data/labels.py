@@ -73,7 +73,7 @@ def labels_from_folders(places: Mapping[str, str]) -> Labels:
     classes = {name: folder for name, place in places.items() if (folder := first_folder(place))}
     count, outside = len(set(classes.values())), len(places) - len(classes)
     if not classes:
-        return Labels(None, "no labels")
+        return Labels(None, "no labels: all pictures lie in one folder")
     if outside:
         first = next(name for name in places if name not in classes)
         return Labels(None, f"no labels: {outside:,} pictures lie outside the {count} folders, such as {first}")

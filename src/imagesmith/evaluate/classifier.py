@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from imagesmith.data.image_sets import ImageSet, Size, load_image_set
+from imagesmith.data.labels import TABLE
 from imagesmith.errors import UsageError, did_you_mean
 from imagesmith.evaluate.report import Report, software
 from imagesmith.runtime.device import pick_device
@@ -69,8 +70,9 @@ def known_labels(pictures: ImageSet, class_names: tuple[str, ...], where: str) -
     """int64 (N,): the labels of `pictures` as positions in `class_names`; UsageError where that cannot be."""
     if pictures.labels is None:
         raise UsageError(
-            f"expected labelled pictures in {where}, got none with a label\n"
-            "put each class into its own folder, or list file,label in a table labels.csv"
+            f"expected labelled pictures in {where}, got {pictures.notes[0]}\n"
+            "give each class a folder of its own with two pictures or more, and leave none outside, or list file,label "
+            f"in a table {TABLE}"
         )
     if other := unknown_class(pictures, class_names):
         raise UsageError(
