@@ -46,6 +46,19 @@ def test_a_table_is_read_as_people_write_it(tmp_path: Path) -> None:
     ]
 
 
+def test_a_picture_spelt_twice_has_one_label(tmp_path: Path) -> None:
+    """The accident: a row names it with the folder that holds everything, another without, and the last one won."""
+    places = {f"set/{name}": name for name in PLACES}
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\ncat/0.png,a\nset/cat/0.png,a\ncat/1.png,a\n")
+    assert labels_from_table(table, places).classes == {"set/cat/0.png": "a", "set/cat/1.png": "a"}
+    table.write_text("file,label\ncat/0.png,a\nset/cat/0.png,b\ncat/1.png,a\n")
+    with pytest.raises(
+        UsageError, match=r"one label for set/cat/0\.png .* 'a' as cat/0\.png and 'b' as set/cat/0\.png"
+    ):
+        labels_from_table(table, places)
+
+
 def test_numbers_are_in_their_order() -> None:
     """By letters, class 10 stands before class 2."""
     assert class_order({"10", "2", "1"}) == ("1", "2", "10")

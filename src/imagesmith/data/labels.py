@@ -94,7 +94,7 @@ def labels_from_table(
     rows = _read_table(path, path if content is None else content)
     names = {place: name for name, place in places.items()}
     names |= {name.removeprefix(folder): name for name in places} | {name: name for name in places}
-    classes = {names[file]: label for file, label in rows.items() if file in names}
+    classes = _by_picture(rows, names, path)
     if not classes:
         example = next(iter(rows), "nothing")
         raise UsageError(
@@ -105,6 +105,20 @@ def labels_from_table(
     problems = [f"{file}: has a row in {path.name} and no picture" for file in rows if file not in names]
     problems += [f"{name}: has no label in {path.name}" for name in places if name not in classes]
     return Labels(classes, f"labels from {path.name}: {told_classes(count)}", problems)
+
+
+def _by_picture(rows: Mapping[str, str], names: Mapping[str, str], path: Path) -> dict[str, str]:
+    """The label of each picture by its name; UsageError for two, which rows that spell it differently can give it."""
+    spelt: dict[str, str] = {}
+    for file in rows:
+        if name := names.get(file):
+            other = spelt.setdefault(name, file)
+            if rows[other] != rows[file]:
+                raise UsageError(
+                    f"expected one label for {name} in {path}, got '{rows[other]}' as {other} and '{rows[file]}' as "
+                    f"{file}; leave one of these rows out"
+                )
+    return {name: rows[file] for name, file in spelt.items()}
 
 
 def check_classes(classes: int, pictures: int, path: Path) -> None:
