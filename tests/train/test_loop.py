@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from torch import nn
 
 from imagesmith.configs import OptimConfig, RunConfig
@@ -125,6 +127,27 @@ class Poison:
 
     def went_back(self, state: TrainState) -> None:
         self.went_back_to.append(state.images_seen)
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "said"),
+    [
+        (Trouble, 8, "went back here from 40 images: it is ill"),
+        (lambda run: Poison(), 36, "went back here from 76 images: diverging: 10 steps in a row rejected"),
+    ],
+)
+def test_tensorboard_tells_of_a_roll_back_where_the_run_goes_on(tmp_path, monkeypatch, kind, step, said):
+    """The accident: curves broke off and began anew without a word, as the note lay in the part that was dropped."""
+    run = RunConfig(out=str(tmp_path), images=80, validations=20, checkpoint_minutes=1e-9)
+    # files of one second are read in the order of their numbers as text, and 10 comes before 9
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(100))
+    trouble, log = kind(run), RunLog(tmp_path, quiet=True)
+    train(fresh(80), run, validate=trouble.validate, watch=trouble.watch, log=log)
+    log.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    (note,) = board.Tensors("notes/text_summary")
+    assert note.step == step
+    assert note.tensor_proto.string_val[0].decode().startswith(said)
 
 
 @pytest.mark.parametrize(("healthy_at", "then"), [(8, 8), (40, 36), (None, 36)])

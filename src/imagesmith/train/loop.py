@@ -219,6 +219,7 @@ def _roll_back(
     place = world.lead(lambda: _place_to_go_back_to(checkpoints, extras, log.say if log else print))
     if place is None:
         raise TrainingError(f"no checkpoint to go back to in {checkpoints}: {reason}")
+    left = state.images_seen
     state.load(*place)
     world.lead(lambda: drop_checkpoints(checkpoints, state.images_seen))
     extras.pop("back_to", None)
@@ -229,6 +230,8 @@ def _roll_back(
         state.plan = state.plan.again(state.images_seen, end - state.images_seen)
     if log:
         log.rewind(state.images_seen)
+        # only now, as TensorBoard drops all notes beyond this place, that of the kind of training among them
+        log.note(f"went back here from {left:,} images: {reason}", state.images_seen)
         log.say(f"back at {state.images_seen:,} images with the learning rate at {rate_factor:g} of the plan")
 
 
