@@ -128,6 +128,15 @@ def test_the_piece_is_found_above_a_wall() -> None:
     assert (piece != 200).float().mean() > 0.4
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38])
+def test_a_value_that_is_none_does_not_end_the_search(make: Make, small: np.ndarray, value: float) -> None:
+    """The accident: one broken pixel of a scientific picture makes all sums nan, and no place is the busiest."""
+    picture = small.astype(np.float32) / 255
+    picture[40, 50] = value
+    piece = busiest_piece(Frame(torch.from_numpy(picture), "float32", ImageMeta("tif", "RGB")))
+    assert piece.shape == (1, 3, 96, 128)
+
+
 def test_rows_of_the_middle_are_kept_where_they_tell_enough() -> None:
     """A hand turns while it shakes: the blur of an edge of the picture is less that of the whole."""
     pixels = torch.randint(0, 200, (1_501, PIECE_PX, 3), dtype=torch.uint8, generator=generator_for(0))

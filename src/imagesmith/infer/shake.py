@@ -57,6 +57,7 @@ def busiest_piece(picture: Picture) -> Tensor:
     tops = range(middle % _STEP_PX, picture.height - height + 1, _STEP_PX)
     edges = [*range(tops.start, picture.height, _STEP_PX), picture.height]
     bands = torch.stack([_changes(picture, *band, lefts, width) for band in itertools.pairwise(edges)])
+    bands = bands.nan_to_num(0, 0, 0)  # floats of 1e38 are finite, their sums are not
     changes = bands.unfold(0, math.ceil(height / _STEP_PX), 1).sum(-1)[: len(tops)]
     enough = (changes.amax(1) >= changes.max() / 2).nonzero().flatten().tolist()
     nearest = min(enough, key=lambda place: abs(tops[place] - middle))
@@ -66,7 +67,7 @@ def busiest_piece(picture: Picture) -> Tensor:
 
 def _changes(picture: Picture, top: int, bottom: int, lefts: Tensor, width: int) -> Tensor:
     """How much the brightness of what is seen changes in so many columns from each of `lefts` on, in some rows."""
-    rows = to_float(picture.rows(top, bottom), picture.depth).nan_to_num().permute(2, 0, 1)
+    rows = to_float(picture.rows(top, bottom), picture.depth).nan_to_num(0, 0, 0).permute(2, 0, 1)
     seen = to_gray(rows[: picture.colours]) * opacity_of(rows, picture.colours)
     sums = F.pad(seen[0].diff(dim=1).abs().sum(0).cumsum(0), (1, 0))
     return sums[lefts + width - 1] - sums[lefts]
