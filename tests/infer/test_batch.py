@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -776,6 +777,12 @@ def test_a_lone_small_picture_is_written_where_it_is_computed(
         return write(*given)
 
     monkeypatch.setattr(batch.Stages, "write", watched)
-    restorer.path(photos / "a.png", tmp_path / "one.png")
+    start, told = time.perf_counter(), list[float]()
+    summary = restorer.path(
+        photos / "a.png", tmp_path / "one.png", on_progress=lambda event: told.append(event.fraction)
+    )
+    took = time.perf_counter() - start
+    assert 0.2 * took < summary.results[0].seconds < took, "reading, computing and writing"
+    assert told[-2:] == [1.0, 1.0]
     restorer.path([photos / "a.png", photos / "c.png"], tmp_path / "two")
     assert [writer is threading.main_thread() for writer in writers] == [True, False, False]

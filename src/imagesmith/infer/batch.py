@@ -7,6 +7,7 @@ through a short queue, so memory is bounded by a few strips wherever the format 
 import functools
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -140,14 +141,16 @@ def _process(
                 if isinstance(loaded, ItemResult):
                     finish(job, loaded)
                     continue
-                if len(jobs) == 1 and loaded.pixels <= _SMALL_PX:
-                    finish(job, stages.finished(loaded, asked))
-                    continue
-                rows = Rows()
-                writing.append((job, writer.submit(stages.write, loaded, rows)))
+                written_here = len(jobs) == 1 and loaded.pixels <= _SMALL_PX
+                rows, start = Rows(all_at_once=written_here), time.perf_counter()
+                if not written_here:
+                    writing.append((job, writer.submit(stages.write, loaded, rows)))
                 with closing(stages.compute(loaded, rows, asked)) as fractions:
                     for fraction in fractions:
                         on_progress(Progress(len(finished), len(jobs), str(job.item), fraction))
+                if written_here:
+                    loaded = replace(loaded, seconds=loaded.seconds + time.perf_counter() - start)
+                    finish(job, stages.write(loaded, rows))
                 collect(most=_WRITE_BEHIND)
             collect(most=0)
         finally:

@@ -9,7 +9,10 @@ Thing = TypeVar("Thing")
 
 
 class Channel(Generic[Thing]):
-    """At most `most` things wait in it; one thread puts, one iterates, and either learns that the other has ended."""
+    """At most `most` things wait in it, 0 for any number.
+
+    One thread puts, one iterates, and either learns that the other has ended.
+    """
 
     def __init__(self, most: int) -> None:
         self._queue: queue.Queue[Thing | _End] = queue.Queue(most)

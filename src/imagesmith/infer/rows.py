@@ -11,10 +11,11 @@ _STRIPS_AHEAD = 1
 
 
 class Rows(Channel[Tensor]):
-    """Strips on their way from the thread that computes to the one that writes, a few at a time."""
+    """Strips on their way from where they are computed to where they are written."""
 
-    def __init__(self) -> None:
-        super().__init__(_STRIPS_AHEAD)
+    def __init__(self, *, all_at_once: bool = False) -> None:
+        """For two threads a few wait at a time, for one after the other all of them."""
+        super().__init__(0 if all_at_once else _STRIPS_AHEAD)
         self.notes: list[str] = []
         self.uncertainty: Uncertainty | None = None
 

@@ -168,10 +168,8 @@ class Stages:
     def restore(self, job: Job, asked: threading.Event) -> ItemResult | None:
         """All of the way in this thread, strip by strip; None if cancelled."""
         loaded = self.load(job)
-        return loaded if isinstance(loaded, ItemResult) else self.finished(loaded, asked)
-
-    def finished(self, loaded: Loaded, asked: threading.Event) -> ItemResult | None:
-        """Computed and written in this thread, strip by strip; None if cancelled."""
+        if isinstance(loaded, ItemResult):
+            return loaded
         return self.write(loaded, Drawn(functools.partial(self._computed, loaded, asked)))
 
     def given_up(self, job: Job, error: Exception) -> ItemResult:
