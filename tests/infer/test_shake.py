@@ -177,6 +177,17 @@ def test_a_float_picture_of_any_range_is_seen_alike(
     assert torch.allclose(found[1], found[3], atol=1e-2)
 
 
+def test_what_a_network_overshoots_is_no_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: `evaluate` finds other kernels than `restore`, which cuts the network's answer to the range."""
+    guesses = list[torch.Tensor]()
+    monkeypatch.setattr(shake, "first_kernels", lambda _: [torch.ones(1, 1)])
+    monkeypatch.setattr(shake, "blur_kernel", lambda seen, guess, *_: guesses.append(guess) or torch.ones(1, 1))
+    image = torch.rand(1, 3, 40, 40, generator=generator_for(2))
+    kernel_of(image, lambda part, _: 3 * image[..., *part] - 1)
+    assert all(guess.min() >= 0 and guess.max() <= 1 for guess in guesses)
+    assert len(guesses) == 2
+
+
 @pytest.mark.parametrize(("gain", "expected"), [(4 / 3, 4 / 3), (1, 1), (1 / 4, 1), (1 / 90, 0.05)])
 def test_a_dark_picture_is_raised_for_the_search(monkeypatch: pytest.MonkeyPatch, gain: float, expected: float) -> None:
     """The accident: edges of a night's photograph are not worth what edges cost, and it becomes worse than it was."""

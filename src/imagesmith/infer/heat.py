@@ -68,7 +68,7 @@ def _of_colours(restorer: "Restorer", frame: Frame, mask: Tensor | None, limits:
 
 
 def _is_shown(frame: Frame) -> Tensor:
-    """bool (H, W)."""
+    """Where alpha lets anything through, bool (H, W)."""
     return opacity(frame)[0] >= VISIBLE
 
 

@@ -200,7 +200,7 @@ def shown_colours(frame: Frame) -> Tensor:
 
 def opacity(frame: Frame) -> Tensor:
     """(1, H, W) in [0, 1]: the alpha of a frame."""
-    return opacity_of(to_float(frame.pixels, frame.depth).permute(2, 0, 1), frame.colours)
+    return opacity_of(to_float(frame.pixels[..., frame.colours :], frame.depth).permute(2, 0, 1), 0)
 
 
 def opacity_of(values: Tensor, colours: int) -> Tensor:

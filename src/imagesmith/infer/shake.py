@@ -80,14 +80,14 @@ def kernel_of(blurred: Tensor, mended: Callable[[Part, Tensor], Tensor]) -> Tens
     network takes away the ringing that it adds. What misleads the search in one half, a pattern or a sky, is seldom in
     the other. Of a dark picture all values are raised: else its edges would not be worth what edges cost.
     """
-    size = blurred.shape[-2:]
+    size, blurred = blurred.shape[-2:], blurred.cpu()
     gain = _ORDINARY / min(max(_contrast(blurred), _LEAST), _ORDINARY)
 
     def seen(part: Part) -> Tensor:
         return gain * blurred[0, :, *part]
 
     def guess(part: Part, kernel: Tensor) -> Tensor:
-        return gain * mended(part, kernel)[0]
+        return gain * mended(part, kernel)[0].cpu().clamp(0, 1)
 
     start, judged = _middle(size, _START_PX), _middle(size, _JUDGED_PX)
     firsts = [kernel for half in _halves(start) for kernel in first_kernels(seen(half))]
