@@ -1,7 +1,9 @@
 """Where a network runs: measured, explained, and never something else than what the user asked for."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -168,9 +170,14 @@ def test_what_the_user_chose_is_taken(dtype: str, expected: torch.dtype) -> None
 
 @pytest.mark.parametrize(
     ("place", "dtype", "word"),
-    [("gpu", "auto", "expected a device"), ("cpu", "int8", "expected a dtype"), ("cpu", "fp16", "fp16")],
+    [
+        ("gpu", "auto", "expected a device"),
+        (None, "auto", "got 'None'"),
+        ("cpu", "int8", "expected a dtype"),
+        ("cpu", "fp16", "fp16"),
+    ],
 )
-def test_what_cannot_be_is_a_usage_error(place: str, dtype: str, word: str) -> None:
+def test_what_cannot_be_is_a_usage_error(place: Any, dtype: str, word: str) -> None:
     """Falling back in silence, a run on 'cuda' takes a night on the CPU."""
     with pytest.raises(UsageError, match=word):
         pick_runtime(net(), place, dtype)
@@ -181,6 +188,11 @@ def test_a_missing_device_is_a_usage_error() -> None:
     """The message tells which devices there are."""
     with pytest.raises(UsageError, match="this machine has cpu"):
         pick_runtime(net(), "cuda")
+
+
+def test_a_device_of_torch_is_taken() -> None:
+    """The accident: "'torch.device' object has no attribute 'partition'"."""
+    assert device.pick_device(torch.device("cpu")) == torch.device("cpu")
 
 
 @pytest.mark.usefixtures("short_probe")
@@ -196,6 +208,28 @@ def test_prepare_makes_an_inference_copy() -> None:
     with torch.inference_mode():
         assert ready(x).dtype == FP32
         assert (ready(x) - module(x)).abs().max() < 0.05
+
+
+class Spectral(nn.Conv2d):
+    """A convolution beside weights of five dimensions, for spectra of patches."""
+
+    channels, planes, scale, multiple_of = 3, 0, 1, 1
+
+    def __init__(self) -> None:
+        super().__init__(3, 3, 3, padding=1)
+        self.spectrum = nn.Parameter(torch.ones(3, 1, 1, 8, 5))
+
+    def fused(self) -> nn.Module:
+        return self
+
+
+@pytest.mark.usefixtures("short_probe")
+def test_weights_of_five_dimensions_have_no_layout() -> None:
+    """The accident: FFTformer ended in 'required rank 4 tensor to use channels_last format'."""
+    runtime = replace(pick_runtime(Spectral(), "cpu", "fp32"), channels_last=True)
+    ready = prepare(Spectral(), runtime)
+    assert ready.weight.is_contiguous(memory_format=torch.channels_last)
+    assert ready.spectrum.shape == (3, 1, 1, 8, 5)
 
 
 @pytest.mark.parametrize(("told", "kept"), [(None, 2), ("5", 5)])

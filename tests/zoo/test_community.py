@@ -293,6 +293,26 @@ def test_tiles_are_exact_where_that_was_measured(spandrel, pooled: bool, other_f
     assert any("seams" in note for note in restorer.frame(frame).meta.notes) is pooled
 
 
+class Hasty(nn.Conv2d):
+    """Scales what it is given where that lies."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x *= 255
+        return super().forward(x) / 255
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_network_that_writes_into_its_input_takes_pictures_of_all_kinds(
+    spandrel, channels: int, other_file: Path
+) -> None:
+    """RCAN ended in 'a bug' on gray and transparent pictures, and mixed those that it had spoilt with its result."""
+    spandrel.found = Found(Hasty(3, 3, 3, padding=1), multiple_of=1)
+    assert load_model(other_file).net.halo_is_exact
+    weak, whole = (Restorer.load(other_file, strength=strength) for strength in (0.5, 1))
+    picture = torch.rand(channels, 20, 30)
+    assert torch.allclose(weak(picture), (picture + whole(picture)) / 2, atol=1e-5)
+
+
 def test_windows_keep_to_their_grid_where_no_tiles_are_exact(spandrel, other_file: Path) -> None:
     """Tiles of SCUNet, which sees farther than they overlap, began beside its windows: 100 grey levels of error."""
     spandrel.found = Found(Windowed())

@@ -106,7 +106,10 @@ def prepare(net: Net, runtime: Runtime) -> Net:
     if runtime.device.type == "cpu":
         keep_freed_memory()
     ready = copy.deepcopy(net).fused().eval().requires_grad_(False)
-    ready = ready.to(device=runtime.device, dtype=runtime.dtype, memory_format=runtime.memory_format)
+    ready = ready.to(device=runtime.device, dtype=runtime.dtype)
+    for tensor in (*ready.parameters(), *ready.buffers()):
+        if tensor.ndim == 4:  # there are layouts of no others, and a module as a whole refuses five dimensions
+            tensor.data = tensor.data.to(memory_format=runtime.memory_format)
     if runtime.winograd:
         winograd.install(ready)
     return ready
@@ -136,7 +139,7 @@ def pick_device(device: str) -> torch.device:
     exists = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(name for name, there in exists.items() if there))
-    kind = device.partition(":")[0]
+    kind = str(device).partition(":")[0]
     if kind not in exists:
         raise UsageError(f"expected a device of auto, {', '.join(DEVICES)}, got '{device}'")
     if not exists[kind]:

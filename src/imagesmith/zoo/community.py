@@ -90,7 +90,8 @@ class Community(nn.Module):
         height, width = x.shape[2:]
         right, bottom = max(0, self.least - width), max(0, self.least - height)
         padded = F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
-        y = self.call(self.model, padded.to(next(self.model.parameters()).dtype)).to(x.dtype)
+        own = padded.to(next(self.model.parameters()).dtype, copy=True)  # some networks write into what they are given
+        y = self.call(self.model, own).to(x.dtype)
         return y[..., : height * self.scale, : width * self.scale]
 
     def subpixels(self, x: Tensor) -> Tensor:
