@@ -1,6 +1,8 @@
 """TIFF in its many layouts: every depth, plane order, compression and predictor gives the numbers that were stored."""
 
 import io
+import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,10 +10,12 @@ import av
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
-from imagesmith.data import tiff_bands, tiff_reader
+from imagesmith.data import tiff_bands, tiff_libtiff, tiff_reader
 from imagesmith.data.files import read_header, read_image
+from imagesmith.data.scanlines import read_scanlines
 from imagesmith.data.tiff_reader import TiffFile
 from imagesmith.errors import FormatError, ImageError, TooLargeError, TruncatedError
 
@@ -72,7 +76,7 @@ def test_the_way_through_libtiff_gives_the_same(
         bigtiff=bigtiff,
         byteorder="<",
     )
-    assert np.array_equal(TiffFile(data)._libtiff_pixels(), pixels)
+    assert np.array_equal(tiff_libtiff.samples(data, TiffFile(data)._page), pixels)
 
 
 def test_lzw_of_16_bit_colour_keeps_16_bits() -> None:
@@ -98,7 +102,7 @@ def test_a_codec_that_only_libtiff_has_is_no_damage() -> None:
 
 def test_a_big_endian_bigtiff_over_4_gb_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """The places of its parts do not fit a classic directory: an error of struct would call the file cut short."""
-    monkeypatch.setattr(tiff_reader, "_CLASSIC_END", 1000)
+    monkeypatch.setattr(tiff_reader, "CLASSIC_END", 1000)
     data = stored(noise(37, 51, 3, dtype=np.uint8), photometric="rgb", bigtiff=True, byteorder=">")
     with pytest.raises(TooLargeError, match="row by row"):
         read_image(data)
@@ -200,17 +204,117 @@ def test_a_fourth_sample_that_nobody_explains_is_alpha(dtype: type) -> None:
     assert np.array_equal(read_image(bytes(data)).pixels.numpy(), pixels)
 
 
-def test_differences_of_floats_are_those_of_their_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The accident: a float TIFF with a horizontal predictor is added up as numbers, and nothing looks wrong."""
-    pixels = noise(9, 11, 3, dtype=np.float32)
-    words = pixels.view(np.uint32).copy()
-    words[:, 1:] -= pixels.view(np.uint32)[:, :-1]
-    file = TiffFile(stored(words.view(np.float32), photometric="rgb"))
-    monkeypatch.setattr(type(file._page), "predictor", 2, raising=False)
-    file._page.predictor = 2
-    monkeypatch.setattr(file, "_as_gray", lambda *_: words.view(np.float32).reshape(9, 33, 1).copy())
-    file._compression = 5
-    assert np.array_equal(file._libtiff_pixels(), pixels)
+def predicted(part: np.ndarray, predictor: int) -> bytes:
+    """A strip or tile (h, w, C) as it lies in a file, by the words of TIFF 6.0 and of its Technical Note 3."""
+    height, _, channels = part.shape
+    if predictor == 2:
+        words = part.view(f"u{part.itemsize}")
+        return zlib.compress(np.diff(words, axis=1, prepend=words.dtype.type(0)).tobytes())
+    by_places = part.astype(part.dtype.newbyteorder(">")).view(np.uint8).reshape(height, -1, part.itemsize)
+    values = by_places.swapaxes(1, 2).reshape(height, -1, channels)
+    return zlib.compress(np.diff(values, axis=1, prepend=np.uint8(0)).tobytes())
+
+
+@pytest.mark.parametrize("tile", [None, (16, 32)])
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "predictor"),
+    [(np.float32, 2), (np.float32, 3), (np.float64, 3), (np.float16, 3), (np.int16, 2), (np.uint32, 2), (np.int8, 2)],
+)
+def test_predictors_of_every_kind_of_sample(dtype: type, predictor: int, planar: bool, tile) -> None:
+    """The accident: heights as GDAL packs them (LZW or deflate, PREDICTOR=2 or 3) were refused, or lost their sign."""
+    pixels = (noise(37, 51, 3, dtype=np.float32) * 200 - 100).astype(dtype)
+    height, width = tile or (8, 51)
+    planes = [pixels[..., k : k + 1] for k in range(3)] if planar else [pixels]
+    padded = [np.pad(plane, ((0, -37 % height if tile else 0), (0, -51 % width), (0, 0))) for plane in planes]
+    parts = [
+        predicted(np.ascontiguousarray(plane[y : y + height, x : x + width]), predictor)
+        for plane in padded
+        for y in range(0, 37, height)
+        for x in range(0, 51, width)
+    ]
+    data = stored(
+        iter(parts),
+        shape=(3, 37, 51) if planar else (37, 51, 3),
+        dtype=dtype,
+        photometric="rgb",
+        planarconfig="separate" if planar else "contig",
+        compression="adobe_deflate",
+        byteorder="<",
+        extratags=[(65000, "H", 1, predictor, True)],  # tifffile writes no predictor that it lacks
+        **({"tile": tile} if tile else {"rowsperstrip": height}),
+    )
+    data = data.replace(struct.pack("<HHIH", 65000, 3, 1, predictor), struct.pack("<HHIH", 317, 3, 1, predictor))
+    assert np.array_equal(tiff_libtiff.samples(data, TiffFile(data)._page), pixels)
+    assert np.array_equal(read_image(data).pixels.numpy(), pixels.astype(np.float32))
+
+
+def sparse(pixels: np.ndarray, compression: str | None, tile: tuple[int, int] | None, nodata: str | None) -> bytes:
+    """A TIFF in strips of 8 rows, or in tiles, whose parts of one value are left out as GDAL leaves them out."""
+    extra = {"extratags": [(42113, "s", 0, nodata, True)]} if nodata else {}
+    layout = {"tile": tile} if tile else {"rowsperstrip": 8}
+    data = bytearray(stored(pixels, photometric="rgb", compression=compression, byteorder="<", **layout, **extra))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page, (height, width) = file.pages.first, tile or (8, pixels.shape[1])
+        places = [(y, x) for y in range(0, pixels.shape[0], height) for x in range(0, pixels.shape[1], width)]
+        tags = [page.tags[number] for number in ((324, 325) if tile else (273, 279))]
+    for number, (y, x) in enumerate(places):
+        if np.ptp(pixels[y : y + height, x : x + width]) == 0:
+            for tag in tags:
+                size = tag.valuebytecount // tag.count
+                data[tag.valueoffset + number * size : tag.valueoffset + (number + 1) * size] = bytes(size)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("nodata", [None, "7"])
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+@pytest.mark.parametrize("compression", [None, "adobe_deflate"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_parts_that_are_left_out_are_no_other_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type, compression: str | None, tile, nodata: str | None
+) -> None:
+    """The accident: for a strip that GDAL had left out (SPARSE_OK) the beginning of the file was taken."""
+    pixels = noise(64, 48, 3, dtype=dtype)
+    pixels[16:48] = int(nodata or 0)
+    data = sparse(pixels, compression, tile, nodata)
+    (tmp_path / "a.tif").write_bytes(data)
+    whole = read_image(data)
+    assert np.array_equal(whole.pixels.numpy(), pixels)
+    assert f"they were filled with {nodata or 0}" in whole.meta.notes[0]
+    monkeypatch.setattr(tiff_bands, "_BAND_BYTES", 1000)
+    scan = read_scanlines(tmp_path / "a.tif", max_pixels=1 << 20, least_bytes=0)
+    assert scan is not None
+    assert np.array_equal(torch.cat(tuple(scan.parts())).numpy(), pixels)
+    assert scan.meta == whole.meta
+
+
+def test_parts_that_are_left_out_and_cannot_be_filled_are_refused_at_once() -> None:
+    """Of print colours and palettes nobody says which one stands for nothing."""
+    pixels = np.zeros((32, 32, 4), np.uint8)
+    pixels[:8] = noise(8, 32, 4, dtype=np.uint8)
+    data = sparse(pixels, None, None, None).replace(*(struct.pack("<HHIH", 262, 3, 1, value) for value in (2, 5)))
+    with pytest.raises(FormatError, match=r"got a sparse TIFF.*\n.*without SPARSE_OK"):
+        read_header(data)
+
+
+def test_a_compression_that_nobody_here_reads_is_named() -> None:
+    """The accident: LERC was told to be damage called 34887, and WebP to be decoder error -2."""
+    data = stored(noise(16, 16, 3, dtype=np.uint8), photometric="rgb", compression="adobe_deflate", byteorder="<")
+    data = data.replace(struct.pack("<HHIH", 259, 3, 1, 8), struct.pack("<HHIH", 259, 3, 1, 34887))
+    with pytest.raises(FormatError, match=r"its compression is LERC\nstore it with LZW or deflate"):
+        read_image(data)
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_a_pyramid_is_one_picture(tmp_path: Path, below: bool) -> None:
+    """Smaller copies of it are no other pages, as its mask is none."""
+    pixels = noise(32, 32, 3, dtype=np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(pixels, photometric="rgb", subifds=1 if below else None, metadata=None)
+        file.write(pixels[::2, ::2], photometric="rgb", subfiletype=1, metadata=None)
+    frame = read_image(tmp_path / "a.tif")
+    assert frame.meta.frames == 1
+    assert frame.meta.notes == ("its smaller copies (a pyramid) were not kept",)
 
 
 def test_float_values_are_kept_and_must_be_finite() -> None:

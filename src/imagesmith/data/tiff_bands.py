@@ -16,14 +16,15 @@ import tifffile
 from imagesmith.data.decoded import Decoded, WholeOnly, damaged, quiet, truncated
 from imagesmith.data.frame import SAMPLE_BYTES
 from imagesmith.data.tiff_directory import SAMPLE_TAGS, Entry, directory, head, longs, stored
-from imagesmith.data.tiff_reader import Filler, TiffFile, header_of, tiff_exif
+from imagesmith.data.tiff_nodata import NODATA, Filler, is_sparse, sparse_note
+from imagesmith.data.tiff_reader import TiffFile, header_of, tiff_exif
 
 _DESCRIBING_TAGS = (274, 282, 283, 296, 301, 318, 319, 700, 34675)  # orientation, resolution, colours, XMP, ICC
 _BAND_BYTES = 8 << 20
 _MOST_BAND_BYTES = 256 << 20
 _DECODING_COPIES, _STORED_COPIES = 3, 4
 """Of a band as it is decoded, and of its bytes in the file, at most; measured over depths, layouts and codecs."""
-_OLD_JPEG = 6
+_OLD_JPEG, _DEFLATE = 6, 8
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,13 @@ class TiffBands:
             self._bytes = file.seek(0, 2)
             self._filler = Filler.of(page)
             self.header = header_of(tiff)
+            self._opening_notes = [f"first of {self.header.frames} pages"] if self.header.frames > 1 else []
+            if is_sparse(page):
+                if self.header.depth == "float32" and NODATA in page.tags:
+                    raise WholeOnly("parts of it are left out, which stand for no data")
+                self._opening_notes.append(sparse_note(page))
+                if NODATA in page.tags:  # they are filled with it
+                    self._entries[NODATA] = stored(page.tags[NODATA], file, self._order)
         if page.compression == _OLD_JPEG:
             raise WholeOnly("its JPEG is of the old kind, whose strips hang together")
         self._bands = self._cut()
@@ -66,9 +74,8 @@ class TiffBands:
         with open(self._path, "rb") as file:
             decoded = self._decoded(self._bands[0], file, self._describing)
         filler.look_at(decoded.pixels)
-        notes = [*decoded.notes, *filler.notes, *self._exif_notes]
-        if self.header.frames > 1:
-            notes.insert(0, f"first of {self.header.frames} pages")
+        own = (note for note in decoded.notes if note not in self._opening_notes)
+        notes = [*self._opening_notes, *own, *filler.notes, *self._exif_notes]
         return dataclasses.replace(decoded, exif=self._exif, notes=notes)
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -92,6 +99,8 @@ class TiffBands:
             at += len(parts[-1])
         offsets, sizes = (324, 325) if page.is_tiled else (273, 279)
         entries = self._entries | describing
+        if at == 8:  # all of it is left out, for which tifffile takes no plain strip
+            entries[259] = longs(order, (_DEFLATE,))
         entries[256], entries[257] = longs(order, (page.imagewidth,)), longs(order, (band.rows,))
         entries[offsets], entries[sizes] = longs(order, places), longs(order, [size for _, size in band.segments])
         if page.is_tiled:
@@ -151,6 +160,7 @@ def _pieces(strips: list[tuple[int, int]], height: int, per_strip: int, row_byte
         rows = min(per_strip, height - strip * per_strip)
         for start in range(0, rows, most):
             count = min(most, rows - start)
-            places = [strips[plane * down + strip][0] + start * row_bytes for plane in range(planes)]
-            bands.append(_Band(count, count, [(place, count * row_bytes) for place in places]))
+            own = [strips[plane * down + strip] for plane in range(planes)]
+            pieces = [(place + start * row_bytes, count * row_bytes) if size else (0, 0) for place, size in own]
+            bands.append(_Band(count, count, pieces))
     return bands

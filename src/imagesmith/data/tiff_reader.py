@@ -1,25 +1,27 @@
 """Reading TIFF: tifffile for the header and for deep pixels, Pillow's libtiff for 8 bits and for what is left.
 
 Pillow reduces 16-bit colour to 8 bits and knows no float colour, so 16-bit, 12-bit, float and wide integers go another
-way: tifffile where its codecs reach (none, deflate, PackBits), else libtiff told that the samples are gray.
+way: tifffile where its codecs reach (none, deflate, PackBits), else libtiff told that the samples are bytes. What lacks
+some of its strips or tiles goes the first of these.
 """
 
+import contextlib
 import io
-import math
 import weakref
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import BinaryIO, Self
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 import tifffile
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from imagesmith.data import metadata
-from imagesmith.data.decoded import Decoded, damaged, load, quiet, to_array, too_large, truncated
+from imagesmith.data.decoded import Decoded, damaged, load, quiet, too_large, truncated
 from imagesmith.data.frame import Header
 from imagesmith.data.pillow_formats import open_plugin, read_as_float, to_gray_or_rgb
-from imagesmith.data.tiff_directory import SAMPLE_TAGS, Entry, directory, head, longs, stored
+from imagesmith.data.tiff_directory import SAMPLE_TAGS, longs, stored
+from imagesmith.data.tiff_libtiff import CLASSIC_END, PillowTiff, samples, with_directory
+from imagesmith.data.tiff_nodata import Filler, check_parts, is_sparse, sparse_note
 from imagesmith.data.tiff_writer import DIRECTORIES, TEXT_TAGS
 from imagesmith.errors import FormatError, ImageError
 from imagesmith.tensors import Depth
@@ -28,13 +30,11 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
 _RGB = 2
 _GRAY_OR_RGB = (0, 1, _RGB)
 _DNG_VERSION = 50706  # the tag that tells a camera's raw file
-_BYTEWISE = (5, 8, 32773, 32946, 34925, 50000)  # LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _PLACE_TAGS = (256, 257, 273, 278, 279, 322, 323, 324, 325)
 _INCH = 2
 _UNITS_PER_INCH = {_INCH: 1.0, 3: 2.54}
 _UNKEPT = {"the place on a map (GeoTIFF)": (33550, 33922, 34264, 34735), "IPTC": (33723, 34377)}
-_CLASSIC_END = 1 << 32  # as far as a classic directory can point
-_NODATA = 42113  # GDAL's tag
+_USUAL_CODECS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000)  # Pillow's libtiff may lack any other
 _WITH_COLOURS = (*_GRAY_OR_RGB, 3, 6)  # and palettes and YCbCr; what print and Lab become is sRGB
 _SRGB_PLACES = {318: (0.3127, 0.329), 319: (0.64, 0.33, 0.3, 0.6, 0.15, 0.06)}  # of white, and of red, green and blue
 _TRANSFER_FUNCTION = 301
@@ -42,67 +42,6 @@ _RATIONAL, _SHORT = 5, 3
 _COMPLEX = (5, 6)  # whole and float: values of SampleFormat (TIFF Technical Note 1)
 _DIVIDED_PX = 1 << 16  # at a time
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples (TIFF 6.0, section 18)
-
-
-class _PillowTiff(TiffImagePlugin.TiffImageFile):
-    """Pillow's reader without its own size limit (ours came first) and without its own turning upright."""
-
-    def load_prepare(self) -> None:
-        if self._im is None:
-            self.im = Image.core.new(self.mode, self._tile_size)
-        super().load_prepare()
-
-    def load_end(self) -> None:
-        pass
-
-
-@dataclass
-class Filler:
-    """GDAL's value for places without data among float pixels, which may come in several parts.
-
-    It is looked for outside of [0, 1] only: networks see that in any case, and rims of black or white harm nothing.
-    """
-
-    value: float
-    """NaN where the file names none."""
-    colours: int
-    """How many of the channels are colour."""
-    _count: int = field(default=0, init=False)
-    _low: float = field(default=0.0, init=False)
-    _high: float = field(default=1.0, init=False)
-
-    @classmethod
-    def of(cls, page: tifffile.TiffPage) -> Self:
-        """What the file declares."""
-        try:
-            value = float(page.tags[_NODATA].value)
-        except (KeyError, ValueError, TypeError):  # none, or no number
-            value = math.nan
-        return cls(value, _colours(int(page.photometric)))
-
-    def look_at(self, pixels: np.ndarray) -> None:
-        """Count it among these (rows, W, C), and see how far all other values reach."""
-        if pixels.dtype != np.float32 or math.isnan(self.value) or 0 <= self.value <= 1:
-            return
-        values = pixels[..., : self.colours]
-        with np.errstate(over="ignore"):
-            are_others = values != np.float32(self.value)
-        self._count += values.size - int(np.count_nonzero(are_others))
-        self._low = float(values.min(where=are_others, initial=self._low))
-        self._high = float(values.max(where=are_others, initial=self._high))
-
-    @property
-    def notes(self) -> list[str]:
-        """The same of a part as of all, so without a number."""
-        return [f"values of {self.value:g}, which stand for no data, were taken for colours"] if self._count else []
-
-    def check(self) -> None:
-        """ImageError where it would more than double the range that networks see."""
-        if self._count and max(self._low - self.value, self.value - self._high) > self._high - self._low:
-            raise ImageError(
-                f"expected values only, got {self._count} times {self.value:g}, which in this file stands for no data\n"
-                "replace them, such as by the mean of what lies around them"
-            )
 
 
 class TiffFile:
@@ -126,6 +65,8 @@ class TiffFile:
         page, notes = self._page, []
         if self.header.frames > 1:
             notes.append(f"first of {self.header.frames} pages")
+        if is_sparse(page):
+            notes.append(sparse_note(page))
         tags = page.tags
         icc = tags[34675].value if 34675 in tags else None
         icc = bytes(icc) if isinstance(icc, bytes | bytearray) else None
@@ -170,8 +111,11 @@ class TiffFile:
     def _is_for_pillow(self) -> bool:
         """Whether samples have up to 8 bits and none is an extra one, or the file is cut: Pillow keeps what there is.
 
-        Of extra samples Pillow knows a few layouts, and drops or divides by them in silence.
+        Of extra samples Pillow knows a few layouts, and drops or divides by them in silence. It reads strips that are
+        left out from the beginning of the file.
         """
+        if is_sparse(self._page):
+            return False
         has_extra = self._page.samplesperpixel > _colours(self._photometric)
         return self.header.depth == "uint8" and (self._bits < 8 or not has_extra or self._ends_early())
 
@@ -185,10 +129,11 @@ class TiffFile:
         return notes
 
     def _pillow_pixels(self, partial: bool, icc: bytes | None, notes: list[str]) -> tuple[np.ndarray, bytes | None]:
-        image = open_plugin(_PillowTiff, self._for_pillow())
         if self._ends_early() and not partial:
             raise truncated("tif", can_keep=True)
-        loaded = load(image, "tif", partial)
+        with self._codec_named():
+            image = open_plugin(PillowTiff, self._for_pillow())
+            loaded = load(image, "tif", partial)
         if loaded is not image:
             notes.append("the file ends early: what is missing is black")
         if self.header.depth == "uint16" and loaded.im.mode in ("RGB", "RGBA", "CMYK", "LAB"):
@@ -196,19 +141,32 @@ class TiffFile:
         pixels, icc = to_gray_or_rgb(image._new(loaded.im), "tif", icc, notes)
         return (self._scaled(pixels, notes) if pixels.dtype == np.uint16 else pixels), icc
 
+    @contextlib.contextmanager
+    def _codec_named(self) -> Iterator[None]:
+        """FormatError instead of any other where this libtiff was probably built without the codec of the file."""
+        try:
+            yield
+        except Exception as error:
+            if self._compression in _USUAL_CODECS:
+                raise
+            codec = getattr(self._page.compression, "name", self._compression)
+            raise FormatError(
+                f"this kind of TIFF cannot be read: its compression is {codec}\nstore it with LZW or deflate instead"
+            ) from error
+
     def _for_pillow(self) -> bytes:
         """The file; a big-endian BigTIFF, which Pillow finds no directory in, with a classic one behind it."""
         tags = self._page.tags
         if not _hides_its_directory(self._page):
             return self._data
-        if len(self._data) > _CLASSIC_END:
+        if len(self._data) > CLASSIC_END:
             raise too_large("tif", "a big-endian BigTIFF of over 4 GB is only read row by row")
         entries = {tag: stored(tags[tag], io.BytesIO(self._data), ">") for tag in SAMPLE_TAGS if tag in tags}
         for tag in _PLACE_TAGS:
             if tag in tags:
                 value = tags[tag].value
                 entries[tag] = longs(">", value if isinstance(value, tuple) else (value,))
-        return _with_directory(self._data, entries)
+        return with_directory(self._data, entries)
 
     def _ends_early(self) -> bool:
         """Whether a strip or tile lies, in whole or part, behind the end of the file."""
@@ -228,7 +186,7 @@ class TiffFile:
             # tifffile lacks the codec, or Python before 3.14 the module of the same name
             if "imagecodecs" not in str(error) and not isinstance(error, ModuleNotFoundError):
                 raise
-            raw = self._libtiff_pixels()
+            raw = samples(self._data, page)
             if raw is None:
                 return None
         else:
@@ -236,59 +194,6 @@ class TiffFile:
                 raw = np.moveaxis(raw.reshape(page.samplesperpixel, page.imagelength, page.imagewidth), 0, 2)
         raw = raw.reshape(page.imagelength, page.imagewidth, -1)[..., : self.header.channels]
         return self._straight(self._scaled(raw, notes))
-
-    def _libtiff_pixels(self) -> np.ndarray | None:
-        """8-bit, 16-bit or float samples of a compression that tifffile lacks here (LZW); None where this fails too.
-
-        Pillow's libtiff gives full depth for gray only, so it is handed a directory that calls each plane of a planar
-        file, or the interleaved samples of any other, a gray picture; their predictor is undone here.
-        """
-        page = self._page
-        predictor = int(page.predictor)
-        planar = int(page.planarconfig) == 2 and page.samplesperpixel > 1
-        unreadable = (self._bits, self._kind) not in ((8, 1), (16, 1), (32, 3)) or self._compression not in _BYTEWISE
-        too_far = len(self._data) > _CLASSIC_END
-        if unreadable or too_far or (predictor == 3 and page.samplesperpixel > 1 and not planar):
-            return None
-        if planar:
-            parts = range(page.samplesperpixel)
-            return np.concatenate([self._as_gray(part, len(parts), 1, predictor) for part in parts], axis=2)
-        if page.samplesperpixel == 1:
-            return self._as_gray(0, 1, 1, predictor)
-        gray = self._as_gray(0, 1, page.samplesperpixel, 1)
-        pixels = gray.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
-        if predictor == 2:  # each sample is a difference to the pixel before it in its strip or tile
-            step = page.tilewidth if page.is_tiled else page.imagewidth
-            words = pixels.view(np.uint32) if pixels.dtype == np.float32 else pixels  # of floats the bits are added up
-            for x in range(0, page.imagewidth, step):
-                tile = words[:, x : x + step]
-                np.cumsum(tile, axis=1, dtype=tile.dtype, out=tile)
-        return pixels
-
-    def _as_gray(self, part: int, parts: int, widen: int, predictor: int) -> np.ndarray:
-        """(H, W * widen, 1): plane `part` of `parts`, read through a directory put behind the file."""
-        page, count = self._page, len(self._page.dataoffsets) // parts
-        segments = slice(part * count, (part + 1) * count)
-        offsets, sizes = (324, 325) if page.is_tiled else (273, 279)
-        entries = {
-            256: (page.imagewidth * widen,),
-            257: (page.imagelength,),
-            258: (self._bits,),
-            259: (self._compression,),
-            262: (_BLACK_IS_ZERO,),
-            266: (int(page.fillorder),),
-            277: (1,),
-            317: (predictor,),
-            339: (self._kind,),
-            offsets: tuple(page.dataoffsets[segments]),
-            sizes: tuple(page.databytecounts[segments]),
-        }
-        entries |= (
-            {322: (page.tilewidth * widen,), 323: (page.tilelength,)} if page.is_tiled else {278: (page.rowsperstrip,)}
-        )
-        order = page.parent.byteorder
-        data = _with_directory(self._data, {tag: longs(order, numbers) for tag, numbers in entries.items()})
-        return to_array(open_plugin(_PillowTiff, data), "tif", partial=False)
 
     def _scaled(self, raw: np.ndarray, notes: list[str]) -> np.ndarray:
         """Samples in the dtype of the header's depth; white-is-zero turned round, 9 to 15 bits stretched to 16."""
@@ -376,11 +281,21 @@ def header_of(tiff: tifffile.TiffFile) -> Header:
     area = page.imagewidth * page.imagelength
     if page.is_tiled and page.tilewidth * page.tilelength > 4 * area + (1 << 22):
         raise damaged("tif", f"its tiles of {page.tilewidth}x{page.tilelength} are far larger than the picture")
+    check_parts(page)
     alpha = _first_extra(page) in (_ASSOCIATED, _UNASSOCIATED) and photometric in _GRAY_OR_RGB
     depth: Depth = "uint8" if bits <= 8 else "uint16"
     if int(page.sampleformat) not in (1, 4) or bits > 16:  # floats, signed and wide integers; 1 and 4 are unsigned
         depth = "float32"
     return Header("tif", page.imagewidth, page.imagelength, _colours(photometric) + alpha, depth, _frames(tiff))
+
+
+def _is_pyramid(page: tifffile.TiffPage) -> bool:
+    """Whether a smaller copy follows, or lies in a directory below that of the picture."""
+    try:
+        pages = page.parent.pages
+        return (len(pages) > 1 and pages[1].is_reduced) or (page.pages is not None and page.pages.first.is_reduced)
+    except Exception:  # a later directory is broken; only the first picture is wanted
+        return False
 
 
 def _has_colours_of_its_own(page: tifffile.TiffPage) -> bool:
@@ -408,9 +323,14 @@ def _colours(photometric: int) -> int:
 
 
 def _frames(tiff: tifffile.TiffFile) -> int:
-    """How many pictures there are; ImageJ and tifffile put those of large stacks behind one directory."""
+    """How many pictures there are; ImageJ and tifffile put those of large stacks behind one directory.
+
+    Where smaller copies of the first follow, or a mask, as in a pyramid, there is one.
+    """
     page = tiff.pages.first
     try:
+        if len(tiff.pages) > 1 and all(tiff.pages[place].subfiletype & 0b101 for place in range(1, len(tiff.pages))):
+            return 1  # of the bits of NewSubfileType, these are of a reduced copy and of a mask
         if len(tiff.pages) > 1 or not (page.is_imagej or page.is_shaped):
             return len(tiff.pages)
         return max(1, tiff.series[0].size // page.size)
@@ -434,6 +354,8 @@ def tiff_exif(page: tifffile.TiffPage, file: BinaryIO, notes: list[str]) -> byte
     Says what of the others is missed.
     """
     notes += [f"{what} was not kept" for what, tags in _UNKEPT.items() if any(tag in page.tags for tag in tags)]
+    if _is_pyramid(page):
+        notes.append("its smaller copies (a pyramid) were not kept")
     source, kept = Image.Exif(), Image.Exif()
     try:
         if _hides_its_directory(page):
@@ -458,10 +380,3 @@ def tiff_exif(page: tifffile.TiffPage, file: BinaryIO, notes: list[str]) -> byte
 def _hides_its_directory(page: tifffile.TiffPage) -> bool:
     """Whether Pillow finds no directory in the file: a big-endian BigTIFF."""
     return page.parent.is_bigtiff and page.parent.byteorder == ">"
-
-
-def _with_directory(data: bytes, entries: Mapping[int, Entry]) -> bytes:
-    """A classic TIFF whose only directory holds `entries`; the old data keep their places."""
-    order = "<" if data[:2] == b"II" else ">"
-    start = len(data) + len(data) % 2
-    return b"".join((head(order, start), data[8:], b"\0" * (len(data) % 2), directory(order, start, entries)))
