@@ -126,6 +126,15 @@ def test_a_file_cut_short_is_told_to_be_and_what_to_do(zipped: bool, tmp_path: P
                 read_state_dict(path)
 
 
+def test_a_safetensors_file_cut_short_is_no_bug(stack: PlainStack, tmp_path: Path) -> None:
+    """Newer versions of torch read such files too, and raise an error of their own: `models show` had a bug."""
+    path = tmp_path / "model.safetensors"
+    save_file({name: value.contiguous() for name, value in stack.state_dict().items()}, path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="damaged or cut short"):
+        read_state_dict(path)
+
+
 def test_a_dncnn_without_filters_is_refused(tmp_path: Path) -> None:
     """Accepted as a network of width 0, it ended in 'a bug, please report it'."""
     shapes = {0: (0, 1, 3, 3), 2: (0, 0, 3, 3), 4: (1, 0, 3, 3)}
@@ -311,6 +320,20 @@ def test_a_network_that_writes_into_its_input_takes_pictures_of_all_kinds(
     weak, whole = (Restorer.load(other_file, strength=strength) for strength in (0.5, 1))
     picture = torch.rand(channels, 20, 30)
     assert torch.allclose(weak(picture), (picture + whole(picture)) / 2, atol=1e-5)
+
+
+class Spectrum(nn.Conv2d):
+    """Goes through a transform that takes no bfloat16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(super().forward(x)), x.shape[-2:])
+
+
+def test_a_precision_that_a_network_does_not_take_is_told(spandrel, other_file: Path) -> None:
+    """FFTformer and ATD ended in 'a bug, please report it' with --dtype bf16."""
+    spandrel.found = Found(Spectrum(3, 3, 3, padding=1))
+    with pytest.raises(ModelError, match=r"cannot be computed in bfloat16 \(.*\nuse --dtype fp32"):
+        Restorer.load(other_file, dtype="bf16")(torch.rand(3, 8, 8))
 
 
 def test_windows_keep_to_their_grid_where_no_tiles_are_exact(spandrel, other_file: Path) -> None:

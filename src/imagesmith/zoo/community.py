@@ -24,6 +24,7 @@ from imagesmith.errors import ModelError
 from imagesmith.nets import NetSpec
 from imagesmith.runtime.halo import measure_halo
 from imagesmith.runtime.tiling import tile_px
+from imagesmith.tensors import is_out_of_memory
 from imagesmith.zoo.pytorch_files import read_state_dict
 from imagesmith.zoo.weights import Model, describe
 
@@ -91,8 +92,19 @@ class Community(nn.Module):
         right, bottom = max(0, self.least - width), max(0, self.least - height)
         padded = F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
         own = padded.to(next(self.model.parameters()).dtype, copy=True)  # some networks write into what they are given
-        y = self.call(self.model, own).to(x.dtype)
+        y = self._called(own).to(x.dtype)
         return y[..., : height * self.scale, : width * self.scale]
+
+    def _called(self, x: Tensor) -> Tensor:
+        """What the network makes of `x`; ModelError where it has operations that the precision of `x` lacks."""
+        try:
+            return self.call(self.model, x)
+        except RuntimeError as error:
+            if x.dtype == torch.float32 or is_out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0]
+            name = str(x.dtype).removeprefix("torch.")
+            raise ModelError(f"this network cannot be computed in {name} ({reason})\nuse --dtype fp32") from None
 
     def subpixels(self, x: Tensor) -> Tensor:
         return F.pixel_unshuffle(self(x), self.scale)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from imagesmith.errors import ModelError
@@ -35,6 +36,7 @@ def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> dict[str, Tens
         raise ModelError(f"cannot read the weights '{path}': {reason}\ncheck the path, and the file's rights") from None
     except (
         struct.error,
+        SafetensorError,  # of a file called so, which torch reads as well
         pickle.UnpicklingError,
         RuntimeError,
         ValueError,
