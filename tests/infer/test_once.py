@@ -65,6 +65,8 @@ def test_what_is_no_scale_or_no_model_is_called_so(restorer: Restorer, photo: np
     """The accident: "'sr-x2' enlarges by 2, got a scale of 2", and no file called '<Restorer object at 0x7f...>'."""
     with pytest.raises(UsageError, match="expected a whole number as scale, got '2'"):
         imagesmith.restore(photo, "2")
+    with pytest.raises(UsageError, match=r"expected a task out of sr, .* got '3'"):
+        imagesmith.restore(photo, task=3)
     with pytest.raises(UsageError, match="expected the name or the file of a model, got Restorer; call"):
         imagesmith.restore(photo, model=restorer)
 

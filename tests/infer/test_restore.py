@@ -182,6 +182,9 @@ def test_bits_that_a_pil_image_cannot_have_are_missed_aloud(
         np.zeros((4, 4), bool),
         torch.zeros(1, 3, 4, 4, dtype=torch.uint8),
         torch.zeros(4, 4),
+        torch.zeros(3, 4, 4, device="meta"),
+        torch.zeros(3, 4, 4).to_sparse(),
+        np.ma.masked_less(np.zeros((4, 4), np.float32), 1),
         Image.new("I", (3, 3)),
         Image.new("RGB", (0, 3)),
         17,
@@ -326,7 +329,7 @@ def test_float_pictures_with_holes_are_mended_and_told(restorer: Restorer, photo
     assert any("not finite" in note for note in frame.meta.notes)
 
 
-@pytest.mark.parametrize("tile", ["auto", "off", "32", 32])
+@pytest.mark.parametrize("tile", ["auto", "off", "32", 32, np.int64(32)])
 def test_load_takes_what_the_command_line_has(model_file: Path, photo: np.ndarray, tile: object) -> None:
     """Text from a flag and a number from Python mean the same."""
     restorer = Restorer.load(model_file, device="cpu", dtype="fp32", tile=tile)

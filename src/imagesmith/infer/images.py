@@ -129,7 +129,12 @@ def _unwrap_array(image: np.ndarray) -> tuple[list[Frame], Rebuild]:
     native = image.dtype.newbyteorder("=")
     if native not in (np.uint8, np.uint16) and native.kind != "f":
         raise UsageError(f"expected an array of uint8, uint16 or float, got {image.dtype}")
-    array = image.astype(np.float32 if native.kind == "f" else native)
+    if np.ma.is_masked(image):
+        raise UsageError(
+            f"expected an array with all its values, got {np.ma.count_masked(image)} that are masked\n"
+            "give them values first, such as image.filled(0) does"
+        )
+    array = np.array(image, np.float32 if native.kind == "f" else native)
 
     def rebuild(frames: list[Frame]) -> np.ndarray:
         restored = frames[0].pixels.numpy().astype(image.dtype, copy=False)
@@ -143,6 +148,9 @@ def _unwrap_tensor(image: Tensor) -> tuple[list[Frame], Rebuild]:
         raise UsageError(
             f"expected a tensor (N, C, H, W) or (C, H, W) with C from 1 to 4, got shape {tuple(image.shape)}"
         )
+    if image.layout is not torch.strided or image.is_meta:
+        found = "one on the device meta, without values" if image.is_meta else str(image.layout).removeprefix("torch.")
+        raise UsageError(f"expected a dense tensor, got {found}\nmake it dense first, such as to_dense does")
     if not image.dtype.is_floating_point:
         raise UsageError(f"expected a float tensor in [0, 1], got {image.dtype}; see imagesmith.tensors.to_float")
     batch = image.detach().to("cpu", torch.float32).reshape(-1, *image.shape[-3:])

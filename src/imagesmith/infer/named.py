@@ -20,7 +20,7 @@ def model_for(task: str, scale: int | None = None) -> str:
     sr and photo enlarge, by 4 unless told otherwise; models of the other tasks are called after them.
     """
     if task not in _TASKS:
-        raise UsageError(not_one_of("a task", task, _TASKS))
+        raise UsageError(not_one_of("a task", str(task), _TASKS))
     if task in _ENLARGING_TASKS:
         if scale == 1:
             raise UsageError("a scale of 1 keeps the size: name what to mend, such as --task denoise, jpeg or deblur")

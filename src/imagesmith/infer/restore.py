@@ -1,6 +1,7 @@
 """Restoring pictures with a network: one object for files, PIL images, arrays and tensors."""
 
 import functools
+import numbers
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -351,5 +352,6 @@ def _as_it_is(run: Subpixels) -> Subpixels:
 
 
 def parse_tile(tile: Tile | str) -> Tile:
-    """Text such as '512' is a number of pixels; what is impossible is told by `plan_tiles`."""
-    return int(tile) if isinstance(tile, str) and tile.isdecimal() else tile  # type: ignore[return-value]
+    """Text such as '512' and numbers of NumPy are pixels; what is impossible is told by `plan_tiles`."""
+    is_number = isinstance(tile, numbers.Integral) or (isinstance(tile, str) and tile.isdecimal())
+    return int(tile) if is_number else tile  # type: ignore[return-value]
