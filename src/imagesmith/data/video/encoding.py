@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import av.error
+import torch
 
 from imagesmith.data.video.animations import LEAST_MS, too_fast
 from imagesmith.data.video.colour import FULL, even_size, sharing_colour
@@ -51,7 +52,7 @@ CODECS = {
 }
 PICTURES = {"folder": ("png", "tif", "jpg"), "animation": ("gif", "webp")}
 """What the frames of an output that is no film become; its parts are lossless films until then."""
-LOSSLESS, HEVC, PRORES = "ffv1", "libx265", "prores_ks"
+LOSSLESS, H264, HEVC, PRORES = "ffv1", "libx264", "libx265", "prores_ks"
 _WITHOUT_SHAPE = frozenset({LOSSLESS, "libsvtav1", "av1", PRORES, "prores"})
 _MOST_ANIMATED = 500_000_000  # pixels of all frames together, enlarged: Pillow wants all at once
 _SHALLOW = ("jpg", "gif", "webp")
@@ -88,6 +89,9 @@ class Encoding:
             told["crf"] = str(codec.crf if self.crf is None else self.crf)
         if codec.presets:
             told["preset"] = codec.presets[self.preset]
+        if self.encoder == H264 and torch.backends.cpu.get_cpu_capability() == "AVX512":
+            # by AVX-512 x264 reads memory that it never set: the same frames become another film in every run
+            told["x264-params"] = "asm=avx2"
         if hdr10 and self.encoder == HEVC:
             told["x265-params"] += f":{hdr10.x265()}"
         return told
