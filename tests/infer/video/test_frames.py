@@ -1,15 +1,31 @@
 """Models for pictures on films: every frame is what the picture would be."""
 
+import threading
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+
 import pytest
 import torch
 from torch import Tensor
 
 from imagesmith.data.files import Frame
+from imagesmith.data.sources import Item
+from imagesmith.data.video import VideoInfo
+from imagesmith.data.video.film import upright
 from imagesmith.errors import UsageError
 from imagesmith.infer.restore import Restorer
 from imagesmith.infer.video.frames import FrameByFrame
+from imagesmith.infer.video.job import restore_film
+from imagesmith.infer.video.plan import FilmOptions, plan_films
+from imagesmith.infer.video.rehearsal import rehearse
+from imagesmith.infer.video.smooth import Smoothed
+from imagesmith.infer.video.stream import VideoRestorer
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.zoo import Model, describe
+
+_ONE = 1 << 16
+TURNS = [(a, b, 0, c, d, 0, 0, 0, 1 << 30) for a, b, c, d in ((0, _ONE, -_ONE, 0), (0, -_ONE, _ONE, 0))]
+TURNS += [(a, 0, 0, 0, d, 0, 0, 0, 1 << 30) for a, d in ((-_ONE, -_ONE), (-_ONE, _ONE))]
 
 
 def filler() -> Restorer:
@@ -48,3 +64,30 @@ def test_scratches_are_looked_for_in_each_frame_and_said(clip: list[Tensor]) -> 
     assert restored.shape == clip[0].shape
     assert len(said) == 1
     assert "scratches" in said[0]
+
+
+@pytest.mark.parametrize("matrix", [None, *TURNS])
+def test_a_mask_lies_where_players_show_it(clip: list[Tensor], matrix: tuple[int, ...] | None) -> None:
+    """The accident: a logo drawn on the preview of a telephone's film, and the opposite corner is invented anew."""
+    frame = clip[0]
+    shown = upright(frame, matrix)
+    mask = torch.zeros(shown.shape[:2], dtype=torch.bool)
+    mask[2:6, 3:9] = True
+    info = VideoInfo(Path("in"), "film", 42, 30, 1, 1.0, Fraction(1, 25), Fraction(25), matrix=matrix)
+    for steps in (FrameByFrame(filler(), mask), Smoothed(FrameByFrame(filler(), mask))):
+        restored = upright(steps.of_film(info)(frame, None, (), lambda _: None)[0], matrix)
+        assert restored[~mask].equal(shown[~mask])
+        assert not restored[mask].equal(shown[mask])
+        assert steps.scale == 1
+
+
+def test_a_mask_that_does_not_fit_a_film_is_told_before_it_begins(make_film, tmp_path: Path) -> None:
+    """The accident: 'got 42x30' of a mask that has the size of the file, and nobody knows what to draw it on."""
+    source, small = make_film(side=42, height=30, turned=True), filler()
+    steps = FrameByFrame(small, torch.eye(30, 42) > 0)
+    restorer = VideoRestorer(steps, small.card, small.runtime, "")
+    [job] = plan_films([Item(PurePosixPath("clip.mp4"), source)], tmp_path / "out.mp4", tag="")
+    for begin in (restore_film, rehearse):
+        with pytest.raises(UsageError, match="size as players show it, 30x42, got 42x30\ndraw it on a picture"):
+            begin(restorer, job, FilmOptions(), threading.Event(), *([print] if begin is restore_film else []))
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]

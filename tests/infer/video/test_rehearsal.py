@@ -102,6 +102,7 @@ def test_frames_that_take_long_are_soon_enough(make_film, monkeypatch, frame_s: 
 
     monkeypatch.setattr(rehearsal, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     slow = SimpleNamespace(frames=frames, scale=1, card=SimpleNamespace(name="slow", title="slow"))
+    slow.of_film = lambda _: slow
     [job] = plan_films([Item(PurePosixPath("a.mp4"), make_film("a.mp4", 60))], None, tag=".x1")
     assert rehearse(slow, job, FilmOptions(encoding=QUICK)).estimate.seconds == pytest.approx(60 * frame_s)
     assert count == measured

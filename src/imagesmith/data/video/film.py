@@ -153,14 +153,31 @@ def lies_on_its_side(matrix: tuple[int, ...] | None) -> bool:
     return matrix is not None and abs(matrix[0]) < abs(matrix[1])
 
 
+def upright_size(info: VideoInfo) -> tuple[int, int]:
+    """(width, height) of a film's frames as players show them, but for the shape of pixels."""
+    return (info.height, info.width) if lies_on_its_side(info.matrix) else (info.width, info.height)
+
+
 def upright(pixels: Tensor, matrix: tuple[int, ...] | None) -> Tensor:
     """Stored pixels (H, W, C) as players show them, turned by the nearest quarter and flipped."""
     if matrix is None:
         return pixels
-    right, down = matrix[0], matrix[4]
-    if lies_on_its_side(matrix):
-        pixels, right, down = pixels.transpose(0, 1), matrix[3], matrix[1]
-    return pixels.flip([axis for axis, sign in ((0, down), (1, right)) if sign < 0]).contiguous()
+    turned = pixels.transpose(0, 1) if lies_on_its_side(matrix) else pixels
+    return turned.flip(_flipped(matrix)).contiguous()
+
+
+def stored(pixels: Tensor, matrix: tuple[int, ...] | None) -> Tensor:
+    """Pixels (H, W, C) as players show them, turned and flipped to how a film with that display matrix stores them."""
+    if matrix is None:
+        return pixels
+    turned = pixels.flip(_flipped(matrix))
+    return (turned.transpose(0, 1) if lies_on_its_side(matrix) else turned).contiguous()
+
+
+def _flipped(matrix: tuple[int, ...]) -> list[int]:
+    """The axes that players flip, once what lies on its side has its rows for columns."""
+    right, down = (matrix[3], matrix[1]) if lies_on_its_side(matrix) else (matrix[0], matrix[4])
+    return [axis for axis, sign in ((0, down), (1, right)) if sign < 0]
 
 
 def _described(stream: Stream) -> StreamInfo:

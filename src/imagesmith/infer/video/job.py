@@ -62,6 +62,7 @@ def restore_film(
     started = time.perf_counter()
     may_replace = check_place(job, options)
     info = checked_info(job, options)
+    restorer = restorer.of_film(info)
     size = info.width * restorer.scale, info.height * restorer.scale
     options = replace(options, encoding=encoding_of(job, info, options, size))
     facts = {

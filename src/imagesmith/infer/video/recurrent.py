@@ -4,12 +4,14 @@ import functools
 import itertools
 import math
 from dataclasses import replace
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.data.files import DEPTHS
+from imagesmith.data.video import VideoInfo
 from imagesmith.errors import ImageError, ModelError
 from imagesmith.infer.network import Report
 from imagesmith.infer.video.frames import Memory
@@ -41,6 +43,10 @@ class Remembering:
         if self._runtime.dtype == torch.float32:
             return self.net
         return prepare(self._model_net, replace(self._runtime, dtype=torch.float32))
+
+    def of_film(self, info: VideoInfo) -> Self:
+        """Itself, which takes no mask."""
+        return self
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor, ahead: Tensor | None, memory: Memory, report: Report) -> tuple[Tensor, Memory]:

@@ -70,6 +70,7 @@ def rehearse(
     """
     started, taken = time.perf_counter(), _taken(job, options)
     info = checked_info(job, options)
+    restorer = restorer.of_film(info)
     size = info.width * restorer.scale, info.height * restorer.scale
     encoding = encoding_of(job, info, options, size)
     asked = asked or threading.Event()

@@ -6,11 +6,14 @@ so that what is moved on and on is copied and never interpolated, and cannot blu
 disagrees at its edges, and is left alone there.
 """
 
+from typing import Self
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.data.files import DEPTHS
+from imagesmith.data.video import VideoInfo
 from imagesmith.estimate.noise import noise_sigma
 from imagesmith.infer.network import Report
 from imagesmith.infer.video.frames import FrameByFrame, Memory
@@ -34,6 +37,10 @@ class Smoothed:
     def __init__(self, each: FrameByFrame) -> None:
         self.scale = each.scale
         self._each = each
+
+    def of_film(self, info: VideoInfo) -> Self:
+        """See `FrameByFrame.of_film`."""
+        return type(self)(self._each.of_film(info))
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor, ahead: Tensor | None, memory: Memory, report: Report) -> tuple[Tensor, Memory]:

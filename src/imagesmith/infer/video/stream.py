@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
+from imagesmith.data.video import VideoInfo
 from imagesmith.errors import UsageError
 from imagesmith.infer.holes import check_wanted, mask_for_all
 from imagesmith.infer.network import Report, weights_digest
@@ -29,6 +30,8 @@ class Steps(Protocol):
 
     scale: int
     looks_ahead: bool
+
+    def of_film(self, info: VideoInfo) -> Self: ...
 
     def __call__(
         self, pixels: Tensor, ahead: Tensor | None, memory: Memory, report: Report
@@ -133,6 +136,10 @@ class VideoRestorer:
     @property
     def scale(self) -> int:
         return self._steps.scale
+
+    def of_film(self, info: VideoInfo) -> "VideoRestorer":
+        """This restorer for one film; UsageError where its mask does not fit, see `FrameByFrame.of_film`."""
+        return VideoRestorer(self._steps.of_film(info), self.card, self.runtime, self.fingerprint)
 
     def frames(
         self, frames: Iterable[Tensor], *, state: Snapshot | None = None, report: Report = lambda _: None
