@@ -61,12 +61,17 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def check_free(path: Path, *, overwrite: bool = False) -> None:
-    """OutputError where `path` cannot become a new file: it exists, unless it may be replaced, or its name is none."""
+    """OutputError where `path` cannot become a new file: it exists, unless it may be replaced, or its name is none.
+
+    A link that leads nowhere is there as well.
+    """
     try:
-        exists = path.exists()
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {reason(error, path)}") from error
-    if exists and not overwrite:
+    if not overwrite:
         raise _taken(path)
 
 

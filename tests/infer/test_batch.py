@@ -290,6 +290,25 @@ def test_a_source_that_cannot_be_opened_is_only_one_source(restorer: Restorer, p
     assert summary.exit_code == 3
 
 
+def test_a_link_to_itself_is_only_one_source(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """The accident: 'a bug, please report it: Symlink loop', and none of the other pictures was restored."""
+    (photos / "loop.png").symlink_to("loop.png")
+    summary = restorer.path(photos, tmp_path / "out")
+    assert statuses(summary)["a.png"] == "done"
+    errors = [str(result.error) for result in summary.results if result.input.endswith("loop.png")]
+    assert errors == [f"{photos}/loop.png: is a link that leads nowhere; copy the picture to its place"]
+
+
+def test_a_taken_name_is_told_before_computing(
+    restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link that leads nowhere, such as to a disk that is not mounted, was told after hours of a scan."""
+    (tmp_path / "out.png").symlink_to("nowhere.png")
+    monkeypatch.setattr(Restorer, "strips", lambda *_, **__: pytest.fail("it was computed"))
+    (result,) = restorer.path(next(photos.glob("*.png")), tmp_path / "out.png").results
+    assert "out.png exists already" in str(result.error)
+
+
 def test_a_folder_of_one_picture_is_not_enlarged_twice(restorer: Restorer, photos: Path) -> None:
     """Its result lies beside it, and the next night it was a second picture of the folder."""
     restorer.path(photos / "deep")

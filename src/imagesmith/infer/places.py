@@ -138,7 +138,7 @@ class Places:
 
     def _check_kept(self, place: Path, advice: str) -> None:
         """OutputError where `place` is one that nothing may replace, whatever the user said of overwriting."""
-        if what := self._kept.get(place.resolve()):
+        if what := self._kept.get(os.path.realpath(place)):
             raise OutputError(f"{place} is itself {what}\n{advice}")
 
     def _manifest(self, job: Job) -> Manifest | None:

@@ -159,10 +159,10 @@ def check_distinct(jobs: Sequence[Job], heat_maps: Path | None = None) -> None:
             taken[key] = job
 
 
-def kept_files(jobs: Sequence[Job], mask_file: Path | None) -> dict[Path, str]:
+def kept_files(jobs: Sequence[Job], mask_file: Path | None) -> dict[str, str]:
     """The files that no result may replace, whole and without links, and what each of them is to the run."""
-    masks = {} if mask_file is None else {mask_file.resolve(): "the mask"}
-    return masks | {job.item.path.resolve(): "an input" for job in jobs if job.item.path is not None}
+    masks = {} if mask_file is None else {os.path.realpath(mask_file): "the mask"}
+    return masks | {os.path.realpath(job.item.path): "an input" for job in jobs if job.item.path is not None}
 
 
 def heat_place(job: Job, heat_maps: Path) -> Path:

@@ -116,7 +116,7 @@ def check_no_input(jobs: Sequence[FilmJob], mask_file: Path | None = None) -> No
     """UsageError where a result would take the place of a film that is to be restored, or of the mask."""
     kept = kept_files(jobs, mask_file)
     for job in jobs:
-        if what := kept.get(job.output.resolve()):
+        if what := kept.get(os.path.realpath(job.output)):
             raise UsageError(f"{job.output} is itself {what}\nname another output with -o, or a --suffix")
 
 
