@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.tensors import generator_for
+from imagesmith.train import steps
 from imagesmith.train.steps import GanTerms, SharpTerms, gan_step, restore_gan_step
 
 
@@ -30,7 +31,8 @@ class Discriminator(nn.Module):
         self.body = nn.Sequential(nn.Flatten(), nn.Linear(3 * 6 * 6, 8), nn.Softplus(), nn.Linear(8, 1))
 
     def forward(self, image: Tensor, label: Tensor | None) -> Tensor:
-        return self.body(image)[:, 0]
+        logits = self.body(image)[:, 0]
+        return logits if label is None else logits * (1 + label)
 
 
 def gradients(terms: GanTerms) -> dict[str, dict[str, Tensor | None]]:
@@ -40,7 +42,7 @@ def gradients(terms: GanTerms) -> dict[str, dict[str, Tensor | None]]:
     rng = generator_for(1)
     pixels = torch.randint(0, 256, (8, 3, 6, 6), generator=rng).to(torch.uint8)
     latent, share = torch.randn(8, 4, generator=rng), torch.rand(8, generator=rng)
-    batch = (pixels, torch.zeros(8, dtype=torch.int64), latent, torch.zeros(8, 2, 1), share)
+    batch = (pixels, torch.arange(8), latent, torch.rand(8, 2, 1, 1, generator=rng), share)
     found = {}
     for name, loss, _ in gan_step(nets, batch, terms):
         for net in nets.values():
@@ -80,15 +82,41 @@ def test_each_weighted_term_changes_the_discriminator_and_leaves_the_generator(t
     assert torch.equal(once["generator"]["generator"], without["generator"]["generator"])
 
 
-@pytest.mark.parametrize(("term", "sizes"), [("r1", [2, 6, 8, 8]), ("r2", [8, 2, 6, 8]), ("wasserstein", [8, 8, 2, 8])])
-def test_each_penalty_takes_its_share_of_the_batch(term, sizes, monkeypatch):
-    """The accident: the Wasserstein penalty alone was computed on all of it, at four times the price of the others."""
+@pytest.mark.parametrize(
+    ("terms", "sizes"),
+    [
+        (["r1"], [2, 6, 8, 8]),
+        (["r2"], [8, 2, 6, 8]),
+        (["r1", "r2"], [4, 12, 8]),
+        (["wasserstein"], [16, 2, 8]),
+    ],
+)
+def test_each_penalty_takes_its_share_of_the_batch(terms, sizes, monkeypatch):
+    """The accident: the Wasserstein penalty alone was computed on all of it, at four times the price of the others.
+
+    Reals and fakes are judged in one pass where they are treated alike.
+    """
     seen, forward = [], Discriminator.forward
     monkeypatch.setattr(
         Discriminator, "forward", lambda net, *given: seen.append(len(given[0])) or forward(net, *given)
     )
-    gradients(dataclasses.replace(GanTerms(OBJECTIVES["wasserstein"], penalty_share=0.25), **{term: 1.0}))
+    plain = GanTerms(OBJECTIVES["wasserstein"], penalty_share=0.25)
+    gradients(dataclasses.replace(plain, **dict.fromkeys(terms, 1.0)))
     assert seen == sizes
+
+
+@pytest.mark.parametrize("weights", [{}, {"r1": 1.0, "r2": 0.5}])
+def test_reals_and_fakes_in_one_pass_are_judged_as_one_after_the_other(weights, monkeypatch):
+    """The accident: a fake is judged by the label or the augmentation of another image, or R1 weighed as R2."""
+    monkeypatch.setattr(Generator, "classes", 8)
+    terms = GanTerms(
+        OBJECTIVES["relativistic"], penalty_share=0.25, augment=lambda x, draws: x * draws[..., None], **weights
+    )
+    together = gradients(terms)
+    monkeypatch.setattr(steps, "mixes_batch", lambda net: True)
+    apart = gradients(terms)
+    for net in ("discriminator", "generator"):
+        assert torch.allclose(together[net][net], apart[net][net], rtol=1e-4, atol=1e-7)
 
 
 def test_each_objective_pulls_both_networks_in_its_own_way():
@@ -112,7 +140,7 @@ def test_augmentation_stands_between_images_and_judge_in_both_turns():
         return images * 0.5
 
     plain, augmented = (gradients(GanTerms(OBJECTIVES["relativistic"], augment=how)) for how in (None, darken))
-    assert len(seen) == 3, "reals and fakes for the discriminator, fakes for the generator"
+    assert [shape[0] for shape, _ in seen] == [16, 8], "pairs for the discriminator, fakes for the generator"
     for net in ("discriminator", "generator"):
         assert not torch.allclose(plain[net][net], augmented[net][net])
 

@@ -75,20 +75,15 @@ OBJECTIVES: dict[str, Objective] = {
 def squared_gradient_norms(logits: Tensor, images: Tensor) -> Tensor:
     """(N,) squared norms of each logit's gradient by its image (N, C, H, W), themselves differentiable, in float32.
 
+    Their mean is the zero-centred penalty (Mescheder et al. 2018, eq. 9): R1 on real images, R2 on fake ones. `images`
+    must require gradients, and `logits` must have been computed from them.
+
     A map of logits counts as its sum over the root of their number, whose norm is that of one logit as long as each
     looks at pixels of its own: so gamma means the same for maps of any size.
     """
     sum_of_logits = logits.sum() * (len(logits) / logits.numel()) ** 0.5
     (gradient,) = torch.autograd.grad(sum_of_logits, images, create_graph=True)
     return gradient.to(logits.dtype).square().flatten(1).sum(1)
-
-
-def zero_centred_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """Mean squared gradient norm (Mescheder et al. 2018, eq. 9): R1 on real images, R2 on fake ones.
-
-    `images` must require gradients, and `logits` must have been computed from them.
-    """
-    return squared_gradient_norms(logits, images).mean()
 
 
 def wasserstein_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ A step is a generator function over (nets, batch) that yields (net name, loss, s
 runs the backward pass and the optimiser of that network before it asks for the next turn.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagesmith.losses import LOSSES
-from imagesmith.losses.adversarial import Objective, wasserstein_penalty, zero_centred_penalty
+from imagesmith.losses.adversarial import Objective, squared_gradient_norms, wasserstein_penalty
 from imagesmith.losses.perceptual import FeatureNet, perceptual
 from imagesmith.tensors.warping import stays_inside
 
@@ -101,11 +101,11 @@ def _against(
         scalars["loss/adversarial"] = adversarial.detach()
         yield "restorer", loss + terms.weight * adversarial, scalars
 
-    def judge(images: Tensor, part: slice) -> Tensor:
+    def judge(part: slice, images: Tensor) -> Tensor:
         return discriminator(images)
 
-    real_logits, r1 = _judge_penalised(judge, target, terms.r1, terms.penalty_share)
-    fake_logits, r2 = _judge_penalised(judge, restored.detach(), terms.r2, terms.penalty_share)
+    ((real_logits, r1),) = _judge_penalised(judge, target[:, None], terms.r1, terms.penalty_share)
+    ((fake_logits, r2),) = _judge_penalised(judge, restored.detach()[:, None], terms.r2, terms.penalty_share)
     loss = terms.objective.discriminator(real_logits, fake_logits)
     scalars = _discriminator_scalars(loss, real_logits, fake_logits)
     yield "discriminator", _add_penalties(loss, scalars, {"r1": (terms.r1, r1), "r2": (terms.r2, r2)}), scalars
@@ -219,21 +219,30 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
     label = label if has_classes(generator) else None
     real = as_reals(pixels, latent.dtype)
 
-    def judge(which: int, images: Tensor, part: slice = _ALL) -> Tensor:
-        """The logits of the images of one part of the batch; `which` is 0 for reals, 1 for fakes."""
-        seen = terms.augment(images, draws[part, which]) if terms.augment else images
-        return discriminator(seen, None if label is None else label[part])
+    def judge(which: int | slice, part: slice, images: Tensor) -> Tensor:
+        """The logits of images of one part of the batch: reals (`which` 0), fakes (1), or each real and its fake."""
+        drawn = draws[part, which].reshape(len(images), *draws.shape[2:])
+        seen = terms.augment(images, drawn) if terms.augment else images
+        labels = None if label is None else label[part].repeat_interleave(len(images) // len(real[part]))
+        return discriminator(seen, labels)
 
     with torch.set_grad_enabled(not terms.fresh_fakes):
         fake = generator(latent, label)
-    real_logits, r1 = _judge_penalised(partial(judge, 0), real, terms.r1, terms.penalty_share)
-    fake_logits, r2 = _judge_penalised(partial(judge, 1), fake.detach(), terms.r2, terms.penalty_share)
+    images = torch.stack([real, fake.detach()], dim=1)
+    if is_off(terms.r1) == is_off(terms.r2) and not mixes_batch(discriminator):
+        judged = _judge_penalised(partial(judge, _ALL), images, terms.r1, terms.penalty_share)
+    else:
+        judged = [
+            _judge_penalised(partial(judge, which), images[:, which, None], weight, terms.penalty_share)[0]
+            for which, weight in enumerate((terms.r1, terms.r2))
+        ]
+    (real_logits, r1), (fake_logits, r2) = judged
     loss = terms.objective.discriminator(real_logits, fake_logits)
     scalars = _discriminator_scalars(loss, real_logits, fake_logits)
     loss = _add_penalties(loss, scalars, {"r1": (terms.r1, r1), "r2": (terms.r2, r2)})
     if not is_off(terms.wasserstein):
         some = _first(len(real), terms.penalty_share)
-        penalty = wasserstein_penalty(partial(judge, 1, part=some), real[some], fake[some], shares[some])
+        penalty = wasserstein_penalty(partial(judge, 1, some), real[some], fake[some], shares[some])
         loss = loss + terms.wasserstein * penalty
         scalars["penalty/wasserstein"] = penalty.detach()
     yield "discriminator", loss, scalars
@@ -242,22 +251,34 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
         if terms.fresh_fakes:
             fake = generator(latent, label)
         # what the discriminator said of the reals before its update: to ask again costs a pass and changes little
-        loss = terms.objective.generator(real_logits.detach(), judge(1, fake))
+        loss = terms.objective.generator(real_logits.detach(), judge(1, _ALL, fake))
         yield "generator", loss, {"loss/generator": loss.detach()}
 
 
 def _judge_penalised(
-    judge: Callable[[Tensor, slice], Tensor], images: Tensor, weight: Weight, share: float
-) -> tuple[Tensor, Tensor | None]:
-    """`judge(images, their part of the batch)` of the whole batch, and the penalty on the first `share` of it."""
-    if is_off(weight):
-        return judge(images, _ALL), None
-    first = _first(len(images), share)
+    judge: Callable[[slice, Tensor], Tensor], images: Tensor, weight: Weight, share: float
+) -> list[tuple[Tensor, Tensor | None]]:
+    """For each kind of images (N, kinds, C, H, W) the logits, and the penalty on the first `share` of them.
+
+    `judge(part of N, its images (n * kinds, C, H, W))` sees all kinds in one pass.
+    """
+    count, kinds = images.shape[:2]
+    first = slice(0) if is_off(weight) else _first(count, share)
     rest = slice(first.stop, None)
-    penalised = images[first].requires_grad_()
-    logits = judge(penalised, first)
-    penalty = zero_centred_penalty(logits, penalised)
-    return torch.cat([logits, judge(images[rest], rest)]) if first.stop < len(images) else logits, penalty
+    logits: list[Tensor] = []
+    penalties: Sequence[Tensor | None] = [None] * kinds
+    if first.stop:
+        penalised = images[first].flatten(0, 1).requires_grad_()
+        logits.append(judge(first, penalised))
+        penalties = squared_gradient_norms(logits[0], penalised).view(-1, kinds).mean(dim=0).unbind()
+    if first.stop < count:
+        logits.append(judge(rest, images[rest].flatten(0, 1)))
+    return list(zip(torch.cat(logits).unflatten(0, (count, kinds)).unbind(dim=1), penalties, strict=True))
+
+
+def mixes_batch(net: nn.Module) -> bool:
+    """Whether what a network in training says of an image depends on the others of its batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
 
 
 def is_off(weight: Weight) -> bool:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from imagesmith.losses.adversarial import OBJECTIVES, zero_centred_penalty
+from imagesmith.losses.adversarial import OBJECTIVES, squared_gradient_norms
 from imagesmith.tensors import generator_for
 from imagesmith.train.gan.augment import AdaptiveStrength
 from imagesmith.train.gan.health import (
@@ -288,7 +288,7 @@ def play(
                 optimizer.param_groups[0]["lr"] = 30 * rate
         real, fake = reals().requires_grad_(), fakes().detach().requires_grad_()
         real_logits, fake_logits = discriminator(real), discriminator(fake)
-        penalty = zero_centred_penalty(real_logits, real) + zero_centred_penalty(fake_logits, fake)
+        penalty = squared_gradient_norms(real_logits, real).mean() + squared_gradient_norms(fake_logits, fake).mean()
         loss = losses.discriminator(real_logits, fake_logits) + gamma / 2 * penalty
         norms = []
         for net, optimizer in zip((discriminator, generator), optimizers[::-1], strict=True):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagesmith.losses.adversarial import OBJECTIVES, zero_centred_penalty
+from imagesmith.losses.adversarial import OBJECTIVES, squared_gradient_norms
 from imagesmith.tensors import generator_for
 from imagesmith.train.gan.health import Health, SetSigns, State, compare_sets
 
@@ -117,7 +117,9 @@ def train(
         real_logits, fake_logits = judge(real), judge(fake)
         loss = losses.discriminator(real_logits, fake_logits)
         if gamma:
-            penalties = zero_centred_penalty(real_logits, real) + zero_centred_penalty(fake_logits, fake)
+            penalties = (
+                squared_gradient_norms(real_logits, real).mean() + squared_gradient_norms(fake_logits, fake).mean()
+            )
             loss = loss + gamma / 2 * penalties
         loss.backward()
         optimizers[1].step()
