@@ -228,13 +228,13 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
 
     with torch.set_grad_enabled(not terms.fresh_fakes):
         fake = generator(latent, label)
-    images = torch.stack([real, fake.detach()], dim=1)
+    both, weights = (real, fake.detach()), (terms.r1, terms.r2)
     if is_off(terms.r1) == is_off(terms.r2) and not mixes_batch(discriminator):
-        judged = _judge_penalised(partial(judge, _ALL), images, terms.r1, terms.penalty_share)
+        judged = _judge_penalised(partial(judge, _ALL), torch.stack(both, dim=1), terms.r1, terms.penalty_share)
     else:
         judged = [
-            _judge_penalised(partial(judge, which), images[:, which, None], weight, terms.penalty_share)[0]
-            for which, weight in enumerate((terms.r1, terms.r2))
+            _judge_penalised(partial(judge, which), both[which][:, None], weights[which], terms.penalty_share)[0]
+            for which in (0, 1)
         ]
     (real_logits, r1), (fake_logits, r2) = judged
     loss = terms.objective.discriminator(real_logits, fake_logits)
