@@ -95,6 +95,20 @@ def test_a_place_is_checked_before_anything_is_computed(tmp_path: Path) -> None:
     assert not check(tmp_path / "new.mp4")
 
 
+@pytest.mark.parametrize("name", ["loop.gif", "loop.webp", "film.mp4"])
+def test_an_animation_is_none_of_the_frames_it_is_made_of(tmp_path: Path, name: str) -> None:
+    """The accident: '9 frames went in, 8 came out', as the result lies among them and is the ninth."""
+    (tmp_path / "frames").mkdir()
+    item = Item(PurePosixPath("frames"), tmp_path / "frames")
+    inside = plan_films([item], tmp_path / "frames" / name, tag="")
+    if name == "film.mp4":
+        check_no_input(inside)
+        return
+    with pytest.raises(UsageError, match=rf"{name} would be one of the frames it is made of\nname another folder"):
+        check_no_input(inside)
+    check_no_input(plan_films([item], tmp_path / name, tag=""))
+
+
 def test_a_film_gets_the_model_that_remembers_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The accident: flicker, although a model without it is shipped; or a model name that does not exist."""
     monkeypatch.setattr(plan, "CARDS", {"vsr-x4": None, "sr-x3": None, "video-denoise": None})

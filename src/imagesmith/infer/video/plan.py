@@ -11,7 +11,7 @@ from imagesmith.data.files import MAX_PIXELS, check_pixels, named
 from imagesmith.data.sources import Item
 from imagesmith.data.video import Encoding, VideoInfo, check_size, open_video, read_info, settle
 from imagesmith.data.video.encoding import FILMS, PICTURES, check_length, output_kind
-from imagesmith.data.video.film import lies_on_its_side
+from imagesmith.data.video.film import upright_size
 from imagesmith.data.video.info import USUAL_RATE
 from imagesmith.errors import OutputError, UsageError, VideoError
 from imagesmith.estimate.jpeg import find_grid
@@ -113,9 +113,12 @@ def plan_films(
 
 
 def check_no_input(jobs: Sequence[FilmJob], mask_file: Path | None = None) -> None:
-    """UsageError where a result would take the place of a film that is to be restored, or of the mask."""
+    """UsageError where a result would be a film that is to be restored, one of its frames, or the mask."""
     kept = kept_files(jobs, mask_file)
     for job in jobs:
+        is_among_frames = os.path.realpath(job.output.parent) == os.path.realpath(job.source)
+        if is_among_frames and output_kind(job.output) == "animation":
+            raise UsageError(f"{job.output} would be one of the frames it is made of\nname another folder with -o")
         if what := kept.get(os.path.realpath(job.output)):
             raise UsageError(f"{job.output} is itself {what}\nname another output with -o, or a --suffix")
 
@@ -143,9 +146,7 @@ def checked_info(job: FilmJob, options: FilmOptions) -> VideoInfo:
 
 def told_sizes(info: VideoInfo, scale: int, output: Path) -> tuple[Size, Size]:
     """The size of a film and of its result: as stored, and upright where the output is no film, which holds no turn."""
-    sides = info.width, info.height
-    if output_kind(output) != "film" and lies_on_its_side(info.matrix):
-        sides = info.height, info.width
+    sides = (info.width, info.height) if output_kind(output) == "film" else upright_size(info)
     return sides, (sides[0] * scale, sides[1] * scale)
 
 
