@@ -199,6 +199,12 @@ def test_contradictions_of_an_adversarial_run_are_told(photos, tmp_path):
         sharp(photos, tmp_path / "d", "adversarial.weight=-1")
 
 
+def test_a_network_that_restores_no_picture_is_refused(photos, tmp_path):
+    """The accident: one for films can be built as well, and its first step was a bug."""
+    with pytest.raises(ConfigError, match=r"a restorer of pictures out of compact, .*got 'recurrent'"):
+        train_restorer(small(photos, tmp_path / "run", "net.name=recurrent"), quiet=True)
+
+
 def test_ctrl_c_saves_where_it_is(photos, tmp_path, monkeypatch):
     train_restorer(small(photos, tmp_path / "whole"), quiet=True)
     step, calls = restore.restore_step, 0

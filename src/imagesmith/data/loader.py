@@ -1,6 +1,8 @@
 """The endless loader: batches from image number `start` on, prepared by worker processes while the networks compute."""
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,13 +35,22 @@ def endless_batches(
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_quiet_worker if workers else None,
+        worker_init_fn=_serve if workers else None,
     )
     return iter(loader)
 
 
-def _quiet_worker(worker: int) -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # the training process decides when to stop, and asks for more till then
+def _serve(worker: int) -> None:
+    """Prepare a worker: the training process decides when to stop, and asks for more till then."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS and Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_for, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)  # the cores belong to the networks
+
+
+def _end_for(trainer: int) -> None:
+    """End this process by SIGTERM from that one alone: timeout, torchrun and clusters send it to all that there are."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
+        pass
+    os._exit(0)

@@ -21,7 +21,7 @@ from imagesmith.degrade.deconvolved import Deconvolved
 from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.losses import LOSSES
 from imagesmith.losses.adversarial import OBJECTIVES
-from imagesmith.nets import PATCH_DISCRIMINATORS, NetSpec, build_net
+from imagesmith.nets import PATCH_DISCRIMINATORS, RESTORERS, NetSpec, build_net
 from imagesmith.nets.deconvolved import DeconvolvedUNet
 from imagesmith.runtime.device import Net
 from imagesmith.runtime.guard import Guard
@@ -251,6 +251,8 @@ def training_patches(
 
 def _initial_net(config: RestorerConfig, chain: Chain | Given) -> Net:
     """The network of a configuration, randomly initialised; ConfigError where it does not fit the rest."""
+    if config.net.name not in RESTORERS:
+        raise ConfigError(not_one_of("a restorer of pictures", config.net.name, RESTORERS))
     net: Net = build_net(NetSpec(config.net.name, config.net.options))
     if net.scale != chain.scale:
         raise ConfigError(

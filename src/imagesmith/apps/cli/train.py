@@ -18,7 +18,7 @@ from imagesmith.apps.cli.configuration import (
     damage,
 )
 from imagesmith.apps.cli.options import CANCELLED, GROUP, Commands, DebugFlag, PhotosArgument, QuietFlag, parse_count
-from imagesmith.errors import ModelError, UsageError
+from imagesmith.errors import ConfigError, ModelError, UsageError
 
 app = Commands(help="Train a network.", **GROUP)
 
@@ -52,6 +52,7 @@ def restorer(
 ) -> None:
     """Train a restorer on a folder of photographs, or on pairs in two folders."""
     from imagesmith.configs import Part, RestorerConfig, load_config
+    from imagesmith.nets import RESTORERS
     from imagesmith.presets import RESTORER_PRESETS, fine_tuned
     from imagesmith.train.restore import train_restorer as train
     from imagesmith.zoo.cards import read_header
@@ -69,6 +70,11 @@ def restorer(
             adapt = partial(fine_tuned, start_from=start_from, task=before.task, net=before.net)
     elif start_from:
         card = read_header(find_weights(start_from)).card
+        if card.net not in RESTORERS:
+            raise ConfigError(
+                f"expected a restorer of pictures to start from, got '{start_from}', a network '{card.net}' for the "
+                f"task {card.task}; choose another"
+            )
         if preset is None and config is None:
             preset = card.training.get("config", {}).get("preset")
         net = Part(name=card.net, options=card.options)
