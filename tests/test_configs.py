@@ -50,6 +50,19 @@ def test_a_misspelt_key_names_the_nearest(config, assignment, nearest):
         override(config, [assignment])
 
 
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("degradations.0.options.scale=4", r"expected a group 'degradations' in 'degradations.0.*got \[\{.*as JSON"),
+        ("adversarial.weight=1", "expected a group 'adversarial' in 'adversarial.weight', got null"),
+    ],
+)
+def test_a_key_below_what_has_none_is_told_so(config, assignment, said):
+    """The accident: configuration has no group 'degradations' (did you mean 'degradations'?)."""
+    with pytest.raises(ConfigError, match=said):
+        override(config, [assignment])
+
+
 def test_a_misspelt_key_in_a_file_names_the_nearest(config, tmp_path):
     values = json.loads(config.model_dump_json())
     values["optim"]["warmup"] = 0.1
@@ -82,6 +95,9 @@ def test_override_sets_nested_values_and_switches_the_length(config):
         "data.shrink=[0]",
         "data.workers=-1",
         "losses={}",
+        'losses={"l1": -1}',
+        'losses={"l1": 0}',
+        "run.seed=99999999999999999999",
         "degradations=[]",
         "optim.warm_up=0.9",
         "x",

@@ -15,7 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from imagesmith.errors import ConfigError, did_you_mean
 
@@ -26,6 +35,16 @@ def _as_text(value: Any) -> Any:
 
 Place = Annotated[str, BeforeValidator(_as_text)]
 """The text of a path; a `pathlib.Path` becomes it."""
+
+
+def _some_weight(losses: dict[str, float]) -> dict[str, float]:
+    if not any(losses.values()):
+        raise ValueError(f"expected a loss with a weight above 0, got {losses}")
+    return losses
+
+
+Losses = Annotated[dict[str, Annotated[float, Field(ge=0)]], AfterValidator(_some_weight)]
+"""The weight of each loss."""
 
 
 class Config(BaseModel):
@@ -103,7 +122,7 @@ class RunConfig(Config):
     """Training length in minutes; planned from the measured speed, and planned again as the speed changes."""
     batch: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
     """Patches per optimiser step over all processes; 'auto' measures."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(1 << 63), lt=1 << 63)
     """Seed of initialisation, patches and augmentation."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """'auto', 'cpu', 'cuda' or 'cuda:N'."""
@@ -167,7 +186,7 @@ class RestorerConfig(Config):
     """The network."""
     degradations: tuple[Part, ...]
     """Applied in order to a clean photograph to make the network's input; none where `data.degraded` has it."""
-    losses: dict[str, float] = Field(min_length=1)
+    losses: Losses
     """Weight of each loss."""
     adversarial: AdversarialConfig | None = None
     """Train against a discriminator as well."""
@@ -224,7 +243,7 @@ class VideoConfig(Config):
     """The network."""
     degradations: tuple[Part, ...] = Field(min_length=1)
     """Applied in order to clean clips to make the network's input."""
-    losses: dict[str, float] = {"charbonnier": 1.0}
+    losses: Losses = {"charbonnier": 1.0}
     """Weight of each loss on frames."""
     change_loss: float = Field(default=0.1, ge=0)
     """Weight of the mean error of the change from frame to frame: what flickers costs more."""
@@ -424,7 +443,10 @@ def override(config: C, assignments: list[str]) -> C:
         node = values
         *parents, last = key.strip().split(".")
         for name in parents:
-            if not isinstance(node.get(name), dict):
+            if name in node and not isinstance(node[name], dict):
+                found = json.dumps(node[name])
+                raise ConfigError(f"expected a group '{name}' in '{key}', got {found}; set all of it, as JSON")
+            if name not in node:
                 raise ConfigError(f"configuration has no group '{name}' in '{key}'{_nearest(name, list(node))}")
             node = node[name]
         node[last] = value

@@ -43,6 +43,7 @@ def train(
     state: TrainState,
     run: RunConfig,
     *,
+    optim: OptimConfig = OPTIM,
     step=step,
     validate=lambda state: {},
     rehearse=None,
@@ -57,7 +58,7 @@ def train(
             yield (torch.ones(BATCH, 3),)
 
     flow = Flow(batches, step, validate, watch, rehearse=rehearse, went_back=went_back, slows_down=slows_down)
-    fit(state, flow, optim=OPTIM, run=run, arithmetic=Arithmetic("cpu", "fp32", False), world=world, log=log)
+    fit(state, flow, optim=optim, run=run, arithmetic=Arithmetic("cpu", "fp32", False), world=world, log=log)
 
 
 def checkpoints(run: RunConfig) -> list[int]:
@@ -336,11 +337,14 @@ def test_a_run_of_so_many_images_rehearses_nothing(tmp_path):
     train(fresh(8), RunConfig(out=str(tmp_path), images=8), rehearse=pytest.fail)
 
 
-@pytest.mark.parametrize(("images", "is_told"), [(BATCH, True), (2 * BATCH, False)])
-def test_a_run_of_one_batch_is_told_to_have_learnt_nothing(tmp_path, images, is_told):
+@pytest.mark.parametrize(
+    ("images", "warm_up", "is_told"), [(BATCH, 0.02, True), (2 * BATCH, 0.02, False), (BATCH, 0.0, False)]
+)
+def test_a_run_of_one_batch_is_told_to_have_learnt_nothing(tmp_path, images, warm_up, is_told):
     """The accident: nine seconds sufficed for one step at a rate of zero, and a generator of noise was reported done."""
     log = RunLog(tmp_path, quiet=True)
-    train(fresh(images), RunConfig(out=str(tmp_path), images=images), log=log)
+    optim = OPTIM.model_copy(update={"warm_up": warm_up})
+    train(fresh(images), RunConfig(out=str(tmp_path), images=images), log=log, optim=optim)
     log.close()
     assert ("a single batch teaches as good as nothing" in (tmp_path / "console.log").read_text()) is is_told
 

@@ -131,7 +131,7 @@ def fit(
             if stopping and sound:  # else after the next step that is; the guard ends what has none any more
                 raise KeyboardInterrupt
     save()
-    if log and state.images_seen <= state.choices["batch"]:
+    if log and optim.warm_up and state.images_seen <= state.choices["batch"]:
         log.say("a single batch teaches as good as nothing: the learning rate begins at zero; give more time or images")
     return state
 
