@@ -319,6 +319,14 @@ class TestBadInput:
             evaluate_generator(model, reference, features=classifier)
         assert str(caught.value).count("\n") <= 2
 
+    def test_a_run_without_weights_yet_is_no_folder_of_images(self, reference: Path, classifier: Path, tmp_path: Path):
+        """The accident: a run stopped before its first validation was measured by its own sheets of reals and samples."""
+        shutil.copytree(reference, tmp_path / "run" / "samples")
+        for name in ("config.json", "history.jsonl"):
+            (tmp_path / "run" / name).touch()
+        with pytest.raises(ModelError, match=r"expected a training run's folder with model\.safetensors"):
+            evaluate_generator(tmp_path / "run", reference, features=classifier)
+
     def test_an_empty_folder_and_a_wrong_truncation_are_told(self, generator: Path, classifier: Path, tmp_path: Path):
         (tmp_path / "empty").mkdir()
         with pytest.raises(ImagesmithError, match="empty"):

@@ -263,9 +263,10 @@ def test_what_is_no_walk_is_refused(flowers: Generator) -> None:
         interpolate(flowers, [1, 2], label="all")
 
 
-def test_a_checkpoint_of_the_example_generates(make_gan: MakeGan, tmp_path: Path) -> None:
-    """The accident: netG_epoch_24.pth taken for a damaged weight file."""
+@pytest.mark.parametrize("name", ["netG_epoch_24.pth", "netG.ckpt"])
+def test_a_checkpoint_of_the_example_generates(make_gan: MakeGan, tmp_path: Path, name: str) -> None:
+    """The accident: netG_epoch_24.pth taken for a damaged weight file, and netG.ckpt for a restorer of others."""
     model = make_gan(size=64)
-    torch.save(model.net.state_dict(), tmp_path / "netG_epoch_24.pth")
-    (loaded,) = generate(tmp_path / "netG_epoch_24.pth", [3], device="cpu")
+    torch.save(model.net.state_dict(), tmp_path / name)
+    (loaded,) = generate(tmp_path / name, [3], device="cpu")
     assert torch.equal(loaded.image, next(generate(Generator(model, device="cpu"), [3])).image)

@@ -111,12 +111,21 @@ def test_what_old_versions_and_habits_leave_in_files(change: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "names", [("netG",), ("generator", "discriminator"), ("state_dict",), ("model",), ("netD", "netG")]
+    "names",
+    [
+        ("netG",),
+        ("generator", "discriminator"),
+        ("state_dict",),
+        ("model",),
+        ("netD", "netG"),
+        ("D_state_dict", "G_state_dict"),
+        ("generator_state_dict", "discriminator_state_dict"),
+    ],
 )
 def test_a_checkpoint_of_a_whole_run_holds_a_generator(names: tuple[str, ...], tmp_path: Path):
     """The accident: `netG` beside its optimiser, as most descendants of the example save it, was called no state dict."""
     generator, discriminator = DcganGenerator(width=2), DcganDiscriminator(width=2)
-    held = {name: discriminator if name in ("netD", "discriminator") else generator for name in names}
+    held = {name: discriminator if name.startswith(("netD", "D_", "discr")) else generator for name in names}
     content = {"epoch": 3} | {name: net.state_dict() for name, net in held.items()}
     assert load_dcgan(saved(content, tmp_path)).card.task == "generate"
 

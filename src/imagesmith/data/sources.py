@@ -131,7 +131,7 @@ def list_items(inputs: Sequence[str | Path], *, recursive: bool, into_runs: bool
     items, seen = Items(), set()
 
     def enters(folder: str) -> bool:
-        return recursive and (into_runs or not _holds_run(folder))
+        return recursive and (into_runs or not holds_run(folder))
 
     for given in inputs:
         for item in _expand(given, enters, items):
@@ -160,7 +160,7 @@ def _in_brief(items: Items) -> str:
     return f"{items.skipped} other files: {in_words(items.passed_over)}" if items.skipped else "0 other files"
 
 
-def _holds_run(folder: str | Path) -> bool:
+def holds_run(folder: str | Path) -> bool:
     """Whether this is a run folder: it has both files from the first moment of a training."""
     return all(os.path.isfile(os.path.join(folder, name)) for name in ("config.json", "history.jsonl"))
 
@@ -169,7 +169,7 @@ def outside_runs(folder: Path) -> list[Path]:
     """All that lies below a folder, sorted, but for run folders and `results_among` it; OSError if it is unreadable."""
     found = sorted(folder.rglob("*"))
     above = {path.parent for path in found if path.name == "config.json"} - {folder}
-    others = {each for each in above if _holds_run(each)} | results_among(found, [folder])
+    others = {each for each in above if holds_run(each)} | results_among(found, [folder])
     return [path for path in found if path not in others and others.isdisjoint(path.parents)]
 
 

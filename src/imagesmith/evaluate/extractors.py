@@ -16,8 +16,8 @@ from imagesmith.nets.inception import Inception2015
 from imagesmith.runtime.device import pick_device
 from imagesmith.tensors import from_float, to_float, to_gray
 from imagesmith.zoo import load_model
-from imagesmith.zoo.cards import CARDS, read_header
-from imagesmith.zoo.pytorch_files import CHECKPOINT_SUFFIXES, read_state_dict
+from imagesmith.zoo.cards import CARDS, CHECKPOINT_SUFFIXES, read_header
+from imagesmith.zoo.pytorch_files import read_state_dict
 from imagesmith.zoo.weights import find_weights
 
 INCEPTION = "inception"

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from imagesmith.data.archives import is_archive
 from imagesmith.data.image_sets import DIFFERENT_SIZES, ImageSet
+from imagesmith.data.sources import holds_run
 from imagesmith.errors import ModelError
 from imagesmith.evaluate.classifier import known_labels, measured_pictures, unknown_class, unused
 from imagesmith.infer.generate import Generator, check_truncation
 from imagesmith.infer.latents import latents
 from imagesmith.metrics.sets import FeatureStatistics
 from imagesmith.tensors import from_float, generator_for
-from imagesmith.zoo.cards import read_header
-from imagesmith.zoo.pytorch_files import CHECKPOINT_SUFFIXES
+from imagesmith.zoo.cards import CHECKPOINT_SUFFIXES, read_header
 from imagesmith.zoo.weights import RUN_WEIGHTS, find_weights
 
 _BATCH = 256
@@ -135,9 +135,9 @@ def _ranges(count: int) -> Iterator[range]:
 
 
 def _holds_images(source: str | Path) -> bool:
-    """Whether this is a folder or archive of images, not a model."""
+    """Whether this is a folder or archive of images, not a model; a run folder is one, even before it has weights."""
     if os.path.isdir(source):
-        return not (Path(source) / RUN_WEIGHTS).is_file()
+        return not ((Path(source) / RUN_WEIGHTS).is_file() or holds_run(source))
     path = Path(source)
     return "::" in str(source) or is_archive(path) or path.suffix.lower() in _ARRAYS_AND_TABLES
 

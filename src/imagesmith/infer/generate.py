@@ -18,7 +18,7 @@ from imagesmith.nets import GENERATORS
 from imagesmith.runtime.device import pick_device, possible_dtypes
 from imagesmith.tensors import from_float
 from imagesmith.zoo import Model, ModelCard, load_dcgan, load_model
-from imagesmith.zoo.pytorch_files import CHECKPOINT_SUFFIXES
+from imagesmith.zoo.cards import CHECKPOINT_SUFFIXES
 
 IMAGES_PER_PASS = 16
 """Kernels sum in another order for another batch, so every pass has this many images, some of them for nothing.

@@ -23,6 +23,8 @@ METADATA_KEY = "imagesmith"
 NO_DIGEST = "0" * 64
 WEIGHTS = Path(__file__).parent / "weights"
 GOLDEN_SUFFIX = ".golden.safetensors"
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt")
+"""Of PyTorch's own files, which `pytorch_files` reads."""
 
 _EXPECTED = "expected a weight file written by imagesmith (.safetensors)"
 _HEADER_LIMIT = 1 << 20
@@ -31,8 +33,8 @@ _ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16
 _MARKS = (b'"imagesmith":', b'\\"sha256\\":')
 _FOREIGN = "a safetensors file without imagesmith's metadata"
 _KINDS = {
-    b"PK\x03\x04": "a zip archive, or a PyTorch checkpoint (.pth)",
-    b"\x80": "a Python pickle, or an old PyTorch checkpoint",
+    b"PK\x03\x04": "a zip archive, or a PyTorch checkpoint that is not called .pth",
+    b"\x80": "a Python pickle, or an old PyTorch checkpoint that is not called .pth",
     b"\x89PNG": "a PNG image",
     b"\xff\xd8": "a JPEG image",
     b"version https://git-lfs": "a git-lfs pointer, not the file itself",
@@ -187,7 +189,7 @@ def is_foreign(path: Path) -> bool:
     ModelError where it cannot be opened.
     """
     if path.suffix.lower() != ".safetensors":
-        return path.suffix.lower() in (".pth", ".pt", ".ckpt")
+        return path.suffix.lower() in CHECKPOINT_SUFFIXES
     start, _ = _start_and_size(path)
     return not any(mark in start for mark in _MARKS) and _kind(start) == _FOREIGN
 

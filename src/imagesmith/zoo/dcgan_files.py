@@ -17,7 +17,11 @@ from imagesmith.nets import NetSpec, build_net
 from imagesmith.zoo.pytorch_files import read_state_dict
 from imagesmith.zoo.weights import Model, describe
 
-NESTED = ("netG", "generator", "state_dict", "model", "netD", "discriminator")
+NESTED = (
+    *("netG", "netG_state_dict", "generator", "generator_state_dict", "G_state_dict", "G"),
+    *("state_dict", "model_state_dict", "model"),
+    *("netD", "netD_state_dict", "discriminator", "discriminator_state_dict", "D_state_dict", "D"),
+)
 """Where checkpoints keep the tensors of the network that is wanted, the first that is there."""
 
 

@@ -13,7 +13,8 @@ from imagesmith.errors import ModelError, NothingUsableError
 from imagesmith.nets import CLASSIFIERS
 from imagesmith.nets.squeezenet import SqueezeNet
 from imagesmith.nets.vgg import Vgg
-from imagesmith.zoo.pytorch_files import CHECKPOINT_SUFFIXES, read_state_dict
+from imagesmith.zoo.cards import CHECKPOINT_SUFFIXES
+from imagesmith.zoo.pytorch_files import read_state_dict
 from imagesmith.zoo.weights import load_model
 
 _FORMATS = (*CHECKPOINT_SUFFIXES, ".npz", ".safetensors")

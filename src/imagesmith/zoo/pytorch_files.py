@@ -1,4 +1,4 @@
-"""Weights in PyTorch's own files (.pth, .pt), read without running any code that such a file may hold."""
+"""Weights in PyTorch's own files (.pth, .pt, .ckpt), read without running any code that such a file may hold."""
 
 import contextlib
 import errno
@@ -15,8 +15,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from imagesmith.errors import ModelError
-
-CHECKPOINT_SUFFIXES = (".pth", ".pt")
 
 
 def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> dict[str, Tensor]:
