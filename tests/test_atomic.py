@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesmith.atomic import remove_abandoned, replacing, write_whole
+from imagesmith.atomic import check_place, remove_abandoned, replacing, write_whole
 from imagesmith.errors import OutputError
 
 
@@ -39,6 +39,22 @@ def test_nothing_is_visible_before_the_end(tmp_path):
         stream.write(b"half")
         assert not path.exists()
     assert path.read_bytes() == b"half"
+
+
+def test_a_place_where_no_file_can_be_is_told_at_once(tmp_path):
+    """An hour of work, and the folder of its sheet was misspelt."""
+    (tmp_path / "taken").write_text("old")
+    (tmp_path / "folder").mkdir()
+    for place, overwrite, said in (
+        ("none/file", False, "none does not exist; create it first"),
+        ("taken/file", True, "taken does not exist"),
+        ("folder", True, "it is a folder"),
+        ("taken", False, "exists already"),
+    ):
+        with pytest.raises(OutputError, match=said):
+            check_place(tmp_path / place, overwrite=overwrite)
+    check_place(tmp_path / "taken", overwrite=True)
+    check_place(tmp_path / "folder" / "file")
 
 
 def test_existing_files_are_kept_unless_asked(tmp_path):

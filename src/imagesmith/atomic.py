@@ -75,6 +75,15 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
         raise _taken(path)
 
 
+def check_place(path: Path, *, overwrite: bool = False) -> None:
+    """`check_free` for the file that long work ends with; OutputError too for a folder, or where its own is missing."""
+    check_free(path, overwrite=overwrite)
+    if path.is_dir():
+        raise OutputError(f"{path} cannot be written: it is a folder; name a file")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist; create it first")
+
+
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file whole or not at all, in place of what was there; missing folders are made. Text is UTF-8."""
     make_folder(path.parent)

@@ -223,6 +223,8 @@ def test_variations_of_a_photograph(call: Callable[[str], None], capsys: pytest.
         ("generate plain -f exe -o out", UsageError, "expected one of jpg, png"),
         ("generate plain -o out.mp4", UsageError, "expected a folder or a picture such as out.png"),
         ("generate plain -o taken/out", OutputError, "cannot make the folder"),
+        ("generate absent -o none/out.png", OutputError, "the folder none does not exist"),  # told before it is loaded
+        ("interpolate absent --seeds 1,2 -o none/out.mp4", OutputError, "the folder none does not exist"),
         ("generate plain -o taken.png", OutputError, "exists already"),
         ("generate sr-x4 -o out", ModelError, "expected a generator, got 'sr-x4'"),
         ("interpolate plain --seeds 1 -o out.mp4", UsageError, "at least two seeds"),

@@ -52,6 +52,12 @@ def test_what_the_table_leaves_out_is_listed(photos: Path, capsys: pytest.Captur
     assert '"unlabelled": ["' in text
 
 
+def test_a_sheet_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
+    """A hundred thousand pictures looked at, and the folder of the sheet was misspelt."""
+    with pytest.raises(OutputError, match="none does not exist"):
+        run_inspect(str(tmp_path / "no photos"), as_json=False, sheet=tmp_path / "none" / "sheet.png")
+
+
 @pytest.mark.parametrize("classes", [True, False])
 def test_the_sheet_shows_every_class(photos: Path, classes: bool, tmp_path: Path) -> None:
     """A sheet of blank cells looks like a data set of blank pictures."""

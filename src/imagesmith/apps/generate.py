@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from imagesmith.apps.progress import PLAIN_EVERY_S
-from imagesmith.atomic import check_free, make_folder, write_whole
+from imagesmith.atomic import check_free, check_place, make_folder, write_whole
 from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, read_image, write_image
 from imagesmith.data.formats import SUFFIXES, format_named
 from imagesmith.data.grid import enlargement, image_grid
@@ -64,7 +64,7 @@ def run_generate(
     wanted = Seeds(range(math.prod(shape) if shape else _DEFAULT_SEEDS)) if seeds is None else Seeds.parse(seeds)
     wanted.check_distinct()
     if as_sheet:
-        check_free(out, overwrite=overwrite)
+        check_place(out, overwrite=overwrite)
     generator = Generator.load(model, device=device, dtype=dtype)
     if dataset and not generator.classes:
         raise UsageError(f"'{model}' was trained without labels, which --dataset needs; leave --dataset out")
@@ -118,7 +118,7 @@ def run_interpolate(
     as_folder = out.is_dir() or not out.suffix
     if not as_folder:
         check_video(out, fps)
-        check_free(out, overwrite=overwrite)
+        check_place(out, overwrite=overwrite)
     generator = Generator.load(model, device=device, dtype=dtype)
     frames = max(1, round(seconds * fps))
     walk = interpolate(generator, stops, frames=frames, label=label, truncation=truncation, loop=loop)

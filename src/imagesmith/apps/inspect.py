@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imagesmith.apps.contact_sheet import draw_sheet
 from imagesmith.apps.terminal import plain
-from imagesmith.atomic import check_free, replacing
+from imagesmith.atomic import check_place, replacing
 from imagesmith.data.advice import MOST_PX, advice
 from imagesmith.data.inspect import Inspection, inspect
 from imagesmith.data.shapes import choose_size
@@ -19,7 +19,7 @@ _LISTED = 10
 def run_inspect(source: str, *, as_json: bool, sheet: Path | None) -> None:
     """Inspect `source`, print the findings on standard output and write the contact sheet, which must not exist yet."""
     if sheet:
-        check_free(sheet)
+        check_place(sheet)
     found = inspect(source)
     if as_json:
         print(json.dumps(findings(found)))

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imagesmith.atomic import check_place
 from imagesmith.data.files import Frame, write_image
 from imagesmith.data.formats import format_named
-from imagesmith.errors import FormatError, ImagesmithError, OutputError, UsageError
+from imagesmith.errors import FormatError, ImagesmithError, UsageError
 from imagesmith.metrics.neighbours import nearest
 
 SHOWN = 16
@@ -34,8 +35,7 @@ def check_sheet(path: Path) -> None:
         format_named(path.suffix)
     except FormatError as error:
         raise UsageError(f"expected a picture for the nearest images, got '{path}': {error}") from None
-    if not path.parent.is_dir() or path.is_dir():
-        raise OutputError(f"{path} cannot be written: expected a file in a folder that exists; create it first")
+    check_place(path, overwrite=True)
 
 
 def write_sheet(path: str | Path, fakes: Tensor, reals: Tensor, found: list[dict[str, Any]]) -> str | None:
