@@ -121,6 +121,16 @@ def test_what_a_table_leaves_out_is_not_counted(tmp_path: Path) -> None:
     assert told[-1] == "7 rows without a picture and pictures without a row would be left out"
 
 
+def test_what_training_refuses_is_refused(tmp_path: Path) -> None:
+    """'one class can be asked for', of row numbers that `train gan` does not take for classes."""
+    np.savez(tmp_path / "a.npz", images=np.zeros((6, 9, 8), np.uint8), labels=np.arange(6))
+    for look in (inspect, load_image_set):
+        with pytest.raises(UsageError, match="at least two pictures a class"):
+            look(tmp_path / "a.npz")
+        with pytest.raises(UsageError, match="no part of an npz"):
+            look(f"{tmp_path}/a.npz::train")
+
+
 def test_nothing_to_inspect_is_told(tmp_path: Path) -> None:
     """An inspection of nothing that ends well."""
     with pytest.raises(NothingUsableError, match="none can be used"):

@@ -77,8 +77,6 @@ def load_image_set(
     if table is not None and labels == "auto":
         labels = table
     if path.suffix.lower() == ".npz":
-        if part is not None:
-            raise UsageError(f"expected no part of an npz, got '{source}'")
         return _from_arrays(
             path,
             size=size,
@@ -114,12 +112,14 @@ def load_image_set(
 def locate(source: str | Path) -> tuple[Path, str | None, Path | None]:
     """Path, part and table of labels that a source names: `archive.zip::train`, or a CSV file beside the pictures.
 
-    A path that exists is never divided.
+    A path that exists is never divided. UsageError for a part of an npz, which has none.
     """
     path, part = Path(source), None
     if "::" in str(source) and not path.exists():
         whole, _, part = str(source).rpartition("::")
         path = Path(whole)
+    if path.suffix.lower() == ".npz" and part is not None:
+        raise UsageError(f"expected no part of an npz, got '{source}'; write {path}")
     if path.suffix.lower() == ".csv":
         return path.parent, part, path
     return path, part, None

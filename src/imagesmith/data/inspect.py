@@ -17,7 +17,7 @@ from imagesmith.data.arrays import load_arrays
 from imagesmith.data.duplicates import SMALL_PX, near_duplicates
 from imagesmith.data.files import read_header
 from imagesmith.data.image_sets import find_labels, locate
-from imagesmith.data.labels import class_order, part_of, parts_of, without_wrapping
+from imagesmith.data.labels import check_classes, class_order, part_of, parts_of, without_wrapping
 from imagesmith.data.pixels import read_pixels
 from imagesmith.data.shapes import as_channels
 from imagesmith.errors import ImageError, NothingUsableError
@@ -85,7 +85,8 @@ class Inspection:
 def inspect(source: str | Path) -> Inspection:
     """Look at every picture of a source that `load_image_set` takes, all of its parts included.
 
-    UsageError if there is no such source, NothingUsableError if no picture of it can be read.
+    UsageError if there is no such source or its labels cannot be classes, NothingUsableError if no picture of it can be
+    read.
     """
     path, part, table = locate(source)
     if path.suffix.lower() == ".npz":
@@ -128,6 +129,7 @@ def _inspect_arrays(path: Path) -> Inspection:
     images, numbers = load_arrays(path, memory_bytes=_MOST_ARRAY_BYTES)
     names = [str(row) for row in range(len(images))]
     classes = None if numbers is None else dict(zip(names, map(str, numbers.tolist()), strict=True))
+    check_classes(0 if classes is None else len(set(classes.values())), len(images), path)
     shown = _spread(names, classes)
     pictures = [_seen(name, pixels, "npz", "uint8", name in shown) for name, pixels in zip(names, images, strict=True)]
     reason = "no labels" if classes is None else "labels from the array 'labels'"
