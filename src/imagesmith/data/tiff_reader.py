@@ -39,6 +39,7 @@ _WITH_COLOURS = (*_GRAY_OR_RGB, 3, 6)  # and palettes and YCbCr; what print and 
 _SRGB_PLACES = {318: (0.3127, 0.329), 319: (0.64, 0.33, 0.3, 0.6, 0.15, 0.06)}  # of white, and of red, green and blue
 _TRANSFER_FUNCTION = 301
 _RATIONAL, _SHORT = 5, 3
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _COMPLEX = (5, 6)  # whole and float: values of SampleFormat (TIFF Technical Note 1)
 _DIVIDED_PX = 1 << 16  # at a time
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples (TIFF 6.0, section 18)
@@ -289,11 +290,17 @@ def header_of(tiff: tifffile.TiffFile) -> Header:
     return Header("tif", page.imagewidth, page.imagelength, _colours(photometric) + alpha, depth, _frames(tiff))
 
 
+def _is_of_kind(page: tifffile.TiffPage | tifffile.TiffFrame, bits: int) -> bool:
+    """Whether NewSubfileType (TIFF 6.0) has one of these bits."""
+    return isinstance(page, tifffile.TiffPage) and bool(page.subfiletype & bits)
+
+
 def _is_pyramid(page: tifffile.TiffPage) -> bool:
     """Whether a smaller copy follows, or lies in a directory below that of the picture."""
     try:
         pages = page.parent.pages
-        return (len(pages) > 1 and pages[1].is_reduced) or (page.pages is not None and page.pages.first.is_reduced)
+        below = page.pages is not None and page.pages.first.is_reduced
+        return below or (len(pages) > 1 and _is_of_kind(pages[1], _REDUCED))
     except Exception:  # a later directory is broken; only the first picture is wanted
         return False
 
@@ -329,8 +336,9 @@ def _frames(tiff: tifffile.TiffFile) -> int:
     """
     page = tiff.pages.first
     try:
-        if len(tiff.pages) > 1 and all(tiff.pages[place].subfiletype & 0b101 for place in range(1, len(tiff.pages))):
-            return 1  # of the bits of NewSubfileType, these are of a reduced copy and of a mask
+        later = range(1, len(tiff.pages))
+        if later and all(_is_of_kind(tiff.pages[place], _REDUCED | _MASK) for place in later):
+            return 1
         if len(tiff.pages) > 1 or not (page.is_imagej or page.is_shaped):
             return len(tiff.pages)
         return max(1, tiff.series[0].size // page.size)
