@@ -219,10 +219,13 @@ def test_what_is_said_of_every_frame_is_said_once(clip: list[Tensor]) -> None:
             report(f"found {self.seen} scratches ({self.seen / 7:.1%})")
             return pixels, ()
 
+        def said(self) -> Iterator[str]:
+            yield f"seen {self.seen}"
+
     said, model = list[str](), toy("compact")
     film = VideoRestorer(Talking(), model.card, FLOAT32, "0").frames(clip, report=said.append)
     assert alike([frame for frame, _ in film], clip)
-    assert said == ["found 1 scratches (14.3%)"]
+    assert said == ["found 1 scratches (14.3%)", "seen 6"]
 
 
 def test_the_fingerprint_tells_apart_what_gives_other_films() -> None:

@@ -1,5 +1,6 @@
 """Models for pictures on films: every frame for itself."""
 
+from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
@@ -8,8 +9,9 @@ from torch import Tensor
 from imagesmith.data.files import DEPTHS, Frame, ImageMeta
 from imagesmith.data.video import VideoInfo
 from imagesmith.data.video.film import stored, upright_size
+from imagesmith.data.video.info import counted
 from imagesmith.errors import UsageError
-from imagesmith.infer.holes import check_wanted
+from imagesmith.infer.holes import check_wanted, is_auto, scratch_mask
 from imagesmith.infer.network import Report
 from imagesmith.infer.restore import Restorer
 
@@ -26,6 +28,7 @@ class FrameByFrame:
         check_wanted(restorer.card, mask)
         self.scale = restorer.scale
         self._restorer, self._mask = restorer, mask
+        self._scratched = list[float]()
 
     def of_film(self, info: VideoInfo) -> Self:
         """These steps for one film, the mask turned as its frames are stored; UsageError where it does not fit.
@@ -33,7 +36,7 @@ class FrameByFrame:
         A mask is drawn on what players, pictures of a preview and frames show, upright.
         """
         if not isinstance(self._mask, Tensor):
-            return self
+            return type(self)(self._restorer, self._mask)
         (width, height), (rows, columns) = upright_size(info), self._mask.shape
         if (columns, rows) != (width, height):
             raise UsageError(
@@ -44,11 +47,25 @@ class FrameByFrame:
 
     def __call__(self, pixels: Tensor, ahead: Tensor | None, memory: Memory, report: Report) -> tuple[Tensor, Memory]:
         """The restored frame (H * scale, W * scale, 3) of the dtype of `pixels` (H, W, 3); remembers nothing."""
-        frame = Frame(pixels, DEPTHS[pixels.dtype], ImageMeta("png", "RGB"))
-        restored = self._restorer.frame(frame, mask=self._mask)
+        frame, mask = Frame(pixels, DEPTHS[pixels.dtype], ImageMeta("png", "RGB")), self._mask
+        if is_auto(mask):
+            mask = scratch_mask(frame, lambda _: None)
+            share = mask.float().mean().item()
+            self._scratched.append(share)
+            if not share:
+                return pixels.clone(), ()
+        restored = self._restorer.frame(frame, mask=mask)
         for note in restored.meta.notes:
             report(note)
         return restored.pixels, ()
+
+    def said(self) -> Iterator[str]:
+        """What is known of a film only at its end: in how many of its frames scratches were found."""
+        frames, scratched = len(self._scratched), [share for share in self._scratched if share]
+        if scratched:
+            yield f"scratches in {len(scratched)} of {counted(frames, 'frame')}, at most {max(scratched):.1%} of one"
+        elif frames:
+            yield f"no scratches found in {counted(frames, 'frame')}"
 
     def kept_outside(self, changed: Tensor, result: Tensor) -> Tensor:
         """`changed` in the holes of the film's mask, if it has one, and outside `result`; both (1, 3, H, W)."""

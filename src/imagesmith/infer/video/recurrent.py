@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Self
 
@@ -47,6 +48,10 @@ class Remembering:
     def of_film(self, info: VideoInfo) -> Self:
         """Itself, which takes no mask."""
         return self
+
+    def said(self) -> Iterator[str]:
+        """Nothing: a film's end brings nothing new to light."""
+        return iter(())
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor, ahead: Tensor | None, memory: Memory, report: Report) -> tuple[Tensor, Memory]:

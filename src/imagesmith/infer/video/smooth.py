@@ -6,6 +6,7 @@ so that what is moved on and on is copied and never interpolated, and cannot blu
 disagrees at its edges, and is left alone there.
 """
 
+from collections.abc import Iterator
 from typing import Self
 
 import torch
@@ -41,6 +42,10 @@ class Smoothed:
     def of_film(self, info: VideoInfo) -> Self:
         """See `FrameByFrame.of_film`."""
         return type(self)(self._each.of_film(info))
+
+    def said(self) -> Iterator[str]:
+        """See `FrameByFrame.said`."""
+        return self._each.said()
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor, ahead: Tensor | None, memory: Memory, report: Report) -> tuple[Tensor, Memory]:

@@ -33,6 +33,8 @@ class Steps(Protocol):
 
     def of_film(self, info: VideoInfo) -> Self: ...
 
+    def said(self) -> Iterator[str]: ...
+
     def __call__(
         self, pixels: Tensor, ahead: Tensor | None, memory: Memory, report: Report
     ) -> tuple[Tensor, Memory]: ...
@@ -159,6 +161,8 @@ class VideoRestorer:
             scenes = (0 if state is None else state.scenes) + shot.is_cut
             state = Snapshot(memory, shot.sketch, (height, width), scenes)
             yield restored, state
+        for sentence in self._steps.said():
+            report(sentence)
 
     def _ahead(self, shot: Shot, following: Shot | None) -> Tensor | None:
         """The next frame of the same scene, for models that look ahead."""
