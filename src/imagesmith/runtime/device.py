@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from imagesmith.containers import THE_ROOT, usable_cores
@@ -163,6 +164,19 @@ def has_bf16(device: torch.device) -> bool:
 def emulates_bf16(device: torch.device) -> bool:
     """Whether bf16 is computed on a CPU that does not have it."""
     return device.type == "cpu" and not has_bf16(device)
+
+
+@functools.cache
+def differentiates_twice_in_bf16() -> bool:
+    """Whether bf16 convolutions of the CPU have right second derivatives.
+
+    These are convolutions with kernels as large as a picture. oneDNN 3.12, which PyTorch 2.13 has, answers with noise
+    where it uses AMX and fewer than 16 pictures are asked for.
+    """
+    pictures = (torch.arange(4 * 4 * 16 * 16) % 7 - 3.0).view(4, 4, 16, 16)
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        found = F.conv2d(pictures.bfloat16(), pictures.bfloat16(), padding=1)
+        return torch.allclose(found.float(), F.conv2d(pictures, pictures, padding=1), rtol=0.05, atol=8)
 
 
 def possible_dtypes(device: torch.device, dtype: str) -> list[torch.dtype]:

@@ -5,7 +5,7 @@ runs the backward pass and the optimiser of that network before it asks for the 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from imagesmith.losses import LOSSES
 from imagesmith.losses.adversarial import Objective, squared_gradient_norms, wasserstein_penalty
 from imagesmith.losses.perceptual import FeatureNet, perceptual
+from imagesmith.runtime.device import differentiates_twice_in_bf16
 from imagesmith.tensors.warping import stays_inside
 
 Nets = dict[str, nn.Module]
@@ -242,7 +243,8 @@ def gan_step(nets: Nets, batch: tuple[Tensor, ...], terms: GanTerms) -> Iterator
     loss = _add_penalties(loss, scalars, {"r1": (terms.r1, r1), "r2": (terms.r2, r2)})
     if not is_off(terms.wasserstein):
         some = _first(len(real), terms.penalty_share)
-        penalty = wasserstein_penalty(partial(judge, 1, some), real[some], fake[some], shares[some])
+        with _twice_differentiable():
+            penalty = wasserstein_penalty(partial(judge, 1, some), real[some], fake[some], shares[some])
         loss = loss + terms.wasserstein * penalty
         scalars["penalty/wasserstein"] = penalty.detach()
     yield "discriminator", loss, scalars
@@ -269,11 +271,17 @@ def _judge_penalised(
     penalties: Sequence[Tensor | None] = [None] * kinds
     if first.stop:
         penalised = images[first].flatten(0, 1).requires_grad_()
-        logits.append(judge(first, penalised))
-        penalties = squared_gradient_norms(logits[0], penalised).view(-1, kinds).mean(dim=0).unbind()
+        with _twice_differentiable():
+            logits.append(judge(first, penalised))
+            penalties = squared_gradient_norms(logits[0], penalised).view(-1, kinds).mean(dim=0).unbind()
     if first.stop < count:
         logits.append(judge(rest, images[rest].flatten(0, 1)))
     return list(zip(torch.cat(logits).unflatten(0, (count, kinds)).unbind(dim=1), penalties, strict=True))
+
+
+def _twice_differentiable() -> AbstractContextManager[object]:
+    """Arithmetic whose slopes can be differentiated: float32 in place of bf16 on a CPU that gets them wrong."""
+    return torch.autocast("cpu", enabled=torch.is_autocast_enabled("cpu") and differentiates_twice_in_bf16())
 
 
 def mixes_batch(net: nn.Module) -> bool:
