@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from unittest.mock import MagicMock, patch
 
+import numpy as np
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # each of several processes has a core
@@ -47,6 +48,17 @@ def run_python():
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def fill_what_is_free() -> Callable[[int, int], None]:
+    """Leaves a value in many pieces of memory of all sizes, for whoever gets them next and reads what it never set."""
+    rng = np.random.default_rng(0)
+
+    def fill(value: int, pieces: int) -> None:
+        _ = [np.full(size, value, np.uint8) for size in rng.integers(100, 120_000, pieces)]
+
+    return fill
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from av.video.reformatter import ColorRange, Interpolation
 from torch import Tensor
 from torch.nn import functional as F
 
+from imagesmith.degrade import x264
 from imagesmith.degrade.combine import Chain, Degradation, OneOf, Parts, Shuffled, Sometimes
 from imagesmith.degrade.draw import Range, chance, uniform
 from imagesmith.degrade.noise import GaussianNoise, PoissonGaussianNoise
@@ -45,7 +46,7 @@ class H264:
         count, channels, *size = clip.shape
         height, width = (max(_LEAST_PX, side + side % 2) for side in size)
         whole = F.pad(clip, (0, width - size[1], 0, height - size[0]), "replicate").expand(-1, 3, -1, -1)
-        options = {"crf": f"{uniform(self.crf, rng):.1f}", "preset": "veryfast", "threads": "1"}
+        options = {"crf": f"{uniform(self.crf, rng):.1f}", "preset": "veryfast", "threads": "1", **x264.repeatable()}
         pixels = from_float(whole, "uint8").permute(0, 2, 3, 1).contiguous().numpy()
         film = io.BytesIO()
         with av.open(film, "w", format="nut") as out:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -84,6 +85,21 @@ def test_a_film_that_cannot_be_is_told_before_anything_is_made(name: str, fps: i
     """The accident: minutes of generating that end in 'unknown encoder'."""
     with pytest.raises(UsageError, match=said):
         check_video(Path(name), fps)
+
+
+def test_the_same_frames_become_the_same_film_whatever_the_memory_held(
+    tmp_path: Path, fill_what_is_free: Callable[[int, int], None]
+) -> None:
+    """The accident: one seed is one walk, and yet another film in every run where x264 computes by AVX-512."""
+    films = set[bytes]()
+    for held in (0, 255, 127):
+        fill_what_is_free(held, 400)
+        with video_writer(tmp_path / f"{held}.mp4", 25) as add:
+            for image in frames(96, 208, count=25):
+                add(image)
+                fill_what_is_free(held, 20)
+        films.add((tmp_path / f"{held}.mp4").read_bytes())
+    assert len(films) == 1
 
 
 def test_a_film_is_whole_or_absent(tmp_path: Path) -> None:

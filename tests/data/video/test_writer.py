@@ -3,7 +3,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 
 from imagesmith.data.video import Encoding, VideoInfo, read_info, segment_writer
@@ -40,22 +39,20 @@ def test_a_part_of_prores_takes_a_coarse_clock(tmp_path: Path, moving: Callable,
     assert times == [first, first + 1, first + 2]
 
 
-def test_the_same_frames_become_the_same_part_whatever_the_memory_held(tmp_path: Path, moving: Callable) -> None:
+def test_the_same_frames_become_the_same_part_whatever_the_memory_held(
+    tmp_path: Path, moving: Callable, fill_what_is_free: Callable[[int, int], None]
+) -> None:
     """The accident: a resumed run ends in other frames, as x264 by AVX-512 read what was there before."""
     info = VideoInfo(Path("in"), "folder", 208, 96, None, 1.0, Fraction(1, 25), Fraction(25))
-    rng, frames, parts = np.random.default_rng(0), moving(25, 208, 96), set[bytes]()
+    frames, parts = moving(25, 208, 96), set[bytes]()
     for held in (0, 255, 127):
-        _fill_what_is_free(held, 400, rng)
+        fill_what_is_free(held, 400)
         with segment_writer(tmp_path / "part", info, Encoding("libx264"), size=(208, 96)) as write:
             for number, image in enumerate(frames):
                 write(image, number)
-                _fill_what_is_free(held, 20, rng)
+                fill_what_is_free(held, 20)
         parts.add((tmp_path / "part").read_bytes())
     assert len(parts) == 1
-
-
-def _fill_what_is_free(value: int, pieces: int, rng: np.random.Generator) -> None:
-    _ = [np.full(size, value, np.uint8) for size in rng.integers(100, 120_000, pieces)]
 
 
 def test_a_part_is_whole_or_absent(tmp_path: Path, film: Path, moving: Callable) -> None:

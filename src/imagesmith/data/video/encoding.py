@@ -9,13 +9,13 @@ from pathlib import Path
 
 import av
 import av.error
-import torch
 
 from imagesmith.data.video.animations import LEAST_MS, too_fast
 from imagesmith.data.video.colour import FULL, even_size, sharing_colour
 from imagesmith.data.video.hdr10 import Hdr10
 from imagesmith.data.video.info import Kind, VideoInfo
 from imagesmith.data.video.priority import ordinary_threads
+from imagesmith.degrade import x264
 from imagesmith.errors import UsageError, not_one_of
 
 os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder writes to the terminal past every other log
@@ -89,9 +89,8 @@ class Encoding:
             told["crf"] = str(codec.crf if self.crf is None else self.crf)
         if codec.presets:
             told["preset"] = codec.presets[self.preset]
-        if self.encoder == H264 and torch.backends.cpu.get_cpu_capability() == "AVX512":
-            # by AVX-512 x264 reads memory that it never set: the same frames become another film in every run
-            told["x264-params"] = "asm=avx2"
+        if self.encoder == H264:
+            told |= x264.repeatable()
         if hdr10 and self.encoder == HEVC:
             told["x265-params"] += f":{hdr10.x265()}"
         return told

@@ -18,6 +18,7 @@ from imagesmith.atomic import replacing
 from imagesmith.data.shapes import as_channels
 from imagesmith.data.video.colour import UNTAGGED, FromRgb
 from imagesmith.data.video.writer import encoding_errors
+from imagesmith.degrade import x264
 from imagesmith.errors import UsageError
 
 LEAST_PX = 256
@@ -56,8 +57,9 @@ def check_video(path: Path, fps: int) -> None:
 
 @contextlib.contextmanager
 def _mp4(stream: BinaryIO, fps: int) -> Iterator[Write]:
+    options = {"crf": _CRF, "preset": "medium", **x264.repeatable()}
     with av.open(stream, "w", format="mp4") as film:
-        track = film.add_stream("libx264", rate=Fraction(fps), options={"crf": _CRF, "preset": "medium"})
+        track = film.add_stream("libx264", rate=Fraction(fps), options=options)
         track.pix_fmt = "yuv420p"
         track.codec_context.colorspace, track.codec_context.color_range = UNTAGGED.matrix, UNTAGGED.range
         to_yuv = FromRgb(UNTAGGED, "yuv420p")
