@@ -12,6 +12,7 @@ from imagesmith.apps import doctor
 from imagesmith.apps.cli.doctor import doctor as cli_doctor
 from imagesmith.apps.cli.options import Device, Dtype
 from imagesmith.apps.doctor import EXTRAS, examine
+from imagesmith.errors import UsageError
 from imagesmith.runtime import remembered
 from imagesmith.runtime.remembered import found_once
 from imagesmith.runtime.tiling import TILE_BYTES
@@ -34,6 +35,20 @@ def test_findings_are_complete_and_end_with_a_timed_tile(monkeypatch: pytest.Mon
     assert list(found).index("measured") > list(found).index("denoise"), "told before anything was measured"
     assert list(found)[-1] == "one tile"
     assert found["one tile"].partition(" ms for ")[0].isdecimal()
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "said"),
+    [(Device.CUDA, Dtype.AUTO, "'cuda' is not available here"), (Device.CPU, Dtype.FP16, "not computed by CPUs")],
+)
+def test_what_this_machine_has_not_is_refused_before_anything_is_printed(
+    device: Device, dtype: Dtype, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The accident: a screenful of findings, and the mistake of one word stands below it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=said):
+        cli_doctor(device=device, dtype=dtype)
+    assert capsys.readouterr().out == ""
 
 
 def test_cores_that_a_container_withholds_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,14 @@ from imagesmith.containers import usable_cores
 from imagesmith.errors import ModelError
 from imagesmith.nets import RESTORERS, VIDEO_RESTORERS, NetSpec, build_net
 from imagesmith.runtime.area import WORTH_TILES, measured_area
-from imagesmith.runtime.device import emulates_bf16, keep_to_usable_cores, pick_runtime, prepare
+from imagesmith.runtime.device import (
+    emulates_bf16,
+    keep_to_usable_cores,
+    pick_device,
+    pick_runtime,
+    possible_dtypes,
+    prepare,
+)
 from imagesmith.runtime.memory import available_memory, held_per_px
 from imagesmith.runtime.remembered import are_kept, probe_file
 from imagesmith.runtime.tiling import tile_px
@@ -41,7 +48,11 @@ UNUSABLE = "cannot be used: "
 
 
 def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, str]]:
-    """(name, finding) pairs, the quick ones first; the last one times a tile on the chosen device."""
+    """(name, finding) pairs, the quick ones first; the last one times a tile on the chosen device.
+
+    UsageError before any of them where there is no such device, or it does not compute in `dtype`.
+    """
+    possible_dtypes(pick_device(device), dtype)
     yield "imagesmith", __version__
     yield "python", f"{platform.python_version()} on {platform.platform(terse=True)} {platform.machine()}"
     for library in LIBRARIES:
