@@ -221,6 +221,9 @@ def test_variations_of_a_photograph(call: Callable[[str], None], capsys: pytest.
         ("generate plain --seeds 0 --grid 9999x9999 -o out.png", UsageError, "at most 200 megapixels"),
         ("variations plain taken.png --seeds 0-99999999 -o out", UsageError, "take fewer seeds"),
         ("generate plain -f exe -o out", UsageError, "expected one of jpg, png"),
+        ("generate plain -f dcm -o out", UsageError, "avif, jp2, got 'dcm'"),
+        ("generate flowers --dataset -f DICOM -o out", UsageError, "avif, jp2, got 'DICOM'"),
+        ("generate plain -o out.dcm", UsageError, "expected a folder or a picture such as out.png"),
         ("generate plain -o out.mp4", UsageError, "expected a folder or a picture such as out.png"),
         ("generate plain -o taken/out", OutputError, "cannot make the folder"),
         ("generate absent -o none/out.png", OutputError, "the folder none does not exist"),  # told before it is loaded

@@ -1,5 +1,6 @@
 """`imagesmith generate`, `interpolate` and `variations`: which files come out, and what is said meanwhile."""
 
+import contextlib
 import csv
 import io
 import itertools
@@ -20,7 +21,7 @@ from torch import Tensor
 from imagesmith.apps.progress import PLAIN_EVERY_S
 from imagesmith.atomic import check_free, check_place, make_folder, write_whole
 from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, read_image, write_image
-from imagesmith.data.formats import SUFFIXES, format_named
+from imagesmith.data.formats import format_named
 from imagesmith.data.grid import enlargement, image_grid
 from imagesmith.data.video.generated import FILM_ON_WHITE, check_video, video_writer
 from imagesmith.errors import FormatError, ImageError, NothingUsableError, OutputError, UsageError
@@ -30,6 +31,8 @@ from imagesmith.infer.latents import Seeds
 
 _DEFAULT_SEEDS = 16
 _TABLE, _COLUMNS = "labels.csv", ["file", "label", "seed"]
+_FORMATS = tuple(name for name in FORMATS if name != "dcm")  # a DICOM file is written of another one only
+_SUFFIXES = frozenset(suffix for name in _FORMATS for suffix in FORMATS[name].suffixes)
 _LEAST_DIGITS = 4  # of a seed in a file name, so that names sort as numbers do
 _CHECKED_AHEAD = 100_000  # files that may be in the way are looked for before anything is made, about a second's worth
 
@@ -298,7 +301,7 @@ def _is_picture(path: Path) -> bool:
     suffix = path.suffix.lower()
     if path.is_dir() or not re.fullmatch(r"\.[a-z][a-z0-9]{1,4}", suffix):
         return False
-    if suffix not in SUFFIXES:
+    if suffix not in _SUFFIXES:
         raise UsageError(f"expected a folder or a picture such as {path.stem}.png, got '{path}'")
     return True
 
@@ -311,10 +314,10 @@ def _parse_grid(text: str) -> tuple[int, int]:
 
 
 def _parse_format(text: str) -> str:
-    try:
-        return format_named(text)
-    except FormatError as error:
-        raise UsageError(str(error)) from None
+    with contextlib.suppress(FormatError):
+        if (kind := format_named(text)) in _FORMATS:
+            return kind
+    raise UsageError(f"expected one of {', '.join(_FORMATS)}, got '{text}'")
 
 
 def _check_names(folder: Path, names: Iterable[str], *, overwrite: bool) -> None:
