@@ -104,6 +104,9 @@ def test_what_cannot_be_is_refused(noisy: Path, tmp_path: Path) -> None:
     taken.write_text("precious")
     with pytest.raises(OutputError, match=r"taken\.json exists"):
         run_estimate(str(noisy), out=taken, recursive=False, overwrite=False, as_json=False)
+    for place, said in ((noisy, "it is a folder; name a file"), (taken / "new.json", "cannot make the folder")):
+        with pytest.raises(OutputError, match=said):  # told before it is looked for pictures
+            run_estimate("nowhere", out=place, recursive=False, overwrite=True, as_json=False)
     clean = tmp_path / "clean"
     clean.mkdir()
     Image.fromarray(data.coffee()[:300, :420]).save(clean / "a.png")

@@ -90,6 +90,10 @@ def test_what_cannot_be_previewed_is_refused(photos, tmp_path):
         run_preview(config, tmp_path / "there.png", count=1)
     assert (tmp_path / "there.png").read_bytes() == b"mine"
     (tmp_path / "empty").mkdir()
+    nowhere = presets.sr_x2(str(tmp_path / "empty"), "run")  # in which no photograph would be found
+    for place, said in (("none/sheet.png", "none does not exist"), ("photos", "it is a folder; name a file")):
+        with pytest.raises(OutputError, match=said):
+            run_preview(nowhere, tmp_path / place, count=1, overwrite=True)
     with pytest.raises(NothingUsableError):
         run_preview(presets.sr_x2(str(tmp_path / "empty"), "run"), tmp_path / "sheet.png", count=1)
     for arguments, error in (([], UsageError), (["--preset", "inpant"], ConfigError)):

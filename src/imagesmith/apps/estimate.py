@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imagesmith.apps.terminal import plain
-from imagesmith.atomic import check_free, write_whole
+from imagesmith.atomic import check_place, make_folder, write_whole
 from imagesmith.data.files import Frame, read_image
 from imagesmith.data.pixels import check_unit_range
 from imagesmith.data.sources import list_items
@@ -47,7 +47,8 @@ class Examined:
 def run_estimate(source: str, *, out: Path | None, recursive: bool, overwrite: bool, as_json: bool) -> None:
     """Measure the pictures of `source`, print what they have in common, and write the recipe to `out`."""
     if out:
-        check_free(out, overwrite=overwrite)
+        make_folder(out.parent)
+        check_place(out, overwrite=overwrite)
     pictures = list(_examined(source, recursive))
     if not pictures:
         raise NothingUsableError(f"expected pictures in '{source}', found none that can be read")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagesmith.apps.terminal import plain
-from imagesmith.atomic import check_free
+from imagesmith.atomic import check_place
 from imagesmith.configs import RestorerConfig
 from imagesmith.data.datasets import Pair
 from imagesmith.data.files import Frame, write_image
@@ -23,7 +23,7 @@ _GAP_PX = 4
 
 def run_preview(config: RestorerConfig, out: Path, *, count: int, overwrite: bool = False) -> None:
     """Write the first `count` pairs of the run that `config` describes to `out`, and print what they are."""
-    check_free(out, overwrite=overwrite)
+    check_place(out, overwrite=overwrite)
     chain = build_chain(config)
     photos = load_training_photos(config, chain)
     patches = training_patches(config, photos, chain)
