@@ -13,6 +13,7 @@ from imagesmith.errors import ConfigError, not_one_of
 from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.nets import DISCRIMINATORS, GENERATORS, NetSpec, build_net
 from imagesmith.presets import GAN_PRESETS
+from imagesmith.runtime.device import differentiates_twice_in_bf16
 from imagesmith.train.clock import MOST_VALIDATING
 from imagesmith.train.gan.augment import DRAWS
 from imagesmith.train.gan.pictures import Pictures
@@ -96,7 +97,7 @@ def decide(config: GanConfig, pictures: Pictures, session: Session) -> dict[str,
         reason = f"what {count} pictures fill; {config.run.batch}, as the preset {config.preset} has it, are more"
     session.say(f"batch {batch}: {reason}")
     session.say(_told_rate(config))
-    gamma, reason = _choose_gamma(config, pictures)
+    gamma, reason = _choose_gamma(config, pictures, arithmetic)
     session.say(reason)
     strength, reason = _choose_strength(config, pictures)
     session.say(reason)
@@ -173,7 +174,7 @@ def _told_rate(config: GanConfig) -> str:
     return f"learning rate {optim.learning_rate:g}: {', '.join(course) or 'constant'}; {whose}"
 
 
-def _choose_gamma(config: GanConfig, pictures: Pictures) -> tuple[dict[str, float], str]:
+def _choose_gamma(config: GanConfig, pictures: Pictures, arithmetic: Arithmetic) -> tuple[dict[str, float], str]:
     """The weight of each penalty at the start, and why."""
     whose = _whose(config, lambda each: each.penalties)
     if not config.penalties:
@@ -186,6 +187,8 @@ def _choose_gamma(config: GanConfig, pictures: Pictures) -> tuple[dict[str, floa
     reasons = [grows if {"r1", "r2"} & gamma.keys() else whose]
     if config.penalty_final < 1:
         reasons.append(f"falling to {config.penalty_final:g} of it")
+    if arithmetic.device == "cpu" and arithmetic.dtype == "bf16" and not differentiates_twice_in_bf16():
+        reasons.append("computed in fp32, as this processor gets second derivatives wrong in bf16")
     return gamma, f"gamma {listing}: {', '.join(reasons)}"
 
 
