@@ -92,7 +92,7 @@ def film_run(
         scale=scale,
         alone=alone,
         temporal=temporal,
-        **{name: options[name] for name in ("suffix", "resume", "mask", "strength")},
+        **{name: options[name] for name in ("suffix", "resume", "mask", "strength", "preview")},
         **wanted.place,
     )
     asked = FilmOptions(

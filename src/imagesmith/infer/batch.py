@@ -72,7 +72,8 @@ def restore_files(
     jobs = told_apart(jobs)
     if options.uncertainty is not None and names_a_file(options.uncertainty) and len(jobs) > 1:
         raise UsageError(f"expected a folder for {len(jobs)} heat maps, got '{options.uncertainty}'; name a folder")
-    check_distinct(jobs, options.uncertainty)
+    maps = options.uncertainty
+    check_distinct(jobs, lambda job: () if maps is None else (heat_place(job, maps),))
     if options.max_ram is not None:
         check_above_held(options.max_ram)
     stages = Stages(restorer, options, Places(jobs, options, manifests, _settings(restorer, options), unread))

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -144,12 +144,11 @@ def output_key(output: Path) -> str:
     return os.path.normcase(os.path.abspath(output))
 
 
-def check_distinct(jobs: Sequence[Job], heat_maps: Path | None = None) -> None:
-    """UsageError where two jobs would write the same file; `heat_maps` is where those go, see `heat_place`."""
+def check_distinct(jobs: Sequence[Job], besides: Callable[[Job], Iterable[Path]] = lambda _: ()) -> None:
+    """UsageError where two jobs would write the same file; `besides` gives those of a job that are no results."""
     taken: dict[str, Job] = {}
     for job in jobs:
-        places = [job.place, None if heat_maps is None or job.place is None else heat_place(job, heat_maps)]
-        for place in filter(None, places):
+        for place in () if job.place is None else (job.place, *besides(job)):
             key = output_key(place)
             if key in taken:
                 raise UsageError(

@@ -221,6 +221,15 @@ def test_what_is_gone_on_with_runs_in_the_arithmetic_it_began_in(make_film, mode
         assert (restorer.runtime.dtype, restorer.runtime.channels_last) == (expected.dtype, expected.channels_last)
 
 
+def test_previews_that_would_be_one_are_refused_when_all_is_planned(model_file: Path, tmp_path: Path) -> None:
+    """The accident: a/clip.mp4 and b/clip.mp4, and with -y the pictures of the second replace those of the first."""
+    items = [Item(PurePosixPath("clip.mp4"), tmp_path / folder / "clip.mp4") for folder in "ab"]
+    asked = {"task": None, "scale": None, "resume": False, "alone": False, "runtime": PLAIN}
+    planned(items, None, model_file, **asked)
+    with pytest.raises(UsageError, match=r"would both become '\S+look/clip\.mp4\.start\.before\.png'"):
+        planned(items, None, model_file, preview=tmp_path / "look", **asked)
+
+
 def test_films_that_would_be_one_are_refused_when_all_is_planned(model_file: Path, tmp_path: Path) -> None:
     """The accident: all pictures of a folder are restored first, and then a.avi and a.mpg would both be a.mkv."""
     items = [Item(PurePosixPath(name), tmp_path / name) for name in ("a.avi", "a.mpg")]

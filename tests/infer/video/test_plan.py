@@ -21,6 +21,7 @@ from imagesmith.infer.video.plan import (
     expected_frames,
     film_model,
     plan_films,
+    preview_places,
 )
 
 CLIP, OLD = (
@@ -88,6 +89,11 @@ def test_a_place_is_checked_before_anything_is_computed(tmp_path: Path) -> None:
         check(tmp_path / "full" / ".." / "a.mp4", overwrite=True)
     with pytest.raises(UsageError, match="is itself the mask"):
         check_no_input(plan_films([item], tmp_path / "m.gif", tag=""), tmp_path / "full" / ".." / "m.gif")
+    gif = plan_films([item], tmp_path / "m.gif", tag="")
+    drawn_on = preview_places(gif[0], tmp_path)[0]
+    check_no_input(gif, drawn_on)
+    with pytest.raises(UsageError, match=f"{drawn_on.name} is itself the mask\nname another folder with --preview"):
+        check_no_input(gif, drawn_on, tmp_path)
     with pytest.raises(OutputError, match=r"takes the frames of one film, and .* is not empty"):
         check(full)
     assert check(full, overwrite=True)

@@ -41,7 +41,7 @@ def test_the_preview_shows_three_moments_before_and_after(remembering, make_film
         with Image.open(path) as image:
             shown[path.name] = image.size, image.tobytes()
     assert sorted(shown) == sorted(
-        f"a.{moment}.{kind}.png" for moment in ("start", "middle", "end") for kind in ("before", "after")
+        f"a.mp4.{moment}.{kind}.png" for moment in ("start", "middle", "end") for kind in ("before", "after")
     )
     assert {size for size, _ in shown.values()} == {(32, 32), (64, 64)}
     assert len(set(shown.values())) == 6
@@ -59,8 +59,8 @@ def test_a_turned_film_is_looked_at_upright(remembering, make_film, tmp_path: Pa
     assert told == {"frames": ((32, 48), (64, 96)), "b.gif": ((32, 48), (64, 96)), "b.mp4": ((48, 32), (96, 64))}
     with open_video(source) as reader:
         stored = [frame.pixels for frame in reader]
-    assert read_image(tmp_path / "preview" / "a.start.before.png").pixels.equal(stored[5].rot90(-1))
-    assert read_image(tmp_path / "preview" / "a.start.after.png").pixels.shape == (96, 64, 3)
+    assert read_image(tmp_path / "preview" / "a.mp4.start.before.png").pixels.equal(stored[5].rot90(-1))
+    assert read_image(tmp_path / "preview" / "a.mp4.start.after.png").pixels.shape == (96, 64, 3)
 
 
 def test_a_finished_film_keeps_nobody_from_a_preview(remembering, make_film, tmp_path: Path) -> None:
@@ -74,6 +74,29 @@ def test_a_finished_film_keeps_nobody_from_a_preview(remembering, make_film, tmp
     assert "exists already; use -y" in result.notes[0]
     assert len(list(folder.iterdir())) == 6
     assert job.output.read_bytes() == b"a finished film"
+
+
+def test_previews_of_two_films_have_names_of_their_own(remembering, make_film, tmp_path: Path) -> None:
+    """The accident: of clip.mp4 and clip.mkv the pictures of one were shown, under the name of both."""
+    jobs = [
+        plan_films([Item(PurePosixPath(name), make_film(name, 3))], None, tag=".x2")[0] for name in ("a.mp4", "a.mkv")
+    ]
+    looks = FilmOptions(encoding=QUICK, preview=tmp_path / "look")
+    for job in jobs:
+        rehearse(remembering, job, looks)
+    assert len(list((tmp_path / "look").iterdir())) == 12
+
+
+@pytest.mark.parametrize(("there", "said"), [("a.mp4.end.after.png", "exists already"), ("", "cannot make the folder")])
+def test_a_preview_without_a_place_is_told_before_it_is_measured(make_film, tmp_path: Path, there, said) -> None:
+    """The accident: minutes of measuring for pictures that cannot be written."""
+    job = plan_films([Item(PurePosixPath("a.mp4"), make_film("a.mp4", 3))], None, tag=".x2")[0]
+    (tmp_path / "look" / there).parent.mkdir(exist_ok=True)
+    (tmp_path / "look" / there).write_text("taken")
+    restorer = SimpleNamespace(scale=2)  # which cannot restore a frame
+    restorer.of_film = lambda _: restorer
+    with pytest.raises(OutputError, match=said):
+        rehearse(restorer, job, FilmOptions(encoding=QUICK, preview=tmp_path / "look"))
 
 
 def test_a_film_of_one_frame_is_tried_out_too(remembering, make_film) -> None:

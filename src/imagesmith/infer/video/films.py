@@ -15,7 +15,15 @@ from imagesmith.infer.named import check_asked
 from imagesmith.infer.outcome import Frames, ItemResult, Progress, Summary, failed
 from imagesmith.infer.plan import check_distinct, tag_of
 from imagesmith.infer.video.job import begun_runtime, film_settings, restore_film
-from imagesmith.infer.video.plan import FilmJob, FilmOptions, check_no_input, checked_info, damage, plan_films
+from imagesmith.infer.video.plan import (
+    FilmJob,
+    FilmOptions,
+    check_no_input,
+    checked_info,
+    damage,
+    plan_films,
+    preview_places,
+)
 from imagesmith.infer.video.rehearsal import rehearse
 from imagesmith.infer.video.segments import source_digest, unfinished_frames
 from imagesmith.infer.video.stream import VideoRestorer
@@ -34,17 +42,18 @@ def planned(
     resume: bool,
     suffix: str | None = None,
     alone: bool = True,
+    preview: Path | None = None,
     **place: Any,
 ) -> tuple[VideoRestorer, list[FilmJob]]:
     """The model, checked against what was asked, and what becomes which; see `VideoRestorer.load` and `plan_films`.
 
-    What is gone on with runs in the arithmetic it began in.
+    What is gone on with runs in the arithmetic it began in. `preview` is the folder for pictures of three moments.
     """
     restorer = VideoRestorer.load(name_or_path, **place)
     check_asked(restorer.card, task, scale)
     jobs = plan_films(films, destination, tag=tag_of(restorer.card), suffix=suffix, alone=alone)
-    check_distinct(jobs)
-    check_no_input(jobs, file_of(place.get("mask")))
+    check_distinct(jobs, functools.partial(preview_places, folder=preview))
+    check_no_input(jobs, file_of(place.get("mask")), preview)
     for job in jobs if resume else ():
         runtime = begun_runtime(job, restorer.runtime)
         if runtime is not restorer.runtime:

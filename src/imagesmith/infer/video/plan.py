@@ -1,5 +1,6 @@
 """Which film becomes which, and by which model: decided and checked before anything is computed."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ FRAMES = "frames"
 """The format of a job whose output is a folder."""
 MOMENTS = {"start": 0.0, "middle": 0.5, "end": 0.9}
 """The moments at which a film is looked at, as shares of its length."""
+_SIDES = ("before", "after")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +114,19 @@ def plan_films(
     return [FilmJob(films[0], path, format, path.parent, path.name, keeps=False)]
 
 
-def check_no_input(jobs: Sequence[FilmJob], mask_file: Path | None = None) -> None:
-    """UsageError where a result would be a film that is to be restored, one of its frames, or the mask."""
+def preview_places(job: Job, folder: Path | None) -> list[Path]:
+    """The pictures of a preview in `folder`, before and after of each of `MOMENTS`; none without a folder."""
+    if folder is None:
+        return []
+    names = itertools.product(MOMENTS, _SIDES)
+    return [folder / job.item.name.with_name(f"{job.item.name.name}.{moment}.{side}.png") for moment, side in names]
+
+
+def check_no_input(jobs: Sequence[FilmJob], mask_file: Path | None = None, preview: Path | None = None) -> None:
+    """UsageError where a result would be a film that is to be restored, one of its frames, or the mask.
+
+    So too for the pictures of a `preview`, on which masks are drawn.
+    """
     kept = kept_files(jobs, mask_file)
     for job in jobs:
         is_among_frames = os.path.realpath(job.output.parent) == os.path.realpath(job.source)
@@ -121,6 +134,9 @@ def check_no_input(jobs: Sequence[FilmJob], mask_file: Path | None = None) -> No
             raise UsageError(f"{job.output} would be one of the frames it is made of\nname another folder with -o")
         if what := kept.get(os.path.realpath(job.output)):
             raise UsageError(f"{job.output} is itself {what}\nname another output with -o, or a --suffix")
+        for place in preview_places(job, preview):
+            if what := kept.get(os.path.realpath(place)):
+                raise UsageError(f"{place} is itself {what}\nname another folder with --preview")
 
 
 def check_place(job: FilmJob, options: FilmOptions) -> bool:

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
-from imagesmith.atomic import make_folder
+from imagesmith.atomic import check_free, make_folder
 from imagesmith.data.files import Frame, write_image
 from imagesmith.data.frame import ImageMeta
 from imagesmith.data.video import (
@@ -37,6 +37,7 @@ from imagesmith.infer.video.plan import (
     encoding_of,
     expected_frames,
     no_frame,
+    preview_places,
     told_sizes,
 )
 from imagesmith.infer.video.segments import segment_length
@@ -69,6 +70,9 @@ def rehearse(
     None where `asked` stopped it.
     """
     started, taken = time.perf_counter(), _taken(job, options)
+    pictures = preview_places(job, options.preview)
+    for place in pictures:
+        check_free(place, overwrite=options.overwrite)
     info = checked_info(job, options)
     restorer = restorer.of_film(info)
     size = info.width * restorer.scale, info.height * restorer.scale
@@ -77,11 +81,13 @@ def rehearse(
     try:
         if not _some_frames(info, options.start_s, asked, end_s=options.end_s, most=1):
             raise no_frame(info, options)
+        for place in pictures:
+            make_folder(place.parent)
         moments = [_tried(restorer, info, encoding, start_s, asked) for start_s in _starts(info, options).values()]
     except Cancelled:
         return None
-    if options.preview is not None:
-        _show(moments, info, job, options)
+    if pictures:
+        _show(moments, info, pictures, overwrite=options.overwrite)
     total = expected_frames(info, options.start_s, options.end_s)
     estimate = _estimated(moments, total, segment_length(info.rate), job.output)
     in_size, out_size = told_sizes(info, restorer.scale, job.output)
@@ -195,12 +201,8 @@ def _told(estimate: Estimate, total: int | None) -> str:
     return f"{total} frames, {speed}: {room}; {free}{enough}"
 
 
-def _show(moments: list[_Moment], info: VideoInfo, job: FilmJob, options: FilmOptions) -> None:
-    """Pairs of pictures in the folder `preview`, upright."""
-    assert options.preview is not None
-    make_folder(options.preview)
-    for name, moment in zip(MOMENTS, moments, strict=True):
-        for kind, pixels in (("before", moment.before), ("after", moment.after)):
-            frame = Frame(upright(pixels, info.matrix), info.depth, ImageMeta("png", "RGB"))
-            path = options.preview / f"{job.source.stem}.{name}.{kind}.png"
-            write_image(frame, path, overwrite=options.overwrite)
+def _show(moments: list[_Moment], info: VideoInfo, pictures: list[Path], *, overwrite: bool) -> None:
+    """Before and after of each moment, upright, as the files `pictures`."""
+    shown = [pixels for moment in moments for pixels in (moment.before, moment.after)]
+    for pixels, path in zip(shown, pictures, strict=True):
+        write_image(Frame(upright(pixels, info.matrix), info.depth, ImageMeta("png", "RGB")), path, overwrite=overwrite)
