@@ -61,12 +61,21 @@ class Wanted:
         return "sr" if mask is None else "inpaint"
 
 
-def check_options(options: Mapping[str, Any], *, films: bool, pictures: bool) -> None:
-    """UsageError for an option that nothing of what was named has."""
-    for known, are_there, kind in ((FOR_FILMS, films, "films"), (FOR_PICTURES, pictures, "pictures")):
-        for name, usual in known.items():
-            if options[name] != usual and not are_there:
-                raise UsageError(f"--{name.replace('_', '-')} is for {kind}, of which none was named; leave it out")
+def check_options(options: Mapping[str, Any], *, films: bool, pictures: bool) -> str | None:
+    """What is to be said where options of pictures alone were asked for beside films, which know none of them.
+
+    UsageError for an option that nothing of what was named has.
+    """
+    asked_films, asked_pictures = (
+        [f"--{name.replace('_', '-')}" for name, usual in known.items() if options[name] != usual]
+        for known in (FOR_FILMS, FOR_PICTURES)
+    )
+    for asked, are_there, kind in ((asked_films, films, "films"), (asked_pictures, pictures, "pictures")):
+        if asked and not are_there:
+            raise UsageError(f"{asked[0]} is for {kind}, of which none was named; leave it out")
+    if asked_pictures and films:
+        return f"{', '.join(asked_pictures)}: for pictures alone, films are restored without"
+    return None
 
 
 def film_run(

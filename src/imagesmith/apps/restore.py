@@ -61,7 +61,9 @@ def run_restore(
         print(f"{counted(archived, 'film')} passed over: none is read inside an archive; unpack it", file=sys.stderr)
     rehearses = options["dry_run"] = options["dry_run"] or film["preview"] is not None
     every = {**options, **film, "strength": strength}
-    check_options(every, films=bool(films), pictures=bool(pictures))
+    without = check_options(every, films=bool(films), pictures=bool(pictures))
+    if without and not quiet:
+        print(without, file=sys.stderr)
     runs = {}  # all is planned before anything is computed
     if pictures:
         restorer = _for_pictures(wanted, strength, options["mask"])
