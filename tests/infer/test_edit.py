@@ -50,6 +50,15 @@ def test_tuning_brings_the_photograph_nearer(flowers: Generator, cat: Projection
     assert not any(parameter.requires_grad for parameter in cat.generator.net.parameters())
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_tuning_makes_nothing_worse(flowers: Generator, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """The accident: the first steps lead away from noise, which is like nothing it makes, and the last one was kept."""
+    monkeypatch.setattr("imagesmith.infer.edit._TUNING_RATE", 0.5)
+    noise = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    found = project(flowers, noise, steps=1, tuning_steps=steps)
+    assert torch.equal(found.reconstruction, found.found)
+
+
 def test_tuning_holds_what_lies_around(flowers: Generator, cat: Projection, monkeypatch: pytest.MonkeyPatch) -> None:
     """The accident: a tuned generator that shows the photograph wherever one looks, so that variations vary nothing."""
     monkeypatch.setattr("imagesmith.infer.edit._LOCALITY", 0.0)

@@ -225,23 +225,33 @@ def _tune(
     steps: int,
     on_step: Callable[[], None],
 ) -> Generator:
-    """A copy whose image of `latent` (1, D) is nearer to the target, and whose images around it hardly moved."""
+    """A copy whose image of `latent` (1, D) is nearer to the target, and whose images around it hardly moved.
+
+    Where the last step is farther from it than the first was, the copy is as it was when it was nearest.
+    """
     tuned = copy.copy(generator)
     tuned.net = copy.deepcopy(generator.net).requires_grad_(True)
     optimiser = torch.optim.Adam(tuned.net.parameters(), lr=_TUNING_RATE, betas=(0.9, 0.99))
     centre, seeds = latent[0].cpu(), itertools.count()
+    distances, nearest = list[float](), copy.deepcopy(tuned.net.state_dict())
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = _TUNING_RATE * _falling(step / steps)
         near = around(centre, itertools.islice(seeds, _NEIGHBOURS), _NEIGHBOURHOOD).to(latent.device)
         with torch.no_grad():
             before = _made(generator.net, near, [label] * _NEIGHBOURS)
         made = _made(tuned.net, torch.cat([latent, near]), [label] * (1 + _NEIGHBOURS))
-        loss = target.distance(made[:1]).mean() + _LOCALITY * (made[1:] - before).square().mean()
+        distance = target.distance(made[:1]).mean()
+        distances.append(distance.item())
+        if distances[-1] < min(distances[:-1], default=math.inf):
+            nearest = copy.deepcopy(tuned.net.state_dict())
+        loss = distance + _LOCALITY * (made[1:] - before).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         on_step()
     tuned.net.requires_grad_(False)
+    if distances and not target.distance(_made(tuned.net, latent, [label])).item() < distances[0]:
+        tuned.net.load_state_dict(nearest)
     return tuned
 
 
