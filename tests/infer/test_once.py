@@ -103,3 +103,19 @@ def test_auto_takes_nothing_that_belongs_to_one_model(option: dict) -> None:
     """The accident: a mask is given, and what decides never looks at it."""
     with pytest.raises(UsageError, match="one model"):
         imagesmith.restore(CLEAN, task="auto", **option)
+
+
+@pytest.mark.parametrize("task", ["sr", "auto"])
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"tile": [3]}, r"expected auto, off or a number of pixels as tile, got \[3\]; give one value"),
+        ({"strength": np.array([0.5, 0.5])}, r"expected a number from 0 to 1 as strength, got array\(\[0.5, 0.5\]\)"),
+        ({"device": ["cpu"]}, r"expected auto, cpu, cuda or mps as device, got \['cpu'\]"),
+        ({"dtype": {}}, r"expected auto, fp32, bf16 or fp16 as dtype, got \{\}"),
+    ],
+)
+def test_what_is_no_single_value_is_refused(task: str, asked: dict, words: str) -> None:
+    """The accident: 'TypeError: unhashable type', out of the memory of what is loaded."""
+    with pytest.raises(UsageError, match=words):
+        imagesmith.restore(SMALL, task=task, **asked)

@@ -5,6 +5,8 @@ import numbers
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from imagesmith.errors import UsageError
 from imagesmith.infer.chained import Auto
 from imagesmith.infer.named import check_asked, model_for
@@ -35,7 +37,7 @@ def restore(
     What else was changed, `imagesmith.restore(imagesmith.read_image(path)).meta.notes` tells. `imagesmith.write_image`
     saves both with profile, EXIF and XMP, which PIL's own `save` leaves out of a JPEG.
     """
-    _check(scale, model)
+    _check(scale, model, device=device, dtype=dtype, tile=tile, strength=strength)
     if task == "auto" and model is None:
         if mask is not None or consistency or strength != 1:
             raise UsageError(
@@ -50,14 +52,25 @@ def restore(
     return restorer(image, mask=mask, self_ensemble=self_ensemble, consistency=consistency)
 
 
-def _check(scale: object, model: object) -> None:
-    """UsageError for what is no scale or no model, before it is looked for."""
+_OPTIONS = {
+    "device": "auto, cpu, cuda or mps",
+    "dtype": "auto, fp32, bf16 or fp16",
+    "tile": "auto, off or a number of pixels",
+    "strength": "a number from 0 to 1",
+}
+
+
+def _check(scale: object, model: object, **options: object) -> None:
+    """UsageError for what is no scale, no model or no single value of an option, before it is looked for."""
     if scale is not None and not isinstance(scale, numbers.Integral):
         raise UsageError(f"expected a whole number as scale, got {scale!r}")
     if model is not None and not isinstance(model, str | Path):
         raise UsageError(
             f"expected the name or the file of a model, got {type(model).__name__}; call a Restorer itself instead"
         )
+    for name, value in options.items():
+        if not isinstance(value, str | numbers.Real | torch.device):
+            raise UsageError(f"expected {_OPTIONS[name]} as {name}, got {value!r}; give one value")
 
 
 def _state(file: Path) -> tuple[Path, int, int]:
