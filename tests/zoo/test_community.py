@@ -69,6 +69,20 @@ def test_tensors_may_lie_inside_a_checkpoint(stack: PlainStack, tmp_path: Path) 
     assert load_model(tmp_path / "run.pth").card.net == "community:DnCNN"
 
 
+@pytest.mark.parametrize("place", ["generator", "g", "network", "ema", "model_ema", "net_g"])
+@pytest.mark.parametrize("prefix", ["generator.", "net_g.", "module.netG."])
+def test_tensors_lie_where_other_trainers_put_them(stack: PlainStack, place: str, prefix: str, tmp_path: Path) -> None:
+    prefixed = {f"{prefix}{name}": value for name, value in stack.state_dict().items()}
+    torch.save({"epoch": 3, "params_ema": {}, place: prefixed}, tmp_path / "run.pth")
+    assert load_model(tmp_path / "run.pth").card.net == "community:DnCNN"
+
+
+@pytest.mark.parametrize("name", ["model_best.pth.tar", "pytorch_model.bin", "LAST.PTH.TAR"])
+def test_checkpoints_have_other_names_as_well(stack: PlainStack, name: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": stack.state_dict()}, tmp_path / name)
+    assert load_model(tmp_path / name).card.net == "community:DnCNN"
+
+
 class Malicious:
     """Leaves a file where it is unpickled."""
 

@@ -16,7 +16,7 @@ from imagesmith.nets.inception import Inception2015
 from imagesmith.runtime.device import pick_device
 from imagesmith.tensors import from_float, to_float, to_gray
 from imagesmith.zoo import load_model
-from imagesmith.zoo.cards import CARDS, CHECKPOINT_SUFFIXES, read_header
+from imagesmith.zoo.cards import CARDS, is_checkpoint, read_header
 from imagesmith.zoo.pytorch_files import read_state_dict
 from imagesmith.zoo.weights import find_weights
 
@@ -86,7 +86,7 @@ def load_extractor(name_or_path: str | Path, *, device: str = "auto") -> Extract
     Raises ModelError for anything else.
     """
     chosen = pick_device(device)
-    if Path(name_or_path).suffix.lower() in CHECKPOINT_SUFFIXES:
+    if is_checkpoint(name_or_path):
         return _load_inception(Path(name_or_path), chosen)
     model = load_model(name_or_path)
     if model.card.net not in CLASSIFIERS:

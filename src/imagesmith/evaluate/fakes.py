@@ -19,7 +19,7 @@ from imagesmith.infer.generate import Generator, check_truncation
 from imagesmith.infer.latents import latents
 from imagesmith.metrics.sets import FeatureStatistics
 from imagesmith.tensors import from_float, generator_for
-from imagesmith.zoo.cards import CHECKPOINT_SUFFIXES, read_header
+from imagesmith.zoo.cards import is_checkpoint, read_header
 from imagesmith.zoo.weights import RUN_WEIGHTS, find_weights
 
 _BATCH = 256
@@ -139,7 +139,8 @@ def _holds_images(source: str | Path) -> bool:
     if os.path.isdir(source):
         return not ((Path(source) / RUN_WEIGHTS).is_file() or holds_run(source))
     path = Path(source)
-    return "::" in str(source) or is_archive(path) or path.suffix.lower() in _ARRAYS_AND_TABLES
+    is_set = is_archive(path) and not is_checkpoint(path)  # .pth.tar is called like an archive, and is none
+    return "::" in str(source) or is_set or path.suffix.lower() in _ARRAYS_AND_TABLES
 
 
 def _read(source: str | Path) -> Fakes:
@@ -158,7 +159,7 @@ def _read(source: str | Path) -> Fakes:
 
 
 def _weights_facts(model: str | Path) -> dict[str, Any]:
-    if Path(model).suffix.lower() in CHECKPOINT_SUFFIXES:
+    if is_checkpoint(model):
         try:
             return {"weights": "as saved", "weights_sha256": hashlib.sha256(Path(model).read_bytes()).hexdigest()}
         except OSError:

@@ -18,7 +18,7 @@ from imagesmith.nets import GENERATORS
 from imagesmith.runtime.device import pick_device, possible_dtypes
 from imagesmith.tensors import from_float
 from imagesmith.zoo import Model, ModelCard, load_dcgan, load_model
-from imagesmith.zoo.cards import CHECKPOINT_SUFFIXES
+from imagesmith.zoo.cards import is_checkpoint
 
 IMAGES_PER_PASS = 16
 """Kernels sum in another order for another batch, so every pass has this many images, some of them for nothing.
@@ -72,8 +72,7 @@ class Generator:
 
         `device` is auto, cpu, cuda, cuda:N or mps; `dtype` fp32 (which auto means), bf16 or fp16.
         """
-        is_checkpoint = Path(name_or_path).suffix.lower() in CHECKPOINT_SUFFIXES
-        model = load_dcgan(Path(name_or_path)) if is_checkpoint else load_model(name_or_path)
+        model = load_dcgan(Path(name_or_path)) if is_checkpoint(name_or_path) else load_model(name_or_path)
         return cls(model, device=device, dtype=dtype)
 
     @property

@@ -23,7 +23,7 @@ METADATA_KEY = "imagesmith"
 NO_DIGEST = "0" * 64
 WEIGHTS = Path(__file__).parent / "weights"
 GOLDEN_SUFFIX = ".golden.safetensors"
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt")
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pth.tar")
 """Of PyTorch's own files, which `pytorch_files` reads."""
 
 _EXPECTED = "expected a weight file written by imagesmith (.safetensors)"
@@ -183,13 +183,18 @@ def read_header(path: Path) -> Header:
     return header
 
 
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether a file is called like one of PyTorch's own."""
+    return str(path).lower().endswith(CHECKPOINT_SUFFIXES)
+
+
 def is_foreign(path: Path) -> bool:
     """Whether a file can only hold another project's weights: one of PyTorch, or safetensors without our metadata.
 
     ModelError where it cannot be opened.
     """
     if path.suffix.lower() != ".safetensors":
-        return path.suffix.lower() in CHECKPOINT_SUFFIXES
+        return is_checkpoint(path)
     start, _ = _start_and_size(path)
     return not any(mark in start for mark in _MARKS) and _kind(start) == _FOREIGN
 

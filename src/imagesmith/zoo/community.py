@@ -1,4 +1,4 @@
-"""Weights of other projects (.pth, .pt, .ckpt, .safetensors) as restorers; nothing in such a file is ever executed.
+"""Weights of other projects (PyTorch files and .safetensors) as restorers; nothing in such a file is ever executed.
 
 DnCNNs are built here, all other families are recognised and built by spandrel (the extra `community`). How far a
 network sees is measured, since no file tells: where that is near enough, tiles are exact, else they overlap by
@@ -25,14 +25,12 @@ from imagesmith.nets import NetSpec
 from imagesmith.runtime.halo import measure_halo
 from imagesmith.runtime.tiling import tile_px
 from imagesmith.tensors import is_out_of_memory
-from imagesmith.zoo.pytorch_files import read_state_dict
+from imagesmith.zoo.pytorch_files import read_state_dict, unwrapped
 from imagesmith.zoo.weights import Model, describe
 
 FARTHEST_PX = 64
 """A network that sees farther is tiled with so much overlap, which is not exact: what lies beyond matters little."""
 _TASKS = {"FBCNN": "jpeg", "SCUNet": "denoise", "DnCNN": "denoise", "FFTformer": "deblur"}
-_NESTED = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
-_PREFIXES = ("module.", "netG.")
 _WANTED = "expected a weight file written by imagesmith, or a restoring network of a known family"
 _AGAIN = "save the network again as it was trained, or fetch another file"
 _LARGEST_STEP = 64
@@ -142,16 +140,11 @@ def load_community(path: str | Path) -> Model:
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors by name, without the prefixes of wrappers."""
     if path.suffix.lower() != ".safetensors":
-        tensors = read_state_dict(path, inside=_NESTED)
-    else:
-        try:
-            tensors = safetensors.torch.load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"cannot read the weights '{path}': {error}\nfetch or copy the file again") from None
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+        return read_state_dict(path, nested=True)
+    try:
+        return unwrapped(safetensors.torch.load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot read the weights '{path}': {error}\nfetch or copy the file again") from None
 
 
 def _refuse_not_finite(tensors: dict[str, Tensor], path: Path) -> None:

@@ -17,13 +17,6 @@ from imagesmith.nets import NetSpec, build_net
 from imagesmith.zoo.pytorch_files import read_state_dict
 from imagesmith.zoo.weights import Model, describe
 
-NESTED = (
-    *("netG", "netG_state_dict", "generator", "generator_state_dict", "G_state_dict", "G"),
-    *("state_dict", "model_state_dict", "model"),
-    *("netD", "netD_state_dict", "discriminator", "discriminator_state_dict", "D_state_dict", "D"),
-)
-"""Where checkpoints keep the tensors of the network that is wanted, the first that is there."""
-
 
 def load_dcgan(path: str | Path) -> Model:
     """The unconditional generator or discriminator in a state dict of the example, of any size and width.
@@ -33,7 +26,7 @@ def load_dcgan(path: str | Path) -> Model:
     dict lies under one of the names `NESTED` in a checkpoint, of which the generator goes first. ModelError for others.
     """
     path = Path(path)
-    tensors = read_state_dict(path, inside=NESTED)
+    tensors = read_state_dict(path, nested=True)
     try:
         spec = _spec(tensors)
         with torch.device("meta"):  # shapes only: the file is not yet known to be what it seems

@@ -13,7 +13,7 @@ from imagesmith.errors import ModelError, NothingUsableError
 from imagesmith.nets import CLASSIFIERS
 from imagesmith.nets.squeezenet import SqueezeNet
 from imagesmith.nets.vgg import Vgg
-from imagesmith.zoo.cards import CHECKPOINT_SUFFIXES
+from imagesmith.zoo.cards import CHECKPOINT_SUFFIXES, is_checkpoint
 from imagesmith.zoo.pytorch_files import read_state_dict
 from imagesmith.zoo.weights import load_model
 
@@ -68,7 +68,7 @@ def _published(path: Path) -> Any:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
+    if is_checkpoint(path):
         return read_state_dict(path)
     try:
         return load_tensors(path) if path.suffix.lower() == ".npz" else safetensors.torch.load_file(path)

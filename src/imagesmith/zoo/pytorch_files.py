@@ -1,4 +1,4 @@
-"""Weights in PyTorch's own files (.pth, .pt, .ckpt), read without running any code that such a file may hold."""
+"""Weights in PyTorch's own files (`CHECKPOINT_SUFFIXES`), read without running any code that such a file may hold."""
 
 import contextlib
 import errno
@@ -7,7 +7,6 @@ import pickletools
 import re
 import struct
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,13 +15,20 @@ from torch import Tensor
 
 from imagesmith.errors import ModelError
 
+NESTED = (
+    *("params_ema", "params-ema", "params"),
+    *("netG", "netG_state_dict", "net_g", "generator", "generator_state_dict", "G_state_dict", "G", "g"),
+    *("model_ema", "ema", "state_dict", "model_state_dict", "model", "network", "net"),
+    *("netD", "netD_state_dict", "discriminator", "discriminator_state_dict", "D_state_dict", "D"),
+)
+"""Where checkpoints keep the tensors of the network that is wanted, the first that has any."""
 
-def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> dict[str, Tensor]:
+
+def read_state_dict(path: Path, *, nested: bool = False) -> dict[str, Tensor]:
     """The tensors by name of a file written by `torch.save(net.state_dict(), path)`, on the CPU.
 
-    Of a checkpoint that holds more than them, what lies under the first of the names `inside` that it has. The prefixes
-    that DataParallel and torch.compile put before every name are taken away. ModelError for files that hold anything
-    but tensors, are damaged or cannot be opened.
+    Where they may be `nested` in a checkpoint, those under the first of the names `NESTED` that it has, if not empty.
+    Names are `unwrapped`. ModelError for files that hold anything but tensors, are damaged or cannot be opened.
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # a TorchScript archive warns before it is refused
@@ -44,8 +50,8 @@ def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> dict[str, Tens
         AttributeError,
     ) as error:
         raise ModelError(_refusal(path, str(error))) from None
-    if isinstance(tensors, dict):
-        tensors = next((part for name in inside if isinstance(part := tensors.get(name), dict)), tensors)
+    if nested and isinstance(tensors, dict):
+        tensors = next((part for name in NESTED if isinstance(part := tensors.get(name), dict) and part), tensors)
     if not isinstance(tensors, dict) or not tensors:
         raise ModelError(f"{_EXPECTED}, got a {type(tensors).__name__} in '{path}'\n{_DO}")
     for name, value in tensors.items():
@@ -55,12 +61,22 @@ def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> dict[str, Tens
             raise ModelError(f"{_EXPECTED}, {found}{', ...' * (len(tensors) > _NAMED)}\n{_DO}")
         if not _is_plain(value):
             raise ModelError(f"{_EXPECTED}, got one of an unusual kind, '{name}', in '{path}'\n{_DO}")
-    return {_WRAPPED.sub("", name): value for name, value in tensors.items()}
+    return unwrapped(tensors)
+
+
+def unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefixes of DataParallel and torch.compile, and that of a trainer's part which all names have."""
+    tensors = {_WRAPPED.sub("", name): value for name, value in tensors.items()}
+    for part in _PARTS if tensors else ():
+        if all(name.startswith(part) for name in tensors):
+            return unwrapped({name.removeprefix(part): value for name, value in tensors.items()})
+    return tensors
 
 
 _EXPECTED = "expected a PyTorch state dict, the tensors of one network by name"
 _DO = "save it with torch.save(net.state_dict(), path)"
 _WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)+")
+_PARTS = ("netG.", "net_g.", "generator.")
 _NAMED = 8  # names that a refusal shows
 _SCANNED_BYTES = 2**20
 
