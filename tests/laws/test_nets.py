@@ -180,3 +180,18 @@ def test_a_misspelt_option_is_named_with_its_nearest(name: str):
 def test_a_misspelt_network_is_named_with_its_nearest():
     with pytest.raises(ConfigError, match="did you mean 'compact'"):
         build_net(NetSpec("compcat"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (NetSpec("compact", {"width": 0}), "expected width of network 'compact' of at least 1, got 0; set a larger"),
+        (NetSpec("compact", {"blocks": -1}), "expected blocks of network 'compact' of at least 0, got -1"),
+        (NetSpec("unet", {"widths": [8, -8], "blocks": [1, 1]}), r"of at least 1, got \[8, -8\]"),
+        (NetSpec("rpgan-generator", {"latent_size": 0}), "expected latent_size"),
+        (NetSpec("patch-discriminator", {"widths": []}), "expected options that make"),
+    ],
+)
+def test_sizes_that_cannot_be_are_no_bug(spec: NetSpec, words: str):
+    with pytest.raises(ConfigError, match=words):
+        build_net(spec)

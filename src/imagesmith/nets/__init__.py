@@ -66,6 +66,9 @@ NETS: dict[str, type[nn.Module]] = (
 )
 
 
+_MAY_BE_ZERO = ("blocks", "planes", "classes", "look_ahead")
+
+
 @dataclass(frozen=True)
 class NetSpec:
     """A network by name and constructor options, as configurations and weight files carry it."""
@@ -86,9 +89,16 @@ def build_net(spec: NetSpec) -> nn.Module:
     for option in spec.options:
         if option not in known:
             raise ConfigError(not_one_of(f"an option of network '{spec.name}'", option, known))
+    for option, value in spec.options.items():
+        numbers = value if isinstance(value, list | tuple) else [value]
+        least = 0 if option in _MAY_BE_ZERO else 1
+        if any(isinstance(number, int) and not isinstance(number, bool) and number < least for number in numbers):
+            raise ConfigError(
+                f"expected {option} of network '{spec.name}' of at least {least}, got {value}; set a larger number"
+            )
     try:
         return net_class(**spec.options)
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
             f"expected options that make a network '{spec.name}', got {spec.options}\n{reason}"
