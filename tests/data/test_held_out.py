@@ -6,7 +6,14 @@ import torch
 from torch.nn import functional as F
 
 from imagesmith.data import held_out
-from imagesmith.data.held_out import count_different, divide, one_of_each_stretch, split, without_copies
+from imagesmith.data.held_out import (
+    count_different,
+    divide,
+    keep_every_class,
+    one_of_each_stretch,
+    split,
+    without_copies,
+)
 
 
 @pytest.mark.parametrize(("count", "asked", "kept"), [(100, 50, 10), (9, 5, 0), (10, 0, 0), (1, 1, 0), (20, 1, 1)])
@@ -31,6 +38,16 @@ def test_classes_that_take_turns_all_give_their_share(count: int, asked: int, cl
     assert len(apart) == count // 10
     assert shares.min() > 0.7
     assert shares.max() < 1.3
+
+
+def test_the_last_picture_of_a_class_is_not_held_out() -> None:
+    """The accident: a class of one picture, which is kept apart, and nothing ever learns that class."""
+    labels = torch.tensor([0] * 9 + [1] + [2] * 10)
+    training, apart = torch.tensor([*range(9), *range(10, 19)]), torch.tensor([9, 19])
+    kept, held = keep_every_class(labels, training, apart)
+    assert (kept.tolist(), held.tolist()) == ([*range(19)], [19])
+    unchanged = keep_every_class(torch.zeros(20, dtype=torch.int64), training, apart)
+    assert [each.tolist() for each in unchanged] == [training.tolist(), apart.tolist()]
 
 
 def test_the_same_are_kept_apart_in_every_run() -> None:

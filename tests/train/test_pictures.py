@@ -139,3 +139,15 @@ def test_mirroring_is_told(tmp_path: Path, flip: bool):
     np.savez(tmp_path / "a.npz", images=torch.stack(PHOTOS)[..., :16, :16].movedim(1, -1).numpy())
     load_pictures(ImageSetConfig(folder=str(tmp_path / "a.npz"), flip=flip), begun(tmp_path, said))
     assert any("shown mirrored" in line and "--set data.flip=false" in line for line in said) == flip
+
+
+def test_a_class_of_one_picture_is_trained_on(tmp_path: Path):
+    rng, said = np.random.default_rng(0), list[str]()
+    for lonely in range(10):  # one of the ten is kept apart
+        labels = np.zeros(10, np.int64)
+        labels[lonely] = 1
+        np.savez(tmp_path / "a.npz", images=rng.integers(0, 256, (10, 16, 16, 3), np.uint8), labels=labels)
+        pictures, training, _ = load_pictures(ImageSetConfig(folder=str(tmp_path / "a.npz")), begun(tmp_path, said))
+        assert pictures.labels is not None
+        assert pictures.labels[training].unique().tolist() == [0, 1]
+    assert sum("kept 1 pictures fewer apart" in line for line in said) == 1

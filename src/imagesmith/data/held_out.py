@@ -34,6 +34,12 @@ def split(count: int, held_out: int) -> tuple[Tensor, Tensor]:
     return (~is_apart).nonzero().flatten(), is_apart.nonzero().flatten()
 
 
+def keep_every_class(labels: Tensor, training: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, ascending, where the pictures of a class of which none is left to train on are not kept apart."""
+    is_lost = torch.isin(labels[held_out], labels[training], invert=True)
+    return torch.cat([training, held_out[is_lost]]).sort().values, held_out[~is_lost]
+
+
 def without_copies(images: Tensor, training: Tensor, held_out: Tensor) -> Tensor:
     """Those of the positions `training` in uint8 (N, C, H, W) that are no copy, to the last bit, of one held out.
 

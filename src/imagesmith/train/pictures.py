@@ -11,7 +11,7 @@ from torch import Tensor
 
 from imagesmith.configs import ImageSetConfig
 from imagesmith.data.datasets import Pair
-from imagesmith.data.held_out import split, without_copies
+from imagesmith.data.held_out import keep_every_class, split, without_copies
 from imagesmith.data.image_sets import ImageSet, load_image_set
 from imagesmith.errors import ConfigError, NothingUsableError
 from imagesmith.train.run import Session
@@ -58,6 +58,12 @@ def load_pictures(data: ImageSetConfig, session: Session) -> tuple[ImageSet, Ten
         )
     if len(training) < len(every):
         session.say(f"left out {len(every) - len(training):,} pictures: copies of some that are kept apart")
+    if pictures.labels is not None:
+        asked, (training, held_out) = len(held_out), keep_every_class(pictures.labels, training, held_out)
+        if len(held_out) < asked:
+            session.say(
+                f"kept {asked - len(held_out):,} pictures fewer apart: their classes have no others to learn from"
+            )
     if session.newest or session.world.size > 1:  # else its choices tell it: once is enough for gigabytes
         check_same(told_of(pictures, held_out), "pictures", data.folder, session)
     return pictures, training, held_out
