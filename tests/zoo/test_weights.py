@@ -251,3 +251,8 @@ def test_every_shipped_model_verifies(name: str):
     assert all(value > 0 for scores in card.protocol.values() for value in scores.values())
     assert card.licence
     assert card.train_data
+
+
+def test_a_folder_without_weights_is_told_what_to_do(tmp_path: Path):
+    with pytest.raises(ModelError, match=r"without one\nname another folder or a weight file; a run has its weights"):
+        load_model(tmp_path)

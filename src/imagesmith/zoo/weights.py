@@ -134,7 +134,10 @@ def find_weights(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if os.path.isdir(path):  # which, unlike Path.is_dir, has an answer for names that no file can have
         if not (path / RUN_WEIGHTS).is_file():
-            raise ModelError(f"expected a training run's folder with {RUN_WEIGHTS} in it, got '{path}' without one")
+            raise ModelError(
+                f"expected a training run's folder with {RUN_WEIGHTS} in it, got '{path}' without one\n"
+                "name another folder or a weight file; a run has its weights from its first validation on"
+            )
         return path / RUN_WEIGHTS
     if os.path.isfile(path):
         return path
