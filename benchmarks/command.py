@@ -82,6 +82,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file")
     options = parser.parse_args()
+    if options.photos < 2:
+        parser.error(f"expected --photos 2 or more, got {options.photos}; one alone is measured beside them anyway")
     commands = {
         "imagesmith restore": [str(COMMAND), "restore", "IN", "-o", "OUT", "-n", options.model],
         "imagesmith restore --dtype fp32": [
