@@ -80,6 +80,32 @@ def test_going_on_from_a_network_needs_no_preset(train: list[str], call) -> None
     assert config["optim"]["learning_rate"] == pytest.approx(3e-4)
 
 
+def test_going_on_from_a_run_with_a_recipe_of_its_own_needs_no_preset(train: list[str], call) -> None:
+    """The accident: the name that the user gave to the configuration was looked for among the presets."""
+    assert call(*train, "--images", "8", "--set", "preset=mine").code == 0
+    on = ["train", "restorer", "photos", "--images", "8", "-o"]
+    assert call(*on, "on", "--start-from", "run").code == 0
+    config = json.loads(Path("on/config.json").read_text())
+    assert (config["preset"], config["start_from"], config["net"]["options"]["width"]) == ("mine", "run", 8)
+    call(*on, "other", "--start-from", "run/model.safetensors").was_refused(
+        2, "expected --preset or --config with --start-from run/model.safetensors, which was made by 'mine'"
+    )
+
+
+def test_a_run_goes_on_where_its_photographs_were_moved(train: list[str], call) -> None:
+    assert call(*train, "--images", "4").code == 0
+    shutil.copytree("photos", "elsewhere")
+    moved = ["elsewhere" if word == "photos" else word for word in train]
+    assert call(*moved, "--images", "8").code == 0
+    told = Path("run/console.log").read_text()
+    assert "data.folder = 'elsewhere', where the same lies as in 'photos' when the run was begun" in told
+    assert "resumed at 4 images" in told
+    assert json.loads(Path("run/config.json").read_text())["data"]["folder"] == "elsewhere"
+    with Image.open("elsewhere/astronaut.png") as image:
+        image.rotate(180).save("elsewhere/astronaut.png")
+    call(*moved, "--images", "12").was_refused(2, "the photos of elsewhere that the run was begun with, got another")
+
+
 @pytest.mark.parametrize("model", ["vsr-x4", "cifar-32"])
 @pytest.mark.parametrize("preset", [[], ["--preset", "sr-x4"]])
 def test_a_network_that_restores_no_pictures_is_no_start(train: list[str], call, model: str, preset: list[str]) -> None:

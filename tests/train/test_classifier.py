@@ -191,8 +191,10 @@ def test_a_run_that_never_began_can_be_corrected(stripes: Path, tmp_path: Path):
     with pytest.raises(UsageError, match="nothing"):
         train_classifier(small(tmp_path / "stirpes", tmp_path / "run"), quiet=True)
     assert train_classifier(small(stripes, tmp_path / "run"), quiet=True).images_seen == 160
-    with pytest.raises(ConfigError, match=r"was started with data\.folder"):
-        train_classifier(small(tmp_path / "other.npz", tmp_path / "run"), quiet=True)
+    other = write_stripes(tmp_path / "other.npz", 20)
+    with pytest.raises(ConfigError, match=r"other\.npz that the run was begun with, got another"):
+        train_classifier(small(other, tmp_path / "run"), quiet=True)
+    assert json.loads((tmp_path / "run/config.json").read_text())["data"]["folder"] == str(stripes)
 
 
 def test_one_class_needs_no_classifier(tmp_path: Path):

@@ -4,6 +4,7 @@ The run folder: `config.json`, `model.safetensors` (the best average so far), `c
 `console.log`, `tensorboard/` and what the kind of training draws. The same call again resumes it.
 """
 
+import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -42,8 +43,15 @@ _FREE = (
     "data.workers",
 )
 """What may differ when a run goes on."""
-_OWN = ("run.out", "run.device", "data.workers", "data.folder", "data.degraded", "data.films", "data.labels")
-"""What may differ between the processes of a run; what lies in the folders is compared by itself."""
+_PLACES = ("data.folder", "data.degraded", "data.films", "data.labels")
+"""Where there is what is learnt; what lies there is compared by itself, before `Session.state`."""
+_NO_PLACE = ("None", "nothing", "'auto'", "'none'")
+_OWN = ("run.out", "run.device", "data.workers", *_PLACES)
+"""What may differ between the processes of a run."""
+
+
+Difference = tuple[str, str, str]
+"""A key of two configurations, and what each of them has there."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,8 @@ class Session:
     """None on processes that are not the leader."""
     may_start_from: bool
     """Whether this kind of training can begin with what another run has learnt."""
+    moved: Sequence[Difference] = ()
+    """Places of what is learnt that are others than when the run was begun."""
 
     def say(self, text: str) -> None:
         """One line to console and log, on the leader."""
@@ -123,12 +133,19 @@ class Session:
         return f"to go on: the same command with --start-from {shlex.quote(str(self.folder))} and another -o"
 
     def state(self, nets: dict[str, nn.Module], choices: dict[str, Any], **options: Any) -> TrainState:
-        """A state at the newest checkpoint, or a fresh one; `options` are those of `new_state`."""
+        """A state at the newest checkpoint, or a fresh one; `options` are those of `new_state`.
+
+        What is learnt was compared with that of the run's beginning by then, so that its new places can be kept.
+        """
         run = self.run
         state = new_state(nets, self.optim, Plan(run.images or UNPLANNED), choices, **options)
         state.config = self.config
         if self.newest:
             state.load(*self.newest)
+            for key, was, is_now in self.moved:
+                self.say(f"{key} = {is_now}, where the same lies as in {was} when the run was begun")
+            if self.log and self.moved:
+                _write_config(self.folder, self.config)
             self.say(f"resumed at {state.images_seen:,} images, {state.progress:.1%} of the run")
             if state.extras.get("ended"):
                 self.say(f"it ended early, as nothing got better any more; {self._way_on}")
@@ -164,13 +181,13 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
             _check_alike(config, world)
             world.lead(lambda: held.enter_context(sole_writer(folder)))
             newest = world.lead(lambda: _newest(folder))
-            world.lead(lambda: _claim(folder, config, newest[1] if newest else None))
+            moved = world.lead(lambda: _claim(folder, config, newest[1] if newest else None))
             log = RunLog(folder, newest[1]["images_seen"] if newest else 0, quiet=quiet) if world.is_leader else None
             if log:
                 held.callback(log.close)  # after a failure too: TensorBoard's thread would write on
             can_start = hasattr(config, "start_from")
             told = config.model_dump(mode="json")
-            yield Session(folder, config.run, config.optim, told, device, world, newest, log, can_start)
+            yield Session(folder, config.run, config.optim, told, device, world, newest, log, can_start, moved)
         world.meet()
     except (RuntimeError, MemoryError) as error:
         if is_killed_worker(error):
@@ -190,33 +207,45 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
 
 def _check_alike(config: Config, world: World) -> None:
     """ConfigError where this process was given another configuration than the leader's: they train one network."""
-    if difference := _difference(world.lead(lambda: config), config, _OWN):
-        key, leaders, own = difference
+    for key, leaders, own in _differences(world.lead(lambda: config), config, _OWN):
         raise ConfigError(
             f"expected {key} = {leaders} in every process, as in the first, got {own} in process {world.rank}; "
             "give all machines the same command"
         )
 
 
-def _claim(folder: Path, config: Config, begun: dict[str, Any] | None) -> None:
+def _claim(folder: Path, config: Config, begun: dict[str, Any] | None) -> list[Difference]:
     """Write the configuration into a new run folder, or check that the old one is the same but for its length.
+
+    Returns the places that are others than before, with which nothing is written yet.
 
     `begun` are the values of the newest checkpoint. A run that failed before its first one, say for a misspelt folder
     of pictures, binds nobody. A folder that holds a model but no checkpoint, or a file of another kind called
     config.json, is refused.
     """
-    path = folder / "config.json"
+    moved = list[Difference]()
     if begun is None:
         _check_nothing_is_lost(folder, type(config))
-    elif difference := _difference(_config_before(path, begun, config), config, _FREE):
-        key, was, is_now = difference
+        before = config
+    else:
+        before = _config_before(folder / "config.json", begun, config)
+    for key, was, is_now in _differences(before, config, _FREE):
+        if key in _PLACES and was not in _NO_PLACE and is_now not in _NO_PLACE:
+            moved.append((key, was, is_now))
+            continue
         raise ConfigError(
             f"run folder {folder} was started with {key} = {was}, not {is_now}; "
             "use another folder, or the same configuration to go on"
         )
     for each in (folder, folder / "checkpoints", folder / "samples"):
         remove_abandoned(each)  # what a training that was killed had half written: gigabytes, under a hidden name
-    write_whole(path, config.model_dump_json(indent=2) + "\n")
+    if not moved:
+        _write_config(folder, config.model_dump(mode="json"))
+    return moved
+
+
+def _write_config(folder: Path, values: dict[str, Any]) -> None:
+    write_whole(folder / "config.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def _config_before(path: Path, begun: dict[str, Any], config: Config) -> Config:
@@ -226,14 +255,13 @@ def _config_before(path: Path, begun: dict[str, Any], config: Config) -> Config:
     return load_config(path, type(config)) if path.exists() else config
 
 
-def _difference(one: Config, other: Config, free: Sequence[str]) -> tuple[str, str, str] | None:
-    """The first key, but for those of `free`, with another value here and there, and both values; None without any."""
+def _differences(one: Config, other: Config, free: Sequence[str]) -> Iterator[Difference]:
+    """The keys, but for those of `free`, with another value here and there, and both values."""
     there, here = (_flat(config.model_dump(mode="json")) for config in (one, other))
     for key in dict.fromkeys((*here, *there)):
         first, second = (repr(flat[key]) if key in flat else "nothing" for flat in (there, here))
         if key not in free and first != second:
-            return key, first, second
-    return None
+            yield key, first, second
 
 
 def _check_nothing_is_lost(folder: Path, kind: type[Config]) -> None:

@@ -1,7 +1,7 @@
 """`imagesmith train`: restorers of pictures and of films, GANs, classifiers."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,7 +76,7 @@ def restorer(
                 f"task {card.task}; choose another"
             )
         if preset is None and config is None:
-            preset = card.training.get("config", {}).get("preset")
+            preset, config = _recipe_of(start_from, card, RESTORER_PRESETS)
         net = Part(name=card.net, options=card.options)
         adapt = partial(fine_tuned, start_from=start_from, task=card.task, net=net)
     resolved = configuration(
@@ -192,6 +192,20 @@ def _given(data: str, out: str, minutes: float | None, images: int | None) -> di
     if minutes is not None and images is not None:
         raise UsageError("expected one of --minutes and --images, got both")
     return {"data.folder": data, "run.out": out, "run.minutes": minutes, "run.images": images}
+
+
+def _recipe_of(start_from: str, card: Any, presets: Container[str]) -> tuple[str | None, Path | None]:
+    """The preset of a model's run, or the configuration in its run folder where that is none of `presets`."""
+    preset = card.training.get("config", {}).get("preset")
+    if preset is None or preset in presets:
+        return preset, None
+    config = Path(start_from) / "config.json"
+    if config.is_file():
+        return None, config
+    raise ConfigError(
+        f"expected --preset or --config with --start-from {start_from}, which was made by '{preset}', no preset of "
+        "imagesmith's; give its configuration, or name its run folder"
+    )
 
 
 def _has_flow(start_from: str, out: str) -> bool:
