@@ -59,7 +59,7 @@ def test_the_generator_is_called_as_it_was_named(
 ) -> None:
     """The accident: `64 images of auto`, whichever of a dozen runs made them."""
     call("generate plain --seeds 0 -o out")
-    assert f"1 images of {models / 'plain.safetensors'} in" in capsys.readouterr().err
+    assert f"1 image of {models / 'plain.safetensors'} in" in capsys.readouterr().err
 
 
 def test_classes_are_in_the_names(call: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,5 +110,7 @@ def test_what_the_closing_look_found_stands_in_the_line() -> None:
     )
     late = dataclasses.replace(film, audit=dataclasses.replace(audit, timestamp_error_s=0.0004))
     assert "times at most 0.4 ms off" in describe(late)
+    single = dataclasses.replace(film, frames=1, audit=dataclasses.replace(audit, frames_in=1, frames_out=1))
+    assert "1 frame, 1.2 s); checked: 1 of 1 frame, each" in describe(single)
     silent = dataclasses.replace(film, audit=dataclasses.replace(audit, has_sound=False))
     assert "sound" not in describe(silent), "nobody kept a sound that was not there"

@@ -15,7 +15,7 @@ def test_folders_are_classes() -> None:
     assert labels_from_folders(PLACES).classes == {name: name[:3] for name in PLACES}
     beside = labels_from_folders(PLACES | {"stray.png": "stray.png"})
     assert beside.classes is None
-    assert beside.reason == "no labels: 1 pictures lie outside the 2 folders, such as stray.png"
+    assert beside.reason == "no labels: 1 picture lies outside the 2 folders, such as stray.png"
     single = labels_from_folders({f"{k}/a.png": f"{k}/a.png" for k in range(5)})
     assert single.classes is None
     assert "5 folders for 5 pictures are too many" in single.reason

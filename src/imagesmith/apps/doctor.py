@@ -15,6 +15,7 @@ from PIL import features
 
 from imagesmith import __version__
 from imagesmith.containers import usable_cores
+from imagesmith.data.video.info import counted
 from imagesmith.errors import ModelError
 from imagesmith.nets import RESTORERS, VIDEO_RESTORERS, NetSpec, build_net
 from imagesmith.runtime.area import WORTH_TILES, measured_area
@@ -113,8 +114,8 @@ def _processor() -> str:
     capability = torch.backends.cpu.get_cpu_capability()
     keep_to_usable_cores()
     there, usable = os.cpu_count() or 1, usable_cores()
-    cores = f"{there} cores" + f", {usable} of them for this process" * (usable < there)
-    return f"{cores}, {torch.get_num_threads()} threads, {capability}{lacks}"
+    cores = counted(there, "core") + f", {usable} of them for this process" * (usable < there)
+    return f"{cores}, {counted(torch.get_num_threads(), 'thread')}, {capability}{lacks}"
 
 
 def _convolutions() -> str:

@@ -24,6 +24,7 @@ from imagesmith.data.files import FORMATS, MAX_PIXELS, Frame, read_image, write_
 from imagesmith.data.formats import format_named
 from imagesmith.data.grid import enlargement, image_grid
 from imagesmith.data.video.generated import FILM_ON_WHITE, check_video, video_writer
+from imagesmith.data.video.info import counted
 from imagesmith.errors import FormatError, ImageError, NothingUsableError, OutputError, UsageError
 from imagesmith.infer.edit import project, variations
 from imagesmith.infer.generate import Generator, Sample, generate, interpolate
@@ -80,7 +81,7 @@ def run_generate(
     if as_sheet:
         columns, rows = shape or (generator.classes if total > len(wanted) else None, None)
         if shape and total > math.prod(shape):
-            raise UsageError(f"expected at most {math.prod(shape)} images for a grid of {grid}, got {total}")
+            raise UsageError(f"expected at most {counted(math.prod(shape), 'image')} for a grid of {grid}, got {total}")
         _check_sheet(math.prod(shape or (total,)), generator.size, "name a folder")
         for note in _write_sheet([sample.image for sample in samples], out, columns, rows, overwrite=overwrite):
             say(note)
@@ -96,7 +97,7 @@ def run_generate(
         _check_names(out, (file for file, *_ in planned()), overwrite=overwrite)
         table = None if made is None else made | {row[0]: row for row in planned()}
         _write_samples(samples, out, names, table=table, overwrite=overwrite, as_json=as_json, say=say)
-    say(f"{total} images of {generator.card.title} in {time.monotonic() - started:.1f} s -> {out}")
+    say(f"{counted(total, 'image')} of {generator.card.title} in {time.monotonic() - started:.1f} s -> {out}")
 
 
 def run_interpolate(
@@ -140,7 +141,7 @@ def run_interpolate(
         with video_writer(out, fps, overwrite=overwrite) as add:
             for image in images:
                 add(image)
-    say(f"{total} frames, {total / fps:.1f} s of {generator.card.title} -> {out}")
+    say(f"{counted(total, 'frame')}, {total / fps:.1f} s of {generator.card.title} -> {out}")
 
 
 def run_variations(
@@ -184,7 +185,7 @@ def run_variations(
     _write(found.target, out / "photo.png", overwrite=overwrite)
     _write(found.reconstruction, out / "reconstruction.png", overwrite=overwrite)
     _write_sheet(images, out / "sheet.png", overwrite=overwrite)
-    say(f"{len(wanted)} variations -> {out}, all on {out / 'sheet.png'}")
+    say(f"{counted(len(wanted), 'variation')} -> {out}, all on {out / 'sheet.png'}")
 
 
 def _photograph(path: Path) -> Frame:

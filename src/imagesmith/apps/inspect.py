@@ -59,7 +59,7 @@ def findings(found: Inspection) -> dict:
 def lines(found: Inspection) -> Iterator[tuple[str, str]]:
     """(name, finding) pairs for people, the advice last."""
     pictures = found.pictures
-    others = f", {found.others:,} other files" if found.others else ""
+    others = f", {found.others:,} other file{'s' * (found.others > 1)}" if found.others else ""
     yield "pictures", f"{len(pictures):,}{others}"
     for name, values in (
         ("width", [picture.width for picture in pictures]),

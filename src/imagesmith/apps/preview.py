@@ -14,6 +14,7 @@ from imagesmith.configs import RestorerConfig
 from imagesmith.data.datasets import Pair
 from imagesmith.data.files import Frame, write_image
 from imagesmith.data.grid import image_grid
+from imagesmith.data.video.info import counted
 from imagesmith.metrics import METRICS
 from imagesmith.tensors import from_float
 from imagesmith.train.restore import build_chain, load_training_photos, training_patches, what_is_used
@@ -41,7 +42,7 @@ def run_preview(config: RestorerConfig, out: Path, *, count: int, overwrite: boo
         low, middle, high = min(scores), statistics.median(scores), max(scores)
         print(f"psnr_y of the degraded patches: {low:.1f} to {high:.1f} dB, median {middle:.1f}")
     columns = "clean | degraded" + " | what the network is told besides" * bool(chain.planes)
-    print(f"{count} pairs, {columns}: {out}")
+    print(f"{counted(count, 'pair')}, {columns}: {out}")
 
 
 def _in_words(part: dict[str, Any]) -> str:

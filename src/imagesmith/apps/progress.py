@@ -122,7 +122,7 @@ def _audited(audit: Audit) -> str:
     late = audit.timestamp_error_s
     times = {None: "", 0: ", each at its time"}.get(late, f", times at most {(late or 0) * 1000:.3g} ms off")
     sound = ", sound as it was" if audit.has_sound else ""
-    return f"checked: {audit.frames_out} of {audit.frames_in} frames{times}{sound}, none black"
+    return f"checked: {audit.frames_out} of {counted(audit.frames_in, 'frame')}{times}{sound}, none black"
 
 
 def _said(frames: Frames) -> str:

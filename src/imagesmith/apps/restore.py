@@ -145,7 +145,7 @@ def _conclude(summary: Summary, restorer: Restorer | Auto | VideoRestorer, secon
         f"{counts[status]} {status}" for status in ("done", "planned", "skipped", "failed") if counts[status]
     )
     if summary.cancelled:
-        kept = f"{summary.kept_frames} frames of the unfinished film kept" if summary.kept_frames else ""
+        kept = f"{counted(summary.kept_frames, 'frame')} of the unfinished film kept" if summary.kept_frames else ""
         so_far = ", ".join(filter(None, (done, kept))) or "nothing done"
         what_now = "the same command with --resume goes on" if wrote else "nothing was written"
         print(f"cancelled; {what_now} ({so_far})", file=sys.stderr)

@@ -76,7 +76,9 @@ def labels_from_folders(places: Mapping[str, str]) -> Labels:
         return Labels(None, "no labels: all pictures lie in one folder")
     if outside:
         first = next(name for name in places if name not in classes)
-        return Labels(None, f"no labels: {outside:,} pictures lie outside the {count} folders, such as {first}")
+        lie = "1 picture lies" if outside == 1 else f"{outside:,} pictures lie"
+        folders = "one folder" if count == 1 else f"{count:,} folders"
+        return Labels(None, f"no labels: {lie} outside the {folders}, such as {first}")
     if 2 * count > len(places):
         return Labels(None, f"no labels: {count:,} folders for {len(places):,} pictures are too many to be classes")
     return Labels(classes, f"labels from {count} class folders")

@@ -20,6 +20,7 @@ from torch import Tensor
 from imagesmith.atomic import make_folder, write_whole
 from imagesmith.data.video import Encoding, VideoInfo, segment_writer
 from imagesmith.data.video.folders import frame_files
+from imagesmith.data.video.info import counted
 from imagesmith.errors import OutputError, UsageError
 from imagesmith.infer.manifest import sha256_of
 from imagesmith.infer.outcome import Size
@@ -117,7 +118,7 @@ def _opened(folder: Path, length: int, facts: Mapping[str, str], *, resume: bool
     was, found = _read(folder)
     if found and not resume and not anew:
         raise OutputError(
-            f"{folder} holds {sum(part.frames for part in found)} frames of a run that was not finished\n"
+            f"{folder} holds {counted(sum(part.frames for part in found), 'frame')} of a run that was not finished\n"
             "--resume goes on with it, -y starts anew"
         )
     goes_on = resume and _agrees(folder, was, facts, anew)
