@@ -92,9 +92,12 @@ def test_films_are_told_in_frames_with_or_without_a_known_end(monkeypatch: pytes
             clock[0] += 11
             frames = Frames(120, total, 4.0)
             report(Progress(0, 1, "a.mp4", frames.fraction, frames=frames))
+        clock[0] += 11
+        report(Progress(0, 1, "a.mkv", 0.6, frames=Frames(120, 200, 4.0, is_estimated=True)))
     assert capsys.readouterr().err.splitlines() == [
         "0/1 films, a.mp4, frame 120/200, 4 a second, 0:00:20 left",
         "0/1 films, a.mp4, frame 120, 4 a second, unknown time left",
+        "0/1 films, a.mkv, frame 120/about 200, 4 a second, 0:00:20 left",
     ]
 
 
@@ -112,5 +115,7 @@ def test_what_the_closing_look_found_stands_in_the_line() -> None:
     assert "times at most 0.4 ms off" in describe(late)
     single = dataclasses.replace(film, frames=1, audit=dataclasses.replace(audit, frames_in=1, frames_out=1))
     assert "1 frame, 1.2 s); checked: 1 of 1 frame, each" in describe(single)
+    planned = dataclasses.replace(film, status="planned", frames=52, frames_estimated=True)
+    assert "about 52 frames, planned" in describe(planned)
     silent = dataclasses.replace(film, audit=dataclasses.replace(audit, has_sound=False))
     assert "sound" not in describe(silent), "nobody kept a sound that was not there"

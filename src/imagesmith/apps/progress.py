@@ -31,6 +31,7 @@ def describe(result: ItemResult) -> str:
     sizes = " -> ".join(f"{width} x {height}" for width, height in filter(None, (result.in_size, result.out_size)))
     time_taken = f"{result.seconds:.1f} s" if result.status == "done" else result.status
     frames = counted(result.frames, "frame") if result.frames is not None else None
+    frames = f"about {frames}" if result.frames_estimated else frames
     facts = ", ".join(filter(None, (sizes, frames, time_taken)))
     doubt = [str(result.uncertainty)] if result.uncertainty else []
     doubt += [_audited(result.audit)] if result.audit else []
@@ -126,5 +127,5 @@ def _audited(audit: Audit) -> str:
 
 
 def _said(frames: Frames) -> str:
-    total = "" if frames.total is None else f"/{frames.total}"
+    total = "" if frames.total is None else f"/{'about ' * frames.is_estimated}{frames.total}"
     return f"frame {frames.done}{total}, {frames.per_second:.2g} a second"

@@ -137,6 +137,8 @@ class ItemResult:
     decision: Decision | None = None
     frames: int | None = None
     """Of a film: how many there are."""
+    frames_estimated: bool = False
+    """Whether `frames` are reckoned by length and rate, not counted: of a film that was only tried out."""
     audit: "Audit | None" = None
     """Of a film: its result compared with it."""
     estimate: "Estimate | None" = None
@@ -150,11 +152,15 @@ class ItemResult:
 
 @dataclass(frozen=True)
 class Frames:
-    """How far a film is: `done` of `total` frames, None where that is not known, at so many a second."""
+    """How far a film is: `done` of `total` frames, None where that is not known, at so many a second.
+
+    `is_estimated` where the total is reckoned by length and rate, not counted.
+    """
 
     done: int
     total: int | None
     per_second: float
+    is_estimated: bool = False
 
     @property
     def fraction(self) -> float:

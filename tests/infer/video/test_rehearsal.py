@@ -99,6 +99,20 @@ def test_a_preview_without_a_place_is_told_before_it_is_measured(make_film, tmp_
         rehearse(restorer, job, FilmOptions(encoding=QUICK, preview=tmp_path / "look"))
 
 
+def test_frames_that_nobody_counted_are_told_as_a_guess(remembering, make_film) -> None:
+    """The accident: '52 frames' of a film of eight, as Matroska counts none and they came at a rate of their own."""
+    pts = [0, 10, 20, 30, 340, 350, 360, 510]
+    [uneven, counted] = (
+        plan_films([Item(PurePosixPath(path.name), path)], None, tag=".x2")[0]
+        for path in (make_film("a.mkv", 8, pts=pts), make_film("a.mp4", 8))
+    )
+    guess = rehearse(remembering, uneven, FilmOptions(encoding=QUICK))
+    assert guess.frames_estimated
+    assert f"about {guess.frames} frames, if" in guess.notes[-1]
+    assert not rehearse(remembering, counted, FilmOptions(encoding=QUICK)).frames_estimated
+    assert rehearse(remembering, counted, FilmOptions(encoding=QUICK, end_s=0.4)).frames_estimated
+
+
 def test_a_film_of_one_frame_is_tried_out_too(remembering, make_film) -> None:
     """The accident: a division by the zero frames between the first and the last."""
     [job] = plan_films([Item(PurePosixPath("a.mp4"), make_film("a.mp4", 1))], None, tag=".x2")

@@ -24,6 +24,7 @@ from imagesmith.infer.video.plan import (
     checked_info,
     encoding_of,
     expected_frames,
+    is_estimated,
     no_frame,
     told_sizes,
 )
@@ -152,6 +153,7 @@ def _compute(
     times, notes = deque[int](), list[str]()
     before = done = parts.frames
     total, started = expected_frames(info, options.start_s, options.end_s), time.monotonic()
+    is_guess = total is not None and is_estimated(info, options)
 
     def pixels() -> Iterator[Tensor]:
         for frame in decoded:
@@ -169,7 +171,7 @@ def _compute(
                 remembered = snapshot.tensors() if done % parts.length == 0 else None
                 if not restored.put(Restored(frame, times.popleft(), remembered)):
                     break
-                report(Frames(done, total, (done - before) / max(time.monotonic() - started, 1e-9)))
+                report(Frames(done, total, (done - before) / max(time.monotonic() - started, 1e-9), is_guess))
                 if asked.is_set():
                     restored.end(Cancelled())
                     break

@@ -185,6 +185,11 @@ def expected_frames(info: VideoInfo, start_s: float | None, end_s: float | None)
     return max(0, round(float(info.rate) * (end - (start_s or 0.0))))
 
 
+def is_estimated(info: VideoInfo, options: FilmOptions) -> bool:
+    """Whether `expected_frames` reckons by length and rate: of an excerpt, and where the container counts none."""
+    return info.frames is None or options.start_s is not None or options.end_s is not None
+
+
 def no_frame(info: VideoInfo, options: FilmOptions) -> UsageError | VideoError:
     """The error of a film without a frame in the part that is asked for: of the part where there is one."""
     if options.start_s is None and options.end_s is None:

@@ -25,6 +25,7 @@ from imagesmith.data.video import (
     segment_writer,
 )
 from imagesmith.data.video.film import upright
+from imagesmith.data.video.info import counted
 from imagesmith.errors import OutputError
 from imagesmith.infer.channel import Cancelled
 from imagesmith.infer.outcome import Estimate, ItemResult
@@ -36,6 +37,7 @@ from imagesmith.infer.video.plan import (
     checked_info,
     encoding_of,
     expected_frames,
+    is_estimated,
     no_frame,
     preview_places,
     told_sizes,
@@ -89,6 +91,7 @@ def rehearse(
     if pictures:
         _show(moments, info, pictures, overwrite=options.overwrite)
     total = expected_frames(info, options.start_s, options.end_s)
+    is_guess = total is not None and is_estimated(info, options)
     estimate = _estimated(moments, total, segment_length(info.rate), job.output)
     in_size, out_size = told_sizes(info, restorer.scale, job.output)
     return ItemResult(
@@ -104,9 +107,10 @@ def rehearse(
             *(*taken, *job.notes, *info.notes),
             *lost_by(encoding, info, restorer.scale, job.output),
             *left_out(info, job.output, start_s=options.start_s, end_s=options.end_s),
-            _told(estimate, total),
+            _told(estimate, total, is_guess=is_guess),
         ),
         frames=total,
+        frames_estimated=is_guess,
         estimate=estimate,
     )
 
@@ -190,7 +194,7 @@ def _estimated(moments: list[_Moment], total: int | None, length: int, output: P
     return Estimate(total * seconds, round(keys * key_bytes + (total - keys) * between), free, 1 / seconds)
 
 
-def _told(estimate: Estimate, total: int | None) -> str:
+def _told(estimate: Estimate, total: int | None, *, is_guess: bool) -> str:
     speed = f"{estimate.frames_per_second:.2g} frames a second"
     free = f"{estimate.free_bytes / 1e9:.1f} GB are free"
     if estimate.seconds is None or estimate.bytes is None:
@@ -198,7 +202,8 @@ def _told(estimate: Estimate, total: int | None) -> str:
     took, size = timedelta(seconds=round(estimate.seconds)), estimate.bytes / 1e6
     room = f"about {took} and {size:.1f} MB besides sound, twice that while it is made"
     enough = "" if 2 * estimate.bytes < estimate.free_bytes else ", which will not do"
-    return f"{total} frames, {speed}: {room}; {free}{enough}"
+    frames = f"about {total} frames, if they come at the usual rate" if is_guess else counted(total or 0, "frame")
+    return f"{frames}, {speed}: {room}; {free}{enough}"
 
 
 def _show(moments: list[_Moment], info: VideoInfo, pictures: list[Path], *, overwrite: bool) -> None:
