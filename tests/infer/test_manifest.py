@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from imagesmith.data.results import entries
 from imagesmith.errors import OutputError
+from imagesmith.infer import manifest
 from imagesmith.infer.manifest import FILE_NAME, Manifest
 
 LINE = (
@@ -83,6 +85,19 @@ def test_the_newest_entry_counts(tmp_path: Path, result: Path) -> None:
     Manifest(tmp_path).record("a.png", "new-hash", "settings", result)
     assert Manifest(tmp_path).finished("a.png", "new-hash", "settings")
     assert not Manifest(tmp_path).finished("a.png", "input-hash", "settings")
+
+
+def test_only_resuming_reads_what_was_made_before(
+    tmp_path: Path, result: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The accident: each of ten thousand calls into one folder read the lines of all calls before."""
+    read: list[int] = []
+    monkeypatch.setattr(manifest, "entries", lambda lines: read.append(len(lines)) or entries(lines))
+    run = Manifest(tmp_path)
+    run.record("b.png", "in", "settings", result)
+    assert not read
+    assert run.finished("a.png", "input-hash", "settings") == run.finished("b.png", "in", "settings") == result
+    assert read == [1]
 
 
 def test_names_that_are_not_text_survive(tmp_path: Path) -> None:

@@ -36,21 +36,22 @@ class Manifest:
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
         self._made: dict[str, list[Entry]] = {}
+        self._unread: list[Entry] | None = []  # what this run made before the file was read, which only resuming needs
         try:
-            content = self.path.read_bytes()[:until]
+            with open(self.path, "rb") as file:
+                size = file.seek(0, os.SEEK_END)
         except FileNotFoundError:
-            content = b""
+            size = 0
         except OSError as error:
-            raise OutputError(f"cannot read {self.path}: {error.strerror}; check its rights or delete it") from error
-        self._opened_at = len(content)
-        for entry in entries(content.splitlines()):
-            self._remember(entry)
+            raise self._unreadable(error) from error
+        self._opened_at = size if until is None else min(until, size)
 
     def __reduce__(self) -> tuple[partial[Self], tuple[Path]]:
         return partial(type(self), until=self._opened_at, run=self._run), (self.path.parent,)
 
     def finished(self, name: str, input_sha256: str, settings: str) -> Path | None:
         """The result of an input with this content and these settings, if it is still there byte for byte."""
+        self._read()
         entry = self._entries.get(name)
         if entry is None or (entry.input_sha256, entry.settings) != (input_sha256, settings):
             return None
@@ -58,6 +59,7 @@ class Manifest:
 
     def may_replace(self, output: Path, source: str) -> bool:
         """Whether resuming may replace `output`: an earlier run made it of the same input, untouched since."""
+        self._read()
         made = self._made.get(os.path.abspath(output), ())
         return any(entry.source_from(self._folder) in ("", source) and self._is_there(entry) for entry in made)
 
@@ -102,7 +104,10 @@ class Manifest:
                     file.write((("\n" if is_torn else "") + line).encode("ascii"))
             except OSError as error:
                 raise OutputError(f"cannot write {self.path}: {error.strerror}; --resume will not work") from error
-            self._remember(entry)
+            if self._unread is None:
+                self._remember(entry)
+            else:
+                self._unread.append(entry)
 
     def _is_there(self, entry: Entry) -> bool:
         """Whether a result lies in its place byte for byte."""
@@ -111,6 +116,24 @@ class Manifest:
             return bytes_of(output) == entry.output_bytes and sha256_of(output) == entry.output_sha256
         except (OSError, ValueError):  # ValueError: its line names what no file can be called
             return False
+
+    def _read(self) -> None:
+        """Remember what the file told when it was opened, and what this run has made since; once."""
+        with self._lock:
+            if self._unread is None:
+                return
+            try:
+                content = self.path.read_bytes()[: self._opened_at]
+            except FileNotFoundError:
+                content = b""
+            except OSError as error:
+                raise self._unreadable(error) from error
+            for entry in (*entries(content.splitlines()), *self._unread):
+                self._remember(entry)
+            self._unread = None
+
+    def _unreadable(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot read {self.path}: {error.strerror}; check its rights or delete it")
 
     def _remember(self, entry: Entry) -> None:
         self._entries[entry.input] = entry
