@@ -88,8 +88,10 @@ def test_inputs_made_from_the_targets_are_the_papers(targets: Path, degraded: Pa
 def test_a_weight_file_is_measured_through_the_path_of_users(targets: Path, degraded: Path, nearest_model: Path):
     names = [name for name, card in METRICS.items() if card.needs == "target"]
     found = evaluate_restorer(nearest_model, targets, degraded, names)
-    assert found.rows == evaluate_restorer("nearest", targets, degraded, names).rows
-    assert found.rows == evaluate_restorer(str(nearest_model), targets, metrics=names).rows
+    for given in (("nearest", targets, degraded, names), (str(nearest_model), targets, None, names)):
+        for row, same in zip(found.rows, evaluate_restorer(*given).rows, strict=True):
+            expected = {key: value if key == "name" else pytest.approx(value, rel=1e-12) for key, value in same.items()}
+            assert row == expected  # with AVX-512 sums depend on where memory begins
     assert len(found.provenance["weights_sha256"]) == 64
     assert "fp32" in found.provenance["runtime"]
 

@@ -31,8 +31,12 @@ def sharp() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def shaken(sharp: np.ndarray) -> np.ndarray:
-    """uint8 (160, 200, 3), a shake of 8 pixels."""
-    kernel = MotionBlur((8, 8), share_straight=1).kernel(generator_for(1))
+    return shaken_by(sharp, 1)
+
+
+def shaken_by(sharp: np.ndarray, seed: int) -> np.ndarray:
+    """uint8 (160, 200, 3), by a shake of 8 pixels."""
+    kernel = MotionBlur((8, 8), share_straight=1).kernel(generator_for(seed))
     blurred = filtered(torch.from_numpy(sharp).permute(2, 0, 1).float(), kernel)
     return blurred.round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
@@ -81,13 +85,20 @@ def test_the_self_ensemble_turns_what_was_deconvolved(make: Make, small: np.ndar
     assert np.abs(once - eight).mean() < 2
 
 
-def test_the_shake_is_found_and_taken_back(sharp: np.ndarray, shaken: np.ndarray) -> None:
-    """By the shipped network: with one that knows nothing the better guess is not told from the worse."""
+def test_shakes_are_found_and_taken_back(sharp: np.ndarray) -> None:
+    """By the shipped network: with one that knows nothing the better guess is not told from the worse.
+
+    Of one small picture the last digit decides how near the kernel comes, hence three shakes.
+    """
 
     def error(picture: np.ndarray) -> float:
         return float(np.square(picture[24:-24, 24:-24].astype(float) - sharp[24:-24, 24:-24]).mean())
 
-    assert error(Restorer.load("deblur", dtype="fp32")(shaken)) < 0.6 * error(shaken)
+    restorer, left = Restorer.load("deblur", dtype="fp32"), []
+    for seed in (1, 3, 5):
+        picture = shaken_by(sharp, seed)
+        left.append(error(restorer(picture)) / error(picture))
+    assert np.mean(left) < 0.6, left
 
 
 def test_the_kernel_is_looked_for_where_something_is(make: Make) -> None:

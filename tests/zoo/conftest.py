@@ -11,15 +11,15 @@ from imagesmith.zoo import Model, describe, save_model
 
 
 class Toy(nn.Module):
-    """`depth` convolutions of `width` channels between a head and a tail, which are the least a network has."""
+    """`blocks` convolutions of `width` channels between a head and a tail, which are the least a network has."""
 
     multiple_of = 1
 
-    def __init__(self, scale: int = 2, width: int = 4, depth: int = 1, channels: int = 3) -> None:
+    def __init__(self, scale: int = 2, width: int = 4, blocks: int = 1, channels: int = 3) -> None:
         super().__init__()
-        self.scale, self.channels, self.halo = scale, channels, depth + 2
+        self.scale, self.channels, self.halo = scale, channels, blocks + 2
         self.head = nn.Conv2d(channels, width, 3, padding=1)
-        self.body = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth))
+        self.body = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(blocks))
         self.tail = nn.Conv2d(width, channels * scale**2, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def model() -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         net = Toy()
-    spec = NetSpec("toy", {"scale": 2, "width": 4, "depth": 1})
+    spec = NetSpec("toy", {"scale": 2, "width": 4, "blocks": 1})
     return Model(net, describe(net, spec, "tiny-x2", description="café", protocol={"set5": {"psnr_y": 36.5}}))
 
 

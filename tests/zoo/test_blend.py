@@ -49,6 +49,6 @@ def test_a_strength_outside_0_to_1_is_refused(model: Model, sharp: Model, streng
 
 def test_different_networks_are_refused(model: Model):
     net = NETS["toy"](width=6)
-    other = Model(net, dataclasses.replace(model.card, name="wide", options={"scale": 2, "width": 6, "depth": 1}))
+    other = Model(net, dataclasses.replace(model.card, name="wide", options={"scale": 2, "width": 6, "blocks": 1}))
     with pytest.raises(ModelError, match=r"of one network to blend, got 'tiny-x2' .*width 4.* and 'wide' .*width 6"):
         blend(model, other, 0.5)

@@ -68,7 +68,7 @@ def test_what_is_kept_as_float16_is_float32_once_loaded(weight_file: Path, model
 
 
 def test_the_card_must_be_of_this_network(model: Model, tmp_path: Path):
-    card = dataclasses.replace(model.card, options={"scale": 2, "width": 8, "depth": 1})
+    card = dataclasses.replace(model.card, options={"scale": 2, "width": 8, "blocks": 1})
     with pytest.raises(AssertionError, match="not this one"):
         save_model(tmp_path / "a.safetensors", model.net, card)
 
@@ -129,9 +129,9 @@ def test_a_folder_without_weights_is_named(tmp_path: Path):
     [
         ({"net": "tpy"}, "did you mean 'toy'"),
         ({"options": {"widht": 4}}, "widht"),
-        ({"options": {"scale": 2, "width": 5, "depth": 1}}, r"expected tensor 'body\.0\.bias' \(5,\), got \(4,\)"),
-        ({"options": {"scale": 2, "width": 4, "depth": 2}}, r"'body\.1\.bias' \(4,\), got none"),
-        ({"options": {"scale": 2, "width": 4, "depth": 0}}, r"'body\.0\.bias' to be absent"),
+        ({"options": {"scale": 2, "width": 5, "blocks": 1}}, r"expected tensor 'body\.0\.bias' \(5,\), got \(4,\)"),
+        ({"options": {"scale": 2, "width": 4, "blocks": 2}}, r"'body\.1\.bias' \(4,\), got none"),
+        ({"options": {"scale": 2, "width": 4, "blocks": 0}}, r"'body\.0\.bias' to be absent"),
     ],
 )
 def test_tensors_of_another_network_are_a_model_error(
