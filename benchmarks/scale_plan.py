@@ -36,9 +36,9 @@ LEDGER_CALLS = 2
 COMMAND_RATE = 2_700
 """Pictures a second that the commanding process lists, plans and collects in its one thread, in a resumed run of
 100,000 pictures that others restored; measured on a core of an AVX2 processor."""
-DRIVER_BYTES = 5_000
+DRIVER_BYTES = 3_700
 """Memory of the commanding process for one picture at the end of a resumed run, by tracemalloc with 100,000 entries of
-a manifest: what was found, its job, where its result goes, Ray's row, its result, its entry; a test measures it."""
+a manifest: what was found, its job, where its result goes, Ray's row, its result; a test measures it."""
 ACTOR_BYTES = 2_150
 """Memory of each process that restores, for one picture of the run: all places and manifest entries; likewise."""
 DRIVER_MEMORY = 16e9
