@@ -15,7 +15,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,7 +29,7 @@ from timing import own_peak_mib
 from torch import Tensor, nn
 
 from imagesmith import Restorer
-from imagesmith.runtime.device import prepare
+from imagesmith.runtime.device import placed
 from imagesmith.runtime.tiling import plan_for
 from imagesmith.zoo import load_model
 
@@ -170,7 +169,7 @@ class Limit(Ours):
             for cuts in (plan.rows, plan.columns)
         )
         # the convolutions as PyTorch computes them, each by itself
-        direct = prepare(load_model(options.model).net, replace(self.restorer.runtime, winograd=False))
+        direct = placed(load_model(options.model).net, self.restorer.runtime)
         self._limits = limits(direct, self.blank(max(down), max(across)), partial(finished, device=self._place))
         self._limits |= work(layers(direct, self.blank(_SAMPLE_PX, _SAMPLE_PX)), height * width / _SAMPLE_PX**2)
         return net

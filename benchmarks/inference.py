@@ -19,7 +19,7 @@ from roofline import bare_convolutions
 from timing import RESULTS, environment, save, spread, take_turns
 from torch import nn
 
-from imagesmith.runtime.device import Runtime, prepare
+from imagesmith.runtime.device import Runtime, placed, prepare
 from imagesmith.zoo import load_model
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -39,7 +39,7 @@ def candidates(
         x = torch.rand(1, 3, *size).to(device).to(memory_format=memory_format)
         ways[f"ours {layout}"] = finished(functools.partial(ours, x), device)
         ways[f"rlfn {layout}"] = finished(functools.partial(peer, x.to(dtype)), device)
-        ways[f"limit {layout}"] = finished(bare_convolutions(ours, x), device)
+        ways[f"limit {layout}"] = finished(bare_convolutions(placed(net, runtime), x), device)
     return ways
 
 

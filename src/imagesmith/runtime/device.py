@@ -5,7 +5,6 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from imagesmith.containers import THE_ROOT, usable_cores
 from imagesmith.errors import UsageError
-from imagesmith.runtime import winograd
+from imagesmith.runtime import exact_head, post_ops, winograd
 from imagesmith.runtime.allocator import keep_freed_memory
 from imagesmith.runtime.remembered import Answer, found_once
 from imagesmith.runtime.turns import least_seconds
@@ -100,19 +99,27 @@ def net_shape(net: Net) -> str:
 
 
 def prepare(net: Net, runtime: Runtime) -> Net:
-    """A copy of `net` for inference: fused, eval, without gradients, cast and moved; `net` itself stays as it is.
+    """`placed`, on a CPU with layers that compute the same faster or more exactly there.
 
-    On a CPU this process keeps from now on the memory that tensors leave (`allocator.py`).
+    There this process keeps from now on the memory that tensors leave (`allocator.py`).
     """
+    ready = placed(net, runtime)
     if runtime.device.type == "cpu":
         keep_freed_memory()
+        if runtime.winograd:
+            winograd.install(ready)
+        post_ops.install(ready)
+        exact_head.install(ready, net)
+    return ready
+
+
+def placed(net: Net, runtime: Runtime) -> Net:
+    """A copy of `net` for inference: fused, eval, without gradients, cast and moved; `net` itself stays as it is."""
     ready = copy.deepcopy(net).fused().eval().requires_grad_(False)
     ready = ready.to(device=runtime.device, dtype=runtime.dtype)
     for tensor in (*ready.parameters(), *ready.buffers()):
         if tensor.ndim == 4:  # there are layouts of no others, and a module as a whole refuses five dimensions
             tensor.data = tensor.data.to(memory_format=runtime.memory_format)
-    if runtime.winograd:
-        winograd.install(ready)
     return ready
 
 
@@ -246,21 +253,21 @@ def _measure(net: Net, device: torch.device, ways: list[_Way]) -> dict[_Way, flo
     runtimes = {way: Runtime(device, way.dtype, way.channels_last, "", way.winograd) for way in ways}
     ready = {way: prepare(net, runtime) for way, runtime in runtimes.items()}
     runs = {way: getattr(one, "subpixels", one) for way, one in ready.items()}  # films have no sub-pixels
-    x = _gray(net, _probe_side(runs[ways[0]], net, device), device)
+    x = _gray(net, _probe_side(placed(net, runtimes[ways[0]]), device), device)
     passes = {way: partial(run, x.to(memory_format=runtimes[way].memory_format)) for way, run in runs.items()}
     least_seconds(passes, device, rounds=1, enough=0)  # loads libraries and builds kernels
     return least_seconds(passes, device, rounds=_PROBE_ROUNDS, enough=_PROBE_SECONDS)
 
 
-def _probe_side(run: Callable[[Tensor], object], net: Net, device: torch.device) -> int:
-    """Side of a picture that takes the device's `_PROBE_MACS`, counted.
+def _probe_side(net: Net, device: torch.device) -> int:
+    """Side of a picture with which a `placed` net takes the device's `_PROBE_MACS`, counted.
 
     A net that computes at lower resolutions needs a large one: on a picture of a few cells its coarse levels are all
     overhead, and overhead is the same in every precision.
     """
     sample = math.ceil(_SAMPLE_PX / net.multiple_of) * net.multiple_of
     with torch.inference_mode(), FlopCounterMode(display=False) as counted:
-        run(_gray(net, sample, device))
+        getattr(net, "subpixels", net)(_gray(net, sample, device))
     macs_per_px = counted.get_total_flops() / 2 / sample**2
     side = math.isqrt(int(_PROBE_MACS[device.type] / max(1, macs_per_px)))
     side = min(_MOST_PROBE_PX[device.type], max(24, side))
