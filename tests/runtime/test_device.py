@@ -139,7 +139,7 @@ def test_another_process_remembers(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_the_probe_computes_as_much_whatever_the_resolution(spec: NetSpec) -> None:
     """A U-Net was measured on four cells of its coarsest level: all precisions took as long, and it ran in float32."""
     module = build_net(spec)
-    side = device._probe_side(getattr(module, "subpixels", module), module, torch.device("cpu"))
+    side = device._probe_side(module, torch.device("cpu"))
     assert side % module.multiple_of == 0
     x = torch.zeros(1, module.channels + module.planes, side, side)
     with torch.inference_mode(), FlopCounterMode(display=False) as counted:
@@ -165,7 +165,7 @@ def test_what_the_user_chose_is_taken(dtype: str, expected: torch.dtype) -> None
     """A table that maps the wish for one precision to another makes every test of it a lie."""
     runtime = pick_runtime(net(), "cpu", dtype)
     assert runtime.dtype == expected
-    assert next(prepare(net(), runtime).parameters()).dtype == expected
+    assert prepare(net(), runtime).tail.weight.dtype == expected
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ class Recurrent(nn.Module):
     def trunk(self, x: Tensor, aligned: Tensor | None) -> tuple[Tensor, Tensor]:
         """The result and the features to remember, from the frame and what is `aligned` with it."""
         folded = F.pixel_unshuffle(x, self.multiple_of)
-        y = self.head((folded - 0.5).to(self._dtype))
+        y = self.head((folded - 0.5).to(self.head.weight.dtype))
         if aligned is not None:
             y = y + self.fuse(aligned)
         for pair in self.body:
@@ -152,5 +152,5 @@ class Recurrent(nn.Module):
 
     @property
     def _dtype(self) -> torch.dtype:
-        """That of the weights."""
-        return self.head.weight.dtype
+        """That of the trunk, whose head may be more exact."""
+        return self.tail.weight.dtype

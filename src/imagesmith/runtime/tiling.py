@@ -145,12 +145,14 @@ def tile_px(net: Net) -> int:
 
     A net that computes at lower resolutions says how many `features_per_px` of its input its largest tensor has.
     """
-    weights = next(net.parameters())
-    widest = max((parameter.shape[0] for parameter in net.parameters() if parameter.ndim == 4), default=1)
-    widest = getattr(net, "features_per_px", widest)
-    bytes_per_px = max(widest * weights.element_size(), net.channels * net.scale**2 * 4)
+    parameters = list(net.parameters())
+    widest = getattr(net, "features_per_px", None)
+    if widest is None:
+        widest = max((parameter.shape[0] for parameter in parameters if parameter.ndim == 4), default=1)
+    feature_bytes = min(parameter.element_size() for parameter in parameters)  # a first layer may be more exact
+    bytes_per_px = max(widest * feature_bytes, net.channels * net.scale**2 * 4)
     times = _IN_PLACE if winograd.is_in_place(net) else 1
-    return int(times * TILE_BYTES[weights.device.type] / bytes_per_px)
+    return int(times * TILE_BYTES[parameters[0].device.type] / bytes_per_px)
 
 
 def plan_for(
@@ -324,10 +326,12 @@ def _compute(subpixels: Subpixels, x: Tensor, inner: _Box, scale: int, depth: De
     """The `inner` part of a tile `x` as (h * scale, w * scale, C') file values on the CPU; None if out of memory."""
     try:
         values = from_float(inner.cut(subpixels(x)), depth)
-        # two-byte integers are shuffled as signed ones, for which the kernel exists
-        values = F.pixel_shuffle(values.view(torch.int16) if depth == "uint16" else values, scale)
-        values = _on_cpu(values[0].permute(1, 2, 0))
-        return values.view(torch.uint16) if depth == "uint16" else values
+        if scale > 1:
+            # two-byte integers are shuffled as signed ones, for which the kernel exists
+            is_wide = depth == "uint16"
+            values = F.pixel_shuffle(values.view(torch.int16) if is_wide else values, scale)
+            values = values.view(torch.uint16) if is_wide else values
+        return _on_cpu(values[0].permute(1, 2, 0))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
