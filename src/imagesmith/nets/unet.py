@@ -5,11 +5,13 @@ Sources: U-Net (Ronneberger et al. 2015) with additive skips and without normali
 Apache-2.0.
 """
 
+import copy
 import itertools
 import math
 from collections.abc import Sequence
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,6 +50,7 @@ class UNet(nn.Module):
         self.tail = nn.Conv2d(widths[0], 4 * channels, 3, padding=1)
         self.tail.weight.data.mul_(0.1)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
+        self._is_fused = False
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, : self.channels] + self.residual(x)
@@ -63,16 +66,33 @@ class UNet(nn.Module):
                 skips.append(y)
                 y = shrink(y)
         for pairs, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
-            y = pairs(skips.pop() + F.pixel_shuffle(grow(y), 2))
+            y = pairs(self._enlarged_onto(skips.pop(), grow(y)))
         return F.pixel_shuffle(self.tail(y), 2).to(x.dtype)
 
     def subpixels(self, x: Tensor) -> Tensor:
         """The result itself: the size stays."""
         return self(x)
 
+    def _enlarged_onto(self, skip: Tensor, y: Tensor) -> Tensor:
+        """The sum of `skip` (N, A, 2h, 2w) and of `y` (N, 4A, h, w) at that size, in the memory of `skip` if fused."""
+        if not self._is_fused:
+            return skip + F.pixel_shuffle(y, 2)
+        skip = skip.clone() if torch.is_grad_enabled() else skip
+        apart = skip.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (N, A, h, 2, w, 2)
+        apart.add_(y.unflatten(1, (2, 2, -1)).permute(0, 3, 4, 1, 5, 2))
+        return skip
+
+    @torch.inference_mode(mode=False)  # or no gradients could pass through it
     def fused(self) -> Self:
-        """Itself: there is no branch to merge."""
-        return self
+        """One whose enlarging convolutions give all features of a pixel together: they are added without a shuffle."""
+        if self._is_fused:
+            return self
+        fused = copy.deepcopy(self)
+        fused._is_fused = True
+        for conv in fused.grow:
+            for parameter in conv.parameters():
+                parameter.data = parameter.data.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
+        return fused
 
 
 def _pairs(width: int, count: int) -> nn.Sequential:
