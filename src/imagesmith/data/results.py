@@ -50,6 +50,9 @@ def results_among(paths: Collection[Path], named: Iterable[str | Path]) -> set[P
     A result of a picture that is nowhere among them was meant itself, as are all in a folder of results that lies apart
     from its inputs. Of folders of frames every frame is a result.
     """
+    named = [Path(name) for name in named]
+    if len(paths) == 1 and set(named) == set(paths):  # nothing is made of itself
+        return set()
     folders = {path.parent for path in paths}
     above = {Path(os.path.abspath(folder)) for folder in folders}
     above |= {parent for folder in above for parent in folder.parents}

@@ -131,18 +131,19 @@ def _process(
             job, future = writing.popleft()
             finish(job, future.result())
 
+    is_alone = len(jobs) == 1  # nothing is there to be done meanwhile
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         try:
             while (todo or loading) and not asked.is_set():
                 while todo and len(loading) <= _READ_AHEAD:
                     job = todo.popleft()
-                    loading.append((job, reader.submit(stages.load, job)))
+                    loading.append((job, _done(stages.load(job)) if is_alone else reader.submit(stages.load, job)))
                 job, future = loading.popleft()
                 loaded = future.result()
                 if isinstance(loaded, ItemResult):
                     finish(job, loaded)
                     continue
-                written_here = len(jobs) == 1 and loaded.pixels <= _SMALL_PX
+                written_here = is_alone and loaded.pixels <= _SMALL_PX
                 rows, start = Rows(all_at_once=written_here), time.perf_counter()
                 if not written_here:
                     writing.append((job, writer.submit(stages.write, loaded, rows)))
@@ -159,6 +160,12 @@ def _process(
                 future.cancel()
     results = [finished[job] for job in jobs if job in finished]
     return Summary(results, cancelled=asked.is_set() and len(results) < len(jobs))
+
+
+def _done(loaded: Loaded | ItemResult) -> Future[Loaded | ItemResult]:
+    future: Future[Loaded | ItemResult] = Future()
+    future.set_result(loaded)
+    return future
 
 
 def _rehearse(stages: Stages, jobs: Sequence[Job], on_progress: Callable[[Progress], None]) -> Summary:

@@ -134,8 +134,11 @@ def _what_needs_all(card: ModelCard, options: FileOptions) -> str | None:
 def _check_room(source: Path | bytes, why: str, options: FileOptions) -> None:
     """TooLargeError for a file whose picture does not fit as a whole; small files are let through unread."""
     is_held = isinstance(source, bytes)
-    room, size = room_within(options.max_ram), len(source) if is_held else source.stat().st_size
-    if room is None or (options.max_ram is None and size < _LARGE_FILE_BYTES):
+    size = len(source) if is_held else source.stat().st_size
+    if options.max_ram is None and size < _LARGE_FILE_BYTES:
+        return
+    room = room_within(options.max_ram)
+    if room is None:
         return
     needed = 0 if is_held else size
     if needed <= room:  # or not even its header is looked for
