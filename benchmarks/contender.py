@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from inference import finished
 from PIL import Image
-from roofline import Layer, layers, limits
+from roofline import Layer, Limits, layers
 from straightforward import Fitted, restored
 from timing import own_peak_mib
 from torch import Tensor, nn
@@ -170,9 +170,12 @@ class Limit(Ours):
         )
         # the convolutions as PyTorch computes them, each by itself
         direct = placed(load_model(options.model).net, self.restorer.runtime)
-        self._limits = limits(direct, self.blank(max(down), max(across)), partial(finished, device=self._place))
-        self._limits |= work(layers(direct, self.blank(_SAMPLE_PX, _SAMPLE_PX)), height * width / _SAMPLE_PX**2)
+        self._limits = Limits(direct, self.blank(max(down), max(across)), partial(finished, device=self._place))
+        self._work = work(layers(direct, self.blank(_SAMPLE_PX, _SAMPLE_PX)), height * width / _SAMPLE_PX**2)
         return net
+
+    def pixels(self) -> None:
+        self._limits.measure()
 
     @property
     def _place(self) -> torch.device:
@@ -184,7 +187,7 @@ class Limit(Ours):
         return x.to(memory_format=self.restorer.runtime.memory_format)
 
     def facts(self) -> dict[str, Any]:
-        return super().facts() | self._limits
+        return super().facts() | self._limits.facts() | self._work
 
 
 def work(once: list[Layer], times: float) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What the machine allows: the rate of the network's own convolutions, and how fast memory is read and written."""
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -64,19 +65,31 @@ def bare_convolutions(net: nn.Module, x: Tensor) -> Callable[[], None]:
     return run
 
 
-def limits(net: nn.Module, x: Tensor, finished: Callable[[Callable[[], Any]], Callable[[], None]]) -> dict[str, float]:
-    """The rate of the fastest of the net's layers at this input, and the bytes that memory copies, each in a second.
+class Limits:
+    """The rate of the fastest of a net's layers at the input `x`, and the bytes that memory copies, each in a second.
 
+    `measure` is called in turns with what is to be compared; `facts` are by the medians of its best times.
     `finished` makes a call that ends when its last kernel has.
     """
-    by_shape = {(layer.x.shape, layer.conv.weight.shape): layer for layer in layers(net, x)}
-    source = torch.zeros(_BANDWIDTH_BYTES, dtype=torch.uint8, device=x.device)
-    target = torch.ones_like(source)
-    calls = {str(k): finished(layer) for k, layer in enumerate(by_shape.values())}
-    with torch.inference_mode():
-        seconds = take_turns(calls | {"copy": finished(lambda: target.copy_(source))}, rounds=5, warm_up=1)
-    rates = [layer.macs / min(seconds[str(k)]) for k, layer in enumerate(by_shape.values())]
-    return {
-        "best_layer_gmacs_per_second": round(max(rates) / 1e9, 1),
-        "memory_gb_per_second": round(2 * _BANDWIDTH_BYTES / min(seconds["copy"]) / 1e9, 2),
-    }
+
+    def __init__(self, net: nn.Module, x: Tensor, finished: Callable[[Callable[[], Any]], Callable[[], None]]) -> None:
+        by_shape = {(layer.x.shape, layer.conv.weight.shape): layer for layer in layers(net, x)}
+        source = torch.zeros(_BANDWIDTH_BYTES, dtype=torch.uint8, device=x.device)
+        target = torch.ones_like(source)
+        self._macs = {str(k): layer.macs for k, layer in enumerate(by_shape.values())}
+        self._calls = {str(k): finished(layer) for k, layer in enumerate(by_shape.values())}
+        self._calls["copy"] = finished(lambda: target.copy_(source))
+        self._seconds: dict[str, list[float]] = {name: [] for name in self._calls}
+
+    @torch.inference_mode()
+    def measure(self) -> None:
+        """The least of a few times of each."""
+        for name, seconds in take_turns(self._calls, rounds=3, warm_up=1).items():
+            self._seconds[name].append(min(seconds))
+
+    def facts(self) -> dict[str, float]:
+        seconds = {name: statistics.median(found) for name, found in self._seconds.items()}
+        return {
+            "best_layer_gmacs_per_second": round(max(macs / seconds[k] for k, macs in self._macs.items()) / 1e9, 1),
+            "memory_gb_per_second": round(2 * _BANDWIDTH_BYTES / seconds["copy"] / 1e9, 2),
+        }

@@ -90,12 +90,13 @@ def measure(setting: Setting) -> dict[str, Any]:
             (contender.way, part): partial(contender.tell, part)
             for contender in running
             for part in PARTS
-            if contender.way != "limit"
+            if (contender.way, part) != ("limit", "file")
         }
         seconds = take_turns(turns, rounds=setting.rounds, warm_up=1)
         ways: dict[str, Any] = {other.way: {"missing": other.missing} for other in contenders if other.missing}
         for contender in running:
-            spreads = {part: spread(seconds[key]) for part in PARTS if (key := (contender.way, part)) in seconds}
+            is_limit = contender.way == "limit"  # which measures itself
+            spreads = {} if is_limit else {part: spread(seconds[contender.way, part]) for part in PARTS}
             ways[contender.way] = spreads | contender.end()
             if contender.way not in ("plain", "limit") and "plain" in setting.ways:
                 apart = difference(contender.result.parent, folder / "plain")
