@@ -1,5 +1,6 @@
 """Chains that are run: exact, in the file's depth, each picture its own."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from skimage import data
 from imagesmith.data.files import Frame
 from imagesmith.data.frame import ImageMeta
 from imagesmith.errors import UsageError
-from imagesmith.infer import batch, chained
+from imagesmith.infer import batch, chained, restore
+from imagesmith.infer.bulk.parcel import pack_whole
 from imagesmith.infer.chained import Auto, Chained
 from imagesmith.runtime.device import Runtime
 from imagesmith.zoo import CARDS
@@ -80,6 +82,15 @@ def auto(make_restorer, monkeypatch: pytest.MonkeyPatch) -> Auto:
     monkeypatch.setattr(chained, "CARDS", {name: card for name, card in CARDS.items() if card.task == "sr"})
     monkeypatch.setattr(chained.Restorer, "load", lambda name, **_: make_restorer(scale=int(name[-1])))
     return Auto()
+
+
+def test_the_shipped_models_travel_to_other_processes(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: a model for films among those for pictures, and every run of a hundred of them ends before it."""
+    plain = Runtime(torch.device("cpu"), torch.float32, channels_last=False, reason="")
+    monkeypatch.setattr(restore, "pick_runtime", lambda *_: plain)
+    here = Auto(2)
+    there = pickle.loads(pack_whole(here))
+    assert torch.equal(there.frame(frame).pixels, here.frame(frame).pixels)
 
 
 def test_each_file_has_its_own_chain(auto: Auto, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from imagesmith.infer.batch import restore_files
 from imagesmith.infer.network import Report
 from imagesmith.infer.outcome import FileOptions, Progress, Summary
 from imagesmith.infer.restore import Restorer
+from imagesmith.nets import RESTORERS
 from imagesmith.runtime.memory import UNLIMITED, Limits
 from imagesmith.runtime.tiling import Tile
 from imagesmith.tensors import from_float, to_float
@@ -80,7 +81,7 @@ class Auto:
     ) -> None:
         """`scale` is the enlargement that is wished; None enlarges small pictures, 1 none."""
         self._scale = scale
-        self._models = tuple(name for name, card in CARDS.items() if card.task not in ("generate", "classify"))
+        self._models = tuple(name for name, card in CARDS.items() if card.net in RESTORERS)
         self._how = {"device": device, "dtype": dtype, "tile": tile}
         self._loaded: dict[str, Restorer] = {}
         self.runtime = self._load(_ANY_MODEL).runtime
