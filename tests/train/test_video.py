@@ -2,7 +2,7 @@
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from imagesmith.errors import ConfigError, ModelError
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.nets.flow import FlowNet
 from imagesmith.runtime.checkpoint import load_checkpoint
+from imagesmith.runtime.dist import World
 from imagesmith.runtime.log import read_history
 from imagesmith.train import run as train_run
 from imagesmith.train import video
-from imagesmith.train.steps import ClipTerms, clip_step, flow_error
-from imagesmith.train.video import train_video
+from imagesmith.train.steps import ClipTerms, clip_step, flow_error, flow_step, known_share
+from imagesmith.train.video import train_video, weighed
 from imagesmith.zoo import describe, load_model, save_model
 
 SMALL = [
@@ -107,8 +108,8 @@ def test_a_run_goes_on_with_its_own_photographs_only(photos: Path, tmp_path: Pat
 
 @pytest.mark.slow  # the quick one of this kind is in test_restore.py: the loop and its messages are the same
 def test_two_processes_train_the_same_network_as_one(photos: Path, tmp_path: Path, train_on_two: Any):
-    """Clips are divided as pictures are; only the error of the flow, a mean over what could be seen, is each one's own."""
-    changes = ["run.dtype=fp64", "run.validations=1", "flow_loss=0"]
+    """Clips are divided as pictures are, and what could be seen of the flow is another share of each one's part."""
+    changes = ["run.dtype=fp64", "run.validations=1", "flow_loss=1"]
     train_video(small(photos, tmp_path / "one", *changes), quiet=True)
     train_on_two(small(photos, tmp_path / "two", *changes))
     one, two = last_tensors(tmp_path / "one"), last_tensors(tmp_path / "two")
@@ -210,8 +211,29 @@ def test_a_flow_out_of_the_frame_or_unknown_does_not_count():
     frames, flow = torch.rand(2, 2, 3, 8, 8), torch.zeros(2, 1, 2, 8, 8)
     flow[0, :, 0] = 3.0
     flow[1] = 100.0
-    assert flow_error(Still(), frames, flow, torch.tensor([1.0, 1.0])).item() == pytest.approx(3.0, abs=0.01)
-    assert flow_error(Still(), frames, flow, torch.tensor([0.0, 0.0])).item() == 0
+    for known, error in (([1.0, 1.0], 3.0), ([0.0, 0.0], 0)):
+        ((*_, counted),) = weighed(iter([(frames, frames, flow, torch.tensor(known))]), World())
+        assert flow_error(Still(), frames, flow, counted).item() == pytest.approx(error, abs=0.01)
+
+
+def test_the_error_of_the_flow_is_that_of_the_whole_batch_however_it_is_divided():
+    """The accident: of two processes one has a single clip whose flow is known, and it counts as all of the other's."""
+    torch.manual_seed(0)
+    net, known = FlowNet(8), torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+    batch = torch.rand(6, 3, 3, 16, 16), torch.empty(6), 6 * torch.randn(6, 2, 2, 16, 16), known
+    parts = [tuple(each[k::2] for each in batch) for k in range(2)]
+    shares = [known_share(part[2], part[3]) for part in parts]
+
+    class Halves(World):
+        def average(self, tensors: Sequence[torch.Tensor]) -> None:
+            tensors[0].fill_(sum(shares) / 2)
+
+    def error(part: Any, world: World) -> float:
+        ((_, loss, _),) = flow_step({"flow": net}, next(weighed(iter([part]), world)))
+        return loss.item()
+
+    assert shares[0] < shares[1] / 2
+    assert sum(error(part, Halves()) for part in parts) / 2 == pytest.approx(error(batch, World()))
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,8 @@ class ClipTerms:
 def clip_step(nets: Nets, batch: tuple[Tensor, ...], terms: ClipTerms) -> Iterator[Turn]:
     """A turn of the restorer of films, and one of the discriminator if there is one, on a batch of clips.
 
-    Degraded (N, T, 3, h, w), target (N, T, 3, H, W), flow (N, T - 1, 2, ., .), known (N,), see `imagesmith.data.clips`.
+    Degraded (N, T, 3, h, w), target (N, T, 3, H, W), flow (N, T - 1, 2, ., .), see `imagesmith.data.clips`, and known
+    (N,), how often an error of each clip's flow counts, see `flow_error`.
     """
     degraded, target, flow, known = batch
     net: Any = nets["restorer"]
@@ -165,16 +166,29 @@ def flow_step(nets: Nets, batch: tuple[Tensor, ...]) -> Iterator[Turn]:
 
 
 def flow_error(net: nn.Module, frames: Tensor, flow: Tensor, known: Tensor, power: float = 1.0) -> Tensor:
-    """Mean length of the error of the flow between neighbouring frames, in pixels, over the clips where it is known.
+    """Mean length of the error of the flow between neighbouring frames, in pixels, counted `known` (N,) times.
 
+    `known` is 0 for clips whose flow is not known, for the others 1 / `known_share` of the whole batch: the mean over
+    the parts of a batch is then that over all places of the whole one that count.
     A `power` below 1 asks for fractions of pixels where the flow is nearly right, rather than for lost motions.
-    A place that was out of the frame before has a flow too, but none that could be seen: it does not count.
     """
     now, before = frames[:, 1:].flatten(0, 1), frames[:, :-1].flatten(0, 1)
     wanted = flow.flatten(0, 1).float()
     error = (net(now, before).float() - wanted).square().sum(dim=1).add(1e-4).sqrt().pow(power)
-    counts = stays_inside(wanted)[:, 0] * known.float().repeat_interleave(flow.shape[1])[:, None, None]
-    return (error * counts).sum() / counts.sum().clamp(min=1)
+    return (error * _counts(wanted, known.float())).mean()
+
+
+def known_share(flow: Tensor, known: Tensor) -> Tensor:
+    """The share of places of a batch whose flow (N, T - 1, 2, h, w) is `known` (N,), 1 or 0, and could be seen."""
+    return _counts(flow.flatten(0, 1), known).mean()
+
+
+def _counts(flow: Tensor, known: Tensor) -> Tensor:
+    """How often each place of a flow (N * (T - 1), 2, h, w) counts, by how often its clip (N,) does.
+
+    A place that was out of the frame before has a flow too, but none that could be seen: it does not count.
+    """
+    return stays_inside(flow)[:, 0] * known.repeat_interleave(len(flow) // len(known))[:, None, None]
 
 
 def classify_step(nets: Nets, batch: tuple[Tensor, ...], label_smoothing: float) -> Iterator[Turn]:

@@ -6,6 +6,7 @@ clips kept apart: degraded | restored | target).
 
 import datetime
 import math
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,16 @@ from imagesmith.errors import ConfigError
 from imagesmith.metrics import METRICS
 from imagesmith.nets import FLOWS, VIDEO_RESTORERS, NetSpec, build_net
 from imagesmith.runtime.device import Net
+from imagesmith.runtime.dist import World
 from imagesmith.runtime.guard import Guard
 from imagesmith.runtime.log import RunLog
-from imagesmith.train.loop import Flow, fit
+from imagesmith.train.loop import Batch, Flow, fit
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, choose_workers, step_seconds
 from imagesmith.train.pictures import check_same, say_skipped, told_of_photos
 from imagesmith.train.restore import build_discriminator, check_losses, sharp_terms, take_over
 from imagesmith.train.run import Run, Session, open_run
 from imagesmith.train.state import TrainState
-from imagesmith.train.steps import ClipTerms, Nets, Step, clip_step, flow_error, flow_step
+from imagesmith.train.steps import ClipTerms, Nets, Step, clip_step, flow_error, flow_step, known_share
 from imagesmith.train.validation import SHEET_ROWS, commit, draw_curve, is_better, second_time, sheet_row, stacked
 from imagesmith.zoo import describe, save_model
 
@@ -91,8 +93,10 @@ def _train(config: VideoConfig, chain: Chain, net: Net, session: Session) -> Run
     )
     clips = validation_clips(folder, chain, unit, VALIDATION_PX) if session.log else []
     validation = _ClipValidation(config, folder, clips, arithmetic, session.log)
+    batches = session.batches(dataset, state, workers)
+    learns_flow = role == "flow" or config.flow_loss > 0
     flow = Flow(
-        batches=session.batches(dataset, state, workers),
+        batches=(lambda start: weighed(batches(start), session.world)) if learns_flow else batches,
         step=step,
         validate=validation,
         rehearse=validation.rehearse,
@@ -126,6 +130,17 @@ def _nets_and_step(config: VideoConfig, net: Net, session: Session) -> tuple[Net
         nets["discriminator"] = build_discriminator(config.adversarial, net, config.data.patch_px)
         sharp = sharp_terms(config.adversarial, session.device, config.run.dtype)
     return nets, partial(clip_step, terms=ClipTerms(config.losses, config.change_loss, config.flow_loss, sharp))
+
+
+def weighed(batches: Iterator[Batch], world: World) -> Iterator[Batch]:
+    """Batches for `clip_step`, of such as have 1 where a clip's flow is known: as often as it counts in place of that.
+
+    The processes add up what can be seen in their parts: a message of one number before each step.
+    """
+    for degraded, target, flow, known in batches:
+        share = known_share(flow, known)[None]
+        world.average([share])
+        yield degraded, target, flow, known / share.clamp(min=1e-9)
 
 
 def _role(config: VideoConfig) -> str:
@@ -265,8 +280,8 @@ class _ClipValidation:
         errors = []
         for degraded, _, flow, known in clips:
             if float(known) > 0:
-                clip, wanted, share = (self.arithmetic.place(part) for part in (degraded, flow, known))
-                errors.append(float(flow_error(net, clip, wanted, share)))
+                parts = (degraded, flow, known / known_share(flow, known).clamp(min=1e-9))
+                errors.append(float(flow_error(net, *(self.arithmetic.place(part) for part in parts))))
         return sum(errors) / len(errors)
 
     def _keep(self, net: nn.Module, state: TrainState) -> None:
