@@ -44,7 +44,7 @@ def test_state_round_trip_is_exact():
 
     def trained(steps: int):
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3))
+        net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)).to(memory_format=torch.channels_last)
         state = new_state({"restorer": net}, OptimConfig(), Plan(100), {"batch": 4})
         for _ in range(steps):
             net(torch.ones(1, 3, 8, 8)).square().mean().backward()
@@ -60,3 +60,14 @@ def test_state_round_trip_is_exact():
     assert second.values() == first.values()
     for name, tensor in first.tensors().items():
         assert torch.equal(tensor, second.tensors()[name]), name
+
+
+def test_what_optimisers_remember_lies_in_memory_as_the_weights_do():
+    """The accident: checkpoints know one layout, and Adam on a GPU refuses to go on where weights have the other."""
+    net = nn.Conv2d(3, 16, 3).to(memory_format=torch.channels_last)
+    state = new_state({"restorer": net}, OptimConfig(name="adam"), Plan(100), {"batch": 4})
+    net(torch.ones(1, 3, 8, 8)).square().mean().backward()
+    (adam,) = state.optimizers["restorer"]
+    adam.step()
+    state.load({name: tensor.contiguous() for name, tensor in state.tensors().items()}, state.values())
+    assert adam.state[net.weight]["exp_avg"].stride() == net.weight.stride() != net.weight.contiguous().stride()

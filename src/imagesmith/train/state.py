@@ -107,6 +107,7 @@ class TrainState:
                     parameter, _, what = key.partition("/")
                     state.setdefault(int(parameter), {})[what] = value
                 optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+                _take_layout(optimizer)
         self.guards = {name: Guard(**guard) for name, guard in values["guards"].items()}
         self.plan = Plan(**values["plan"])
         self.validation_seconds = values.get("validation_seconds", 0.0)  # earlier versions forgot it
@@ -140,6 +141,14 @@ def new_state(
         guards={name: Guard(spike=spike) for name in nets},
         choices=choices,
     )
+
+
+def _take_layout(optimizer: torch.optim.Optimizer) -> None:
+    """What it keeps of each kernel lies in memory as the kernel does: Adam on a GPU refuses any other order."""
+    for kernel, kept in optimizer.state.items():
+        for key, value in kept.items():
+            if value.ndim == 4:
+                kept[key] = torch.empty_like(kernel).copy_(value)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
