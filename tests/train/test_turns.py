@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 
 import pytest
@@ -75,6 +76,19 @@ def test_a_step_is_recorded_once_it_is_warm_and_replayed_from_then_on(recorded):
     assert log == ["capture", "capture", "replay", "replay"]  # gradients, then the update
     one_step(source)
     assert log[4:] == ["replay", "replay"]
+
+
+def test_a_step_whose_update_never_came_is_not_warm(recorded):
+    """The accident: the first steps are rejected, and the graph begins every update with an empty momentum."""
+    source, log, _ = recorded
+    for _ in range(WARM_UP):
+        with closing(source.of((torch.ones(4, 3),), tuple)) as rejected:
+            next(rejected)
+    for _ in range(WARM_UP):
+        one_step(source)
+    assert not log
+    one_step(source)
+    assert log
 
 
 @pytest.mark.parametrize("change", ["course", "size", "forgotten"])

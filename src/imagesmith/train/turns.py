@@ -103,8 +103,8 @@ class Recorded:
         if not (self._graphs or self.fails) and self._computed_steps >= WARM_UP:
             self._record(batch)
         if not self._graphs:
-            self._computed_steps += 1
             yield from self.computed.of(batch, wishes)
+            self._computed_steps += 1  # not of one that was rejected: its optimisers may have no memory yet
             return
         for kept, part in zip(self._batch, batch, strict=True):
             kept.copy_(part)
