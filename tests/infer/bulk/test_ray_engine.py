@@ -32,8 +32,7 @@ needs_ray = [
 @pytest.fixture(scope="class")
 def cluster(importable_elsewhere: None):
     """A cluster of two cores and little memory on this machine."""
-    import ray
-
+    ray = ray_engine._ray()
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
     yield
     ray.shutdown()
@@ -69,9 +68,18 @@ class TestOnACluster:
         assert [result.status for result in again.results] == ["skipped", "skipped", "skipped", "failed"]
 
     def test_lost_actors_lose_nothing(
-        self, restorer: Restorer, deadly: Restorer, deadly_photos: Path, photo: np.ndarray, tmp_path: Path
+        self,
+        restorer: Restorer,
+        deadly: Restorer,
+        deadly_photos: Path,
+        photo: np.ndarray,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """Ray tries a task again for ever: a picture that kills its process would keep the run from ending."""
+        """Ray tries a task again for ever: a picture that kills its process would keep the run from ending.
+
+        And it tells of each lost actor on standard output, in the middle of the lines of --json.
+        """
         harmless = [deadly_photos / f"{k:03}.png" for k in range(196)]
         for k, path in enumerate(harmless):
             Image.fromarray(np.roll(photo, k, axis=0)).save(path)
@@ -83,6 +91,7 @@ class TestOnACluster:
         assert len(contents(tmp_path / "out")) == 200
         assert len(status) == 201
         assert contents(tmp_path / "alone").items() <= contents(tmp_path / "out").items()
+        assert capsys.readouterr().out == ""
 
     def test_relative_paths_mean_the_same_everywhere(
         self, restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -202,6 +202,8 @@ def _told(ray: Any, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _ray() -> Any:
+    # read when it is imported; else it tells of each lost actor on standard output, among results
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         import ray
         import ray.data
