@@ -52,3 +52,12 @@ def test_float32_has_nothing_to_keep() -> None:
 def test_a_head_of_many_channels_is_not_worth_it() -> None:
     net = build_net(NetSpec("unet", {}))
     assert prepare(net, LOW).head.weight.dtype == torch.bfloat16
+
+
+def test_the_layout_is_the_chosen_one() -> None:
+    """The accident: a head in channels_last, after which networks measured as contiguous were not."""
+    net = build_net(NetSpec("compact", {}))
+    for channels_last, layout in ((True, torch.channels_last), (False, torch.contiguous_format)):
+        head = prepare(net, Runtime(CPU, torch.bfloat16, channels_last, reason="")).head
+        assert type(head) is ExactHead
+        assert head(torch.rand(1, 3, 8, 8).to(memory_format=layout)).is_contiguous(memory_format=layout)

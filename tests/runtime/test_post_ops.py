@@ -1,6 +1,8 @@
 """ReLU and sum inside of oneDNN's convolutions: what PyTorch computes, or nearer to it than PyTorch in low precision."""
 
 import copy
+import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -91,3 +93,43 @@ def test_other_layers_are_left_alone(replaced: str) -> None:
     setattr(pair, replaced, Scaled(16, 16, 3, padding=1))
     install(pair)
     assert type(pair) is Pair
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("recording", [torch.compile, torch.jit.trace, torch.export.export])
+@torch.no_grad()
+def test_compilers_and_exporters_see_pytorchs_layers(recording: Any) -> None:
+    """The accident: 'Operator does not support running with fake tensors' for `torch.compile(restorer.net)`."""
+    pair, x = own(Pair(16)), torch.randn(1, 16, 8, 8)
+    expected = pair(x.clone())
+    if recording is torch.compile:
+        found = torch.compile(pair, backend="eager", fullgraph=True)(x)
+    elif recording is torch.export.export:
+        found = torch.export.export(pair, (x,)).module()(x)
+    else:
+        found = torch.jit.trace(pair, x)(x)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_autocast_is_obeyed() -> None:
+    """The accident: 'Input type (CPUBFloat16Type) and weight type (torch.FloatTensor) should be the same'."""
+    net = build_net(NetSpec("compact", {"width": 16, "blocks": 1}))
+    runtime = Runtime(CPU, torch.float32, channels_last=True, reason="")
+    x = torch.rand(1, 3, 16, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.allclose(prepare(net, runtime)(x), placed(net, runtime)(x), atol=1e-2)
+
+
+def test_whoever_computes_in_autocast_at_first_gets_them_too() -> None:
+    post_ops._is_right.cache_clear()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert post_ops._is_right(torch.float32)
+
+
+@torch.inference_mode()
+def test_a_machine_without_them_computes_what_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, x = pickle.loads(pickle.dumps(own(Pair(16)))), torch.randn(1, 16, 8, 8)
+    monkeypatch.setattr(post_ops, "_is_right", lambda _: False)
+    monkeypatch.setattr(post_ops, "_added", None)
+    assert pair(x).shape == x.shape

@@ -19,7 +19,7 @@ class ExactHead(nn.Conv2d):
     following: torch.dtype
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input).to(self.following)
+        return super().forward(input.to(self.weight.dtype)).to(self.following)
 
 
 def install(net: nn.Module, original: nn.Module) -> None:
@@ -32,7 +32,6 @@ def install(net: nn.Module, original: nn.Module) -> None:
         return
     head.following = head.weight.dtype
     for name, parameter in head.named_parameters():
-        layout = torch.channels_last if parameter.ndim == 4 else torch.contiguous_format
-        given = exact.get_parameter(name).detach().float()
-        parameter.data = given.to(parameter.device, memory_format=layout, copy=True)
+        in_layout = torch.empty_like(parameter, dtype=torch.float32)
+        parameter.data = in_layout.copy_(exact.get_parameter(name).detach())
     head.__class__ = ExactHead

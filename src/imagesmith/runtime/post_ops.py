@@ -22,9 +22,14 @@ class PostOpsPair(Pair):
     """x + conv(relu(conv(x))) in the memory of x; only for inference."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or x.device.type != "cpu":
+        if torch.is_grad_enabled() or _is_recorded() or not self._takes(x):
             return super().forward(x)
         return _added(x, self.first.weight, self.first.bias, self.second.weight, self.second.bias)
+
+    def _takes(self, x: Tensor) -> bool:
+        """Whether the operators may be given `x`: autocast, GPUs and machines that it is sent to have other wishes."""
+        dtype = self.first.weight.dtype
+        return x.device.type == "cpu" and x.dtype == dtype and _is_right(dtype)
 
 
 def install(net: nn.Module) -> None:
@@ -34,10 +39,20 @@ def install(net: nn.Module) -> None:
             module.__class__ = PostOpsPair  # parameters, their names and the places that know the module stay
 
 
+def dtypes() -> list[torch.dtype]:
+    """The precisions in which this processor can."""
+    return [dtype for dtype in _CLOSE if _is_right(dtype)]
+
+
 def _suits(pair: Pair) -> bool:
     """Whether nothing but PyTorch's convolutions is replaced, and no broken value hidden: oneDNN's ReLU makes NaN 0."""
     plain = type(pair.first) is type(pair.second) is nn.Conv2d
     return plain and _is_right(pair.first.weight.dtype) and all(bool(p.isfinite().all()) for p in pair.parameters())
+
+
+def _is_recorded() -> bool:
+    """Whether a compiler or an exporter asks what is computed: these operators tell it nothing."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def _added(x: Tensor, weight: Tensor, bias: Tensor | None, weight_2: Tensor, bias_2: Tensor | None) -> Tensor:
@@ -48,6 +63,7 @@ def _added(x: Tensor, weight: Tensor, bias: Tensor | None, weight_2: Tensor, bia
 
 @functools.cache
 @torch.inference_mode()
+@torch.autocast("cpu", enabled=False)
 def _is_right(dtype: torch.dtype) -> bool:
     """Whether these operators, which PyTorch does not promise to keep, are there and compute what it does."""
     if dtype not in _CLOSE or not torch.backends.mkldnn.is_available():
