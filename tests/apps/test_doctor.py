@@ -13,7 +13,8 @@ from imagesmith.apps.cli.doctor import doctor as cli_doctor
 from imagesmith.apps.cli.options import Device, Dtype
 from imagesmith.apps.doctor import EXTRAS, examine
 from imagesmith.errors import UsageError
-from imagesmith.runtime import remembered
+from imagesmith.runtime import post_ops, remembered
+from imagesmith.runtime.device import DTYPES
 from imagesmith.runtime.remembered import found_once
 from imagesmith.runtime.tiling import TILE_BYTES
 from imagesmith.zoo import cards
@@ -30,6 +31,9 @@ def test_findings_are_complete_and_end_with_a_timed_tile(monkeypatch: pytest.Mon
     assert "probe" in found["runtime"], "the decision comes without its reason"
     assert "probe" in found["denoise"], "only the network of the timed tile is explained"
     assert "probe.json" in found["measured"]
+    fused = ", ".join(name for name, dtype in DTYPES.items() if post_ops._is_right(dtype))
+    assert fused in found["residual pairs"]
+    assert "fp32" in found["residual pairs"], "what low precision leaves exact is a secret"
     assert "100 % " in found["size of tiles"]
     assert " kB an input pixel" in found["memory of a tile"]
     assert list(found).index("measured") > list(found).index("denoise"), "told before anything was measured"

@@ -119,6 +119,15 @@ def test_the_probe_runs_once_for_each_shape_of_net(monkeypatch: pytest.MonkeyPat
     assert len(probes) == 3
 
 
+def test_other_layers_are_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: convolutions got faster in one precision, and machines keep to the other that had won before."""
+    probes = seconds_by_candidate(monkeypatch, dict.fromkeys([(d, c) for d in (FP32, BF16) for c in (True, False)], 1))
+    pick_runtime(net(), "cpu")
+    monkeypatch.setattr(device, "_LAYERS", device._LAYERS + 1)
+    pick_runtime(net(), "cpu")
+    assert len(probes) == 2
+
+
 def test_another_process_remembers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each command would spend half a second on what the one before found out, or trust a file that somebody edited."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

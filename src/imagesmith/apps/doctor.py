@@ -18,8 +18,10 @@ from imagesmith.containers import usable_cores
 from imagesmith.data.video.info import counted
 from imagesmith.errors import ModelError
 from imagesmith.nets import RESTORERS, VIDEO_RESTORERS, NetSpec, build_net
+from imagesmith.runtime import post_ops
 from imagesmith.runtime.area import WORTH_TILES, measured_area
 from imagesmith.runtime.device import (
+    DTYPES,
     emulates_bf16,
     keep_to_usable_cores,
     pick_device,
@@ -66,6 +68,7 @@ def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, st
         yield f"extra '{extra}'", _state_of(extra, modules)
     yield "processor", _processor()
     yield "convolutions", _convolutions()
+    yield "residual pairs", _residual_pairs()
     yield "devices", ", ".join(["cpu", *_accelerators()])
     free = available_memory()
     yield "memory", "unknown" if free is None else f"{free / 2**30:.1f} GiB can be used"
@@ -123,6 +126,13 @@ def _convolutions() -> str:
     if kernel() is not None:
         return "Winograd's for 3x3 kernels in float32, where that is faster"
     return "PyTorch's alone; on Linux, with gcc and a cache folder that can be written, float32 would be twice as fast"
+
+
+def _residual_pairs() -> str:
+    """Whether `runtime/post_ops.py` can be used here, and where `runtime/exact_head.py` is."""
+    fused = ", ".join(name for name, dtype in DTYPES.items() if dtype in post_ops.dtypes())
+    how = f"ReLU and sum inside of oneDNN's convolutions in {fused}" if fused else "layer by layer, as PyTorch has them"
+    return f"{how}; the first convolution of networks that enlarge stays in fp32 on a CPU"
 
 
 def _accelerators() -> list[str]:

@@ -32,6 +32,8 @@ EMULATED = "this processor emulates bf16, several times slower than fp32"
 CLEAR_MARGIN = 1.25  # a lower precision must be this much faster to be chosen
 LAYOUT_MARGIN = 1.03  # and channels_last this much: the plain layout stays where there is no gain
 WINOGRAD_MARGIN = 1.1  # and our own convolutions this much
+_LAYERS = 2
+"""Counted on whenever `prepare` computes networks by other layers: what was measured of the earlier ones is void."""
 _PROBE_MACS = {"cpu": 1.5e9, "cuda": 1.5e11}
 """One pass of the probe: twenty milliseconds of one good core, a few of a GPU, in which overheads do not count."""
 _MOST_PROBE_PX = {"cpu": 512, "cuda": 1024}
@@ -93,9 +95,9 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime
 
 
 def net_shape(net: Net) -> str:
-    """Class and parameter shapes, on which speed depends, as a short text."""
+    """Class, parameter shapes and what `prepare` makes of them, on which speed depends, as a short text."""
     shapes = ",".join(f"{name}{tuple(parameter.shape)}" for name, parameter in net.named_parameters())
-    return f"{type(net).__name__} {hashlib.sha256(shapes.encode()).hexdigest()[:16]}"
+    return f"{type(net).__name__} {hashlib.sha256(shapes.encode()).hexdigest()[:16]}, layers {_LAYERS}"
 
 
 def prepare(net: Net, runtime: Runtime) -> Net:
