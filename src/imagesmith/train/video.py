@@ -280,8 +280,9 @@ class _ClipValidation:
         errors = []
         for degraded, _, flow, known in clips:
             if float(known) > 0:
-                parts = (degraded, flow, known / known_share(flow, known).clamp(min=1e-9))
-                errors.append(float(flow_error(net, *(self.arithmetic.place(part) for part in parts))))
+                counted = known / known_share(flow, known).clamp(min=1e-9)
+                clip, wanted, counted = (self.arithmetic.place(part) for part in (degraded, flow, counted))
+                errors.append(float(flow_error(net, clip, wanted, counted)))
         return sum(errors) / len(errors)
 
     def _keep(self, net: nn.Module, state: TrainState) -> None:
