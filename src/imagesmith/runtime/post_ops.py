@@ -52,7 +52,7 @@ def _suits(pair: Pair) -> bool:
 
 def _is_recorded() -> bool:
     """Whether a compiler or an exporter asks what is computed: these operators tell it nothing."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
 def _added(x: Tensor, weight: Tensor, bias: Tensor | None, weight_2: Tensor, bias_2: Tensor | None) -> Tensor:
