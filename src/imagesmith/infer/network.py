@@ -27,6 +27,7 @@ from imagesmith.infer.modes import (
 from imagesmith.infer.planes import informed, planes_for
 from imagesmith.infer.shake import WHOLE, Part, busiest_piece, deconvolving, kernel_of
 from imagesmith.nets.deconvolved import DeconvolvedUNet
+from imagesmith.runtime.allocator import give_back
 from imagesmith.runtime.area import best_tile_px
 from imagesmith.runtime.device import Net, Runtime, prepare
 from imagesmith.runtime.memory import UNLIMITED, Demand, Limits, held_per_px, plan_within
@@ -96,7 +97,11 @@ class Network:
         way = self._way(picture, picture.depth != "uint8" if deep is None else deep, report)
         net = way.net
 
+        is_large = isinstance(picture, Scanlines)
+
         def read(top: int, bottom: int) -> Tensor:
+            if is_large and top > 0:
+                give_back()
             rows = picture.rows(top, bottom)
             if self._told:
                 rows = torch.cat((rows, planes_for(self._card, picture, mask, top, bottom)), dim=2)

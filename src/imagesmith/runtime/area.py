@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from imagesmith.runtime.allocator import give_back
 from imagesmith.runtime.device import Net, Runtime, net_shape
 from imagesmith.runtime.remembered import Answer, found_once
 from imagesmith.runtime.tiling import tile_px
@@ -42,6 +43,7 @@ def measured_area(net: Net, runtime: Runtime) -> Answer:
 def _measure(net: Net, runtime: Runtime) -> Answer:
     _seconds_per_kept_px(net, runtime, min(PERCENTS))  # builds kernels
     per_px = {percent: _seconds_per_kept_px(net, runtime, percent) for percent in PERCENTS}
+    give_back()
     usual, best = PERCENTS[0], min(PERCENTS, key=per_px.__getitem__)
     chosen = best if per_px[usual] >= _CLEAR_MARGIN * per_px[best] else usual
     found = ", ".join(
