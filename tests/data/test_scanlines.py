@@ -254,6 +254,20 @@ def test_what_can_only_be_read_as_a_whole_says_why(
         scanned(tmp_path / "a")
 
 
+def test_a_tiff_without_the_bytes_of_its_parts_is_read_as_a_whole(tmp_path: Path) -> None:
+    """The accident: strips of which the file says '0 bytes' are there, and come back black."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, photo(3), photometric="rgb", rowsperstrip=61, metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        counts = tiff.pages.first.tags[279]
+    with open(path, "r+b") as file:
+        file.seek(counts.valueoffset)
+        file.write(bytes(counts.valuebytecount))
+    assert np.array_equal(read_image(path).pixels.numpy(), photo(3))
+    with pytest.raises(WholeOnly, match="how many bytes its parts have"):
+        scanned(path)
+
+
 def test_an_interlaced_png_is_read_as_a_whole(tmp_path: Path) -> None:
     """Its first rows are spread over all of the file."""
     stream = io.BytesIO()

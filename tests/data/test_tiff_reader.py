@@ -297,6 +297,16 @@ def test_parts_that_are_left_out_and_cannot_be_filled_are_refused_at_once() -> N
         read_header(data)
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+def test_chroma_at_a_lower_resolution_without_a_codec_is_refused_by_name(is_told: bool) -> None:
+    """The accident: a whole file of a scanner is told to end before its picture does."""
+    tags = [(530, "H", 2, (2, 1), True)] if is_told else []
+    data = stored(noise(16, 16, 3, dtype=np.uint8), photometric="rgb", byteorder="<", extratags=tags)
+    data = data.replace(struct.pack("<HHIH", 262, 3, 1, 2), struct.pack("<HHIH", 262, 3, 1, 6))
+    with pytest.raises(FormatError, match=r"YCbCr ones at a lower one\nstore it as RGB or with JPEG"):
+        read_header(data)
+
+
 def test_a_compression_that_nobody_here_reads_is_named() -> None:
     """The accident: LERC was told to be damage called 34887, and WebP to be decoder error -2."""
     data = stored(noise(16, 16, 3, dtype=np.uint8), photometric="rgb", compression="adobe_deflate", byteorder="<")

@@ -129,6 +129,8 @@ class TiffBands:
         across = math.ceil(width / page.tilewidth) if page.is_tiled else 1
         down = math.ceil(height / per_segment)
         segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+        if any(place > 0 == size for place, size in segments):
+            raise WholeOnly("it does not say how many bytes its parts have")
         if len(segments) < planes * down * across:
             raise damaged("tif", f"it has {len(segments)} parts where {planes * down * across} are needed")
         if per_segment * row_bytes * planes > _BAND_BYTES and page.compression == 1 and not page.is_tiled:

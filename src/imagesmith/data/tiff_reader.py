@@ -29,6 +29,7 @@ from imagesmith.tensors import Depth
 _WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
 _RGB = 2
 _GRAY_OR_RGB = (0, 1, _RGB)
+_YCBCR, _SUBSAMPLING = 6, 530
 _DNG_VERSION = 50706  # the tag that tells a camera's raw file
 _PLACE_TAGS = (256, 257, 273, 278, 279, 322, 323, 324, 325)
 _INCH = 2
@@ -40,6 +41,7 @@ _SRGB_PLACES = {318: (0.3127, 0.329), 319: (0.64, 0.33, 0.3, 0.6, 0.15, 0.06)}  
 _TRANSFER_FUNCTION = 301
 _RATIONAL, _SHORT = 5, 3
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_UNCOMPRESSED = 1
 _COMPLEX = (5, 6)  # whole and float: values of SampleFormat (TIFF Technical Note 1)
 _DIVIDED_PX = 1 << 16  # at a time
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples (TIFF 6.0, section 18)
@@ -283,11 +285,23 @@ def header_of(tiff: tifffile.TiffFile) -> Header:
     if page.is_tiled and page.tilewidth * page.tilelength > 4 * area + (1 << 22):
         raise damaged("tif", f"its tiles of {page.tilewidth}x{page.tilelength} are far larger than the picture")
     check_parts(page)
+    _check_chroma(page)
     alpha = _first_extra(page) in (_ASSOCIATED, _UNASSOCIATED) and photometric in _GRAY_OR_RGB
     depth: Depth = "uint8" if bits <= 8 else "uint16"
     if int(page.sampleformat) not in (1, 4) or bits > 16:  # floats, signed and wide integers; 1 and 4 are unsigned
         depth = "float32"
     return Header("tif", page.imagewidth, page.imagelength, _colours(photometric) + alpha, depth, _frames(tiff))
+
+
+def _check_chroma(page: tifffile.TiffPage) -> None:
+    """FormatError for colours at a lower resolution without a codec, which Pillow reads as if they were at the full."""
+    is_plain = int(page.photometric) == _YCBCR and int(page.compression) == _UNCOMPRESSED
+    subsampling = page.tags[_SUBSAMPLING].value if _SUBSAMPLING in page.tags else (2, 2)  # the default of TIFF 6.0
+    if is_plain and subsampling != (1, 1):
+        raise FormatError(
+            "expected colours at full resolution, got an uncompressed TIFF with YCbCr ones at a lower one\n"
+            "store it as RGB or with JPEG: `tiff2rgba` does"
+        )
 
 
 def _is_of_kind(page: tifffile.TiffPage | tifffile.TiffFrame, bits: int) -> bool:
