@@ -21,6 +21,21 @@ for _ in range(10):
 print(told, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+HELD = """
+import torch
+from imagesmith.runtime.allocator import keep_freed_memory, keep_nothing
+from imagesmith.runtime.memory import resident_memory
+keep_freed_memory()
+def grown():
+    before = resident_memory()
+    layers = [torch.ones(4 << 20) for _ in range(3)]  # 16 MiB each
+    del layers
+    return resident_memory() - before >> 20
+print(grown())
+keep_nothing()
+print(grown(), grown())
+"""
+
 
 def run(**environment: str) -> tuple[bool, int]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
@@ -37,6 +52,15 @@ def test_the_next_tensors_take_the_memory_of_the_last_ones() -> None:
     told, faults = run()
     assert told
     assert faults < 20_000, "10 rounds of 72 MiB are 184,320 pages of 4 KiB"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_where_memory_is_short_nothing_is_kept() -> None:
+    """What is kept between tiles is several times what a tile takes, and counts towards the user's limit."""
+    done = subprocess.run([sys.executable, "-c", HELD], check=True, capture_output=True, text=True)
+    kept, *later = map(int, done.stdout.split())
+    assert kept >= 40
+    assert max(later) < 8
 
 
 @pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])

@@ -146,6 +146,20 @@ def test_tiles_are_as_large_as_a_limit_allows(monkeypatch: pytest.MonkeyPatch, d
         plan_within(Limits(ram=300_000_000), cut, 1 << 17, demand, told.append)
 
 
+@pytest.mark.parametrize(("spare", "is_short"), [(100_000_000, True), (1_000_000_000, False)])
+def test_a_limit_without_room_for_what_is_kept_lets_nothing_be_kept(
+    monkeypatch: pytest.MonkeyPatch, spare: int, is_short: bool
+) -> None:
+    """The accident: `jpeg` in bf16 with --max-ram 750M took 815 MB."""
+    called: list[bool] = []
+    monkeypatch.setattr(memory, "keep_nothing", lambda: called.append(True))
+    monkeypatch.setattr(memory, "resident_memory", lambda: 300_000_000)
+    demand, told = Demand(CPU, 500, 1000), list[str]()
+    needed = round(demand.ram(cut(1 << 17, 64 << 20))) + 350_000_000
+    plan_within(Limits(ram=needed + spare), cut, 1 << 17, demand, told.append)
+    assert (bool(called), told) == (is_short, [])
+
+
 def test_rows_that_a_file_keeps_together_count() -> None:
     """A scan in tiles of 1024 rows holds a quarter of a gigabyte before the first of our own tiles is computed."""
     limits = Limits(ram=memory.resident_memory() + 400_000_000)

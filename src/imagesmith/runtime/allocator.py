@@ -9,6 +9,9 @@ import sys
 KEPT_BYTES = 128 << 20
 LARGEST_KEPT_BYTES = 24 << 20
 """Tensors up to this size take memory that is kept; larger ones are mapped and given back each by itself."""
+HOLES_BYTES = 384 << 20
+"""What is kept between tensors of many sizes, at most; measured over the shipped networks and uneven tiles."""
+_LEAST_MAPPED_BYTES = 1 << 20
 _OVERHEAD = 1 << 20  # what an allocation takes besides its tensor, generously
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
@@ -29,6 +32,13 @@ def keep_freed_memory() -> bool:
         settings = {_TRIM_THRESHOLD: KEPT_BYTES, _MMAP_THRESHOLD: LARGEST_KEPT_BYTES + _OVERHEAD, _ARENA_MAX: 1}
         return all(mallopt(name, value) for name, value in settings.items())
     return False
+
+
+def keep_nothing() -> None:
+    """From now on hand back what tensors leave, and what is kept so far: a limit on memory leaves no room for it."""
+    if keep_freed_memory():
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LEAST_MAPPED_BYTES)
+        give_back()
 
 
 def give_back() -> None:

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from imagesmith.containers import THE_ROOT, control_groups
 from imagesmith.errors import ImageError, UsageError
+from imagesmith.runtime.allocator import HOLES_BYTES, keep_nothing
 from imagesmith.runtime.tiling import STRIP_BYTES, TilePlan
 
 _WORKSPACE = 1.5
@@ -130,6 +131,9 @@ def plan_within(
     usual = plans[0]
     if limits.ram is not None:
         room = limits.ram - resident_memory() - _RESERVE_BYTES
+        if demand.device.type == "cpu" and demand.ram(usual) + HOLES_BYTES > room:
+            keep_nothing()
+            room = limits.ram - resident_memory() - _RESERVE_BYTES
         plans = _from_first_within(plans, demand.ram, room, _named("ram", limits.ram))
     if limits.vram is not None and demand.device.type == "cuda":
         room = limits.vram - torch.cuda.memory_allocated(demand.device)
