@@ -13,6 +13,7 @@ import json
 import math
 import statistics
 import sys
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -30,19 +31,21 @@ from imagesmith.presets import dcgan
 from imagesmith.runtime.dist import World
 from imagesmith.runtime.graphs import own_stream
 from imagesmith.tensors import generator_for, to_float
-from imagesmith.train.ema import update_ema
+from imagesmith.train.ema import ema_share, update_ema
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, step_seconds
 from imagesmith.train.run import UNPLANNED
 from imagesmith.train.state import Plan, new_state
 from imagesmith.train.steps import GanTerms, Nets, gan_step
-from imagesmith.train.turns import WARM_UP, Computed, turns_of
+from imagesmith.train.turns import WARM_UP, Asked, Computed, steps_ahead, turns_of
 
 SIZE, BATCH, LATENT, WIDTH = 64, 64, 100, 64
 WINDOW = 10  # steps over which a curve is averaged before it is compared
 TERMS = GanTerms(OBJECTIVES["non_saturating"])
 Losses = tuple[Tensor, Tensor]
-Step = Callable[[Tensor, Tensor], Losses]
-"""(pixels uint8 (N, 3, 64, 64), latent (N, 100)) -> losses of the discriminator and of the generator."""
+Step = Callable[[Tensor, Tensor], Callable[[], Losses]]
+"""(pixels uint8 (N, 3, 64, 64), latent (N, 100)) -> what tells the losses of discriminator and generator when asked."""
+IN_A_ROW = 10
+"""Steps on a GPU between two waits for its last kernel: a training does not wait for it after each."""
 
 
 def peer_generator() -> nn.Sequential:
@@ -75,7 +78,7 @@ def peer_step(nets: Nets, device: str) -> Step:
         net: torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in (generator, discriminator)
     }
 
-    def step(pixels: Tensor, latent: Tensor) -> Losses:
+    def step(pixels: Tensor, latent: Tensor) -> Callable[[], Losses]:
         real = (to_float(pixels, "uint8") * 2 - 1).to(device)
         ones, zeros = torch.ones(len(real), device=device), torch.zeros(len(real), device=device)
         discriminator.zero_grad()
@@ -89,7 +92,8 @@ def peer_step(nets: Nets, device: str) -> Step:
         loss = criterion(discriminator(fake).view(-1), ones)
         loss.backward()
         optimizers[generator].step()
-        return torch.tensor(loss_of_reals.item() + loss_of_fakes.item()), torch.tensor(loss.item())
+        losses = torch.tensor(loss_of_reals.item() + loss_of_fakes.item()), torch.tensor(loss.item())
+        return lambda: losses
 
     return step
 
@@ -101,16 +105,17 @@ def our_step(nets: Nets, arithmetic: Arithmetic) -> Step:
     state = new_state(nets, config, Plan(UNPLANNED), {"batch": BATCH}, averaged=["generator"], spike=math.inf)
     turns = turns_of(Computed(state, partial(gan_step, terms=TERMS), arithmetic, World()), True, print)
 
-    def step(pixels: Tensor, latent: Tensor) -> Losses:
-        losses: dict[str, Tensor] = {}
-        batch = tuple(arithmetic.place(part) for part in batch_of(pixels, latent))
-        for turn in turns.of(batch, tuple):
-            losses[turn.name] = turn.told.cpu()[0]  # what the guard waits for
-            turn.update()
+    def step(pixels: Tensor, latent: Tensor) -> Callable[[], Losses]:
+        asked = Asked(turns.of(tuple(arithmetic.place(part) for part in batch_of(pixels, latent)), tuple))
         state.images_seen += BATCH
-        average = state.averages["generator"]
-        update_ema(average, nets["generator"], state.images_seen, BATCH, config.ema_half_life_images)
-        return losses["discriminator"], losses["generator"]
+        share = ema_share(state.images_seen, BATCH, config.ema_half_life_images)
+        update_ema(state.averages["generator"], nets["generator"], share, asked.refused)
+
+        def heard() -> Losses:
+            discriminator, generator = (turn.told[0] for turn in asked.heard())
+            return discriminator, generator
+
+        return heard
 
     return step
 
@@ -147,7 +152,7 @@ def latents(seed: int, number: int) -> Tensor:
 
 def curve(step: Step, photos: list[Tensor], seed: int, steps: int) -> Tensor:
     """(2, steps // WINDOW): the losses of discriminator and generator, averaged over windows."""
-    losses = [torch.stack(step(patches(photos, number), latents(seed, number))).cpu() for number in range(steps)]
+    losses = [torch.stack(step(patches(photos, number), latents(seed, number))()).cpu() for number in range(steps)]
     whole = steps // WINDOW * WINDOW
     return torch.stack(losses[:whole]).float().view(-1, WINDOW, 2).mean(1).T
 
@@ -182,16 +187,26 @@ def fresh_nets() -> Nets:
 
 
 def finished(step: Step, device: str, photos: list[Tensor]) -> Callable[[], None]:
-    """One call of a step on its next batch, together with the wait for its last kernel."""
-    batches = [(patches(photos, number), latents(0, number)) for number in range(4)]
-    turns = itertools.cycle(batches)
+    """One call of a step on its next batch; on a GPU of `IN_A_ROW`, together with the wait for the last kernel.
+
+    As in training, a step is heard of when those that are asked for ahead of it are.
+    """
+    batches = itertools.cycle([(patches(photos, number), latents(0, number)) for number in range(4)])
+    asked: deque[Callable[[], Losses]] = deque()
 
     def run() -> None:
-        step(*next(turns))
+        for _ in range(steps_in_a_call(device)):
+            asked.append(step(*next(batches)))
+            while len(asked) > steps_ahead(device):
+                asked.popleft()()
         if device.startswith("cuda"):
             torch.cuda.synchronize()
 
     return run
+
+
+def steps_in_a_call(device: str) -> int:
+    return IN_A_ROW if device.startswith("cuda") else 1
 
 
 def main() -> None:
@@ -232,7 +247,8 @@ def main() -> None:
         )
         steps = options.curve_steps
         curves = compare_curves(makers["ours"], makers["peer"], photos, steps) if steps else None
-    spreads = {name: spread(values) for name, values in seconds.items()}
+    in_a_call = steps_in_a_call(options.device)
+    spreads = {name: spread([each / in_a_call for each in values]) for name, values in seconds.items()}
     again = [sys.executable, __file__, "--device", options.device, "--threads", str(options.threads)]
     result: dict[str, Any] = {
         "what": f"a DCGAN training step, {SIZE}x{SIZE}, batch {BATCH}",

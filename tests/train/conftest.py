@@ -5,10 +5,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from imagesmith.train import loop
+from imagesmith.train.turns import Bounds
 
 PROGRAM = """
 import os, random, signal, sys, threading, time
@@ -93,3 +98,27 @@ def train_on_two_machines(torchrun: Callable[..., subprocess.Popen[str]]) -> Cal
         assert told.count("exitcode: -9") >= len(victims), told
 
     return train
+
+
+class OnGpu(torch.Tensor):
+    """A tensor of this CPU that takes itself for one of a GPU: nobody may wait for what it says."""
+
+    is_cpu = False  # type: ignore[assignment]
+
+    def __bool__(self) -> bool:
+        raise AssertionError("the device was waited for")
+
+
+@pytest.fixture
+def on_gpu() -> Callable[[bool], torch.Tensor]:
+    """A truth on a device that is not waited for."""
+    return lambda truth: torch.tensor(truth).as_subclass(OnGpu)
+
+
+@pytest.fixture
+def like_on_a_gpu(monkeypatch) -> None:
+    """Steps are judged on the device, asked for ahead of what is heard of them, and optimised by fused kernels."""
+    judge = Bounds.beyond
+    monkeypatch.setattr(Bounds, "beyond", lambda *args: judge(*args).as_subclass(OnGpu))
+    monkeypatch.setattr(loop, "steps_ahead", lambda device: 1)
+    monkeypatch.setattr(torch.optim, "Adam", partial(torch.optim.Adam, fused=True))

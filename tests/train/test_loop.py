@@ -2,9 +2,9 @@
 
 import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -404,3 +404,77 @@ def test_guard_and_watch_hear_the_mean_of_all_processes(tmp_path):
     train(state, RunConfig(out=str(tmp_path), images=4), watch=watch, world=Crowd())
     assert heard == [pytest.approx(1.5 * own)]
     assert state.guards["net"].mean_loss == pytest.approx(1.5 * own)
+
+
+LONG = 1000 * BATCH
+"""Images of a run in which there is something to tell or to keep only after every fifth step."""
+
+
+def spoilt(factors: Mapping[int, float]):
+    """A step whose batch is multiplied by another factor in some of its calls."""
+    calls = count()
+
+    def spoilt_step(nets, batch) -> Iterator:
+        yield from step(nets, (batch[0] * factors.get(next(calls), 1),))
+
+    return spoilt_step
+
+
+def test_steps_asked_for_ahead_learn_what_steps_that_are_waited_for_learn(tmp_path, request):
+    """The accident: a gradient that is no number moves weights, averages or the guard's memory before it is heard of."""
+    states, rejected = [], []
+    for way in ("waited", "ahead"):
+        if way == "ahead":
+            request.getfixturevalue("like_on_a_gpu")
+        state, log = fresh(LONG), RunLog(tmp_path / way, quiet=True)
+        state.guards["net"].settle = 8
+        run = RunConfig(out=str(tmp_path / way), images=LONG, validations=1)
+        train(state, run, step=spoilt(dict.fromkeys((3, 4, 17, 39), torch.nan) | {20: 1e4}), log=log)
+        log.close()
+        states.append(state)
+        rejected.append((tmp_path / way / "console.log").read_text().count("reject at"))
+    waited, ahead = states
+    assert rejected == [5, 5]
+    for state in states:
+        assert (state.guards["net"].accepted, state.guards["net"].rejected) == (LONG // BATCH - 5, 5)
+    assert ahead.guards["net"].mean_loss == pytest.approx(waited.guards["net"].mean_loss)
+    torch.testing.assert_close(ahead.tensors(), waited.tensors(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("like_on_a_gpu")
+def test_a_run_that_is_asked_ahead_goes_back_where_it_diverges(tmp_path):
+    state = fresh(LONG)
+    run = RunConfig(out=str(tmp_path), images=LONG, validations=1)
+    train(state, run, step=spoilt(dict.fromkeys(range(12, 12 + Guard.patience), torch.nan)))
+    assert (state.images_seen, state.roll_backs, state.rate_factor) == (LONG, 1, 0.5)
+    assert all(value.isfinite().all() for value in state.tensors().values())
+    assert state.guards["net"].streak == 0
+    with pytest.raises(TrainingError, match="stopped after 3 roll-backs"):
+        train(
+            fresh(8000),
+            run.model_copy(update={"out": str(tmp_path / "b")}),
+            step=spoilt(dict.fromkeys(range(1000), torch.nan)),
+        )
+
+
+@pytest.mark.usefixtures("like_on_a_gpu")
+def test_a_run_that_is_asked_ahead_and_stopped_goes_on_as_if_it_had_not_been(tmp_path):
+    """The accident: the checkpoint tells of fewer steps than its weights took, or a step in it was never judged."""
+    whole, stopped, calls = fresh(LONG), fresh(LONG), count()
+
+    def stopping(nets, batch) -> Iterator:
+        if next(calls) == 6:
+            signal.raise_signal(signal.SIGINT)
+        yield from step(nets, batch)
+
+    run = RunConfig(out=str(tmp_path / "stopped"), images=LONG, validations=1)
+    train(whole, run.model_copy(update={"out": str(tmp_path / "whole")}))
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, run, step=stopping)
+    assert stopped.guards["net"].accepted * BATCH == stopped.images_seen == max(checkpoints(run)) == 32
+    resumed, newest = fresh(LONG), load_newest(tmp_path / "stopped" / "checkpoints", pytest.fail)
+    assert newest is not None
+    resumed.load(*newest)
+    train(resumed, run)
+    torch.testing.assert_close(resumed.tensors(), whole.tensors(), rtol=0, atol=0)
+    assert resumed.guards == whole.guards

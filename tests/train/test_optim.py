@@ -1,6 +1,7 @@
 """Schedules and Muon."""
 
 import itertools
+from copy import deepcopy
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from imagesmith.configs import OptimConfig
 from imagesmith.nets import NetSpec, build_net
-from imagesmith.train.optim import Muon, build_optimizers, orthogonalise, rate_at
+from imagesmith.train.optim import Muon, build_optimizers, move, orthogonalise, rate_at
 
 
 def test_learning_rate_rises_stays_and_falls():
@@ -53,3 +54,23 @@ def test_every_parameter_has_exactly_one_optimiser(name):
     optimizers = build_optimizers(net, OptimConfig(name=name))
     covered = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     assert sorted(covered) == sorted(id(p) for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", ["muon", "adam"])
+def test_a_refused_step_moves_nothing_though_nobody_waits_for_the_verdict(name, on_gpu, like_on_a_gpu):
+    """The accident: a gradient that is no number, multiplied by 0, is none, and spoils momentum and weights."""
+    net = build_net(NetSpec("compact", {"width": 16, "blocks": 2}))
+    other, start = deepcopy(net), [p.detach().clone() for p in net.parameters()]
+    gradients = [[torch.randn_like(p) for p in net.parameters()] for _ in range(2)]
+    gradients.insert(1, [torch.full_like(p, torch.nan) for p in net.parameters()])
+    for each, refusals in ((net, [False, True, False]), (other, [False, None, False])):
+        optimizers = build_optimizers(each, OptimConfig(name=name))
+        for refused, gradient in zip(refusals, gradients, strict=True):
+            for parameter, value in zip(each.parameters(), gradient, strict=True):
+                parameter.grad = value.clone()
+            if refused is not None:
+                move(optimizers, on_gpu(refused))
+    for mine, same, old in zip(net.parameters(), other.parameters(), start, strict=True):
+        assert torch.equal(mine, same)
+        assert mine.isfinite().all()
+        assert not torch.equal(mine, old)

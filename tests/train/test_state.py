@@ -1,12 +1,16 @@
 """Plans and averages."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from imagesmith.configs import OptimConfig
-from imagesmith.train.ema import update_ema
+from imagesmith.train.ema import ema_share, update_ema
 from imagesmith.train.state import Plan, new_state
+
+ACCEPTED = torch.tensor(False)
 
 
 def test_planning_again_keeps_progress_and_reaches_the_new_end():
@@ -26,7 +30,7 @@ def test_half_life_is_what_it_says():
     nn.init.zeros_(average.weight)
     nn.init.ones_(net.weight)
     for step in range(64):
-        update_ema(average, net, images_seen=1_000_000 + step * 16, batch=16, half_life_images=1024)
+        update_ema(average, net, ema_share(1_000_000 + step * 16, 16, 1024), ACCEPTED)
     assert average.weight.item() == pytest.approx(0.5, abs=1e-5)
 
 
@@ -35,8 +39,19 @@ def test_young_average_forgets_the_random_start():
     nn.init.constant_(average.weight, 100.0)
     nn.init.ones_(net.weight)
     for step in range(1, 200):
-        update_ema(average, net, images_seen=step * 16, batch=16, half_life_images=10**9)
+        update_ema(average, net, ema_share(step * 16, 16, 10**9), ACCEPTED)
     assert average.weight.item() == pytest.approx(1, abs=1e-2)
+
+
+def test_a_refused_step_moves_no_average_though_nobody_waits_for_the_verdict(on_gpu):
+    nets = [nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)) for _ in range(2)]
+    nets[1](torch.randn(8, 2))  # moves its statistics
+    averages = [copy.deepcopy(nets[0]) for _ in range(3)]
+    update_ema(averages[0], nets[1], 0.25, on_gpu(True))
+    update_ema(averages[1], nets[1], 0.25, on_gpu(False))
+    update_ema(averages[2], nets[1], 0.25, ACCEPTED)
+    torch.testing.assert_close(averages[0].state_dict(), nets[0].state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(averages[1].state_dict(), averages[2].state_dict())
 
 
 def test_state_round_trip_is_exact():

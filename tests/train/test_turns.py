@@ -1,6 +1,7 @@
 """Steps that are computed, and steps that are recorded: when each happens, and that nothing is learnt otherwise."""
 
 import copy
+import math
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -14,6 +15,7 @@ from imagesmith.losses.adversarial import OBJECTIVES
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.runtime.dist import World
 from imagesmith.runtime.graphs import own_stream
+from imagesmith.runtime.guard import Verdict
 from imagesmith.tensors import generator_for
 from imagesmith.train import turns
 from imagesmith.train.gan.augment import Augment, draw_augmentations
@@ -21,7 +23,7 @@ from imagesmith.train.machine import Arithmetic
 from imagesmith.train.optim import set_rate
 from imagesmith.train.state import Plan, new_state
 from imagesmith.train.steps import GanTerms, Nets, gan_step, is_off
-from imagesmith.train.turns import WARM_UP, Computed, Dials, Recorded, turns_of
+from imagesmith.train.turns import WARM_UP, Asked, Bounds, Computed, Dials, Recorded, turns_of
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -136,6 +138,76 @@ def test_a_strength_that_comes_and_goes_does_not_have_the_step_recorded_anew():
     assert is_off(dials.set("r1", 0.0))
     assert dials.set("strength", 0.0) is dials.set("strength", 0.3)
     assert is_off(Dials("cpu", ("strength",)).set("strength", 0.0))
+
+
+def test_a_dial_tells_the_newest_value_where_a_recorded_step_finds_it():
+    dials = Dials("cpu:0")  # which is not 'cpu', and so stands for a GPU
+    place = dials.set("r1", 0.5)
+    for value in (0.5, 0.25, 0.25, 0.5):
+        assert dials.set("r1", value) is place
+        assert float(place) == value
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_bounds_are_those_of_the_guards_now(device: str):
+    state = new_state({"net": nn.Linear(3, 1)}, OptimConfig(name="adam"), Plan(100), {"batch": 4})
+    guard, bounds = state.guards["net"], Bounds(state, device)
+    guard.settle = 5
+
+    def refused(loss: float, norm: float) -> bool:
+        bounds.set()
+        beyond = bool(bounds.beyond("net", torch.tensor(loss), torch.tensor(norm)))
+        verdict, _ = copy.copy(guard).inspect(loss, norm, bounds.now["net"])
+        assert beyond is (verdict is not Verdict.ACCEPT), "both judge alike"
+        return beyond
+
+    assert not refused(1e30, 1e30)
+    assert refused(math.nan, 1.0)
+    assert refused(1.0, math.inf)
+    for _ in range(5):
+        guard.inspect(0.1, 1.0)
+    assert not refused(-4.9, 49.0)
+    assert refused(-5.1, 1.0)
+    assert refused(0.1, 51.0)
+    assert refused(0.1, math.nan)
+
+
+@pytest.mark.parametrize("steps", [1, 10, 100])
+def test_what_float32_holds_is_judged_alike_at_the_very_limit(steps: int):
+    """The accident: the device compares with the limit as float32, the host with that of float64, and they differ."""
+    state = new_state({"net": nn.Linear(3, 1)}, OptimConfig(name="adam"), Plan(100), {"batch": 4})
+    guard, bounds = state.guards["net"], Bounds(state, "cpu:0")
+    guard.settle = 1
+    for k in range(steps):
+        guard.inspect(0.1 + k / 7, 1 + k / 3)
+    bounds.set()
+    limit = torch.tensor(bounds.now["net"].norm)
+    for norm in (limit, limit.nextafter(torch.tensor(math.inf)), limit.nextafter(torch.tensor(0.0))):
+        verdict, _ = copy.copy(guard).inspect(0.1, norm.item(), bounds.now["net"])
+        assert bool(bounds.beyond("net", torch.tensor(0.1), norm)) is (verdict is not Verdict.ACCEPT)
+        assert (verdict is not Verdict.ACCEPT) is bool(norm > limit)
+
+
+@pytest.mark.parametrize("fixture", ["like_on_a_gpu", None])
+def test_a_turn_after_one_that_was_refused_is_refused_as_well(request, fixture: str | None):
+    """The accident: the generator learns from a discriminator whose own turn was no number."""
+    if fixture:
+        request.getfixturevalue(fixture)
+
+    def step(nets, batch):
+        for name, factor in (("first", torch.nan), ("second", 1.0)):
+            loss = nets[name](batch[0]).square().mean() * factor
+            yield name, loss, {}
+
+    nets: Nets = {name: nn.Linear(3, 1) for name in ("first", "second")}
+    state = new_state(nets, OptimConfig(name="adam"), Plan(100), {"batch": 4})
+    before = copy.deepcopy(state.tensors())
+    computed = Computed(state, step, Arithmetic("cpu", "fp32", False), World())
+    with closing(computed.of((torch.ones(4, 3),), tuple)) as turns:
+        asked = Asked(turns)
+    assert next(iter(asked.heard())).name == "first"
+    for name, tensor in before.items():
+        assert torch.equal(state.tensors()[name], tensor)
 
 
 def rpgan_step(weight: float | Tensor):

@@ -3,6 +3,12 @@
 import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+
+MOST = float(np.finfo(np.float32).max)
+"""What is more than this, or no number at all, is called not finite."""
 
 
 class Verdict(Enum):
@@ -11,6 +17,13 @@ class Verdict(Enum):
     ACCEPT = "accept"
     REJECT = "reject"
     ROLL_BACK = "roll back"
+
+
+class Limits(NamedTuple):
+    """What the loss, whatever its sign, and the gradient norm of a step may be at most; numbers that float32 holds."""
+
+    loss: float
+    norm: float
 
 
 @dataclass
@@ -31,15 +44,26 @@ class Guard:
     log_norm: float = 0.0
     mean_loss: float = 0.0
 
-    def inspect(self, loss: float, norm: float) -> tuple[Verdict, str]:
-        """The verdict on a step, and its reason in words ('' when accepted)."""
+    def limits(self) -> Limits:
+        """Beyond which a step is rejected now: numbers, so that a device can compare them without waiting for us."""
+        if self.accepted < self.settle:
+            return Limits(MOST, MOST)
+        loss = self.spike * self.mean_loss if self.mean_loss > 0 else MOST
+        return Limits(_held(loss), _held(self.spike * math.exp(self.log_norm)))
+
+    def inspect(self, loss: float, norm: float, limits: Limits | None = None) -> tuple[Verdict, str]:
+        """The verdict on a step, and its reason in words ('' when accepted).
+
+        `limits` are those that held when the step was asked for, if they are others than now.
+        """
+        limits = limits or self.limits()
         reason = ""
-        if not math.isfinite(loss) or not math.isfinite(norm):
+        if not (abs(loss) <= MOST and norm <= MOST):
             reason = f"loss {loss:.3g} or gradient norm {norm:.3g} is not finite"
-        elif self.accepted >= self.settle and abs(loss) > self.spike * self.mean_loss > 0:
-            reason = f"loss {loss:.3g} is over {self.spike:g} times its usual {self.mean_loss:.3g}"
-        elif self.accepted >= self.settle and norm > self.spike * math.exp(self.log_norm):
-            reason = f"gradient norm {norm:.3g} is over {self.spike:g} times its usual {math.exp(self.log_norm):.3g}"
+        elif abs(loss) > limits.loss:
+            reason = f"loss {loss:.3g} is over {self.spike:g} times its usual {limits.loss / self.spike:.3g}"
+        elif norm > limits.norm:
+            reason = f"gradient norm {norm:.3g} is over {self.spike:g} times its usual {limits.norm / self.spike:.3g}"
         if not reason:
             rate = max(0.01, 1 / (self.accepted + 1))
             self.log_norm += rate * (math.log(max(norm, 1e-12)) - self.log_norm)
@@ -52,3 +76,8 @@ class Guard:
         if self.streak >= self.patience:
             return Verdict.ROLL_BACK, f"diverging: {self.streak} steps in a row rejected, the last because {reason}"
         return Verdict.REJECT, reason
+
+
+def _held(limit: float) -> float:
+    """The same as float32 holds it: a device that compares finds what we find."""
+    return float(np.float32(min(limit, MOST)))

@@ -1,8 +1,10 @@
 """`fit`: the one loop.
 
 It owns the learning rate, rejection, averages, the clock and the checkpoints; the turns of a step are `train/turns.py`.
+A GPU is asked for steps ahead of what is heard of them; what tells or keeps how far the run is waits for all of them.
 """
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,12 +23,12 @@ from imagesmith.runtime.guard import Verdict
 from imagesmith.runtime.interrupt import stop_on_request
 from imagesmith.runtime.log import RunLog
 from imagesmith.train.clock import Clock, passed
-from imagesmith.train.ema import update_ema
+from imagesmith.train.ema import ema_share, update_ema
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.optim import rate_at, set_rate
 from imagesmith.train.state import TrainState
 from imagesmith.train.steps import Step
-from imagesmith.train.turns import Computed, Recorded, Wishes, turns_of
+from imagesmith.train.turns import Asked, Computed, Recorded, Wishes, steps_ahead, turns_of
 
 Batch = tuple[Tensor, ...]
 MOST_ROLL_BACKS = 3
@@ -85,50 +87,41 @@ def fit(
     if state.images_seen == 0:
         save()
     computed = Computed(state, flow.step, arithmetic, world, run.accumulate)
-    turns = turns_of(computed, run.graphs, log.say if log else print)
+    steps = _Steps(state, flow, optim, turns_of(computed, run.graphs, log.say if log else print), log)
     with stop_on_request() as stop, own_stream(arithmetic.device):
         batches = flow.batches(state.images_seen)
         while state.progress < 1 and not state.extras.get("ended"):
-            before = state.progress
+            before, tick, validation = state.progress, False, False
             batch = tuple(arithmetic.place(part) for part in next(batches))
             rate = rate_at(before, optim) * state.rate_factor
-            outcome = _turns(
-                state,
-                turns,
-                batch,
-                flow=flow,
-                rate=rate,
-                log=log,
-                wishes=lambda: (*clock.wishes(), stop.is_set()),
-            )
-            verdict, reason = outcome.verdict, outcome.reason
-            if verdict is not Verdict.ACCEPT and log:
-                log.say(f"{verdict.value} at {state.images_seen:,} images: {reason}")
-            if verdict is Verdict.ROLL_BACK:
-                _roll_back(state, flow, reason, checkpoints=checkpoints, world=world, log=log)
-                turns.forget()
+            steps.ask(batch, rate, wishes=lambda: (*clock.wishes(), stop.is_set()))
+            outcome = steps.hear(_Outcome(), but=steps_ahead(arithmetic.device))
+            if outcome.verdict is not Verdict.ROLL_BACK:
+                state.images_seen += state.choices["batch"]
+                tick = clock.tick_is_due(before, outcome.ticking)
+                validation = passed(before, state.progress, run.validations)
+                if tick or validation or outcome.checkpoint or outcome.stopping:
+                    steps.hear(outcome)
+            if outcome.verdict is Verdict.ROLL_BACK:
+                _roll_back(state, flow, outcome.reason, checkpoints=checkpoints, world=world, log=log)
+                steps.forget()
                 clock.restart()
                 save()  # with what it remembers, so that a run that is killed now does not go back to the same fault
                 batches = flow.batches(state.images_seen)
                 continue
-            size = state.choices["batch"]
-            state.images_seen += size
-            sound = verdict is Verdict.ACCEPT  # after a rejected step the weights themselves may be what is wrong
-            if sound:
-                for name, average in state.averages.items():
-                    update_ema(average, state.nets[name], state.images_seen, size, optim.ema_half_life_images)
-            ticking, affordable, checkpoint, stopping = outcome.wishes
-            validation = affordable and passed(before, state.progress, run.validations)
-            if clock.tick_is_due(before, ticking):
+            # after a rejected step the weights themselves may be what is wrong
+            sound = outcome.verdict is Verdict.ACCEPT
+            if tick:
                 clock.plan_again(world)
                 if log:
                     clock.say(log, log.tick(state.images_seen, rate=rate, speed=clock.speed))
-            validation = validation or state.progress == 1  # planning again may have ended the run here
+            # planning again may have ended the run here
+            validation = (outcome.affordable and validation) or state.progress == 1
             improved = validation and _validate(state, flow, clock, world, log)
             healthy = state.extras.get("healthy_at") == state.images_seen  # the place to go back to, should it go wrong
-            if sound and (checkpoint or stopping or healthy or improved):
+            if sound and (outcome.checkpoint or outcome.stopping or healthy or improved):
                 save()
-            if stopping and sound:  # else after the next step that is; the guard ends what has none any more
+            if outcome.stopping and sound:  # else after the next step that is; the guard ends what has none any more
                 raise KeyboardInterrupt
     save()
     if log and optim.warm_up and state.images_seen <= state.choices["batch"]:
@@ -160,47 +153,77 @@ def _validate(state: TrainState, flow: Flow, clock: Clock, world: World, log: Ru
 
 @dataclass
 class _Outcome:
-    """What one step came to, the same on every process."""
+    """What the steps that were heard of came to, the same on every process."""
 
     verdict: Verdict = Verdict.ACCEPT
+    """On the newest of them."""
     reason: str = ""
-    wishes: list[bool] = field(default_factory=list)
-    """For each wish, whether any process had it: all of them stop, save and plan after the same step."""
+    ticking: bool = False
+    """This and the next three: whether any process wished it, so that all stop, save and plan after the same step."""
+    affordable: bool = False
+    checkpoint: bool = False
+    stopping: bool = False
+
+    def wish(self, ticking: bool, affordable: bool, checkpoint: bool, stopping: bool) -> None:
+        """Add what was wished in another step; what could be afforded then is no longer of interest."""
+        self.ticking |= ticking
+        self.affordable = affordable
+        self.checkpoint |= checkpoint
+        self.stopping |= stopping
 
 
-def _turns(
-    state: TrainState,
-    turns: Computed | Recorded,
-    batch: Batch,
-    *,
-    flow: Flow,
-    rate: float,
-    log: RunLog | None,
-    wishes: Wishes,
-) -> _Outcome:
-    """Run every turn of one step at this learning rate; stops at the first that the guard does not accept.
+class _Steps:
+    """The steps of a run: the device is asked for them, and later they are heard of, in their order."""
 
-    The device is waited for once in each turn: the guard has to judge before weights move.
-    """
-    for name, optimizers in state.optimizers.items():
-        for optimizer in optimizers:
-            set_rate(optimizer, rate * flow.rate_factors.get(name, 1.0))
-    done = _Outcome()
-    seen: dict[str, float] = {}
-    with closing(turns.of(batch, wishes, flow.before())) as ready:
-        for turn in ready:
+    def __init__(
+        self, state: TrainState, flow: Flow, optim: OptimConfig, turns: Computed | Recorded, log: RunLog | None
+    ) -> None:
+        self.state, self.flow, self.optim, self.turns, self.log = state, flow, optim, turns, log
+        self._asked: deque[Asked] = deque()
+
+    def forget(self) -> None:
+        """What was asked for is of no interest any more, and what is kept for the coming steps has moved."""
+        self._asked.clear()
+        self.turns.forget()
+
+    def ask(self, batch: Batch, rate: float, *, wishes: Wishes) -> None:
+        """One step at this learning rate, averages included; nothing moves in one that the guards refuse."""
+        state = self.state
+        for name, optimizers in state.optimizers.items():
+            for optimizer in optimizers:
+                set_rate(optimizer, rate * self.flow.rate_factors.get(name, 1.0))
+        with closing(self.turns.of(batch, wishes, self.flow.before())) as turns:
+            step = Asked(turns)
+        size = state.choices["batch"]
+        share = ema_share(state.images_seen + size, size, self.optim.ema_half_life_images)
+        for name, average in state.averages.items():
+            update_ema(average, state.nets[name], share, step.refused)
+        self._asked.append(step)
+
+    def hear(self, outcome: _Outcome, *, but: int = 0) -> _Outcome:
+        """Add to `outcome` what all steps but so many of the newest came to; none after one that asks for a roll-back.
+
+        The device is waited for.
+        """
+        while len(self._asked) > but and outcome.verdict is not Verdict.ROLL_BACK:
+            outcome.verdict, outcome.reason = self._verdict(self._asked.popleft(), outcome)
+            if outcome.verdict is not Verdict.ACCEPT and self.log:
+                self.log.say(f"{outcome.verdict.value} at {self.state.images_seen:,} images: {outcome.reason}")
+        return outcome
+
+    def _verdict(self, step: Asked, outcome: _Outcome) -> tuple[Verdict, str]:
+        """The guards' on a step, or that of the kind of training on one which they accept; wishes go to `outcome`."""
+        seen: dict[str, float] = {}
+        for turn in step.heard():
             mean_loss, *means, length = turn.told.tolist()
-            done.wishes = [share > 0 for share in turn.wished.tolist()]
-            done.verdict, done.reason = state.guards[turn.name].inspect(mean_loss, length)
-            if done.verdict is not Verdict.ACCEPT:
-                return done
-            turn.update()
+            outcome.wish(*(share > 0 for share in turn.wished.tolist()))
+            verdict, reason = self.state.guards[turn.name].inspect(mean_loss, length, turn.limits)
+            if verdict is not Verdict.ACCEPT:
+                return verdict, reason
             seen |= dict(zip(turn.scalars, means, strict=True)) | {f"norm/{turn.name}": length}
-    if log:
-        log.add(seen)
-    if flow.watch is not None:
-        done.verdict, done.reason = flow.watch(state, seen)
-    return done
+        if self.log:
+            self.log.add(seen)
+        return self.flow.watch(self.state, seen) if self.flow.watch is not None else (Verdict.ACCEPT, "")
 
 
 def _roll_back(

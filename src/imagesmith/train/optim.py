@@ -48,13 +48,29 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
+def move(optimizers: Iterable[torch.optim.Optimizer], refused: Tensor) -> None:
+    """Take a step unless it was `refused`, a tensor of one truth. One on a GPU is not waited for: its optimisers look.
+
+    What says so is called as gradient scalers call it, which both Adam and Muon here follow.
+    """
+    if refused.is_cpu and refused:
+        return
+    for optimizer in optimizers:
+        if not refused.is_cpu:
+            optimizer.found_inf = refused.float()  # type: ignore[attr-defined]
+        optimizer.step()
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum whose update of each convolution kernel is made orthogonal (Jordan et al. 2024).
 
     A kernel's Nesterov momentum, flattened to (out, in * k * k), is replaced by its nearest semi-orthogonal matrix and
     scaled to the root mean square of an Adam step (Liu et al. 2025, 'Muon is scalable', sec. 2.2), so one learning rate
     serves both. torch.optim.Muon takes matrices only, one at a time; here kernels of one shape share a batched product.
+    Where `found_inf` is 1 nothing moves, as in torch's fused optimisers.
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(self, kernels: Iterable[Tensor], lr: float | Tensor, momentum: float = 0.95) -> None:
         super().__init__(kernels, {"lr": lr, "momentum": momentum})
@@ -71,14 +87,19 @@ class Muon(torch.optim.Optimizer):
                 self._update(kernels, group["lr"], group["momentum"])
 
     def _update(self, kernels: list[Tensor], rate: float | Tensor, keep: float) -> None:
-        updates = []
+        updates, learn = [], 1 - keep
+        if (refused := self.found_inf) is not None:
+            rate, learn = rate * (1 - refused), (1 - keep) * (1 - refused)
         for kernel in kernels:
-            assert kernel.grad is not None, "kernels without a gradient were left out"
+            gradient = kernel.grad
+            assert gradient is not None, "kernels without a gradient were left out"
+            if refused is not None:
+                gradient = torch.where(refused.bool(), 0, gradient)  # what is no number stays none when multiplied by 0
             state = self.state[kernel]
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(kernel)
-            momentum = state["momentum"].lerp_(kernel.grad, 1 - keep)
-            updates.append(kernel.grad.lerp(momentum, keep).reshape(kernel.shape[0], -1))
+            momentum = state["momentum"].lerp_(gradient, learn)
+            updates.append(gradient.lerp(momentum, keep).reshape(kernel.shape[0], -1))
         orthogonal = orthogonalise(torch.stack(updates))
         scale = 0.2 * max(orthogonal.shape[1:]) ** 0.5
         for kernel, update in zip(kernels, orthogonal * (rate * scale), strict=True):

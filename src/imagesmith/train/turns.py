@@ -2,11 +2,14 @@
 
 A step of a small network is hundreds of kernels that take a GPU less time than Python needs to ask for them; a graph is
 asked for once. What a recorded step reads lies at fixed places: its batch, and the weights that `Dials` hold.
+
+Whether a turn may move the weights is judged where its gradients are: a GPU is asked for the next step while what it
+told of the one before is on its way.
 """
 
 from collections.abc import Callable, Container, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -15,7 +18,9 @@ from torch import Tensor
 from imagesmith.errors import ImagesmithError
 from imagesmith.runtime.dist import World
 from imagesmith.runtime.graphs import captured
+from imagesmith.runtime.guard import Limits
 from imagesmith.train.machine import Arithmetic
+from imagesmith.train.optim import move
 from imagesmith.train.state import TrainState
 from imagesmith.train.steps import Nets, Step, Turn
 
@@ -28,20 +33,24 @@ Wishes = Callable[[], Iterable[bool]]
 
 @dataclass(frozen=True)
 class Ready:
-    """A turn whose gradients lie ready, for the guard to judge before the weights move."""
+    """A turn whose gradients lie ready, and which was judged, before the weights move."""
 
     name: str
     """Of the network whose turn it is."""
     scalars: tuple[str, ...]
     told: Tensor
     """Loss, scalars and length of the gradient, on the device."""
+    limits: Limits
+    """By which it was judged."""
+    refused: Tensor
+    """Whether it, or a turn of this step before it, went beyond its limits: one truth, on the device."""
     wished: Tensor
     """For each wish the share of processes that have it."""
     update: Callable[[], object]
-    """Moves the weights."""
+    """Moves the weights, unless it was refused."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Computed:
     """Turns computed anew for every batch."""
 
@@ -50,6 +59,10 @@ class Computed:
     arithmetic: Arithmetic
     world: World
     parts: int = 1
+    bounds: "Bounds" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bounds = Bounds(self.state, self.arithmetic.device)
 
     def forget(self) -> None:
         """Nothing is remembered from step to step."""
@@ -59,9 +72,15 @@ class Computed:
 
         The processes exchange one message in each turn, which holds their wishes as well.
         """
+        self.bounds.set()
+        yield from self.within_bounds(batch, wishes)
+
+    def within_bounds(self, batch: tuple[Tensor, ...], wishes: Wishes) -> Generator[Ready, None, None]:
+        """The same turns, judged by the bounds that were set last."""
         nets, optimizers = self.state.nets, self.state.optimizers
         # every k-th, as processes divide it: the first share of all parts is then the first share of the batch
         divided = [tuple(each[k :: self.parts] for each in batch) for k in range(self.parts)]
+        refused: Tensor | None = None
         with ExitStack() as open_steps:
             steps = [self.arithmetic.turns(self.step(nets, part)) for part in divided]
             for turns in steps:
@@ -71,9 +90,14 @@ class Computed:
                 gradients = [p.grad for p in nets[name].parameters() if p.grad is not None]
                 told = torch.stack([value.detach().to(gradients[0]) for value in (loss, *scalars.values())])
                 wished = _listed(wishes)
+                if self.world.size > 1:  # back on the host it would be waited for
+                    wished = wished.to(told.device, non_blocking=True)
                 self.world.average([*gradients, told, wished])
                 told = torch.cat([told, torch.nn.utils.get_total_norm(gradients).view(1)])
-                yield Ready(name, tuple(scalars), told, wished, partial(_update, optimizers[name]))
+                beyond = self.bounds.beyond(name, told[0], told[-1])
+                refused = beyond if refused is None else refused | beyond
+                update = partial(move, optimizers[name], refused)
+                yield Ready(name, tuple(scalars), told, self.bounds.now[name], refused, wished, update)
 
 
 class Recorded:
@@ -106,17 +130,19 @@ class Recorded:
             yield from self.computed.of(batch, wishes)
             self._computed_steps += 1  # not of one that was rejected: its optimisers may have no memory yet
             return
+        self.computed.bounds.set()
         for kept, part in zip(self._batch, batch, strict=True):
             kept.copy_(part)
         for graph, turn in self._graphs:
             graph.replay()
-            yield replace(turn, wished=_listed(wishes))
+            yield replace(turn, wished=_listed(wishes), limits=self.computed.bounds.now[turn.name])
 
     def _record(self, batch: tuple[Tensor, ...]) -> None:
+        self.computed.bounds.set()
         self._batch = tuple(part.clone(memory_format=torch.preserve_format) for part in batch)
         pool, made = torch.cuda.graph_pool_handle(), []
         try:
-            with closing(self.computed.of(self._batch, tuple)) as turns:
+            with closing(self.computed.within_bounds(self._batch, tuple)) as turns:
                 for _ in self.computed.state.nets:  # each of them has one turn
                     turn, graph = captured(partial(next, turns), pool)
                     _, update = captured(turn.update, pool)
@@ -132,11 +158,6 @@ class Recorded:
 
 def _listed(wishes: Wishes) -> Tensor:
     return torch.tensor([float(wish) for wish in wishes()])
-
-
-def _update(optimizers: Iterable[torch.optim.Optimizer]) -> None:
-    for optimizer in optimizers:
-        optimizer.step()
 
 
 def _add_gradients(nets: Nets, steps: Sequence[Iterator[Turn]]) -> Turn | None:
@@ -162,6 +183,61 @@ def turns_of(computed: Computed, graphs: bool, say: Callable[[str], None]) -> Co
     return Recorded(computed, say) if graphs and on_one_gpu else computed
 
 
+class Asked:
+    """A step that the device was asked for. What its turns told, and whether they were refused, is heard later."""
+
+    def __init__(self, turns: Iterable[Ready]) -> None:
+        self._turns: list[Ready] = []
+        for turn in turns:
+            turn.update()
+            self.refused = turn.refused
+            self._turns.append(replace(turn, told=_to_host(turn.told), wished=_to_host(turn.wished)))
+            if turn.refused.is_cpu and turn.refused:
+                break  # a GPU computes the others for nothing: to ask it would take longer
+        self._through = torch.cuda.Event() if self.refused.is_cuda else None
+        if self._through:
+            self._through.record()
+
+    def heard(self) -> list[Ready]:
+        """Its turns, with what they told on the host; waits for the device."""
+        if self._through:
+            self._through.synchronize()
+        return self._turns
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    return tensor.to("cpu", non_blocking=True)
+
+
+def steps_ahead(device: str) -> int:
+    """How many steps the device is asked for before the first of them is heard of."""
+    return 1 if device.startswith("cuda") else 0
+
+
+class Bounds:
+    """The limits that the guards set for a step; on a GPU they lie where a recorded step finds them."""
+
+    def __init__(self, state: TrainState, device: str) -> None:
+        self.now: dict[str, Limits] = {}
+        self._state = state
+        self._dials = Dials(device, [name for guarded in state.guards for name in _names(guarded)])
+        self._places: dict[str, list[float | Tensor]] = {}
+
+    def set(self) -> None:
+        """Take those that hold for the coming step."""
+        self.now = {name: guard.limits() for name, guard in self._state.guards.items()}
+        self._places = {name: list(map(self._dials.set, _names(name), limits)) for name, limits in self.now.items()}
+
+    def beyond(self, name: str, loss: Tensor, norm: Tensor) -> Tensor:
+        """Whether the loss or the norm of a network is beyond its limits, or no number: one truth."""
+        most_loss, most_norm = self._places[name]
+        return ((loss.abs() <= most_loss) & (norm <= most_norm)).logical_not()
+
+
+def _names(guarded: str) -> tuple[str, str]:
+    return f"{guarded}/loss", f"{guarded}/norm"
+
+
 class Dials:
     """Numbers that change from step to step, on the device, where a recorded step finds them.
 
@@ -172,6 +248,7 @@ class Dials:
     def __init__(self, device: str, coming_and_going: Container[str] = ()) -> None:
         self.device, self.coming_and_going = device, coming_and_going
         self._tensors: dict[str, Tensor] = {}
+        self._values: dict[str, float] = {}
 
     def set(self, name: str, value: float) -> float | Tensor:
         """`value` for the coming step; on a CPU, where nothing is recorded, and for most 0s, the number itself."""
@@ -179,4 +256,7 @@ class Dials:
             return value
         if name not in self._tensors:
             self._tensors[name] = torch.empty((), device=self.device)
-        return self._tensors[name].fill_(value)
+        if self._values.get(name) != value:
+            self._tensors[name].fill_(value)
+            self._values[name] = value
+        return self._tensors[name]
