@@ -17,6 +17,7 @@ from imagesmith.data.sources import HIDDEN, in_words
 from imagesmith.data.video.film import SUFFIXES as FILM_SUFFIXES
 from imagesmith.data.video.info import counted
 from imagesmith.errors import ImageError, OutputError, UsageError
+from imagesmith.infer.bulk.process import dismiss_early
 from imagesmith.infer.chained import Auto
 from imagesmith.infer.holes import AUTO, MaskFile, as_mask
 from imagesmith.infer.named import check_asked, model_for
@@ -65,6 +66,8 @@ def run_restore(
     if without and not quiet:
         print(without, file=sys.stderr)
     runs = {}  # all is planned before anything is computed
+    if not pictures:
+        dismiss_early()
     if pictures:
         restorer = _for_pictures(wanted, strength, options["mask"])
         runs["pictures"] = restorer, functools.partial(restorer.path, pictures, out, **options)

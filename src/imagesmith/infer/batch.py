@@ -25,6 +25,7 @@ from imagesmith.infer.auto import AUTO_TASK
 from imagesmith.infer.bulk.parcel import travels
 from imagesmith.infer.bulk.plan import workers_for
 from imagesmith.infer.bulk.pool import restore_in_processes
+from imagesmith.infer.bulk.process import dismiss_early
 from imagesmith.infer.bulk.ray_engine import restore_on_ray
 from imagesmith.infer.manifest import open_manifests, settings_digest
 from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Summary
@@ -110,6 +111,7 @@ def _restore(
     with stop_on_request() as asked:
         if workers > 1:
             return restore_in_processes(stages, jobs, workers, asked, on_progress)
+        dismiss_early()
         return _process(stages, jobs, asked, on_progress)
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-import numpy as np
+import torch
 
-MOST = float(np.finfo(np.float32).max)
+MOST = torch.finfo(torch.float32).max
 """What is more than this, or no number at all, is called not finite."""
 
 
@@ -80,4 +80,4 @@ class Guard:
 
 def _held(limit: float) -> float:
     """The same as float32 holds it: a device that compares finds what we find."""
-    return float(np.float32(min(limit, MOST)))
+    return torch.tensor(min(limit, MOST), dtype=torch.float32).item()

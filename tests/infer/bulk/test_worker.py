@@ -1,14 +1,16 @@
 """A worker process: it answers job by job, and ends with the one it works for."""
 
 import pickle
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from imagesmith.data.sources import list_items
+from imagesmith.infer.bulk import process
 from imagesmith.infer.bulk.parcel import pack
-from imagesmith.infer.bulk.process import Died, WorkerProcess
+from imagesmith.infer.bulk.process import Died, WorkerProcess, dismiss_early, new_worker, start_early
 from imagesmith.infer.bulk.worker import Post
 from imagesmith.infer.outcome import FileOptions
 from imagesmith.infer.places import Places
@@ -53,3 +55,48 @@ def test_a_folder_of_pictures_runs_no_code(
     worker.begin(orders)
     worker.finish()
     worker.end(time.monotonic() + 5)
+
+
+def test_a_worker_that_is_never_given_orders_ends_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    """It starts before anybody knows whether there is something to do, and the command may end by an error."""
+    worker = WorkerProcess()
+    worker.finish()
+    assert worker._popen.wait(20) == 0
+    worker.end(time.monotonic())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_worker_that_was_started_early_is_the_first_of_the_next_pool() -> None:
+    start_early()
+    start_early()
+    (early,) = process._early
+    assert new_worker() is early
+    other = new_worker()
+    assert other is not early
+    for worker in (early, other):
+        worker.end(time.monotonic())
+    start_early()
+    (early,) = process._early
+    dismiss_early()
+    assert early._popen.returncode == -signal.SIGKILL
+    dismiss_early()
+
+
+@pytest.mark.parametrize("fate", ["lives", "dies"])
+def test_a_pool_takes_the_early_worker_whatever_became_of_it(
+    fate: str, restorer: Restorer, photos: Path, tmp_path: Path
+) -> None:
+    start_early()
+    (early,) = process._early
+    if fate == "dies":
+        early._popen.kill()
+    summary = restorer.path(photos, tmp_path / "out", workers=2)
+    assert [result.status for result in summary.results] == ["done", "done", "done", "failed"]
+    assert not process._early
+    assert early._popen.wait(20) == (0 if fate == "lives" else -signal.SIGKILL)
+
+
+def test_one_process_does_without_the_early_worker(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    start_early()
+    restorer.path(photos, tmp_path / "out", workers=1)
+    assert not process._early

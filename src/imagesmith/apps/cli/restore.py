@@ -1,5 +1,7 @@
 """`imagesmith restore`."""
 
+import contextlib
+import os
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -176,6 +178,8 @@ def restore(
     debug: DebugFlag = False,
 ) -> None:
     """Mend or enlarge photographs and films: files, folders, globs, zips or a pipe."""
+    if engine is Engine.LOCAL and device in (Device.AUTO, Device.CPU) and not (dry_run or preview or max_ram):
+        _start_early(inputs, workers)
     from imagesmith.apps.restore import run_restore
 
     code = run_restore(
@@ -219,3 +223,14 @@ def restore(
         engine=engine,
     )
     raise typer.Exit(code)
+
+
+def _start_early(inputs: list[str], workers: str | int) -> None:
+    """Start a worker where several will probably restore the inputs, of which nothing is opened to find that out."""
+    from imagesmith.containers import usable_cores
+    from imagesmith.infer.bulk.process import MANY, start_early
+
+    with contextlib.suppress(OSError):
+        count = sum(len(os.listdir(path)) if os.path.isdir(path) else 1 for path in inputs)
+        if count >= MANY and usable_cores() > 1 if workers == "auto" else int(workers) > 1 and count > 1:
+            start_early()

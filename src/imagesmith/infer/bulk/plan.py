@@ -9,12 +9,12 @@ import torch
 from imagesmith.containers import usable_cores
 from imagesmith.data.files import read_header
 from imagesmith.errors import ImagesmithError, UsageError
+from imagesmith.infer.bulk.process import MANY
 from imagesmith.infer.outcome import FileOptions
 from imagesmith.infer.plan import Job, output_key
 from imagesmith.infer.reading import read_item
 from imagesmith.runtime.memory import available_memory
 
-_MANY = 100  # pictures from which a pool repays the seconds that its processes take to start
 _SMALL_PX = 1 << 20  # pixels up to which one core computes a picture better than all cores together
 _LOOKED_AT = 9  # headers that tell how large the pictures are
 _PROCESS_BYTES = 800 << 20  # torch, a model, its tiles and a small picture
@@ -34,7 +34,7 @@ def workers_for(jobs: Sequence[Job], options: FileOptions, device: torch.device)
             raise UsageError(f"expected one worker on {device.type}, got {options.workers}; it computes no faster")
         return 1 if alone else _checked(min(options.workers, len(jobs)))
     cores = torch.get_num_threads()
-    if alone or device.type != "cpu" or cores == 1 or len(jobs) < _MANY or _usual_pixels(jobs, options) > _SMALL_PX:
+    if alone or device.type != "cpu" or cores == 1 or len(jobs) < MANY or _usual_pixels(jobs, options) > _SMALL_PX:
         return 1
     memory = available_memory()
     return cores if memory is None else max(1, min(cores, memory // _PROCESS_BYTES))

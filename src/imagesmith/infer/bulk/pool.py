@@ -17,7 +17,7 @@ import torch
 from imagesmith.errors import WorkerError
 from imagesmith.infer.bulk.parcel import pack, tensor_file
 from imagesmith.infer.bulk.plan import together
-from imagesmith.infer.bulk.process import Died, WorkerProcess
+from imagesmith.infer.bulk.process import Died, WorkerProcess, new_worker
 from imagesmith.infer.bulk.worker import Post
 from imagesmith.infer.outcome import ItemResult, Progress, Summary
 from imagesmith.infer.plan import Job
@@ -158,7 +158,7 @@ class _Seat:
         for _ in range(ATTEMPTS):
             if self._stopped.is_set():
                 return
-            self._process = WorkerProcess()
+            self._process = new_worker()
             if self._stopped.is_set():  # `stop` may have looked a moment ago, and seen none
                 self._process.stop()
             try:

@@ -1,5 +1,9 @@
-"""A worker process as the one that starts it sees it; see `worker.py` for what the two say to each other."""
+"""A worker process as the one that starts it sees it; see `worker.py` for what the two say to each other.
 
+Nothing here imports torch: a command that will want workers starts one while it still imports itself.
+"""
+
+import atexit
 import contextlib
 import os
 import pickle
@@ -7,11 +11,15 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from imagesmith.infer.bulk.worker import READY
-from imagesmith.infer.outcome import ItemResult
-from imagesmith.infer.plan import Job
+if TYPE_CHECKING:
+    from imagesmith.infer.outcome import ItemResult
+    from imagesmith.infer.plan import Job
+
+READY = "ready"
+MANY = 100
+"""Pictures from which a pool repays the seconds that its processes take to start."""
 
 
 class Died(Exception):
@@ -39,7 +47,7 @@ class WorkerProcess:
         if self._exchanged(orders) != READY:
             raise Died("it did not say that it is ready")
 
-    def restore(self, job: Job) -> ItemResult | None:
+    def restore(self, job: "Job") -> "ItemResult | None":
         """The result of a job, None if the worker was stopped meanwhile."""
         return self._exchanged(pickle.dumps(job))
 
@@ -78,3 +86,26 @@ class WorkerProcess:
         self.finish()
         assert self._popen.stdout is not None
         self._popen.stdout.close()
+
+
+_early: list[WorkerProcess] = []
+
+
+def start_early() -> None:
+    """Start a worker that the next pool takes; what is imported in both processes is then imported at the same time."""
+    if not _early:
+        _early.append(WorkerProcess())
+        atexit.register(dismiss_early)
+
+
+def new_worker() -> WorkerProcess:
+    """One that was started early, or one that starts now."""
+    with contextlib.suppress(IndexError):
+        return _early.pop()
+    return WorkerProcess()
+
+
+def dismiss_early() -> None:
+    """End what was started early and is not wanted after all."""
+    with contextlib.suppress(IndexError):
+        _early.pop().end(time.monotonic())

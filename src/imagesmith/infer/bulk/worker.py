@@ -5,6 +5,8 @@ then jobs. Standard output takes READY, then for each job its result, None where
 ends the process, so it never outlives the one it works for.
 """
 
+import atexit
+import gc
 import logging
 import os
 import pickle
@@ -16,10 +18,9 @@ from typing import BinaryIO
 import torch
 
 from imagesmith.infer.bulk.parcel import unpack
+from imagesmith.infer.bulk.process import READY
 from imagesmith.infer.stages import Stages
 from imagesmith.runtime.interrupt import stop_on_request
-
-READY = "ready"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Post:
 
 
 def main() -> None:
+    atexit.register(gc.freeze)  # as the command line does
     outbox = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not get among the results
     try:
@@ -52,7 +54,11 @@ def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
         outbox.flush()
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    post: Post = unpack(*pickle.load(inbox))
+    try:
+        orders = pickle.load(inbox)
+    except EOFError:  # started early, and not wanted after all
+        return
+    post: Post = unpack(*orders)
     post.take_up()
     with stop_on_request() as asked:
         send(READY)
