@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from imagesmith.errors import OutputError
+from imagesmith.errors import DiskFullError, OutputError
 
 try:
     import fcntl
@@ -17,6 +17,7 @@ except ImportError:  # Windows, where nothing tells whether a temporary file is 
     fcntl = None
 
 _DIGITS = 12  # in the name of a temporary file
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -39,7 +40,8 @@ def replacing(path: Path, *, overwrite: bool = False, scratch: Path | None = Non
     except OSError as error:
         if error.filename is not None and str(error.filename) not in (str(part), str(path)):
             raise
-        raise OutputError(f"{path} cannot be written: {reason(error, path)}") from error
+        kind = DiskFullError if error.errno in _FULL else OutputError
+        raise kind(f"{path} cannot be written: {reason(error, path)}") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -131,7 +133,7 @@ def _taken(path: Path) -> OutputError:
 
 def reason(error: OSError, path: Path) -> str:
     """What went wrong on the file system and what to do, in one line."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in _FULL:
         return "the disk is full; free some space or choose another folder"
     if error.errno == errno.EFBIG:
         return "the disk takes no file of this size, as FAT takes none over 4 GB; choose another folder"

@@ -95,5 +95,9 @@ class OutputError(ImagesmithError):
     """A result cannot be written: it exists, the folder is not writable, the disk is full."""
 
 
+class DiskFullError(OutputError):
+    """A result cannot be written, as there is no room for it."""
+
+
 class TrainingError(ImagesmithError):
     """A training run cannot go on."""

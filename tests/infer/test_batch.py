@@ -1,5 +1,6 @@
 """Many files: one bad file is only one bad file, nothing is overwritten, and a stop loses nothing that was done."""
 
+import errno
 import io
 import signal
 import subprocess
@@ -10,13 +11,14 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from imagesmith import atomic
 from imagesmith.data import encode
 from imagesmith.data.files import read_header, read_image
 from imagesmith.data.sources import outside_runs
@@ -26,7 +28,7 @@ from imagesmith.infer import batch
 from imagesmith.infer.holes import MaskFile
 from imagesmith.infer.intervals import Intervals
 from imagesmith.infer.manifest import FILE_NAME, settings_digest
-from imagesmith.infer.outcome import Progress
+from imagesmith.infer.outcome import ItemResult, Progress, until_disk_is_full
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime import memory
 from imagesmith.tensors import imresize, to_float
@@ -543,6 +545,47 @@ def test_a_full_disk_is_that_items_error(
     assert statuses(summary) == {"a.png": "failed", "b.jpg": "done", "c.png": "failed", "e.png": "failed"}
     assert "disk is full" in summary.results[0].error
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [FILE_NAME, "b.jpg"]
+
+
+def test_a_disk_that_stays_full_ends_the_run(
+    make_restorer: Make, photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The accident: a thousand pictures computed all night for a disk that was full after ten."""
+    source = tmp_path / "in"
+    source.mkdir()
+    for k in range(20):
+        Image.fromarray(np.roll(photo, k, axis=0)).save(source / f"{k:02}.png")
+
+    def full(place: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    summary = make_restorer().path(source, tmp_path / "out", workers=1)
+    assert summary.found_disk_full
+    assert summary.exit_code == 3
+    assert 3 <= len(summary.results) < 10, "those at work are finished"
+    assert {(result.status, result.error_kind) for result in summary.results} == {("failed", "DiskFullError")}
+
+
+def test_only_results_in_a_row_without_room_end_a_run() -> None:
+    """A single large result that does not fit says nothing of the small ones after it."""
+    asked, told = threading.Event(), list[Progress]()
+    listener = until_disk_is_full(asked, told.append)
+
+    def tell(status: Literal["done", "skipped", "failed"], kind: str | None = None) -> bool:
+        result = ItemResult("a", "b", status, "m", 1, error_kind=kind)
+        listener(Progress(1, 9, "a", 1.0, result))
+        listener(Progress(1, 9, "a", 0.5))
+        return asked.is_set()
+
+    assert not any(tell("failed", "DiskFullError") for _ in range(2))
+    assert not tell("done")
+    assert not any(tell("failed", "DiskFullError") for _ in range(2))
+    assert not tell("failed", "OutputError")
+    assert not any(tell("failed", "DiskFullError") for _ in range(2))
+    assert not tell("skipped")
+    assert tell("failed", "DiskFullError")
+    assert len(told) == 20
 
 
 def test_a_result_too_large_for_memory_is_refused_in_words(

@@ -147,7 +147,9 @@ def _conclude(summary: Summary, restorer: Restorer | Auto | VideoRestorer, secon
     done = ", ".join(
         f"{counts[status]} {status}" for status in ("done", "planned", "skipped", "failed") if counts[status]
     )
-    if summary.cancelled:
+    if summary.found_disk_full:
+        print(f"the disk is full; once there is room, the same command with --resume goes on ({done})", file=sys.stderr)
+    elif summary.cancelled:
         kept = f"{counted(summary.kept_frames, 'frame')} of the unfinished film kept" if summary.kept_frames else ""
         so_far = ", ".join(filter(None, (done, kept))) or "nothing done"
         what_now = "the same command with --resume goes on" if wrote else "nothing was written"

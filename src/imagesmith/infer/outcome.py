@@ -3,7 +3,8 @@
 import dataclasses
 import logging
 import numbers
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from imagesmith.errors import (
+    DiskFullError,
     FormatError,
     ImageError,
     ImagesmithError,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from imagesmith.data.video import Audit
 
 CANCELLED = 130
+FULL_IN_A_ROW = 3
+"""Results without room on the disk, one after another, that end a run: a single one may just be a large one."""
 _UNUSABLE = {error.__name__ for error in (ImageError, FormatError, TruncatedError, TooLargeError, VideoError)}
 
 _ENGINES = ("local", "ray")
@@ -200,6 +204,7 @@ class Progress:
 class Summary:
     """All results in the order of the inputs; items that a cancelled run did not finish are absent.
 
+    So are those that one left which `found_disk_full`.
     `kept_frames` are those of the film at which it was cancelled that need not be made again, `passed_over` counts by
     their endings the files that are no pictures.
     """
@@ -210,10 +215,16 @@ class Summary:
     passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def found_disk_full(self) -> bool:
+        """Whether it was ended because one result after another found no room."""
+        full = [result for result in self.results if result.error_kind == DiskFullError.__name__]
+        return self.cancelled and len(full) >= FULL_IN_A_ROW
+
+    @property
     def exit_code(self) -> int:
         """0 all good, 3 some failed, 4 nothing usable, 130 cancelled."""
         failed = [result for result in self.results if result.status == "failed"]
-        if self.cancelled:
+        if self.cancelled and not self.found_disk_full:
             return CANCELLED
         if len(failed) == len(self.results) and all(result.error_kind in _UNUSABLE for result in failed):
             return 4
@@ -227,3 +238,18 @@ def failed(result: ItemResult, error: Exception) -> ItemResult:
         text = "there is not enough memory for this picture"
     logging.getLogger(__name__).debug("%s failed", result.input, exc_info=error)
     return replace(result, status="failed", error=text, error_kind=type(error).__name__)
+
+
+def until_disk_is_full(asked: threading.Event, on_progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """`on_progress`, which also asks for the end after `FULL_IN_A_ROW`: the rest would be computed for nothing."""
+    in_a_row = 0
+
+    def listener(event: Progress) -> None:
+        nonlocal in_a_row
+        if event.result is not None and event.result.status != "skipped":
+            in_a_row = in_a_row + 1 if event.result.error_kind == DiskFullError.__name__ else 0
+        if in_a_row == FULL_IN_A_ROW:
+            asked.set()
+        on_progress(event)
+
+    return listener
