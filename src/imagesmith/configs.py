@@ -132,6 +132,11 @@ class RunConfig(Config):
     """Minutes between checkpoints."""
     graphs: bool = True
     """On one GPU, record a step as CUDA graphs and replay it: Python is asked once what a step does, not every time."""
+    compile: bool | Literal["auto"] = "auto"
+    """Have torch.compile fuse what the network of a restorer, classifier or generator computes; half a minute at first.
+
+    'auto' does where a long run on a CPU gains by it. Not of films.
+    """
     accumulate: int = Field(default=1, ge=1)
     """Parts into which each batch is divided to save memory; their gradients are added up.
 

@@ -1,12 +1,14 @@
 """What the machine decides, and the words it uses."""
 
+import copy
 import math
 
 import pytest
 import torch
 from torch import nn
 
-from imagesmith.errors import UsageError
+from imagesmith.configs import RunConfig
+from imagesmith.errors import ConfigError, UsageError
 from imagesmith.nets import NetSpec, build_net
 from imagesmith.train import machine
 
@@ -145,3 +147,54 @@ def test_the_processes_of_torchrun_share_the_cores(monkeypatch, trainers, expect
         monkeypatch.setenv("LOCAL_WORLD_SIZE", trainers)
     monkeypatch.setattr(machine, "usable_cores", lambda: 16)
     assert machine.choose_workers("auto", "cuda:0") == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "options", "expected", "reason"),
+    [
+        ((0.2, 0.1), {"minutes": 15}, True, "100 ms compiled, 200 ms not"),
+        ((0.104, 0.1), {"minutes": 15}, False, "100 ms compiled, 104 ms not"),
+        ((0.2, 0.1), {"minutes": 14}, False, "less than 15 minutes"),
+        ((0.2, 0.1), {"images": 16 * 5 * 60 * 16}, True, "100 ms compiled"),
+        ((0.2, 0.1), {"images": 16 * 5 * 60 * 14}, False, "less than 15 minutes"),
+        ((0.2, 0.1), {"minutes": 60, "dtype": "bf16"}, False, "run.compile=true"),
+        ((0.1, 0.2), {"minutes": 1, "compile": True}, True, "as asked"),
+        ((0.2, 0.1), {"minutes": 60, "compile": False}, False, "as asked"),
+        ((0.2, math.inf), {"minutes": 60}, False, "inf ms compiled"),
+    ],
+)
+def test_a_network_is_compiled_where_that_pays(monkeypatch, seconds, options, expected, reason):
+    """A training of minutes must not spend one of them on compiling, and none may be slower for it."""
+    monkeypatch.setattr(machine, "check_compiler", lambda: None)
+    run = RunConfig(out="unused", **options)
+    compiled, said = machine.choose_compiled(lambda wanted: seconds[wanted], run, 16, "cpu")
+    assert compiled is expected
+    assert reason in said
+    assert machine.choose_compiled(pytest.fail, run, 16, "cuda")[0] is (run.compile is True)
+
+
+def test_without_a_compiler_a_run_goes_on_uncompiled_unless_it_was_asked_for(monkeypatch):
+    def broken(function, **options):
+        raise RuntimeError("no working C++ compiler\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    compiled, reason = machine.choose_compiled(lambda wanted: 0.1, RunConfig(out="unused", minutes=60), 16, "cpu")
+    assert not compiled
+    assert "no working C++ compiler" in reason
+    with pytest.raises(ConfigError, match="no working C\\+\\+ compiler; install g"):
+        machine.check_compiler()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, where its compiler is imported
+def test_a_compiled_network_computes_and_learns_the_same(net):
+    """Its copies, by which a run is validated with pictures of all sizes, stay as they are."""
+    compiled = copy.deepcopy(net)
+    machine.compile_in_place(compiled)
+    x = torch.rand(2, 3, 16, 16)
+    for each in (net, compiled):
+        each(x).square().sum().backward()
+    torch.testing.assert_close(compiled(x), net(x), rtol=1e-4, atol=1e-5)
+    for parameter, other in zip(net.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-3, atol=1e-4)
+    assert compiled.state_dict().keys() == net.state_dict().keys()
+    assert copy.deepcopy(compiled)._compiled_call_impl is None

@@ -4,7 +4,7 @@ Besides what `train/run.py` tells, the run folder holds `curve.svg`, the accurac
 """
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from imagesmith.evaluate.classifier import known_labels, predict, share_right
 from imagesmith.nets import CLASSIFIERS, NetSpec, build_net
 from imagesmith.tensors import generator_for
 from imagesmith.train.loop import Flow, fit
-from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, step_seconds
+from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, choose_compiled, step_seconds
 from imagesmith.train.pictures import load_pictures, told_of
 from imagesmith.train.run import Run, Session, open_run
 from imagesmith.train.state import TrainState
@@ -60,6 +60,7 @@ def train_classifier(config: ClassifierConfig, *, quiet: bool = False) -> Run:
             lambda: _decide(config, net, step, session) | {"pictures": told_of(pictures, held_out)}
         )
         state = session.state({"classifier": arithmetic.prepare(net)}, choices)
+        session.compile(state, "classifier")
         kept_apart = f"{len(held_out):,} kept apart for validation"
         if not len(held_out):  # the smallest sets spare none
             kept_apart = "none is kept apart, so that accuracy is that on the training pictures"
@@ -102,9 +103,9 @@ def _spec(config: ClassifierConfig, pictures: ImageSet) -> NetSpec:
 def _decide(config: ClassifierConfig, net: Any, step: Step, session: Session) -> dict[str, Any]:
     """Arithmetic and batch for this machine, each said with its reason."""
 
-    def seconds(arithmetic: Arithmetic, batch: int) -> float:
-        images = torch.zeros(batch, net.channels, *net.size, dtype=torch.uint8)
-        return step_seconds({"classifier": net}, arithmetic, step, images, torch.zeros(batch, dtype=torch.int64))
+    def seconds(arithmetic: Arithmetic, batch: int, compiled: Collection[str] = ()) -> float:
+        images, labels = torch.zeros(batch, net.channels, *net.size, dtype=torch.uint8), torch.zeros(batch).long()
+        return step_seconds({"classifier": net}, arithmetic, step, images, labels, compiled=compiled)
 
     arithmetic, reason = choose_arithmetic(lambda candidate: seconds(candidate, 64), session.device, config.run.dtype)
     session.say(f"{arithmetic}: {reason}")
@@ -113,7 +114,11 @@ def _decide(config: ClassifierConfig, net: Any, step: Step, session: Session) ->
     part = batch // session.world.size // config.run.accumulate
     if part < 2:
         raise ConfigError(f"batch norm expects 2 pictures or more at once, got {part}; set run.batch higher")
-    return {"arithmetic": vars(arithmetic), "batch": batch}
+    compiled, reason = choose_compiled(
+        lambda wanted: seconds(arithmetic, part, ["classifier"] * wanted), config.run, batch, session.device
+    )
+    session.say(f"{'compiled' if compiled else 'not compiled'}: {reason}")
+    return {"arithmetic": vars(arithmetic), "batch": batch, "compiled": compiled}
 
 
 def _batches(

@@ -4,7 +4,7 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imagesmith.configs import RunConfig
 from imagesmith.containers import usable_cores
-from imagesmith.errors import UsageError
+from imagesmith.errors import ConfigError, UsageError
 from imagesmith.runtime.device import EMULATED, emulates_bf16, has_bf16, keep_to_usable_cores
 from imagesmith.runtime.dist import processes_here
 from imagesmith.runtime.graphs import captured, own_stream
@@ -25,6 +26,10 @@ LONG = 3.0
 """Seconds of measuring one kind of step after which one measurement has to do."""
 PAYS = 1.15
 """How many times faster bf16 has to be before its coarser arithmetic is taken."""
+GAINS = 1.05
+"""How many times faster a compiled network has to be."""
+LONG_RUN_MINUTES = 15
+"""Of a run that repays the minute that compiling and measuring it take."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,44 @@ def choose_batch(
     return size * world, f"the smallest with {enough:.0%} of the best throughput ({listing})"
 
 
+def choose_compiled(measure: Callable[[bool], float], run: RunConfig, batch: int, device: str) -> tuple[bool, str]:
+    """Whether torch compiles the network; `measure` gives the seconds of a step on `batch` images with and without.
+
+    'auto' measures on a CPU where a run lasts long enough to repay it. What was decided is kept with the run.
+    """
+    if run.compile != "auto":
+        return run.compile, "as asked"
+    if device != "cpu" or run.dtype != "auto":
+        return False, "as run.compile=true alone has it here"
+    plain = measure(False)
+    minutes = run.minutes or (run.images or 0) / batch * plain / 60
+    if minutes < LONG_RUN_MINUTES:
+        return False, f"the run lasts less than {LONG_RUN_MINUTES} minutes"
+    try:
+        check_compiler()
+        compiled = measure(True)
+    except Exception as error:  # of a compiler, which may be anything
+        return False, f"it cannot be: {str(error).strip().splitlines()[0]}"
+    plain = min(plain, measure(False))
+    return plain > GAINS * compiled, f"one step takes {compiled * 1e3:.0f} ms compiled, {plain * 1e3:.0f} ms not"
+
+
+def check_compiler() -> None:
+    """ConfigError where torch.compile does not work, as without a C++ compiler."""
+    try:
+        torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.ones(16))
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ConfigError(
+            f"expected a compiler that torch.compile can use, got: {reason}; install g++, or set run.compile=false"
+        ) from error
+
+
+def compile_in_place(net: nn.Module) -> None:
+    """Have torch compile `net` when it is first called, for pictures of one size."""
+    net.compile(dynamic=False)
+
+
 def choose_workers(wanted: int | str, device: str) -> tuple[int, str]:
     """Processes that prepare patches beside each one that trains; those of torchrun share the cores."""
     if isinstance(wanted, int):
@@ -151,13 +194,15 @@ def choose_workers(wanted: int | str, device: str) -> tuple[int, str]:
     return max(1, min(16, cores // trainers - 1)), f"{cores} cores feed {fed}"
 
 
-def step_seconds(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor) -> float:
+def step_seconds(
+    nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor, compiled: Collection[str] = ()
+) -> float:
     """Median seconds of all turns of a step, forward and backward, of up to three; infinity without memory for it.
 
-    Works on copies, so `nets` stay as they are.
+    Works on copies, so `nets` stay as they are; those that are called as in `compiled` are.
     """
     try:
-        times = _times(nets, arithmetic, step, *batch)
+        times = _times(nets, arithmetic, step, *batch, compiled=compiled)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -165,12 +210,14 @@ def step_seconds(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor)
     return statistics.median(times)
 
 
-def _times(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor) -> list[float]:
+def _times(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor, compiled: Collection[str]) -> list[float]:
     """Seconds of a few steps after the first, which also builds kernels; fewer where they take long.
 
     On a GPU, of steps that are replayed, as training does.
     """
     nets = {name: arithmetic.prepare(copy.deepcopy(net)) for name, net in nets.items()}
+    for name in compiled:
+        compile_in_place(nets[name])
     placed = tuple(arithmetic.place(part) for part in batch)
 
     def compute() -> None:
@@ -181,14 +228,15 @@ def _times(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor) -> li
 
     with own_stream(arithmetic.device):
         run = _replayed(compute) if arithmetic.device.startswith("cuda") else compute
+        run()
         times: list[float] = []
-        while len(times) < 2 or (len(times) < 4 and sum(times) < LONG):
+        while not times or (len(times) < 3 and sum(times) < LONG):
             started = time.perf_counter()
             run()
             if arithmetic.device.startswith("cuda"):
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - started)
-    return times[1:]
+    return times
 
 
 def _replayed(compute: Callable[[], None]) -> Callable[[], None]:

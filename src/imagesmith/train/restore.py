@@ -5,7 +5,7 @@ target).
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,14 @@ from imagesmith.nets.deconvolved import DeconvolvedUNet
 from imagesmith.runtime.device import Net
 from imagesmith.runtime.guard import Guard
 from imagesmith.train.loop import Flow, fit
-from imagesmith.train.machine import Arithmetic, choose_arithmetic, choose_batch, choose_workers, step_seconds
+from imagesmith.train.machine import (
+    Arithmetic,
+    choose_arithmetic,
+    choose_batch,
+    choose_compiled,
+    choose_workers,
+    step_seconds,
+)
 from imagesmith.train.pictures import check_same, say_skipped, told_of_photos
 from imagesmith.train.run import Run, Session, open_run
 from imagesmith.train.steps import Nets, SharpTerms, Step, restore_gan_step, restore_step
@@ -67,6 +74,7 @@ def _train(config: RestorerConfig, chain: Chain | Given, net: Net, session: Sess
     spike = math.inf if config.adversarial else Guard.spike
     nets = {name: arithmetic.prepare(each) for name, each in nets.items()}
     state = session.state(nets, choices, averaged=["restorer"], spike=spike)
+    session.compile(state, "restorer")
     workers, reason = choose_workers(config.data.workers, arithmetic.device)
     say_skipped(photos.skipped, session)
     for sentence in what_is_used(photos):
@@ -178,17 +186,24 @@ def _decide(
     """Arithmetic and batch for this machine, each said with its reason."""
     net = nets["restorer"]
 
-    def seconds(arithmetic: Arithmetic, batch: int) -> float:
+    def seconds(arithmetic: Arithmetic, batch: int, compiled: Collection[str] = ()) -> float:
         side, rng = config.data.patch_px, torch.Generator().manual_seed(0)
         degraded = torch.rand(batch, net.channels + net.planes, side, side, generator=rng)
         target = torch.rand(batch, net.channels, side * chain.scale, side * chain.scale, generator=rng)
-        return step_seconds(nets, arithmetic, step, degraded, target)
+        return step_seconds(nets, arithmetic, step, degraded, target, compiled=compiled)
 
     arithmetic, reason = choose_arithmetic(lambda candidate: seconds(candidate, 16), session.device, config.run.dtype)
     session.say(f"{arithmetic}: {reason}")
     batch, reason = choose_batch(lambda size: seconds(arithmetic, size), config.run.batch, session.world.size)
     session.say(f"batch {batch}: {reason}")
-    return {"arithmetic": vars(arithmetic), "batch": batch}
+    compiled, reason = choose_compiled(
+        lambda wanted: seconds(arithmetic, batch // session.world.size, ["restorer"] * wanted),
+        config.run,
+        batch,
+        session.device,
+    )
+    session.say(f"{'compiled' if compiled else 'not compiled'}: {reason}")
+    return {"arithmetic": vars(arithmetic), "batch": batch, "compiled": compiled}
 
 
 def build_chain(config: RestorerConfig) -> Chain | Given:

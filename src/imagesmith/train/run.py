@@ -27,7 +27,7 @@ from imagesmith.runtime.dist import World, is_killed_worker, join_world, leave_w
 from imagesmith.runtime.lock import sole_writer
 from imagesmith.runtime.log import RunLog, read_history, tell
 from imagesmith.tensors import is_out_of_memory
-from imagesmith.train.machine import Arithmetic, choose_device
+from imagesmith.train.machine import Arithmetic, check_compiler, choose_device, compile_in_place
 from imagesmith.train.state import Plan, TrainState, new_state
 
 UNPLANNED = 1 << 40
@@ -40,6 +40,7 @@ _FREE = (
     "run.timeout_minutes",
     "run.device",
     "run.graphs",
+    "run.compile",
     "data.workers",
 )
 """What may differ when a run goes on."""
@@ -124,6 +125,14 @@ class Session:
             world=self.world.size,
             pin=self.device != "cpu",
         )
+
+    def compile(self, state: TrainState, name: str) -> None:
+        """Have torch compile a network of the run, where that is asked for or was decided when it began."""
+        wanted = self.run.compile
+        if wanted is True:
+            check_compiler()
+        if wanted is True or (wanted == "auto" and state.choices.get("compiled", False)):
+            compile_in_place(state.nets[name])
 
     @property
     def _way_on(self) -> str:

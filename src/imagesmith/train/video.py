@@ -47,6 +47,8 @@ def train_video(config: VideoConfig, *, quiet: bool = False) -> Run:
     NothingUsableError without photographs, ConfigError for contradictions or a run folder of another configuration.
     """
     check_kind(config, VideoConfig)
+    if config.run.compile is True:
+        raise ConfigError("expected run.compile=auto or false for films, whose networks are not compiled, got true")
     check_losses(config.losses)
     chain = Chain(tuple(build_degradation(part.name, part.options) for part in config.degradations))
     torch.manual_seed(config.run.seed)

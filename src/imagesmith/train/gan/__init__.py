@@ -45,6 +45,7 @@ def train_gan(config: GanConfig, *, quiet: bool = False) -> Run:
         nets = {name: arithmetic.prepare(net) for name, net in nets.items()}
         # two networks that compete leap, and come back: what that means is the watch's business, not the loop's guard's
         state = session.state(nets, choices, averaged=["generator"], spike=math.inf)
+        session.compile(state, "generator")
         watch = GanWatch(config, pictures, state, arithmetic, session)
         comes_and_goes = ("strength",) if config.augment.strength == "adaptive" else ()
         step = _GanStep(config, state, Dials(session.device, comes_and_goes))
