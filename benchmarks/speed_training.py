@@ -58,6 +58,8 @@ class Record:
     def fit(self, state: TrainState, flow: Flow, **others: Any) -> TrainState:
         """The loop itself, with its batches watched."""
         self.state, self.arithmetic = state, str(others["arithmetic"])
+        if others["run"].compile is True or state.choices.get("compiled"):
+            self.arithmetic += ", compiled"
         return fit(state, replace(flow, batches=lambda start: self.watched(flow.batches(start))), **others)
 
     def result(self) -> dict[str, Any]:
