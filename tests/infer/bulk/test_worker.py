@@ -66,6 +66,19 @@ def test_a_worker_that_is_never_given_orders_ends_without_a_word(capfd: pytest.C
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_worker_whose_orders_end_in_the_middle_ends_without_a_word(
+    orders: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A run killed while its workers started left a traceback of each on the terminal: orders may be 200 kB, a pipe 64."""
+    worker = WorkerProcess()
+    assert worker._popen.stdin is not None
+    worker._popen.stdin.write(orders[: len(orders) // 2])
+    worker.finish()
+    assert worker._popen.wait(20) == 0
+    worker.end(time.monotonic())
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_worker_that_was_started_early_is_the_first_of_the_next_pool() -> None:
     start_early()
     start_early()

@@ -56,7 +56,7 @@ def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         orders = pickle.load(inbox)
-    except EOFError:  # started early, and not wanted after all
+    except (EOFError, pickle.UnpicklingError):  # started early and not wanted after all, or the sender was killed
         return
     post: Post = unpack(*orders)
     post.take_up()
