@@ -22,6 +22,19 @@ class Deadly(Restorer):
         return super().strips(frame, **options)
 
 
+class Slow(Restorer):
+    """Takes a second for each row of the result, and marks when it has begun."""
+
+    mark: Path
+
+    def strips(self, frame: Any, **options: Any) -> Any:
+        for _, strip in super().strips(frame, **options):
+            for row in range(strip.shape[0]):
+                self.mark.touch()
+                time.sleep(1)
+                yield row, strip[row : row + 1]
+
+
 class Gathering(Restorer):
     """`marks` is a folder in which every node that computes leaves its name; nothing is computed before there are two."""
 

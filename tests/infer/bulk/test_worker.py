@@ -1,8 +1,12 @@
 """A worker process: it answers job by job, and ends with the one it works for."""
 
+import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,21 @@ from imagesmith.infer.places import Places
 from imagesmith.infer.plan import Job, plan_jobs
 from imagesmith.infer.restore import Restorer
 from imagesmith.infer.stages import Stages
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from imagesmith.infer.bulk.process import WorkerProcess
+orders, job, mark = map(Path, sys.argv[1:])
+worker = WorkerProcess()
+worker.begin(orders.read_bytes())
+worker._popen.stdin.write(job.read_bytes())
+worker._popen.stdin.flush()
+while not mark.exists():
+    time.sleep(0.05)
+print(worker._popen.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 @pytest.fixture
@@ -43,6 +62,39 @@ def test_a_worker_answers_and_ends_with_its_input(orders: bytes, jobs: list[Job]
     with pytest.raises(Died):
         worker.restore(jobs[0])
     worker.end(time.monotonic() + 5)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="nothing tells there that the parent is gone")
+def test_a_worker_leaves_the_picture_of_a_killed_run(
+    make_restorer: Callable[..., Restorer],
+    importable_elsewhere: None,
+    jobs: list[Job],
+    tmp_path: Path,
+    file_options: FileOptions,
+) -> None:
+    """Two processes computed large pictures for a quarter of a minute after the command was killed."""
+    from restorers import Slow  # type: ignore[import-not-found]
+
+    restorer = Slow.__new__(Slow)
+    restorer.__dict__ |= make_restorer().__dict__ | {"mark": tmp_path / "mark"}
+    stages = Stages(restorer, file_options, Places(jobs, file_options, {}, ""))
+    parcel = pack(Post(stages, threads=1), tmp_path / "tensors")
+    (tmp_path / "orders").write_bytes(pickle.dumps((parcel, tmp_path / "tensors")))
+    (tmp_path / "job").write_bytes(pickle.dumps(jobs[0]))
+    names = [str(tmp_path / name) for name in ("orders", "job", "mark")]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *names], stdout=subprocess.PIPE, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 15
+    while is_running(int(killed.stdout)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process; a dead one, whom nobody asks for its end, is none."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], stdout=subprocess.PIPE, text=True, check=False).stdout
+    return state.strip()[:1] not in ("", "Z")
 
 
 def test_a_folder_of_pictures_runs_no_code(

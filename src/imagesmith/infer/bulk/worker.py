@@ -2,7 +2,7 @@
 
 Standard input brings pickles: a parcel (see `parcel.py`) of what the process is to be, with the file of its tensors,
 then jobs. Standard output takes READY, then for each job its result, None where it was cancelled. The end of the input
-ends the process, so it never outlives the one it works for.
+ends the process, and the picture at work is left once the one it works for is gone, so it hardly outlives that.
 """
 
 import atexit
@@ -12,6 +12,8 @@ import os
 import pickle
 import signal
 import sys
+import threading
+import time
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -21,6 +23,8 @@ from imagesmith.infer.bulk.parcel import unpack
 from imagesmith.infer.bulk.process import READY
 from imagesmith.infer.stages import Stages
 from imagesmith.runtime.interrupt import stop_on_request
+
+_LOOKS_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
     post: Post = unpack(*orders)
     post.take_up()
     with stop_on_request() as asked:
+        threading.Thread(target=_stop_with, args=(os.getppid(), asked), daemon=True).start()
         send(READY)
         while not asked.is_set():
             try:
@@ -68,6 +73,13 @@ def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
             except EOFError:
                 return
             send(post.stages.restore(job, asked))
+
+
+def _stop_with(employer: int, asked: threading.Event) -> None:
+    """Set `asked` once the process `employer` is gone: a large picture takes minutes, computed for nobody."""
+    while os.getppid() == employer:  # on Windows it stays the same
+        time.sleep(_LOOKS_EVERY_S)
+    asked.set()
 
 
 if __name__ == "__main__":
