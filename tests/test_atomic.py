@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from imagesmith.atomic import check_place, remove_abandoned, replacing, write_whole
-from imagesmith.errors import OutputError
+from imagesmith.atomic import check_place, make_folder, remove_abandoned, replacing, write_whole
+from imagesmith.errors import DiskFullError, OutputError
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,17 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, number, said):
         raise OSError(number, "what the system says")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_room_for_a_folder_is_a_full_disk(tmp_path, monkeypatch):
+    """A run over many subfolders computed all of them for nothing: only files told that the disk was full."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(DiskFullError, match="cannot make the folder"):
+        make_folder(tmp_path / "new")
 
 
 def test_what_is_wrong_with_another_file_is_not_told_of_this_one(tmp_path):

@@ -40,8 +40,7 @@ def replacing(path: Path, *, overwrite: bool = False, scratch: Path | None = Non
     except OSError as error:
         if error.filename is not None and str(error.filename) not in (str(part), str(path)):
             raise
-        kind = DiskFullError if error.errno in _FULL else OutputError
-        raise kind(f"{path} cannot be written: {reason(error, path)}") from error
+        raise _kind(error)(f"{path} cannot be written: {reason(error, path)}") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -98,7 +97,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
+        raise _kind(error)(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
 
 
 @contextlib.contextmanager
@@ -129,6 +128,10 @@ def _give_name(part: Path, path: Path, *, overwrite: bool) -> None:
 
 def _taken(path: Path) -> OutputError:
     return OutputError(f"{path} exists already\nuse -y (overwrite) to replace it, or name another output")
+
+
+def _kind(error: OSError) -> type[OutputError]:
+    return DiskFullError if error.errno in _FULL else OutputError
 
 
 def reason(error: OSError, path: Path) -> str:
