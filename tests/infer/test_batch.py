@@ -28,7 +28,7 @@ from imagesmith.infer import batch
 from imagesmith.infer.holes import MaskFile
 from imagesmith.infer.intervals import Intervals
 from imagesmith.infer.manifest import FILE_NAME, settings_digest
-from imagesmith.infer.outcome import ItemResult, Progress, until_disk_is_full
+from imagesmith.infer.outcome import ItemResult, Progress, Summary, UntilDiskIsFull
 from imagesmith.infer.restore import Restorer
 from imagesmith.runtime import memory
 from imagesmith.tensors import imresize, to_float
@@ -570,7 +570,7 @@ def test_a_disk_that_stays_full_ends_the_run(
 def test_only_results_in_a_row_without_room_end_a_run() -> None:
     """A single large result that does not fit says nothing of the small ones after it."""
     asked, told = threading.Event(), list[Progress]()
-    listener = until_disk_is_full(asked, told.append)
+    listener = UntilDiskIsFull(asked, told.append)
 
     def tell(status: Literal["done", "skipped", "failed"], kind: str | None = None) -> bool:
         result = ItemResult("a", "b", status, "m", 1, error_kind=kind)
@@ -586,6 +586,20 @@ def test_only_results_in_a_row_without_room_end_a_run() -> None:
     assert not tell("skipped")
     assert tell("failed", "DiskFullError")
     assert len(told) == 20
+    assert listener.concluded(Summary(cancelled=True)).found_disk_full
+
+
+def test_an_interrupt_is_one_whatever_had_no_room_before() -> None:
+    """Ctrl-C hours after three large results had found no room was told as a full disk, with exit code 3."""
+    asked, results = threading.Event(), list[ItemResult]()
+    listener = UntilDiskIsFull(asked, lambda _: None)
+    for kind in ("DiskFullError", None) * 3:
+        results.append(ItemResult("a", "b", "failed" if kind else "done", "m", 1, error_kind=kind))
+        listener(Progress(len(results), 9, "a", 1.0, results[-1]))
+    asked.set()
+    summary = listener.concluded(Summary(results, cancelled=True))
+    assert not summary.found_disk_full
+    assert summary.exit_code == 130
 
 
 def test_a_result_too_large_for_memory_is_refused_in_words(

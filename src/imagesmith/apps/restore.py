@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def run_restore(
     if films:
         is_one = len(inputs) == 1 and films[0].path == Path(inputs[0])
         runs["films"] = film_run(films, out, wanted, every, alone=is_one)
-    results, cancelled = list[ItemResult](), False
+    results, summary = list[ItemResult](), Summary()
     for what, (restorer, run) in runs.items():
         started = time.monotonic()
         with _reporter(what, quiet, writes_lines=as_json or rehearses) as report:
@@ -82,10 +83,10 @@ def run_restore(
             summary = run(on_progress=listener)
         if not quiet:
             _conclude(summary, restorer, time.monotonic() - started, wrote=not rehearses)
-        results, cancelled = [*results, *summary.results], summary.cancelled
-        if cancelled:
+        results += summary.results
+        if summary.cancelled:
             break
-    return Summary(results, cancelled).exit_code
+    return replace(summary, results=results).exit_code
 
 
 def _for_pictures(wanted: Wanted, strength: float, mask: Any) -> Restorer | Auto:

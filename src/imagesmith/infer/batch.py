@@ -28,7 +28,7 @@ from imagesmith.infer.bulk.pool import restore_in_processes
 from imagesmith.infer.bulk.process import dismiss_early
 from imagesmith.infer.bulk.ray_engine import restore_on_ray
 from imagesmith.infer.manifest import open_manifests, settings_digest
-from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Summary, until_disk_is_full
+from imagesmith.infer.outcome import FileOptions, ItemResult, Progress, Summary, UntilDiskIsFull
 from imagesmith.infer.places import Places, tidy
 from imagesmith.infer.plan import (
     Job,
@@ -109,11 +109,11 @@ def _restore(
     if workers > 1 and options.workers == "auto" and not travels(stages):
         workers = 1  # nobody asked for more
     with stop_on_request() as asked:
-        on_progress = until_disk_is_full(asked, on_progress)
+        watch = UntilDiskIsFull(asked, on_progress)
         if workers > 1:
-            return restore_in_processes(stages, jobs, workers, asked, on_progress)
+            return watch.concluded(restore_in_processes(stages, jobs, workers, asked, watch))
         dismiss_early()
-        return _process(stages, jobs, asked, on_progress)
+        return watch.concluded(_process(stages, jobs, asked, watch))
 
 
 def _process(

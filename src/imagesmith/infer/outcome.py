@@ -204,7 +204,7 @@ class Progress:
 class Summary:
     """All results in the order of the inputs; items that a cancelled run did not finish are absent.
 
-    So are those that one left which `found_disk_full`.
+    So are those that one left which `found_disk_full`: that was ended because one result after another found no room.
     `kept_frames` are those of the film at which it was cancelled that need not be made again, `passed_over` counts by
     their endings the files that are no pictures.
     """
@@ -213,12 +213,7 @@ class Summary:
     cancelled: bool = False
     kept_frames: int = 0
     passed_over: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def found_disk_full(self) -> bool:
-        """Whether it was ended because one result after another found no room."""
-        full = [result for result in self.results if result.error_kind == DiskFullError.__name__]
-        return self.cancelled and len(full) >= FULL_IN_A_ROW
+    found_disk_full: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -240,16 +235,21 @@ def failed(result: ItemResult, error: Exception) -> ItemResult:
     return replace(result, status="failed", error=text, error_kind=type(error).__name__)
 
 
-def until_disk_is_full(asked: threading.Event, on_progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    """`on_progress`, which also asks for the end after `FULL_IN_A_ROW`: the rest would be computed for nothing."""
-    in_a_row = 0
+class UntilDiskIsFull:
+    """An `on_progress` that also asks for the end after `FULL_IN_A_ROW`: the rest would be computed for nothing."""
 
-    def listener(event: Progress) -> None:
-        nonlocal in_a_row
+    def __init__(self, asked: threading.Event, on_progress: Callable[[Progress], None]) -> None:
+        self._asked, self._on_progress = asked, on_progress
+        self._in_a_row, self._has_asked = 0, False
+
+    def __call__(self, event: Progress) -> None:
         if event.result is not None and event.result.status != "skipped":
-            in_a_row = in_a_row + 1 if event.result.error_kind == DiskFullError.__name__ else 0
-        if in_a_row == FULL_IN_A_ROW:
-            asked.set()
-        on_progress(event)
+            self._in_a_row = self._in_a_row + 1 if event.result.error_kind == DiskFullError.__name__ else 0
+        if self._in_a_row >= FULL_IN_A_ROW and not self._asked.is_set():  # else somebody asked before
+            self._has_asked = True
+            self._asked.set()
+        self._on_progress(event)
 
-    return listener
+    def concluded(self, summary: Summary) -> Summary:
+        """The `summary` of the run, which says whether it was this that ended it."""
+        return replace(summary, found_disk_full=summary.cancelled and self._has_asked)

@@ -23,7 +23,7 @@ from imagesmith.infer.bulk.parcel import pack_whole
 from imagesmith.infer.bulk.plan import together
 from imagesmith.infer.bulk.pool import ATTEMPTS
 from imagesmith.infer.bulk.worker import Post
-from imagesmith.infer.outcome import ItemResult, Progress, Summary, until_disk_is_full
+from imagesmith.infer.outcome import ItemResult, Progress, Summary, UntilDiskIsFull
 from imagesmith.infer.plan import Job
 from imagesmith.infer.stages import Stages
 from imagesmith.runtime.interrupt import stop_on_request
@@ -51,7 +51,7 @@ def restore_on_ray(
     finished: list[ItemResult | None] = [None] * len(jobs)
     done = 0
     with _connected(ray), stop_on_request() as asked:
-        on_progress = until_disk_is_full(asked, on_progress)
+        watch = UntilDiskIsFull(asked, on_progress)
         ledger = ray.remote(_Ledger).options(num_cpus=0).remote(pack_whole(Post(stages, threads=1)))
         dataset = _dataset(ray, jobs)
         dataset.context.enable_progress_bars = False
@@ -67,10 +67,10 @@ def restore_on_ray(
                 if result is not None:
                     finished[place] = result
                     done += 1
-                    on_progress(Progress(done, len(jobs), str(jobs[place].item), 1.0, result))
+                    watch(Progress(done, len(jobs), str(jobs[place].item), 1.0, result))
         cancelled = asked.is_set()
     results = [result for result in finished if result is not None]
-    return Summary(results, cancelled=cancelled and len(results) < len(jobs))
+    return watch.concluded(Summary(results, cancelled=cancelled and len(results) < len(jobs)))
 
 
 def _dataset(ray: Any, jobs: Sequence[Job]) -> Any:
