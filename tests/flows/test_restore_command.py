@@ -284,6 +284,19 @@ def test_standard_output_may_be_closed_from_the_start() -> None:
     assert (done.returncode, done.stderr.count(b"\n")) == (0, 1), done.stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_folder_is_restored_without_standard_streams(closed: str, photos: Path, tiny: Path, tmp_path: Path) -> None:
+    """The accident: 'a bug' before the first picture, and workers that die, as a service closes what it does not read."""
+    (photos / "second.png").write_bytes((photos / "face.png").read_bytes())
+    pictures = f"{photos / 'face.png'} {photos / 'second.png'}"
+    command = (
+        f"{sys.executable} -m imagesmith restore {pictures} -n {tiny} -o {tmp_path}/out --workers 2 --json {closed}"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"face.png", "second.png"}
+
+
 def test_a_name_that_is_no_text_is_reported(photos: Path, tiny: Path, call) -> None:
     """The accident: an old disk with latin-1 names, and a rehearsal that ends in an encoding error."""
     name = os.fsdecode(b"photos/caf\xe9.png")

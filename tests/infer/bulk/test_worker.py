@@ -131,6 +131,13 @@ def test_a_worker_whose_orders_end_in_the_middle_ends_without_a_word(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_worker_does_without_standard_error() -> None:
+    """Each died at once where the one that started it had its standard error closed, as services have."""
+    work = "from imagesmith.infer.bulk.process import WorkerProcess as W; w = W(); w.finish(); exit(w._popen.wait())"
+    command = f"{sys.executable} -c '{work}' 2>&-"
+    assert subprocess.run(["bash", "-c", command], check=False).returncode == 0
+
+
 def test_a_worker_that_was_started_early_is_the_first_of_the_next_pool() -> None:
     start_early()
     start_early()

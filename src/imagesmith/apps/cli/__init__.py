@@ -46,6 +46,7 @@ app.add_typer(models.app, name="models")
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code: 0 good, 2 usage, 3 some failed, 4 nothing usable, 130 stop."""
+    _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text, as on standard error
     atexit.register(gc.freeze)  # to look for circles among torch's objects before they go takes 0.3 s
@@ -67,6 +68,21 @@ def main() -> NoReturn:
             _refuse(error)
         _fail(BUG, f"imagesmith: a bug, please report it: {type(error).__name__}: {error}\n--debug shows where")
     _leave(code)
+
+
+def _open_standard_streams() -> None:
+    """Streams that were closed from the start lead nowhere: a picture opened later would get the number of one.
+
+    What any library says would be written into it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)  # for worker processes
+            setattr(sys, name, open(number, mode))  # noqa: SIM115 - stays open
 
 
 def _leave(code: int | None) -> NoReturn:
@@ -94,8 +110,7 @@ def _of_output(error: BaseException) -> OSError | None:
 def _unflushed() -> OSError | None:
     """What keeps standard output from taking the rest, of which up to a bufferful stays when a write fails."""
     try:
-        if sys.stdout:  # None where it was closed from the start
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as error:
         return error
     return None

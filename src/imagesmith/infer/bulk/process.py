@@ -38,6 +38,7 @@ class WorkerProcess:
             [sys.executable, "-P", "-m", "imagesmith.infer.bulk.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=None if sys.stderr else subprocess.DEVNULL,  # None where it was closed from the start
             env=environment,
             start_new_session=True,  # Ctrl-C is for the one who started it, who tells the others
         )
