@@ -181,7 +181,7 @@ def test_without_a_compiler_a_run_goes_on_uncompiled_unless_it_was_asked_for(mon
     compiled, reason = machine.choose_compiled(lambda wanted: 0.1, RunConfig(out="unused", minutes=60), 16, "cpu")
     assert not compiled
     assert "no working C++ compiler" in reason
-    with pytest.raises(ConfigError, match="no working C\\+\\+ compiler; install g"):
+    with pytest.raises(ConfigError, match=r"no working C\+\+ compiler\ninstall g"):
         machine.check_compiler()
 
 

@@ -154,16 +154,16 @@ def choose_compiled(measure: Callable[[bool], float], run: RunConfig, batch: int
         return run.compile, "as asked"
     if device != "cpu" or run.dtype != "auto":
         return False, "as run.compile=true alone has it here"
-    plain = measure(False)
-    minutes = run.minutes or (run.images or 0) / batch * plain / 60
+    minutes = run.minutes or (run.images or 0) / batch * measure(False) / 60
     if minutes < LONG_RUN_MINUTES:
         return False, f"the run lasts less than {LONG_RUN_MINUTES} minutes"
+    before = measure(False)
     try:
         check_compiler()
         compiled = measure(True)
     except Exception as error:  # of a compiler, which may be anything
-        return False, f"it cannot be: {str(error).strip().splitlines()[0]}"
-    plain = min(plain, measure(False))
+        return False, f"it cannot be: {_first_line(error)}"
+    plain = min(before, measure(False))
     return plain > GAINS * compiled, f"one step takes {compiled * 1e3:.0f} ms compiled, {plain * 1e3:.0f} ms not"
 
 
@@ -172,10 +172,14 @@ def check_compiler() -> None:
     try:
         torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.ones(16))
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError(
-            f"expected a compiler that torch.compile can use, got: {reason}; install g++, or set run.compile=false"
+            f"expected a compiler that torch.compile can use, got: {_first_line(error)}\n"
+            "install g++, or set run.compile=false"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def compile_in_place(net: nn.Module) -> None:
@@ -199,7 +203,7 @@ def step_seconds(
 ) -> float:
     """Median seconds of all turns of a step, forward and backward, of up to three; infinity without memory for it.
 
-    Works on copies, so `nets` stay as they are; those that are called as in `compiled` are.
+    Works on copies, so `nets` stay as they are. The copies of those named in `compiled` are compiled.
     """
     try:
         times = _times(nets, arithmetic, step, *batch, compiled=compiled)
@@ -227,15 +231,20 @@ def _times(nets: Nets, arithmetic: Arithmetic, step: Step, *batch: Tensor, compi
             net.zero_grad(set_to_none=True)
 
     with own_stream(arithmetic.device):
-        run = _replayed(compute) if arithmetic.device.startswith("cuda") else compute
-        run()
-        times: list[float] = []
-        while not times or (len(times) < 3 and sum(times) < LONG):
+        on_gpu = arithmetic.device.startswith("cuda")
+        run = _replayed(compute) if on_gpu else compute
+
+        def seconds() -> float:
             started = time.perf_counter()
             run()
-            if arithmetic.device.startswith("cuda"):
+            if on_gpu:
                 torch.cuda.synchronize()
-            times.append(time.perf_counter() - started)
+            return time.perf_counter() - started
+
+        seconds()
+        times: list[float] = []
+        while not times or (len(times) < 3 and sum(times) < LONG):
+            times.append(seconds())
     return times
 
 
