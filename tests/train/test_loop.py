@@ -20,7 +20,7 @@ from imagesmith.runtime.dist import World
 from imagesmith.runtime.guard import Guard, Verdict
 from imagesmith.runtime.log import RunLog
 from imagesmith.train import clock
-from imagesmith.train.loop import Flow, fit
+from imagesmith.train.loop import IN_A_ROW, Flow, fit
 from imagesmith.train.machine import Arithmetic
 from imagesmith.train.run import UNPLANNED
 from imagesmith.train.state import Plan, TrainState, new_state
@@ -458,23 +458,46 @@ def test_a_run_that_is_asked_ahead_goes_back_where_it_diverges(tmp_path):
 
 
 @pytest.mark.usefixtures("like_on_a_gpu")
-def test_a_run_that_is_asked_ahead_and_stopped_goes_on_as_if_it_had_not_been(tmp_path):
-    """The accident: the checkpoint tells of fewer steps than its weights took, or a step in it was never judged."""
-    whole, stopped, calls = fresh(LONG), fresh(LONG), count()
+@pytest.mark.parametrize("calls", range(5, 13))
+def test_a_run_that_is_asked_ahead_and_stopped_goes_on_as_if_it_had_not_been(tmp_path, calls):
+    """The accident: the checkpoint tells of fewer steps than its weights took, or a step in it was never judged.
+
+    Or what a step told has its effect a step sooner than without a stop, as on the strength of augmentation.
+    """
+    whole, stopped, left = fresh(LONG), fresh(LONG), count(calls, -1)
 
     def stopping(nets, batch) -> Iterator:
-        if next(calls) == 6:
+        if next(left) == 0:
             signal.raise_signal(signal.SIGINT)
         yield from step(nets, batch)
 
+    def watch(state: TrainState, scalars: dict[str, float]) -> tuple[Verdict, str]:
+        state.rate_factor = 1 / (1 + state.guards["net"].accepted % 3)
+        return Verdict.ACCEPT, ""
+
     run = RunConfig(out=str(tmp_path / "stopped"), images=LONG, validations=1)
-    train(whole, run.model_copy(update={"out": str(tmp_path / "whole")}))
+    train(whole, run.model_copy(update={"out": str(tmp_path / "whole")}), watch=watch)
     with pytest.raises(KeyboardInterrupt):
-        train(stopped, run, step=stopping)
-    assert stopped.guards["net"].accepted * BATCH == stopped.images_seen == max(checkpoints(run)) == 32
+        train(stopped, run, step=stopping, watch=watch)
+    assert stopped.guards["net"].accepted * BATCH == stopped.images_seen == max(checkpoints(run)) <= (calls + 6) * BATCH
     resumed, newest = fresh(LONG), load_newest(tmp_path / "stopped" / "checkpoints", pytest.fail)
     assert newest is not None
     resumed.load(*newest)
-    train(resumed, run)
+    train(resumed, run, watch=watch)
     torch.testing.assert_close(resumed.tensors(), whole.tensors(), rtol=0, atol=0)
     assert resumed.guards == whole.guards
+
+
+@pytest.mark.usefixtures("like_on_a_gpu")
+def test_the_longest_run_that_is_asked_ahead_stops_after_a_few_steps(tmp_path):
+    """The accident: it stops where the next tick is due, which is a two hundredth of the run away."""
+    state, run = fresh(UNPLANNED), RunConfig(out=str(tmp_path), images=UNPLANNED)
+
+    def stopping(nets, batch) -> Iterator:
+        if state.images_seen == BATCH:
+            signal.raise_signal(signal.SIGINT)
+        yield from step(nets, batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(state, run, step=stopping)
+    assert checkpoints(run) == [0, IN_A_ROW * BATCH]

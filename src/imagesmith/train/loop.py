@@ -32,6 +32,10 @@ from imagesmith.train.turns import Asked, Computed, Recorded, Wishes, steps_ahea
 
 Batch = tuple[Tensor, ...]
 MOST_ROLL_BACKS = 3
+IN_A_ROW = 10
+"""Steps on a GPU between two moments in which all are heard of. They come by images seen alone, and checkpoints and
+stops wait for one: what is heard of a step sooner because of these would make a resumed run another one.
+"""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,8 @@ def fit(
 ) -> TrainState:
     """Train until the plan is fulfilled; resumable at any moment, exact on one device.
 
-    `log` is None on processes that are not the leader. Ctrl-C finishes the step, saves a checkpoint and raises
-    KeyboardInterrupt.
+    `log` is None on processes that are not the leader. Ctrl-C finishes the step, on a GPU up to `IN_A_ROW`, saves a
+    checkpoint and raises KeyboardInterrupt.
     """
     checkpoints = Path(run.out) / "checkpoints"
     clock = _started(state, flow, run, world)
@@ -100,7 +104,7 @@ def fit(
                 state.images_seen += state.choices["batch"]
                 tick = clock.tick_is_due(before, outcome.ticking)
                 validation = passed(before, state.progress, run.validations)
-                if tick or validation or outcome.checkpoint or outcome.stopping:
+                if tick or validation or state.images_seen // state.choices["batch"] % IN_A_ROW == 0:
                     steps.hear(outcome)
             if outcome.verdict is Verdict.ROLL_BACK:
                 _roll_back(state, flow, outcome.reason, checkpoints=checkpoints, world=world, log=log)
@@ -110,7 +114,7 @@ def fit(
                 batches = flow.batches(state.images_seen)
                 continue
             # after a rejected step the weights themselves may be what is wrong
-            sound = outcome.verdict is Verdict.ACCEPT
+            sound = outcome.verdict is Verdict.ACCEPT and steps.all_are_heard
             if tick:
                 clock.plan_again(world)
                 if log:
@@ -180,6 +184,11 @@ class _Steps:
     ) -> None:
         self.state, self.flow, self.optim, self.turns, self.log = state, flow, optim, turns, log
         self._asked: deque[Asked] = deque()
+
+    @property
+    def all_are_heard(self) -> bool:
+        """Whether nothing is known to the device alone."""
+        return not self._asked
 
     def forget(self) -> None:
         """What was asked for is of no interest any more, and what is kept for the coming steps has moved."""
