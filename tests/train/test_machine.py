@@ -185,6 +185,7 @@ def test_without_a_compiler_a_run_goes_on_uncompiled_unless_it_was_asked_for(mon
         machine.check_compiler()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, where its compiler is imported
 def test_a_compiled_network_computes_and_learns_the_same(net):
     """Its copies, by which a run is validated with pictures of all sizes, stay as they are."""
