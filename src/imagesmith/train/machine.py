@@ -48,6 +48,8 @@ class Arithmetic:
     def place(self, x: Tensor) -> Tensor:
         """A part of a batch on the device: images in the layout, what is floating point in the dtype."""
         dtype = torch.float64 if self.dtype == "fp64" else torch.float32
+        if self.device.startswith("cuda") and x.is_cpu:
+            x = x.pin_memory()  # from other memory the copy may wait for what the GPU computes
         x = x.to(self.device, dtype if x.is_floating_point() else x.dtype, non_blocking=True)
         return x.contiguous(memory_format=self._layout) if x.ndim == 4 else x
 
