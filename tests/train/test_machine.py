@@ -199,3 +199,13 @@ def test_a_compiled_network_computes_and_learns_the_same(net):
         torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-3, atol=1e-4)
     assert compiled.state_dict().keys() == net.state_dict().keys()
     assert copy.deepcopy(compiled)._compiled_call_impl is None
+
+
+@pytest.mark.parametrize(("device", "pins"), [("cuda", True), ("cuda:1", True), ("cpu", False)])
+def test_batches_reach_a_gpu_from_pinned_memory(monkeypatch, device, pins):
+    """The accident: the copy of a GAN's pictures waits for the step before, as nobody had pinned them."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(len(x)) or x)
+    monkeypatch.setattr(torch.Tensor, "to", lambda x, *args, **options: x)
+    machine.Arithmetic(device, "fp32", True).place(torch.zeros(3, 2))
+    assert pinned == [3] * pins
