@@ -32,6 +32,7 @@ from imagesmith.runtime.dist import World
 from imagesmith.runtime.graphs import own_stream
 from imagesmith.tensors import generator_for, to_float
 from imagesmith.train.ema import ema_share, update_ema
+from imagesmith.train.loop import IN_A_ROW
 from imagesmith.train.machine import Arithmetic, choose_arithmetic, step_seconds
 from imagesmith.train.run import UNPLANNED
 from imagesmith.train.state import Plan, new_state
@@ -44,8 +45,6 @@ TERMS = GanTerms(OBJECTIVES["non_saturating"])
 Losses = tuple[Tensor, Tensor]
 Step = Callable[[Tensor, Tensor], Callable[[], Losses]]
 """(pixels uint8 (N, 3, 64, 64), latent (N, 100)) -> what tells the losses of discriminator and generator when asked."""
-IN_A_ROW = 10
-"""Steps on a GPU between two waits for its last kernel: a training does not wait for it after each."""
 
 
 def peer_generator() -> nn.Sequential:
@@ -206,6 +205,7 @@ def finished(step: Step, device: str, photos: list[Tensor]) -> Callable[[], None
 
 
 def steps_in_a_call(device: str) -> int:
+    """As many as a training takes on this device before it waits for the last kernel."""
     return IN_A_ROW if device.startswith("cuda") else 1
 
 

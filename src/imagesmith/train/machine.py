@@ -155,7 +155,7 @@ def choose_compiled(measure: Callable[[bool], float], run: RunConfig, batch: int
     if run.compile != "auto":
         return run.compile, "as asked"
     if device != "cpu" or run.dtype != "auto":
-        return False, "as run.compile=true alone has it here"
+        return False, "on a GPU, or with a number format that was asked for, only run.compile=true does"
     minutes = run.minutes or (run.images or 0) / batch * measure(False) / 60
     if minutes < LONG_RUN_MINUTES:
         return False, f"the run lasts less than {LONG_RUN_MINUTES} minutes"
