@@ -15,6 +15,7 @@ from protocols import test_set
 from timing import RESULTS, environment, save
 
 from imagesmith.evaluate import PROTOCOL, Report, evaluate_restorer
+from imagesmith.nets import VIDEO_RESTORERS
 from imagesmith.zoo.cards import CARDS, ModelCard, read_header, shipped_path
 
 
@@ -47,7 +48,8 @@ def measure_all(data: Path) -> dict[str, Scores]:
 
 
 def _restorers() -> dict[str, ModelCard]:
-    return {name: card for name, card in CARDS.items() if card.task == "sr"}
+    """Those of pictures; what a network makes of clips is measured by video_quality.py."""
+    return {name: card for name, card in CARDS.items() if card.task == "sr" and card.net not in VIDEO_RESTORERS}
 
 
 def models_page() -> str:

@@ -1,7 +1,7 @@
 """Put a trained model into the package: measure it, write its card, its weights and its golden output.
 
     python benchmarks/ship.py RUN NAME --data DATA --description TEXT [--train-data TEXT] [--test-set NAME]
-                             [--faithful NAME] [--float16]
+                             [--faithful NAME] [--kept float16 | bfloat16]
 
 RUN is a run folder or weight file, NAME what it will be called. DATA holds the test sets for a restorer (see
 protocols.py and scores.py), is a labelled test set for a classifier, and real pictures for a generator; --test-set says
@@ -30,6 +30,7 @@ from imagesmith.zoo import Model, load_model, save_model, verify_model, write_go
 from imagesmith.zoo.blend import blend
 from imagesmith.zoo.cards import shipped_path
 
+KEPT = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 METRICS = ("fd_cifarcnn", "kid_cifarcnn", "precision_cifarcnn", "recall_cifarcnn")
 
 
@@ -90,11 +91,11 @@ def main() -> None:
     parser.add_argument("--description", required=True, help="one sentence for people who choose a model")
     parser.add_argument("--faithful", metavar="NAME", help="shipped model that a sharp one can be blended with")
     parser.add_argument("--train-data", help="what it was trained on, in place of what the run says")
-    parser.add_argument("--float16", action="store_true", help="keep the weights in half of the room")
+    parser.add_argument("--kept", choices=KEPT, default="float32", help="in half of the room, or in all of it")
     options = parser.parse_args()
 
     model = load_model(options.run)
-    dtype = torch.float16 if options.float16 else torch.float32
+    dtype = KEPT[options.kept]
     if options.faithful:
         blend(load_model(options.faithful), model, 0.5)  # only to see that the two fit each other
     card = dataclasses.replace(

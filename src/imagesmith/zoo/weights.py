@@ -58,7 +58,8 @@ def describe(net: nn.Module, spec: NetSpec, name: str, **facts: Any) -> ModelCar
 def save_model(path: str | Path, net: nn.Module, card: ModelCard, dtype: torch.dtype = torch.float32) -> None:
     """Write the tensors of the unfused `net` and its card as one file, which appears whole or not at all.
 
-    As float16 they take half of the room and lose digits that no picture shows; they are float32 again once loaded.
+    As float16 or bfloat16 they take half of the room and lose digits that no picture shows; once loaded they are
+    float32 again.
     """
     fresh = build_net(NetSpec(card.net, card.options))
     assert _shapes(fresh.state_dict()) == _shapes(net.state_dict()), f"the card's network {card.net} is not this one"
