@@ -10,7 +10,7 @@ from typing import Any
 from commands_page import commands_section
 from pages import machine, result_of, table
 from published import CHECK, PUBLISHED, Published
-from speed_page import gpu_section, speed_section
+from speed_page import gpu_section, networks_section, speed_section
 from timing import HERE, RESULTS
 
 from imagesmith.evaluate import PROTOCOL
@@ -275,7 +275,13 @@ def _commands(result: dict[str, Any]) -> list[str]:
     return ["", *lines] if lines else []
 
 
-SECTIONS = {"restoration": _restoration, "task_auto": _task_auto, "video": _video, "speed": speed_section}
+SECTIONS = {
+    "restoration": _restoration,
+    "task_auto": _task_auto,
+    "video": _video,
+    "speed": speed_section,
+    "networks": networks_section,
+}
 """What writes the section of a file in results/, in the order of the page."""
 
 

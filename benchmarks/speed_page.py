@@ -6,7 +6,7 @@ from typing import Any
 
 from pages import by_machine, machine, precision, result_of, table
 
-from imagesmith.nets import RESTORERS
+from imagesmith.nets import RESTORERS, VIDEO_RESTORERS
 from imagesmith.zoo.cards import CARDS
 
 PEERS = {
@@ -21,6 +21,9 @@ ASKED = {"cpu": (3.0, 70.0), "cuda": (2.0, 60.0)}
 """By kind of device, of sr-x4 and denoise: times the tile loop from file to file, and percent of the limit."""
 ASKED_APART = 1
 """Grey levels from the plain script, at most."""
+ASKED_OVER_PLAIN = 0.97
+ZOO = [name for name, card in CARDS.items() if card.net in RESTORERS or card.net in VIDEO_RESTORERS]
+"""All shipped networks that restore, films as well."""
 ASKED_DCGAN = {"cpu": 1.5, "cuda": 4.0}
 ASKED_WAITING = 3.0
 
@@ -88,8 +91,8 @@ def _verdicts(rows: list[dict[str, Any]], where: str) -> list[str]:
     return [
         *lines,
         f"* Least over the plain script without files: **{_over_plain(worst):.2f}** ({worst['model']}, "
-        f"{worst['side']}x{worst['side']}, {worst['device']}), asked 0.97, over {len(zoo) - len(missing)} of the zoo's "
-        f"{len(zoo)} networks for pictures, on {where}{left_out}.",
+        f"{worst['side']}x{worst['side']}, {worst['device']}), asked {ASKED_OVER_PLAIN}, over "
+        f"{len(zoo) - len(missing)} of the zoo's {len(zoo)} networks for pictures, on {where}{left_out}.",
     ]
 
 
@@ -151,6 +154,28 @@ def _training(part: dict[str, Any]) -> list[str]:
         f"{ASKED_WAITING:g} %."
     )
     return ["", verdict, "", *table(rows, headings)]
+
+
+def networks_section(result: dict[str, Any]) -> list[str]:
+    """What networks.py measured."""
+    text = [
+        "",
+        "## The networks alone",
+        "",
+        "How many times as fast they are as the probe has them run, in turns with themselves in plain eager float32; "
+        f"asked is at least {ASKED_OVER_PLAIN}. Films frame by frame.",
+        "",
+    ]
+    for where, group in by_machine(result["rows"]).items():
+        rows = sorted(group, key=lambda row: row["times_as_fast"])
+        times = ", ".join(f"{row['model']} {row['times_as_fast']:.2f}" for row in rows[1:])
+        missing = [name for name in ZOO if name not in {row["model"] for row in rows}]
+        left_out = f"; not measured: {', '.join(missing)}" if missing else ""
+        text.append(
+            f"* {where}, {precision(rows[0]['runtime'])}, {rows[0]['side']}x{rows[0]['side']}: least "
+            f"**{rows[0]['times_as_fast']:.2f}** ({rows[0]['model']}); {times}{left_out}."
+        )
+    return text
 
 
 def gpu_section(results: Path) -> list[str]:

@@ -120,3 +120,24 @@ def test_networks_that_search_the_picture_are_refused(monkeypatch: pytest.Monkey
         monkeypatch.setattr(sys, "argv", ["speed.py", "--only", "pictures", "--models", "denoise", model])
         with pytest.raises(SystemExit, match=reason):
             speed.main()
+
+
+def test_the_least_of_the_networks_is_told_and_what_is_missing():
+    """The accident: a network that became slower than plain PyTorch hides among twelve that did not."""
+    page = import_module("speed_page")
+    environment = import_module("timing").environment(2)
+    rows = [
+        {
+            "environment": environment,
+            "model": name,
+            "side": 256,
+            "runtime": "cpu bf16 channels_last: measured",
+            "times_as_fast": 0.5 if name == "inpaint" else 2.0,
+        }
+        for name in page.ZOO
+        if name != "vsr-x4"
+    ]
+    line = page.networks_section({"rows": rows})[-1]
+    assert "least **0.50** (inpaint); deblur 2.00" in line
+    assert "not measured: vsr-x4" in line
+    assert ", bf16, 256x256" in line
