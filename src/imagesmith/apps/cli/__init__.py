@@ -10,9 +10,12 @@ import gc
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from imagesmith import __version__
 from imagesmith.apps.cli import data, demo, doctor, evaluate, generate, models, restore, train
@@ -24,8 +27,31 @@ BUG = 1
 """Exit code of an error that is not the user's."""
 _UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 
+
+class _Imagesmith(TyperGroup):
+    """All commands; one that is stopped before it has words of its own for that says so. Typer would say nothing."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _telling_of_the_end():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _telling_of_the_end():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _telling_of_the_end() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("imagesmith: cancelled", file=sys.stderr)
+        raise typer.Exit(CANCELLED) from None
+
+
 app = Commands(
     name="imagesmith",
+    cls=_Imagesmith,
     help="Mend pictures with neural networks, and make new ones: restore, generate, train, measure.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -55,7 +81,7 @@ def main() -> NoReturn:
     except ImagesmithError as error:
         _fail(error.exit_code, f"imagesmith: {error}")
     except KeyboardInterrupt:
-        code = CANCELLED
+        _fail(CANCELLED, "imagesmith: cancelled")
     except (Exception, SystemExit) as error:
         if unwritten := _of_output(error):
             sys.exit(_give_up_output(unwritten))

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from imagesmith.errors import UsageError
 
 CANCELLED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+"""Exit code after Ctrl-C or SIGTERM, as shells have it: 128 + SIGINT."""
 GROUP: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
 """How groups of commands are shown: plain help starts faster and reads the same in a pipe."""
 _ONCE = ("--task", "--model", "--out")
