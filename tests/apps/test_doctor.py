@@ -13,7 +13,7 @@ from imagesmith.apps.cli.doctor import doctor as cli_doctor
 from imagesmith.apps.cli.options import Device, Dtype
 from imagesmith.apps.doctor import EXTRAS, examine
 from imagesmith.errors import UsageError
-from imagesmith.runtime import post_ops, remembered
+from imagesmith.runtime import device, post_ops, remembered
 from imagesmith.runtime.device import DTYPES
 from imagesmith.runtime.remembered import found_once
 from imagesmith.runtime.tiling import TILE_BYTES
@@ -23,6 +23,7 @@ from imagesmith.zoo import cards
 def test_findings_are_complete_and_end_with_a_timed_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     """The accident: the one command to run before asking for help leaves out what the helper has to ask for."""
     monkeypatch.setitem(TILE_BYTES, "cpu", 1 << 20)  # tiles of the usual size take seconds
+    monkeypatch.setitem(device._PROBE_MACS, "cpu", 1e7)  # and so do probes of every network
     monkeypatch.setitem(EXTRAS, "community", ("json",))  # the real one takes seconds too
     found = dict(examine("cpu", "fp32"))
     for name in ("imagesmith", "python", "torch", "pillow", "picture codecs", "extra 'demo'", "devices", "memory"):
