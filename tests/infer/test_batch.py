@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from imagesmith.data.files import read_header, read_image
 from imagesmith.data.sources import outside_runs
 from imagesmith.errors import NothingUsableError, OutputError, UsageError
 from imagesmith.estimate.jpeg import quality_of_tables
-from imagesmith.infer import batch
+from imagesmith.infer import batch, manifest
 from imagesmith.infer.holes import MaskFile
 from imagesmith.infer.intervals import Intervals
 from imagesmith.infer.manifest import FILE_NAME, settings_digest
@@ -290,6 +291,30 @@ def test_a_source_that_cannot_be_opened_is_only_one_source(restorer: Restorer, p
     summary = restorer.path([tmp_path / "bad.zip", photos / "a.png"], tmp_path / "out")
     assert statuses(summary) == {"bad.zip": "failed", "a.png": "done"}
     assert summary.exit_code == 3
+
+
+def test_a_picture_that_may_not_be_read_is_told_in_words(
+    restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The accident: `PermissionError: [Errno 13]`, by what looks whether it was done before, and nothing to do."""
+
+    def refused(path: str, *rest: Any) -> int:
+        if path == str(photos / "a.png"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return opened(path, *rest)
+
+    def refusing(path: Any, *rest: Any, **options: Any) -> Any:
+        if path == photos / "a.png":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return plain(path, *rest, **options)
+
+    opened, plain = os.open, open
+    monkeypatch.setattr(os, "open", refused)  # nothing is kept from root otherwise
+    monkeypatch.setattr(manifest, "open", refusing, raising=False)
+    summary = restorer.path([photos / "a.png", photos / "b.jpg"], tmp_path / "out")
+    assert statuses(summary) == {"a.png": "failed", "b.jpg": "done"}
+    error = f"{photos}/a.png: cannot be read: Permission denied; check that it exists and is readable"
+    assert (summary.results[0].error, summary.results[0].error_kind) == (error, "ImageError")
 
 
 def test_a_link_to_itself_is_only_one_source(restorer: Restorer, photos: Path, tmp_path: Path) -> None:

@@ -44,7 +44,12 @@ class Places:
             return ""
         if isinstance(source, bytes):
             return hashlib.sha256(source).hexdigest()
-        return sha256_of(source) if isinstance(source, Path) and os.path.isfile(source) else ""
+        if not isinstance(source, Path) or not os.path.isfile(source):
+            return ""
+        try:
+            return sha256_of(source)
+        except OSError:  # whoever reads the picture says why it cannot be read
+            return ""
 
     def notes(self, job: Job) -> tuple[str, ...]:
         """What is to be said of the places of a job: that nothing there remembers what is made."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from imagesmith.data.video import Encoding, VideoInfo
-from imagesmith.errors import OutputError, UsageError
+from imagesmith.errors import OutputError, UsageError, VideoError
 from imagesmith.infer.video import segments
 from imagesmith.infer.video.segments import (
     JOURNAL,
@@ -224,3 +224,5 @@ def test_another_content_is_another_source(tmp_path: Path, monkeypatch: pytest.M
     large = source_digest(film)
     film.write_bytes(bytes(999) + b"y")
     assert source_digest(film) != large
+    with pytest.raises(VideoError, match=r"none\.mkv: cannot be read: No such file.*check that it exists"):
+        source_digest(tmp_path / "none.mkv")

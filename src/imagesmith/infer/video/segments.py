@@ -21,7 +21,7 @@ from imagesmith.atomic import make_folder, write_whole
 from imagesmith.data.video import Encoding, VideoInfo, segment_writer
 from imagesmith.data.video.folders import frame_files
 from imagesmith.data.video.info import counted
-from imagesmith.errors import OutputError, UsageError
+from imagesmith.errors import OutputError, UsageError, VideoError
 from imagesmith.infer.manifest import sha256_of
 from imagesmith.infer.outcome import Size
 from imagesmith.runtime.checkpoint import drop_checkpoints, load_newest, save_checkpoint
@@ -139,7 +139,18 @@ def segment_length(rate: Fraction | None) -> int:
 
 
 def source_digest(source: Path) -> str:
-    """A short name for the content of a film or a folder of frames; of large ones its ends, its size and its date."""
+    """A short name for the content of a film or a folder of frames; of large ones its ends, its size and its date.
+
+    VideoError where it cannot be read.
+    """
+    try:
+        return _digest(source)
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}; check that it exists and is readable"
+        raise VideoError(f"{source}: {why}") from error
+
+
+def _digest(source: Path) -> str:
     digest = hashlib.sha256()
     if source.is_dir():
         for frame in frame_files(source):  # and nothing else: the film may be made in the same folder
