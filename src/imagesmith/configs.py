@@ -470,6 +470,8 @@ def _explain(location: tuple[Any, ...], items: list[Any], kind: type[Config]) ->
     if last["type"] == "extra_forbidden":
         return f"configuration has no key '{place}'{_nearest(str(location[-1]), _fields_at(location[:-1], kind))}"
     found = "" if last["type"] in ("missing", "value_error") else f", got {last['input']!r}"
+    if last["type"] == "literal_error":
+        found += did_you_mean(str(last["input"]), re.findall("'(.*?)'", last["ctx"]["expected"]))
     first, *others = dict.fromkeys(item["msg"].removeprefix("Value error, ") for item in items)
     wanted = ", or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
     return f"configuration key '{place}': {wanted}{found}" if place else f"configuration: {wanted}{found}"

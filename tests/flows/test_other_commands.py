@@ -109,3 +109,16 @@ def test_version_and_misspelt_commands(call) -> None:
     assert call("--version").out.startswith("imagesmith ")
     call("restor", "x.png").was_refused(2, "restore")
     call("restore", "x.png", "--recursiv").was_refused(2, "--recursive")
+
+
+@pytest.mark.parametrize(
+    ("option", "word", "told"),
+    [
+        ("--device", "cudda", "expected --device out of auto, cpu, cuda, mps, got 'cudda' (did you mean 'cuda'?)"),
+        ("-f", "it's", "expected -f / --format out of keep, png, jpg, webp, tif, got 'it's'"),
+    ],
+)
+def test_a_word_that_is_on_no_list_is_refused_as_everywhere(option: str, word: str, told: str, call) -> None:
+    """The accident: "Value error, 'cudda' is not one of", the prefix of a library that typer asks, and no nearest."""
+    done = call("restore", "a.png", option, word)
+    assert (done.code, done.err.splitlines()[0]) == (2, f"imagesmith: {told}")

@@ -9,6 +9,7 @@ import errno
 import gc
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from imagesmith import __version__
 from imagesmith.apps.cli import data, demo, doctor, evaluate, generate, models, restore, train
 from imagesmith.apps.cli.options import CANCELLED, GROUP, Commands
 from imagesmith.apps.terminal import plain
-from imagesmith.errors import ImagesmithError, OutputError
+from imagesmith.errors import ImagesmithError, OutputError, not_one_of
 
 BUG = 1
 """Exit code of an error that is not the user's."""
@@ -151,10 +152,19 @@ def _give_up_output(error: OSError) -> int:
 
 def _refuse(error: Any) -> NoReturn:
     """Leave with what typer says about the command line, in two lines; or with the help that it says instead."""
-    text, context = error.format_message(), getattr(error, "ctx", None)
+    text, context = _in_our_words(error.format_message()), getattr(error, "ctx", None)
     hint = f"\n{context.command_path} -h shows what it takes" if context else ""
     print(text if text.startswith("Usage:") else plain(f"imagesmith: {text}{hint}"), file=sys.stderr)
     sys.exit(error.exit_code)
+
+
+def _in_our_words(text: str) -> str:
+    """What typer says, without the prefix of pydantic, which it asks; of a word that is not on a list the nearest."""
+    text = text.replace(": Value error, ", ": ", 1)
+    if not (refused := re.fullmatch(r"Invalid value for (.+?): (['\"])(.*)\2 is not one of (.+)\.", text, re.DOTALL)):
+        return text
+    option, _, word, known = refused.groups()
+    return not_one_of(option.replace("'", ""), word, re.findall("'(.+?)'", known))
 
 
 def _fail(code: int, text: str) -> NoReturn:
