@@ -386,6 +386,26 @@ def test_resume_does_what_is_left_or_has_changed(make_restorer: Make, photos: Pa
     assert set(statuses(other.path(photos, out, resume=True)).values()) == {"done", "failed"}
 
 
+def test_two_runs_that_go_on_at_a_time_do_not_fail_each_other(
+    make_restorer: Make, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The accident: the slower one tells of what the other has just finished as failed, and ends with code 3."""
+    slower, faster, others = make_restorer(), make_restorer(), list[Summary]()
+    plain = slower.strips
+
+    def overtaken(frame: object, **options: object) -> object:
+        if not others:
+            others.append(faster.path(photos, tmp_path / "out", resume=True))
+        yield from plain(frame, **options)
+
+    (photos / "e.png").unlink()  # which is no picture
+    monkeypatch.setattr(slower, "strips", overtaken)
+    summary = slower.path(photos, tmp_path / "out", resume=True)
+    assert set(statuses(others[0]).values()) == {"done"}
+    assert set(statuses(summary).values()) == {"skipped"}
+    assert [result.output for result in summary.results] == [result.output for result in others[0].results]
+
+
 def test_resume_makes_anew_what_an_earlier_version_rounded_up_otherwise(
     make_unet: Make, restorer: Restorer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

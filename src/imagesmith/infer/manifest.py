@@ -57,6 +57,14 @@ class Manifest:
             return None
         return self.path.parent / entry.output if self._is_there(entry) else None
 
+    def finished_meanwhile(self, name: str, input_sha256: str, settings: str) -> Path | None:
+        """As `finished`, by what was added since this run opened the file: by another one, that goes on as well."""
+        for entry in self._added():
+            wanted = (entry.input, entry.input_sha256, entry.settings) == (name, input_sha256, settings)
+            if wanted and self._is_there(entry):
+                return self.path.parent / entry.output
+        return None
+
     def may_replace(self, output: Path, source: str) -> bool:
         """Whether resuming may replace `output`: an earlier run made it of the same input, untouched since."""
         self._read()
@@ -65,15 +73,18 @@ class Manifest:
 
     def made_since(self, name: str, output: Path) -> bool:
         """Whether this run made `output` of the input `name` already, perhaps in a process that was killed then."""
+        place = os.path.relpath(output, self.path.parent)
+        wanted = name, place, self._run
+        return any((entry.input, entry.output, entry.run) == wanted for entry in self._added())
+
+    def _added(self) -> Iterable[Entry]:
+        """What was added to the file since this run opened it."""
         try:
             with open(self.path, "rb") as file:
                 file.seek(self._opened_at)
-                added = file.read()
+                return entries(file.read().splitlines())
         except OSError:
-            return False
-        place = os.path.relpath(output, self.path.parent)
-        wanted = name, place, self._run
-        return any((entry.input, entry.output, entry.run) == wanted for entry in entries(added.splitlines()))
+            return ()
 
     def record(
         self,

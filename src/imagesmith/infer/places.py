@@ -67,6 +67,13 @@ class Places:
             self._makers.setdefault(output_key(output), job.item)  # another picture may not become the same
         return output
 
+    def finished_meanwhile(self, job: Job, digest: str) -> Path | None:
+        """The result that another run, resumed at the same time with the same settings, made of the same input."""
+        manifest = self._manifest(job)
+        if not self._options.resume or manifest is None or not digest:
+            return None
+        return manifest.finished_meanwhile(job.name, digest, self._settings)
+
     def settle(self, job: Job, header: Header, scale: int) -> tuple[Job, dict[str, Size]]:
         """The job as the picture's content decides it, and the sizes; OutputError where the result has no place."""
         in_size = header.width, header.height

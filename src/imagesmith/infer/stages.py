@@ -117,7 +117,7 @@ class Stages:
     def load(self, job: Job) -> Loaded | ItemResult:
         """In the reading thread: the picture, or the result that needs no computing."""
         start = time.perf_counter()
-        result = self._blank(job, "done")
+        result, digest = self._blank(job, "done"), ""
         try:
             source = read_item(job.item, self._options)
             digest = self._places.digest(job, source)
@@ -147,7 +147,7 @@ class Stages:
             whole = is_whole(job.format, header)
             return Loaded(job, picture, restorer, digest, time.perf_counter() - start, result, whole)
         except Exception as error:
-            return failed(result, error)
+            return self._ended(job, digest, result, error)
 
     def compute(self, loaded: Loaded, rows: Rows, asked: threading.Event) -> Generator[float, None, None]:
         """In the calling thread: strip by strip into `rows`, yielding the fraction done."""
@@ -193,12 +193,18 @@ class Stages:
         except Cancelled:
             return None
         except Exception as error:
-            return failed(result, error)
+            return self._ended(job, loaded.sha256, result, error)
         finally:
             rows.close()
         seconds = loaded.seconds + time.perf_counter() - start
         all_notes = dict.fromkeys((*result.notes, *rows.notes, *notes))
         return replace(result, seconds=round(seconds, 3), notes=tuple(all_notes), uncertainty=rows.uncertainty)
+
+    def _ended(self, job: Job, digest: str, result: ItemResult, error: Exception) -> ItemResult:
+        """What `error` makes of a job: nothing where another run that goes on as well was just faster."""
+        if isinstance(error, OutputError) and (output := self._places.finished_meanwhile(job, digest)):
+            return replace(result, status="skipped", output=str(output))
+        return failed(result, error)
 
     def _computed(self, loaded: Loaded, asked: threading.Event, rows: Rows | Drawn) -> Iterator[Tensor]:
         """The strips of the result; what there is to say besides is left in `rows`."""
