@@ -11,7 +11,7 @@ from imagesmith.errors import DiskFullError, OutputError
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(errno.ENOSPC, "disk is full"), (errno.EFBIG, "FAT takes none over 4 GB")]
+    ("number", "said"), [(errno.ENOSPC, "disk is full"), (errno.EFBIG, "FAT takes none over 4 GB.*`ulimit -f`")]
 )
 def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, number, said):
     """A disk that takes no more, or no larger file, costs what was there, or leaves hidden halves behind."""

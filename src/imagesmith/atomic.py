@@ -139,7 +139,10 @@ def reason(error: OSError, path: Path) -> str:
     if error.errno in _FULL:
         return "the disk is full; free some space or choose another folder"
     if error.errno == errno.EFBIG:
-        return "the disk takes no file of this size, as FAT takes none over 4 GB; choose another folder"
+        return (
+            "no file of this size can be there: FAT takes none over 4 GB, and `ulimit -f` sets a limit of its own; "
+            "choose another folder, or raise the limit"
+        )
     if error.errno == errno.ENOENT:
         return f"the folder {path.parent} does not exist; create it first"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
