@@ -317,24 +317,22 @@ def play(
             yield step, health.observe_tick(replace(signs, held_out_gap=known), step * batch)
 
 
+def first_ill(run: Iterator[tuple[int, Diagnosis]]) -> tuple[int, State]:
+    """The step at which a run is first called something else than healthy, which ends it, and what it is called."""
+    return next(((step, found.state) for step, found in run if found.state is not State.HEALTHY), (-1, State.HEALTHY))
+
+
 @pytest.mark.parametrize(
     ("fault", "state"),
     [("nan", State.DIVERGING), ("rate", State.DIVERGING), ("frozen", State.DISCRIMINATOR_LOSING)],
 )
 def test_a_fault_in_a_small_gan_is_recognised_within_200_steps(fault, state):
     """The accident: thresholds that fit invented numbers and no training."""
-    ill = [(step, found.state) for step, found in play(300, fault=fault) if found.state is not State.HEALTHY]
-    assert ill
-    assert ill[0][0] >= 100, "healthy before the fault"
-    assert ill[0][1] is state
+    step, found = first_ill(play(300, fault=fault))
+    assert step >= 100, "healthy before the fault"
+    assert found is state
 
 
 def test_fifty_images_are_recognised_as_too_few_within_200_steps():
     """The accident: the discriminator learns fifty images by heart, and the user waits for better ones."""
-    ill = [
-        (step, found.state)
-        for step, found in play(200, draw=noise, images=40, rate=2e-3, gamma=0.0)
-        if found.state is not State.HEALTHY
-    ]
-    assert ill
-    assert ill[0][1] is State.OVERFITTING
+    assert first_ill(play(200, draw=noise, images=40, rate=2e-3, gamma=0.0))[1] is State.OVERFITTING
