@@ -28,13 +28,13 @@ if os.fork():
     print(json.dumps({"told": told, "faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before}))
 else:
     first = resident_memory()
-    def grown():
-        layers = [torch.ones(4 << 20) for _ in range(3)]  # 16 MiB each
+    def grown(mib, count):
+        layers = [torch.ones(mib << 18) for _ in range(count)]
         del layers
         return resident_memory() - first >> 20
-    kept = grown()
+    kept = grown(16, 1)
     keep_nothing()
-    print(json.dumps({"kept": kept, "later": [grown(), grown()]}), flush=True)
+    print(json.dumps({"kept": kept, "later": [grown(20, 3), grown(20, 3)]}), flush=True)  # they fit in no hole
 """
 
 
@@ -61,7 +61,7 @@ def test_the_next_tensors_take_the_memory_of_the_last_ones(found: dict[str, Any]
 
 def test_where_memory_is_short_nothing_is_kept(found: dict[str, Any]) -> None:
     """What is kept between tiles is several times what a tile takes, and counts towards the user's limit."""
-    assert found["kept"] >= 40
+    assert found["kept"] >= 14
     assert max(found["later"]) < 8
 
 
