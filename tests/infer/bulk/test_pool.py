@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from imagesmith.errors import UsageError, WorkerError
+from imagesmith.infer.bulk import process
+from imagesmith.infer.bulk.process import start_early
 from imagesmith.infer.manifest import FILE_NAME
 from imagesmith.infer.outcome import ItemResult, Progress, Summary
 from imagesmith.infer.restore import Restorer
@@ -46,7 +48,11 @@ def test_a_pool_makes_what_one_process_makes(restorer: Restorer, photos: Path, t
     events: list[Progress] = []
     alone = restorer.path(photos, tmp_path / "out", recursive=True, workers=1)
     (tmp_path / "out").rename(tmp_path / "alone")
+    start_early()
+    (early,) = process._early
     pooled = restorer.path(photos, tmp_path / "out", recursive=True, workers=2, on_progress=events.append)
+    assert not process._early
+    assert early._popen.wait(20) != -signal.SIGKILL, "it was taken, and not dismissed"
     assert told(pooled) == told(alone)
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
     assert sorted(result.status for result in pooled.results) == ["done"] * 5 + ["failed"] * 2

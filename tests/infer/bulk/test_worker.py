@@ -51,8 +51,16 @@ def orders(restorer: Restorer, jobs: list[Job], tmp_path: Path, file_options: Fi
     return pickle.dumps((parcel, tmp_path / "tensors"))
 
 
-def test_a_worker_answers_and_ends_with_its_input(orders: bytes, jobs: list[Job]) -> None:
-    """Workers of a killed run would compute on for nobody, and write into the folder of the next one."""
+def test_a_worker_answers_and_ends_with_its_input(
+    orders: bytes, jobs: list[Job], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers of a killed run would compute on for nobody, and write into the folder of the next one.
+
+    A folder of pictures runs no code: a secrets.py in a downloaded one ran in every worker, and an innocent queue.py
+    kept all of them from starting.
+    """
+    (photos / "queue.py").write_text("raise SystemExit('this is no module of Python')")
+    monkeypatch.chdir(photos)
     worker = WorkerProcess()
     worker.begin(orders)
     results = [worker.restore(job) for job in jobs]
@@ -95,18 +103,6 @@ def is_running(pid: int) -> bool:
     """Whether there is such a process; a dead one, whom nobody asks for its end, is none."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], stdout=subprocess.PIPE, text=True, check=False).stdout
     return state.strip()[:1] not in ("", "Z")
-
-
-def test_a_folder_of_pictures_runs_no_code(
-    orders: bytes, jobs: list[Job], photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A secrets.py in a downloaded folder ran in every worker, and an innocent queue.py kept all of them from starting."""
-    (photos / "queue.py").write_text("raise SystemExit('this is no module of Python')")
-    monkeypatch.chdir(photos)
-    worker = WorkerProcess()
-    worker.begin(orders)
-    worker.finish()
-    worker.end(time.monotonic() + 5)
 
 
 def test_a_worker_that_is_never_given_orders_ends_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
@@ -154,18 +150,15 @@ def test_a_worker_that_was_started_early_is_the_first_of_the_next_pool() -> None
     dismiss_early()
 
 
-@pytest.mark.parametrize("fate", ["lives", "dies"])
-def test_a_pool_takes_the_early_worker_whatever_became_of_it(
-    fate: str, restorer: Restorer, photos: Path, tmp_path: Path
-) -> None:
+def test_a_pool_does_without_an_early_worker_that_died(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
+    """It takes one that lives, see test_a_pool_makes_what_one_process_makes."""
     start_early()
     (early,) = process._early
-    if fate == "dies":
-        early._popen.kill()
+    early._popen.kill()
     summary = restorer.path(photos, tmp_path / "out", workers=2)
     assert [result.status for result in summary.results] == ["done", "done", "done", "failed"]
     assert not process._early
-    assert (early._popen.wait(20) == -signal.SIGKILL) is (fate == "dies")
+    assert early._popen.wait(20) == -signal.SIGKILL
 
 
 def test_one_process_does_without_the_early_worker(restorer: Restorer, photos: Path, tmp_path: Path) -> None:
