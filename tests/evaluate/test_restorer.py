@@ -67,15 +67,22 @@ def nearest_model(tmp_path: Path) -> Path:
     ("test_set", "scale", "psnr_y", "ssim_y"),
     [
         ("set5", 2, 33.67, 0.930), ("set5", 3, 30.40, 0.868), ("set5", 4, 28.43, 0.811),
-        ("set14", 2, 30.33, 0.869), ("set14", 3, 27.63, 0.775), ("set14", 4, 26.09, 0.704),
+        ("set14", 2, 30.33, None), ("set14", 3, 27.63, None), ("set14", 4, 26.09, 0.704),
     ],
 )  # fmt: skip
-def test_bicubic_has_its_published_scores(test_set: str, scale: int, psnr_y: float, ssim_y: float, shared_data: Path):
-    """One wrong convention (crop, luma, resize, rounding) moves every score of this package away from the papers'."""
+def test_bicubic_has_its_published_scores(
+    test_set: str, scale: int, psnr_y: float, ssim_y: float | None, shared_data: Path
+):
+    """One wrong convention (crop, luma, resize, rounding) moves every score of this package away from the papers'.
+
+    SSIM takes most of the time: on the gray and the odd pictures of Set14 at one scale, at the others on Set5 alone.
+    """
     folder = shared_data / "test-sr" / test_set
-    report = evaluate_restorer("bicubic", folder / f"HR_x{scale}", folder / f"LR_x{scale}")
+    metrics = None if ssim_y else ["psnr_y"]
+    report = evaluate_restorer("bicubic", folder / f"HR_x{scale}", folder / f"LR_x{scale}", metrics)
     assert report.summary["psnr_y"] == pytest.approx(psnr_y, abs=0.006)
-    assert report.summary["ssim_y"] == pytest.approx(ssim_y, abs=0.002)
+    if ssim_y:
+        assert report.summary["ssim_y"] == pytest.approx(ssim_y, abs=0.002)
 
 
 def test_inputs_made_from_the_targets_are_the_papers(targets: Path, degraded: Path):
