@@ -3,10 +3,11 @@
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from imagesmith.atomic import check_place, make_folder, remove_abandoned, replacing, write_whole
+from imagesmith.atomic import check_place, check_writable, make_folder, remove_abandoned, replacing, write_whole
 from imagesmith.errors import DiskFullError, OutputError
 
 
@@ -134,3 +135,18 @@ def test_write_whole_makes_folders_and_replaces(tmp_path):
     assert path.read_text("utf-8") == "größer"
     with pytest.raises(OutputError, match="cannot make the folder"):
         write_whole(path / "below", b"")
+
+
+@pytest.mark.parametrize(
+    ("is_read_only", "told"), [(True, "Read-only file system; choose another"), (False, "Permission denied; choose")]
+)
+def test_a_folder_that_takes_no_file_is_told_by_looking(tmp_path, monkeypatch, is_read_only, told):
+    """A rehearsal that promises what a disk without rights, or one for reading only, then refuses."""
+    check_writable(tmp_path / "new" / "file")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # nothing is kept from root otherwise
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY if is_read_only else 0))
+    with pytest.raises(OutputError, match=f"cannot make the folder .*new: {told}"):
+        check_writable(tmp_path / "new" / "file")
+    with pytest.raises(OutputError, match="file cannot be written: no permission in"):
+        check_writable(tmp_path / "file")
+    assert not list(tmp_path.iterdir())

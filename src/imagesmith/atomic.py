@@ -85,6 +85,24 @@ def check_place(path: Path, *, overwrite: bool = False) -> None:
         raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist; create it first")
 
 
+def check_writable(path: Path) -> None:
+    """OutputError, in the words of whoever would write `path`, where its folder takes no file or cannot be made.
+
+    That is what can be told by looking, which writes nothing; a disk may refuse all the same.
+    """
+    folder = path.parent
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        number = errno.ENOTDIR if there != folder and there.exists() else errno.EEXIST
+    elif not os.access(there, os.W_OK | os.X_OK):
+        is_read_only = hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY
+        number = errno.EROFS if is_read_only else errno.EACCES
+    else:
+        return
+    error = OSError(number, os.strerror(number))
+    raise OutputError(f"{path} cannot be written: {reason(error, path)}") if folder.is_dir() else _unmade(folder, error)
+
+
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file whole or not at all, in place of what was there; missing folders are made. Text is UTF-8."""
     make_folder(path.parent)
@@ -97,7 +115,11 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _kind(error)(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
+        raise _unmade(folder, error) from error
+
+
+def _unmade(folder: Path, error: OSError) -> OutputError:
+    return _kind(error)(f"cannot make the folder {folder}: {error.strerror}; choose another one")
 
 
 @contextlib.contextmanager

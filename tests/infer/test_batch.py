@@ -669,9 +669,9 @@ def test_dry_run_says_all_and_writes_nothing(restorer: Restorer, photos: Path, t
         assert (one.output, one.out_size) == (other.output, other.out_size)
 
 
-def agreed(restorer: Restorer, source: Path, **options: object) -> str:
+def agreed(restorer: Restorer, source: Path, out: Path | None = None, **options: object) -> str:
     """The error that a run over one picture ends in, which the rehearsal has to end in as well."""
-    (planned,), (done,) = (restorer.path(source, dry_run=dry, **options).results for dry in (True, False))
+    (planned,), (done,) = (restorer.path(source, out, dry_run=dry, **options).results for dry in (True, False))
     assert (planned.status, done.status) == ("failed", "failed")
     assert (planned.error, planned.error_kind) == (done.error, done.error_kind)
     return str(planned.error)
@@ -689,6 +689,14 @@ def test_dry_run_refuses_what_the_run_refuses(
     monkeypatch.setattr(memory, "available_memory", lambda: 50_000)
     assert "-f png" in agreed(restorer, photos / "b.jpg")
     assert (photos / "heat.png").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("place", ["taken/more/a.png", "taken/a.png", "gone/a.png"])
+def test_dry_run_refuses_a_folder_that_cannot_be(restorer: Restorer, photos: Path, tmp_path: Path, place: str) -> None:
+    """The accident: 'planned' below a file that has the folder's name, and every picture fails at its very end."""
+    (tmp_path / "taken").write_text("a file")
+    (tmp_path / "gone").symlink_to("nowhere")
+    assert "cannot make the folder" in agreed(restorer, photos / "a.png", out=tmp_path / place)
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif", "avif"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
-from imagesmith.atomic import check_free, remove_abandoned
+from imagesmith.atomic import check_free, check_writable, remove_abandoned
 from imagesmith.data.encode import BY_ROWS
 from imagesmith.data.files import Header
 from imagesmith.data.formats import check_side, check_source
@@ -94,6 +94,13 @@ class Places:
         if maker != job.item:
             raise OutputError(f"{job.output} is what '{maker}' becomes\nrename one of them, or restore them apart")
         check_free(job.output, overwrite=self.may_replace(job))
+
+    def check_writable(self, job: Job) -> None:
+        """OutputError where the folder of the result, or of its heat map, would take none, for who only tries."""
+        if job.output is not None:
+            check_writable(job.output)
+        if self._options.uncertainty is not None:
+            check_writable(heat_place(job, self._options.uncertainty))
 
     def may_replace(self, job: Job) -> bool:
         """Whether a file that lies at the job's place may go.

@@ -84,6 +84,10 @@ class Stages:
             loaded = self.load(job)
             if not isinstance(loaded, Loaded):
                 return loaded
+            try:
+                self._places.check_writable(loaded.job)
+            except OutputError as error:
+                return failed(loaded.result, error)
             held = _held(loaded.job, _header(loaded.picture), loaded.restorer.scale)
             return replace(loaded.result, status="planned", notes=(*loaded.result.notes, *held))
         blank = self._blank(job, "planned")
@@ -94,6 +98,7 @@ class Stages:
             header, picture = picture_outline(source, self._restorer.card, self._options)
             job, sizes = self._places.settle(job, header, self._restorer.scale)
             check_memory(header, job.format, self._restorer.scale, options.max_ram)
+            self._places.check_writable(job)
             notes = (
                 *blank.notes,
                 *self._within_limits(picture),

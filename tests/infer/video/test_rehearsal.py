@@ -76,6 +76,14 @@ def test_a_finished_film_keeps_nobody_from_a_preview(remembering, make_film, tmp
     assert job.output.read_bytes() == b"a finished film"
 
 
+def test_a_film_below_a_file_is_told_by_looking(make_film, tmp_path: Path) -> None:
+    """The accident: 'planned', and the run then refuses."""
+    (tmp_path / "taken").write_text("a file")
+    [job] = plan_films([Item(PurePosixPath("a.mp4"), make_film("a.mp4", 3))], tmp_path / "taken/more/b.mp4", tag="")
+    with pytest.raises(OutputError, match=r"cannot make the folder .*b\.mp4\.parts: Not a directory"):
+        rehearse(SimpleNamespace(scale=2), job, FilmOptions(encoding=QUICK))
+
+
 def test_previews_of_two_films_have_names_of_their_own(remembering, make_film, tmp_path: Path) -> None:
     """The accident: of clip.mp4 and clip.mkv the pictures of one were shown, under the name of both."""
     jobs = [

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
-from imagesmith.atomic import check_free, make_folder
+from imagesmith.atomic import check_free, check_writable, make_folder
 from imagesmith.data.files import Frame, write_image
 from imagesmith.data.frame import ImageMeta
 from imagesmith.data.video import (
@@ -42,7 +42,7 @@ from imagesmith.infer.video.plan import (
     preview_places,
     told_sizes,
 )
-from imagesmith.infer.video.segments import segment_length
+from imagesmith.infer.video.segments import parts_folder, segment_length
 from imagesmith.infer.video.stream import VideoRestorer
 
 Thing = TypeVar("Thing")
@@ -119,6 +119,7 @@ def _taken(job: FilmJob, options: FilmOptions) -> tuple[str, ...]:
     """What keeps the result from its place, which must not keep anyone from looking at a `preview`."""
     try:
         check_place(job, options)
+        check_writable(parts_folder(job.output) / "part")
     except OutputError as error:
         if options.preview is None:
             raise
