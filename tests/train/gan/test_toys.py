@@ -3,7 +3,7 @@
 Gaussians of standard deviation 0.05: Ring-8 on a circle of radius 2, Grid-25 at distances of 2 on a square of 8. Of
 2,500 samples of the averaged generator those within three standard deviations of a mode count as good. A mode of the
 grid is covered, as published (Srivastava et al. 2017, VEEGAN), if a sample is a good one of its own, one of the ring
-only if 1 % of all samples are. Five runs train side by side, as one batched network each for generator and
+only if 1 % of all samples are. Several runs train side by side, as one batched network each for generator and
 discriminator, so they share nothing but the clock.
 """
 
@@ -20,7 +20,6 @@ from imagesmith.losses.adversarial import OBJECTIVES, squared_gradient_norms
 from imagesmith.tensors import generator_for
 from imagesmith.train.gan.health import Health, SetSigns, State, compare_sets
 
-RUNS = 5
 BATCH = 128
 SPREAD = 0.05
 LOOK_EVERY = 25
@@ -34,6 +33,7 @@ class Toy:
     latent: Callable[[int, torch.Generator], Tensor]
     """(count, rng) -> (count, size)"""
     width: int
+    runs: int
     scale: float = 1.0
     """Networks count in units of so much."""
     waves: int = 0
@@ -50,52 +50,62 @@ RING = Toy(
     modes=2 * torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1),
     latent=lambda count, rng: torch.randn(count, 8, generator=rng),
     width=64,
+    runs=3,
 )
 SIDE = torch.arange(5) * 2.0 - 4
 GRID = Toy(
     modes=torch.cartesian_prod(SIDE, SIDE),
     latent=lambda count, rng: 2 * torch.rand(count, 2, generator=rng) - 1,
     width=96,
+    runs=5,
     scale=4.0,
     waves=2,
 )
 
 
 class Perceptrons(nn.Module):
-    """As many multilayer perceptrons as there are runs: (RUNS * N, in) -> (RUNS * N, out)."""
+    """As many multilayer perceptrons as there are runs: (runs * N, in) -> (runs * N, out)."""
 
-    def __init__(self, first: int, last: int, width: int, *, rng: torch.Generator) -> None:
+    def __init__(self, runs: int, first: int, last: int, width: int, *, rng: torch.Generator) -> None:
         super().__init__()
+        self.runs = runs
         shapes = [(first, width), (width, width), (width, width), (width, last)]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for fan_in, fan_out in shapes:  # He et al. 2015; biases as in PyTorch's linear layer
-            self.weights.append(torch.randn(RUNS, fan_in, fan_out, generator=rng) * (2 / fan_in) ** 0.5)
-            self.biases.append((2 * torch.rand(RUNS, 1, fan_out, generator=rng) - 1) / fan_in**0.5)
+            self.weights.append(torch.randn(runs, fan_in, fan_out, generator=rng) * (2 / fan_in) ** 0.5)
+            self.biases.append((2 * torch.rand(runs, 1, fan_out, generator=rng) - 1) / fan_in**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.unflatten(0, (RUNS, -1))
+        y = x.unflatten(0, (self.runs, -1))
         for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             y = torch.baddbmm(bias, F.leaky_relu(y, 0.2) if k else y, weight)
         return y.flatten(0, 1)
 
 
 def train(
-    toy: Toy, objective: str, gammas: tuple[float, float], steps: int, rate: float, seed: int = 8
+    toy: Toy,
+    objective: str,
+    gammas: tuple[float, float],
+    steps: int,
+    rate: float,
+    until: State | None = None,
+    seed: int = 8,
 ) -> tuple[Tensor, list]:
-    """Samples (RUNS, 2500, 2) of the averaged generators, and for each run the states that were named.
+    """Samples (runs, 2500, 2) of the averaged generators, and for each run the states that were named.
 
-    Gamma goes from the first of `gammas` to the second, in equal factors, and is there after 70 % of the steps.
+    Gamma goes from the first of `gammas` to the second, in equal factors, and is there after 70 % of the steps. Once
+    every run has been called `until` nothing more is trained.
     """
-    rng = generator_for(seed)
+    rng, runs = generator_for(seed), toy.runs
     size = toy.latent(1, generator_for(0)).shape[1]
-    generator = Perceptrons(size, 2, toy.width, rng=rng)
-    discriminator = Perceptrons(2 + 4 * toy.waves, 1, toy.width, rng=rng)
-    average = Perceptrons(size, 2, toy.width, rng=rng)
+    generator = Perceptrons(runs, size, 2, toy.width, rng=rng)
+    discriminator = Perceptrons(runs, 2 + 4 * toy.waves, 1, toy.width, rng=rng)
+    average = Perceptrons(runs, size, 2, toy.width, rng=rng)
     optimizers = [torch.optim.Adam(net.parameters(), betas=(0.0, 0.99)) for net in (generator, discriminator)]
     losses = OBJECTIVES[objective]
-    fixed = toy.latent(RUNS * 256, rng)
-    health = [Health(grace_images=20_000) for _ in range(RUNS)]
-    named: list[set[State]] = [set() for _ in range(RUNS)]
+    fixed = toy.latent(runs * 256, rng)
+    health = [Health(grace_images=20_000) for _ in range(runs)]
+    named: list[set[State]] = [set() for _ in range(runs)]
 
     def reals(count: int) -> Tensor:
         where = torch.randint(len(toy.modes), (count,), generator=rng)
@@ -112,8 +122,8 @@ def train(
         gamma = first and first * (last / first) ** min(1.0, step / steps / 0.7)
         for optimizer in optimizers:
             optimizer.param_groups[0]["lr"] = rate * (0.52 + 0.5 * math.cos(math.pi * step / steps))
-        real = reals(RUNS * BATCH).requires_grad_()
-        fake = generator(latents(RUNS * BATCH)).detach().requires_grad_()
+        real = reals(runs * BATCH).requires_grad_()
+        fake = generator(latents(runs * BATCH)).detach().requires_grad_()
         real_logits, fake_logits = judge(real), judge(fake)
         loss = losses.discriminator(real_logits, fake_logits)
         if gamma:
@@ -124,8 +134,8 @@ def train(
         loss.backward()
         optimizers[1].step()
         discriminator.requires_grad_(False)
-        fake_logits = judge(generator(latents(RUNS * BATCH)))
-        losses.generator(judge(reals(RUNS * BATCH)), fake_logits).backward()
+        fake_logits = judge(generator(latents(runs * BATCH)))
+        losses.generator(judge(reals(runs * BATCH)), fake_logits).backward()
         optimizers[0].step()
         discriminator.requires_grad_(True)
         with torch.no_grad():
@@ -134,12 +144,14 @@ def train(
             optimizer.zero_grad()
         if step % LOOK_EVERY == LOOK_EVERY - 1:
             with torch.no_grad():
-                shown = generator(fixed).unflatten(0, (RUNS, -1))
-            for k in range(RUNS):
+                shown = generator(fixed).unflatten(0, (runs, -1))
+            for k in range(runs):
                 signs: SetSigns = compare_sets(reals(256), shown[k])
                 named[k].add(health[k].observe_tick(signs, step * BATCH).state)
+            if all(until in states for states in named):
+                break
     with torch.no_grad():
-        return average(latents(RUNS * 2500)).unflatten(0, (RUNS, -1)) * toy.scale, named
+        return average(latents(runs * 2500)).unflatten(0, (runs, -1)) * toy.scale, named
 
 
 def covered(samples: Tensor, modes: Tensor, least: int) -> tuple[int, float]:
@@ -154,14 +166,14 @@ def test_the_relativistic_objective_with_both_penalties_covers_the_ring():
     """The accident: a sign or a weight is turned in objective or penalties, and trainings still look alive."""
     samples, named = train(RING, "relativistic", gammas=(0.1, 0.1), steps=1000, rate=0.012)
     results = [covered(run, RING.modes, least=25) for run in samples]
-    assert [modes for modes, _ in results] == [8] * RUNS, results
+    assert [modes for modes, _ in results] == [8] * RING.runs, results
     assert all(good > 0.25 for _, good in results), results
-    assert named == [{State.HEALTHY}] * RUNS, "a guard that cries wolf"
+    assert named == [{State.HEALTHY}] * RING.runs, "a guard that cries wolf"
 
 
 def test_the_plain_loss_collapses_on_the_ring_and_is_named():
     """The accident: most modes are gone, every sample looks right, and nobody is told."""
-    samples, named = train(RING, "non_saturating", gammas=(0, 0), steps=1200, rate=0.012)
+    samples, named = train(RING, "non_saturating", gammas=(0, 0), steps=1200, rate=0.012, until=State.MODE_COLLAPSE)
     results = [covered(run, RING.modes, least=25) for run in samples]
     assert all(modes < 8 for modes, _ in results), results
     assert all(State.MODE_COLLAPSE in states for states in named), (named, results)
@@ -172,7 +184,7 @@ def test_the_relativistic_objective_with_both_penalties_covers_the_grid():
     """Half a minute of a core: penalties that are strong first, for coverage, and a hundredth of it last, for spots."""
     samples, _ = train(GRID, "relativistic", gammas=(1.0, 0.01), steps=3000, rate=0.005)
     results = [covered(run, GRID.modes, least=1) for run in samples]
-    assert [modes for modes, _ in results] == [25] * RUNS, results
+    assert [modes for modes, _ in results] == [25] * GRID.runs, results
     assert all(good > 0.25 for _, good in results), results
 
 
