@@ -240,6 +240,7 @@ def test_variations_of_a_photograph(call: Callable[[str], None], capsys: pytest.
         ("variations plain none.jpg -o out", UsageError, "expected an existing picture, got 'none.jpg'"),
         ("variations plain . -o out", UsageError, "got the folder '.'; name a picture in it"),
         ("variations plain taken.png -o out.png", UsageError, "expected a folder"),
+        ("variations plain taken.png -o loop", OutputError, "cannot make the folder loop"),
         ("variations sr-x4 taken.png -o out", ModelError, "expected a generator"),
         ("restore taken.png -n plain -o out.jpg", ModelError, "expected a restorer"),
     ],
@@ -250,6 +251,7 @@ def test_what_cannot_be_is_told_and_leaves_nothing(
     """The accident: a traceback, or minutes of work before a mistake on the command line is noticed."""
     Path("taken").write_text("not a folder, not a picture")
     Image.new("RGB", (20, 20)).save("taken.png")
+    Path("loop").symlink_to("loop")
     with pytest.raises(error, match=said.replace(".", r"\.")) as caught:
         call(line)
     assert len(str(caught.value).splitlines()) <= 3

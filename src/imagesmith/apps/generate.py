@@ -166,8 +166,8 @@ def run_variations(
     generator = Generator.load(model, device=device)
     _check_sheet(2 + len(wanted), generator.size, "take fewer seeds")
     names = ["sheet.png", "photo.png", "reconstruction.png", *(f"seed{seed:0{digits}}.png" for seed in wanted)]
-    given = photo.resolve()
-    if given.parent == out.resolve() and given.name in names:
+    given = Path(os.path.realpath(photo))  # unlike `resolve` it raises nothing where a link leads to itself
+    if str(given.parent) == os.path.realpath(out) and given.name in names:
         raise OutputError(f"{photo} is itself the input\nname another folder with -o")
     _check_names(out, names, overwrite=overwrite)
     frame = _photograph(photo)
