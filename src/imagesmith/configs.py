@@ -126,8 +126,11 @@ class RunConfig(Config):
     """Seed of initialisation, patches and augmentation."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """'auto', 'cpu', 'cuda' or 'cuda:N'."""
-    dtype: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
-    """Arithmetic of the networks; 'auto' takes bf16 where a probe says that it pays, weights stay float32."""
+    dtype: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
+    """Arithmetic of the networks; 'auto' takes bf16, or fp16 on a GPU without it, where a probe says that it pays.
+
+    Weights stay float32. In fp16 the loss is multiplied by a scale, which follows what the gradients allow.
+    """
     checkpoint_minutes: float = Field(default=2.0, gt=0)
     """Minutes between checkpoints."""
     graphs: bool = True

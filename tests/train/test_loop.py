@@ -501,3 +501,30 @@ def test_the_longest_run_that_is_asked_ahead_stops_after_a_few_steps(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(state, run, step=stopping)
     assert checkpoints(run) == [0, IN_A_ROW * BATCH]
+
+
+def test_a_scale_too_large_for_fp16_is_lowered_in_silence(tmp_path: Path):
+    """The accident: the first steps of a run in fp16 are told as faults, or their weights are kept as sound."""
+    run = RunConfig(out=str(tmp_path), images=400, checkpoint_minutes=1e-9)
+    state = fresh(400)
+    state.guards["net"].scale = 2.0**20
+    limit, weights = 2.0**18, []
+    hooks = []
+
+    def too_much(nets, batch):
+        weights.append(nets["net"].weight.detach().clone())
+        for hook in hooks:
+            hook.remove()
+        scale = state.guards["net"].scale
+        hooks[:] = [nets["net"].weight.register_hook(lambda g: g * (torch.inf if scale > limit else 1))]
+        yield from step(nets, batch)
+
+    log = RunLog(tmp_path, quiet=True)
+    train(state, run, step=too_much, log=log)
+    log.close()
+    assert state.guards["net"].scale == limit
+    assert torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[2], weights[3])
+    assert "reject" not in (tmp_path / "console.log").read_text()
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert {row["scale/net"] for row in rows if "scale/net" in row} == {limit}

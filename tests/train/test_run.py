@@ -260,7 +260,7 @@ def test_bf16_from_another_machine_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, has_bf16: bool, told: int
 ):
     """The accident: a run begun on a server goes on at a laptop ten times as slowly, and no line says why."""
-    monkeypatch.setattr("imagesmith.train.run.emulates_bf16", lambda device: not has_bf16)
+    monkeypatch.setattr("imagesmith.runtime.device.has_bf16", lambda device: has_bf16)
     begun = {"choices": {"batch": 8, "arithmetic": {"device": "cuda", "dtype": dtype, "channels_last": True}}}
     enter(tmp_path)
     save_checkpoint(tmp_path / "checkpoints", 4, {"a": torch.ones(9)}, begun | {"images_seen": 4})

@@ -262,3 +262,40 @@ def test_recorded_steps_learn_what_computed_ones_learn():
     (computed, weights), (replayed, others) = learnt(False), learnt(True)
     assert torch.allclose(computed, replayed, rtol=0.02, atol=1e-3)
     assert torch.allclose(weights, others, atol=2e-3)
+
+
+def small_loss_step(nets: Nets, batch: tuple[Tensor, ...]):
+    loss = 1e-7 * nets["net"](batch[0]).float().square().mean()
+    yield "net", loss, {"loss/square": loss.detach()}
+
+
+def gradients_in(dtype: str, scale: float | None = None, parts: int = 1) -> tuple[Tensor, Tensor]:
+    """The gradients of a small loss in a number format, and whether the turn was refused."""
+    torch.manual_seed(0)
+    net = nn.Conv2d(3, 8, 3)
+    arithmetic = Arithmetic("cpu", dtype, True)
+    choices = {"batch": 4, "arithmetic": {"device": "cpu", "dtype": dtype, "channels_last": True}}
+    state = new_state({"net": net}, OptimConfig(name="adam"), Plan(100), choices)
+    if scale is not None:
+        state.guards["net"].scale = scale
+    batch = (torch.rand(4, 3, 8, 8, generator=generator_for(1)),)
+    with closing(Computed(state, small_loss_step, arithmetic, World(), parts).of(batch, tuple)) as source:
+        turn = next(source)
+    gradient = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+    assert turn.told[0] == pytest.approx(1e-8, rel=10), "the loss is told as it is"
+    return gradient, turn.refused
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_small_gradients_do_not_vanish_in_fp16(parts: int):
+    """The accident: what is below 6e-8 is 0 in fp16, and a run stands still."""
+    exact, _ = gradients_in("fp32", parts=parts)
+    scaled, refused = gradients_in("fp16", parts=parts)
+    assert not refused
+    torch.testing.assert_close(scaled, exact, rtol=0.02, atol=1e-10)
+    vanished, _ = gradients_in("fp16", scale=1.0, parts=parts)
+    assert not torch.allclose(vanished, exact, rtol=0.5, atol=1e-10)
+
+
+def test_gradients_beyond_fp16_are_refused():
+    assert gradients_in("fp16", scale=2.0**45)[1]

@@ -28,7 +28,6 @@ Net = Any
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEVICES = ("cpu", "cuda", "mps")
 
-EMULATED = "this processor emulates bf16, several times slower than fp32"
 CLEAR_MARGIN = 1.25  # a lower precision must be this much faster to be chosen
 LAYOUT_MARGIN = 1.03  # and channels_last this much: the plain layout stays where there is no gain
 WINOGRAD_MARGIN = 1.1  # and our own convolutions this much
@@ -79,8 +78,8 @@ def pick_runtime(net: Net, device: str = "auto", dtype: str = "auto") -> Runtime
     dtypes = possible_dtypes(place, dtype)
     if place.type == "mps":
         return Runtime(place, dtypes[0], False, "not probed on this device")
-    if dtype == "bf16" and emulates_bf16(place):
-        return Runtime(place, dtypes[0], True, f"not probed; {EMULATED}")
+    if why_slow := drawback(place, dtype):
+        return Runtime(place, dtypes[0], True, f"not probed; {why_slow}")
     if not any(parameter.ndim == 4 for parameter in net.parameters()):
         return Runtime(place, dtypes[0], False, "no convolution whose layout matters")
     ways = _ways(net, place, dtypes)
@@ -170,9 +169,25 @@ def has_bf16(device: torch.device) -> bool:
     )
 
 
+def low_precision(device: torch.device) -> str | None:
+    """The number format of 16 bits that `device` is good at, None where there is none."""
+    if has_bf16(device):
+        return "bf16"
+    return "fp16" if device.type == "cuda" else None
+
+
 def emulates_bf16(device: torch.device) -> bool:
     """Whether bf16 is computed on a CPU that does not have it."""
     return device.type == "cpu" and not has_bf16(device)
+
+
+def drawback(device: torch.device, dtype: str) -> str:
+    """Why a number format is slow on `device`, '' where it is not."""
+    if dtype == "bf16" and emulates_bf16(device):
+        return "this processor emulates bf16, several times slower than fp32"
+    if dtype == "fp16" and device.type == "cpu":
+        return "fp16 is slow on processors"
+    return ""
 
 
 @functools.cache
@@ -191,9 +206,8 @@ def differentiates_twice_in_bf16() -> bool:
 def possible_dtypes(device: torch.device, dtype: str) -> list[torch.dtype]:
     """The precisions worth a probe, float32 first; the one that the user chose, UsageError where it is not there."""
     if dtype == "auto":
-        if device.type == "cuda":
-            return [torch.float32, torch.bfloat16 if has_bf16(device) else torch.float16]
-        return [torch.float32, torch.bfloat16] if has_bf16(device) else [torch.float32]
+        low = low_precision(device)
+        return [torch.float32, DTYPES[low]] if low else [torch.float32]
     if dtype not in DTYPES:
         raise UsageError(f"expected a dtype of auto, {', '.join(DTYPES)}, got '{dtype}'")
     if dtype == "fp16" and device.type == "cpu":

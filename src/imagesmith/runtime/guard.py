@@ -9,6 +9,10 @@ import torch
 
 MOST = torch.finfo(torch.float32).max
 """What is more than this, or no number at all, is called not finite."""
+FIRST_SCALE = 2.0**16
+MOST_SCALE = 2.0**24
+GROWS_AFTER = 2000
+"""Accepted steps in a row after which twice the scale is tried."""
 
 
 class Verdict(Enum):
@@ -20,10 +24,14 @@ class Verdict(Enum):
 
 
 class Limits(NamedTuple):
-    """What the loss, whatever its sign, and the gradient norm of a step may be at most; numbers that float32 holds."""
+    """What the loss, whatever its sign, and the gradient norm of a step may be at most; numbers that float32 holds.
+
+    The loss is multiplied by `scale` before its backward pass, and the gradients divided by it afterwards.
+    """
 
     loss: float
     norm: float
+    scale: float = 1.0
 
 
 @dataclass
@@ -33,6 +41,10 @@ class Guard:
     A step is rejected if its loss or gradient norm is not finite or, after `settle` accepted steps, if the norm is over
     `spike` times its running geometric mean or the loss over `spike` times its running mean: weights that have gone
     astray show in an L1 loss but not in its gradient. `patience` rejections in a row ask for a roll-back.
+
+    fp16 holds small gradients only when multiplied by a `scale` (Micikevicius et al. 2018, sec. 3.2; None elsewhere).
+    One that makes them too large for it is halved, which the weights are not to blame for: the step is rejected without
+    a word. After `GROWS_AFTER` accepted steps twice as much is tried.
     """
 
     spike: float = 50.0
@@ -43,20 +55,29 @@ class Guard:
     streak: int = 0
     log_norm: float = 0.0
     mean_loss: float = 0.0
+    scale: float | None = None
+    fitted: int = 0
+    """Steps accepted since the scale was changed."""
 
     def limits(self) -> Limits:
         """Beyond which a step is rejected now: numbers, so that a device can compare them without waiting for us."""
+        scale = self.scale or 1.0
         if self.accepted < self.settle:
-            return Limits(MOST, MOST)
+            return Limits(MOST, MOST, scale)
         loss = self.spike * self.mean_loss if self.mean_loss > 0 else MOST
-        return Limits(_held(loss), _held(self.spike * math.exp(self.log_norm)))
+        return Limits(_held(loss), _held(self.spike * math.exp(self.log_norm)), scale)
 
     def inspect(self, loss: float, norm: float, limits: Limits | None = None) -> tuple[Verdict, str]:
-        """The verdict on a step, and its reason in words ('' when accepted).
+        """The verdict on a step, and its reason in words ('' when accepted, or when only its scale was too large).
 
         `limits` are those that held when the step was asked for, if they are others than now.
         """
         limits = limits or self.limits()
+        if limits.scale > 1 and abs(loss) <= MOST and not norm <= MOST:
+            if self.scale == limits.scale:  # else it was halved since
+                self.scale, self.fitted = limits.scale / 2, 0
+            self.rejected += 1
+            return Verdict.REJECT, ""
         reason = ""
         if not (abs(loss) <= MOST and norm <= MOST):
             reason = f"loss {loss:.3g} or gradient norm {norm:.3g} is not finite"
@@ -70,12 +91,21 @@ class Guard:
             self.mean_loss += rate * (abs(loss) - self.mean_loss)
             self.accepted += 1
             self.streak = 0
+            self._grow()
             return Verdict.ACCEPT, ""
         self.rejected += 1
         self.streak += 1
         if self.streak >= self.patience:
             return Verdict.ROLL_BACK, f"diverging: {self.streak} steps in a row rejected, the last because {reason}"
         return Verdict.REJECT, reason
+
+    def _grow(self) -> None:
+        """Count an accepted step for the scale."""
+        if self.scale is None:
+            return
+        self.fitted += 1
+        if self.fitted >= GROWS_AFTER:
+            self.scale, self.fitted = min(MOST_SCALE, 2 * self.scale), 0
 
 
 def _held(limit: float) -> float:

@@ -216,7 +216,7 @@ class _Steps:
         """
         while len(self._asked) > but and outcome.verdict is not Verdict.ROLL_BACK:
             outcome.verdict, outcome.reason = self._verdict(self._asked.popleft(), outcome)
-            if outcome.verdict is not Verdict.ACCEPT and self.log:
+            if outcome.reason and self.log:
                 self.log.say(f"{outcome.verdict.value} at {self.state.images_seen:,} images: {outcome.reason}")
         return outcome
 
@@ -230,6 +230,8 @@ class _Steps:
             if verdict is not Verdict.ACCEPT:
                 return verdict, reason
             seen |= dict(zip(turn.scalars, means, strict=True)) | {f"norm/{turn.name}": length}
+            if self.state.guards[turn.name].scale is not None:
+                seen[f"scale/{turn.name}"] = turn.limits.scale
         if self.log:
             self.log.add(seen)
         return self.flow.watch(self.state, seen) if self.flow.watch is not None else (Verdict.ACCEPT, "")

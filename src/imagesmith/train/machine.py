@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from imagesmith.configs import RunConfig
 from imagesmith.containers import usable_cores
 from imagesmith.errors import ConfigError, UsageError
-from imagesmith.runtime.device import EMULATED, emulates_bf16, has_bf16, keep_to_usable_cores
+from imagesmith.runtime.device import DTYPES, drawback, keep_to_usable_cores, low_precision
 from imagesmith.runtime.dist import processes_here
 from imagesmith.runtime.graphs import captured, own_stream
 from imagesmith.tensors import is_out_of_memory
@@ -25,7 +25,7 @@ BATCHES = (16, 32, 64)
 LONG = 3.0
 """Seconds of measuring one kind of step after which one measurement has to do."""
 PAYS = 1.15
-"""How many times faster bf16 has to be before its coarser arithmetic is taken."""
+"""How many times faster bf16 or fp16 has to be before its coarser arithmetic is taken."""
 GAINS = 1.05
 """How many times faster a compiled network has to be."""
 LONG_RUN_MINUTES = 15
@@ -71,7 +71,9 @@ class Arithmetic:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which losses are computed."""
-        return torch.autocast(self.device.split(":")[0], torch.bfloat16) if self.dtype == "bf16" else nullcontext()
+        if self.dtype not in ("bf16", "fp16"):
+            return nullcontext()
+        return torch.autocast(self.device.split(":")[0], DTYPES[self.dtype])
 
 
 def choose_device(wanted: str) -> str:
@@ -90,22 +92,23 @@ def choose_device(wanted: str) -> str:
 def choose_arithmetic(measure: Callable[[Arithmetic], float], device: str, wanted: str) -> tuple[Arithmetic, str]:
     """The arithmetic for which `measure` gives the fewest seconds for a training step.
 
-    Nothing is measured where the user names a number format, so that the same run can be repeated to the bit, and bf16
-    only where the device has it.
+    Nothing is measured where the user names a number format, so that the same run can be repeated to the bit, and of
+    bf16 and fp16 only the one that the device is good at.
     """
-    is_native = has_bf16(torch.device(device))
     if wanted != "auto":
-        emulated = f", though {EMULATED}" if wanted == "bf16" and emulates_bf16(torch.device(device)) else ""
-        return Arithmetic(device, wanted, wanted != "fp64"), f"{wanted} as asked{emulated}, in a fixed layout"
-    dtypes = ("fp32", "bf16") if is_native else ("fp32",)
+        why_slow = drawback(torch.device(device), wanted)
+        but = f", though {why_slow}" if why_slow else ""
+        return Arithmetic(device, wanted, wanted != "fp64"), f"{wanted} as asked{but}, in a fixed layout"
+    low = low_precision(torch.device(device))
+    dtypes = ("fp32", low) if low else ("fp32",)
     seconds = {
         (dtype, channels_last): measure(Arithmetic(device, dtype, channels_last))
         for dtype in dtypes
         for channels_last in (False, True)
     }
     best = {dtype: min((False, True), key=lambda layout: seconds[dtype, layout]) for dtype in dtypes}
-    pays = is_native and seconds["bf16", best["bf16"]] * PAYS < seconds["fp32", best["fp32"]]
-    dtype = "bf16" if pays else "fp32"
+    pays = low and seconds[low, best[low]] * PAYS < seconds["fp32", best["fp32"]]
+    dtype = low if low and pays else "fp32"
     measured = ", ".join(
         f"{name} {'channels_last' if layout else 'contiguous'} {value * 1e3:.0f} ms"
         for (name, layout), value in seconds.items()

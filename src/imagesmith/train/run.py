@@ -22,7 +22,7 @@ from imagesmith.configs import Config, OptimConfig, RunConfig, build_config, loa
 from imagesmith.data.loader import endless_batches
 from imagesmith.errors import ConfigError, IntegrityError, TrainingError
 from imagesmith.runtime.checkpoint import checkpoints_in, load_newest
-from imagesmith.runtime.device import EMULATED, emulates_bf16
+from imagesmith.runtime.device import drawback
 from imagesmith.runtime.dist import World, is_killed_worker, join_world, leave_world
 from imagesmith.runtime.lock import sole_writer
 from imagesmith.runtime.log import RunLog, read_history, tell
@@ -108,8 +108,8 @@ class Session:
                 f"{way_on}"
             )
         arithmetic = Arithmetic(**choices["arithmetic"] | {"device": self.device})
-        if self.newest and arithmetic.dtype == "bf16" and emulates_bf16(torch.device(self.device)):
-            self.say(f"bf16 as when the run began, though {EMULATED}")
+        if self.newest and (why_slow := drawback(torch.device(self.device), arithmetic.dtype)):
+            self.say(f"{arithmetic.dtype} as when the run began, though {why_slow}")
         return choices, arithmetic
 
     def batches(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from imagesmith.configs import OptimConfig
-from imagesmith.runtime.guard import Guard
+from imagesmith.runtime.guard import FIRST_SCALE, Guard
 from imagesmith.train.optim import build_optimizers
 
 
@@ -129,6 +129,7 @@ def new_state(
 
     `spike` is the leap of loss or gradient that the guards reject.
     """
+    in_fp16 = choices.get("arithmetic", {}).get("dtype") == "fp16"
     return TrainState(
         nets=nets,
         plan=plan,
@@ -138,7 +139,7 @@ def new_state(
             for name, net in nets.items()
             if averaged is None or name in averaged
         },
-        guards={name: Guard(spike=spike) for name in nets},
+        guards={name: Guard(spike=spike, scale=FIRST_SCALE if in_fp16 else None) for name in nets},
         choices=choices,
     )
 

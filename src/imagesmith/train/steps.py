@@ -294,7 +294,13 @@ def _judge_penalised(
 
 
 def _twice_differentiable() -> AbstractContextManager[object]:
-    """Arithmetic whose slopes can be differentiated: float32 in place of bf16 on a CPU that gets them wrong."""
+    """Arithmetic whose slopes can be differentiated: float32 in place of what gets them wrong.
+
+    That is bf16 on some CPUs, and fp16: no scale keeps the slopes by a picture's values from vanishing in it.
+    """
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16:
+            return torch.autocast(device, enabled=False)
     return torch.autocast("cpu", enabled=torch.is_autocast_enabled("cpu") and differentiates_twice_in_bf16())
 
 

@@ -85,7 +85,7 @@ class Computed:
             steps = [self.arithmetic.turns(self.step(nets, part)) for part in divided]
             for turns in steps:
                 open_steps.enter_context(closing(turns))
-            while (turn := _add_gradients(nets, steps)) is not None:
+            while (turn := _add_gradients(nets, steps, self.bounds.scale)) is not None:
                 name, loss, scalars = turn
                 gradients = [p.grad for p in nets[name].parameters() if p.grad is not None]
                 told = torch.stack([value.detach().to(gradients[0]) for value in (loss, *scalars.values())])
@@ -160,8 +160,13 @@ def _listed(wishes: Wishes) -> Tensor:
     return torch.tensor([float(wish) for wish in wishes()])
 
 
-def _add_gradients(nets: Nets, steps: Sequence[Iterator[Turn]]) -> Turn | None:
-    """The next turn of all parts of a batch, with the means of their losses, scalars and gradients; None at the end."""
+def _add_gradients(
+    nets: Nets, steps: Sequence[Iterator[Turn]], scale_of: Callable[[str], float | Tensor | None]
+) -> Turn | None:
+    """The next turn of all parts of a batch, with the means of their losses, scalars and gradients; None at the end.
+
+    During the backward passes they are multiplied by the scale of the network, if it has one.
+    """
     turns: list[Turn] = []
     for step in steps:
         turn = next(step, None)
@@ -170,9 +175,12 @@ def _add_gradients(nets: Nets, steps: Sequence[Iterator[Turn]]) -> Turn | None:
         name, loss, scalars = turn
         if not turns:
             nets[name].zero_grad(set_to_none=True)
-        (loss / len(steps)).backward()
+        scale, part = scale_of(name), loss / len(steps)
+        (part if scale is None else part * scale).backward()
         turns.append((name, loss.detach(), scalars))
     name, _, scalars = turns[0]
+    if (scale := scale_of(name)) is not None:
+        torch._foreach_mul_([p.grad for p in nets[name].parameters() if p.grad is not None], 1 / scale)
     mean_loss = torch.stack([loss for _, loss, _ in turns]).mean()
     return name, mean_loss, {key: torch.stack([s[key] for _, _, s in turns]).mean() for key in scalars}
 
@@ -230,12 +238,16 @@ class Bounds:
 
     def beyond(self, name: str, loss: Tensor, norm: Tensor) -> Tensor:
         """Whether the loss or the norm of a network is beyond its limits, or no number: one truth."""
-        most_loss, most_norm = self._places[name]
+        most_loss, most_norm, _ = self._places[name]
         return ((loss.abs() <= most_loss) & (norm <= most_norm)).logical_not()
 
+    def scale(self, name: str) -> float | Tensor | None:
+        """What the loss of a network is multiplied by, where it is by anything."""
+        return None if self._state.guards[name].scale is None else self._places[name][-1]
 
-def _names(guarded: str) -> tuple[str, str]:
-    return f"{guarded}/loss", f"{guarded}/norm"
+
+def _names(guarded: str) -> list[str]:
+    return [f"{guarded}/{what}" for what in Limits._fields]
 
 
 class Dials:

@@ -121,6 +121,7 @@ def test_run_folder_holds_everything(pictures, tmp_path):
         ("rpgan", 1, "fp32"),
         ("rpgan", 7, "fp32"),
         ("rpgan", 7, "bf16"),
+        ("rpgan", 7, "fp16"),
         ("dcgan", 1, "fp32"),
         ("dcgan", 7, "fp32"),
         pytest.param("dcgan", 7, "bf16", marks=pytest.mark.slow),  # ten seconds where bf16 is emulated
@@ -392,12 +393,13 @@ def test_what_a_preset_has_decided_is_not_called_asked_for():
     assert "learning rate 0.0002: constant; as asked" in said
 
 
-@pytest.mark.parametrize(("dtype", "told"), [("bf16", True), ("fp32", False)])
-def test_penalties_that_a_processor_gets_wrong_in_bf16_are_told_to_be_computed_otherwise(dtype, told, monkeypatch):
+@pytest.mark.parametrize(("dtype", "told"), [("bf16", True), ("fp16", True), ("fp32", False)])
+def test_penalties_that_low_precision_gets_wrong_are_told_to_be_computed_otherwise(dtype, told, monkeypatch):
     """The accident: bf16 was said to be the arithmetic of a run whose penalties are in float32."""
     said: list[str] = []
     session: Any = SimpleNamespace(world=SimpleNamespace(size=1), device="cpu", say=said.append)
     monkeypatch.setattr(choices, "differentiates_twice_in_bf16", lambda: False)
+    monkeypatch.setattr(choices, "_seconds", lambda *_: 0.1)
     gan.decide(override(presets.rpgan(data="", out="run"), [f"run.dtype={dtype}", "run.batch=4"]), NINE, session)
     assert any(line.startswith("gamma ") and "in fp32" in line for line in said) == told
 

@@ -187,6 +187,8 @@ def _choose_gamma(config: GanConfig, pictures: Pictures, arithmetic: Arithmetic)
     reasons = [grows if {"r1", "r2"} & gamma.keys() else whose]
     if config.penalty_final < 1:
         reasons.append(f"falling to {config.penalty_final:g} of it")
+    if arithmetic.dtype == "fp16":
+        reasons.append("computed in fp32, as small slopes vanish in fp16")
     if arithmetic.device == "cpu" and arithmetic.dtype == "bf16" and not differentiates_twice_in_bf16():
         reasons.append("computed in fp32, as this processor gets second derivatives wrong in bf16")
     return gamma, f"gamma {listing}: {', '.join(reasons)}"
