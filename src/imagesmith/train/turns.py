@@ -180,7 +180,7 @@ def _add_gradients(
         turns.append((name, loss.detach(), scalars))
     name, _, scalars = turns[0]
     if (scale := scale_of(name)) is not None:
-        torch._foreach_mul_([p.grad for p in nets[name].parameters() if p.grad is not None], 1 / scale)
+        torch._foreach_mul_([p.grad for p in nets[name].parameters() if p.grad is not None], 1 / scale)  # type: ignore[attr-defined]
     mean_loss = torch.stack([loss for _, loss, _ in turns]).mean()
     return name, mean_loss, {key: torch.stack([s[key] for _, _, s in turns]).mean() for key in scalars}
 
