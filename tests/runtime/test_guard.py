@@ -84,6 +84,16 @@ def test_what_no_scale_mends_is_rejected_as_elsewhere():
     assert "not finite" in Guard(scale=2.0**16).inspect(math.nan, math.nan)[1]
 
 
+def test_a_loss_that_leaps_is_no_matter_of_the_scale():
+    """The accident: weights have gone astray, and the scale is halved to nothing, unsaid, before a run goes back."""
+    guard = settled()
+    guard.scale = 2.0**16
+    verdicts = [guard.inspect(1e4, math.inf) for _ in range(guard.patience)]
+    assert verdicts[-1][0] is Verdict.ROLL_BACK
+    assert all(reason for _, reason in verdicts)
+    assert guard.scale == 2.0**16
+
+
 def test_the_scale_grows_while_the_gradients_fit(monkeypatch):
     monkeypatch.setattr(guards, "GROWS_AFTER", 3)
     guard = Guard(scale=4.0)

@@ -43,8 +43,8 @@ class Guard:
     astray show in an L1 loss but not in its gradient. `patience` rejections in a row ask for a roll-back.
 
     fp16 holds small gradients only when multiplied by a `scale` (Micikevicius et al. 2018, sec. 3.2; None elsewhere).
-    One that makes them too large for it is halved, which the weights are not to blame for: the step is rejected without
-    a word. After `GROWS_AFTER` accepted steps twice as much is tried.
+    One that makes them too large for it, while the loss is within its limit, is halved, and the step rejected without a
+    word: the weights are not to blame. After `GROWS_AFTER` accepted steps twice as much is tried.
     """
 
     spike: float = 50.0
@@ -73,7 +73,7 @@ class Guard:
         `limits` are those that held when the step was asked for, if they are others than now.
         """
         limits = limits or self.limits()
-        if limits.scale > 1 and abs(loss) <= MOST and not norm <= MOST:
+        if limits.scale > 1 and abs(loss) <= limits.loss and not norm <= MOST:
             if self.scale == limits.scale:  # else it was halved since
                 self.scale, self.fitted = limits.scale / 2, 0
             self.rejected += 1
