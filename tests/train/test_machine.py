@@ -53,6 +53,14 @@ def test_a_gpu_without_bf16_is_asked_whether_fp16_pays(monkeypatch):
     assert "fp16 channels_last 30 ms" in reason
 
 
+def test_bf16_on_a_gpu_without_it_is_told_to_be_slow(monkeypatch):
+    """The accident: a run begun on a server goes on at a T4, far more slowly than it could, and no line says why."""
+    for has_bf16, told in ((False, True), (True, False)):
+        monkeypatch.setattr(device, "has_bf16", lambda _, has_bf16=has_bf16: has_bf16)
+        reason = machine.choose_arithmetic(lambda candidate: pytest.fail("measured"), "cuda:0", "bf16")[1]
+        assert ("faster in fp16" in reason) is told
+
+
 def test_fp16_on_a_processor_is_told_to_be_slow():
     assert "slow" in machine.choose_arithmetic(lambda candidate: pytest.fail("measured"), "cpu", "fp16")[1]
 
