@@ -17,7 +17,7 @@ from imagesmith.configs import RestorerConfig, override
 from imagesmith.data.archives import open_collection
 from imagesmith.data.loader import endless_batches
 from imagesmith.data.sources import list_items
-from imagesmith.errors import ConfigError, IntegrityError, TrainingError
+from imagesmith.errors import ConfigError, IntegrityError, OutputError, TrainingError
 from imagesmith.runtime.checkpoint import save_checkpoint
 from imagesmith.runtime.dist import World
 from imagesmith.train.run import open_run
@@ -35,6 +35,13 @@ def enter(out: Path, *changes: str) -> None:
 
 def checkpoint(out: Path, images_seen: int) -> Path:
     return save_checkpoint(out / "checkpoints", images_seen, {"a": torch.ones(9)}, {"images_seen": images_seen})
+
+
+def test_a_link_to_itself_is_no_run_folder(tmp_path: Path):
+    """The accident: what such a link leads to was asked for, and the answer was told as a bug."""
+    (tmp_path / "run").symlink_to(tmp_path / "run")
+    with pytest.raises(OutputError, match="choose another folder"):
+        enter(tmp_path / "run")
 
 
 @pytest.mark.parametrize("kept", ["model.safetensors", "history.jsonl"])

@@ -5,6 +5,7 @@ The run folder: `config.json`, `model.safetensors` (the best average so far), `c
 """
 
 import json
+import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -175,7 +176,7 @@ def open_run(config: Any, *, quiet: bool) -> Iterator[Session]:
     """
     folder = Path(config.run.out)
     learnt = (getattr(config.data, name, None) for name in ("folder", "degraded", "films"))
-    if folder.resolve() in [Path(each).resolve() for each in learnt if each]:
+    if os.path.realpath(folder) in [os.path.realpath(each) for each in learnt if each]:
         raise ConfigError(
             f"expected a run folder beside the pictures, got {folder}, which holds them; name another one"
         )
