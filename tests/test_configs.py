@@ -118,7 +118,7 @@ def test_wrong_values_are_config_errors(config, assignment):
         ("data.size=4", "'data.size': Input should be greater than or equal to 8, or 'auto', got (4, 4)"),
         ("data.channels=9", "'data.channels': Input should be less than or equal to 4, or 'auto', got 9"),
         ('penalties={"r3": 1}', "'penalties.r3': Input should be 'r1', 'r2' or 'wasserstein', got 'r3'"),
-        ("run.dtype=fp33", "'auto', 'fp32', 'bf16' or 'fp64', got 'fp33' (did you mean 'fp32'?)"),
+        ("run.dtype=fp33", "'auto', 'fp32', 'bf16', 'fp16' or 'fp64', got 'fp33' (did you mean 'fp32'?)"),
     ],
 )
 def test_a_value_of_several_kinds_is_explained_in_one_sentence(assignment: str, said: str):

@@ -9,6 +9,7 @@ import pytest
 from imagesmith.apps import demo, demo_enlarge, demo_film, demo_generate
 from imagesmith.apps.report import Chapter
 from imagesmith.errors import OutputError, UsageError
+from imagesmith.runtime import device
 from imagesmith.zoo import save_model
 
 
@@ -31,6 +32,7 @@ def test_without_a_generator_the_rest_is_done(tmp_path, monkeypatch, capsys) -> 
     monkeypatch.setattr(demo_enlarge, "SOURCES", demo_enlarge.SOURCES[1:2])
     monkeypatch.setattr(demo_film, "FRAMES", 3)
     monkeypatch.setattr(demo_generate, "CARDS", {})
+    monkeypatch.setitem(device._PROBE_MACS, "cpu", 1e7)
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the demo used the network"))
     assert demo.run_demo(tmp_path, device="cpu", dtype="fp32", train=False) == 3
     told = capsys.readouterr().err

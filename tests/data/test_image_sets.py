@@ -321,7 +321,8 @@ def test_one_picture_is_a_set(tmp_path: Path, pack: Any) -> None:
     assert found.labels is None
 
 
-def test_real_sets_load(shared_data: Path) -> None:
+@pytest.mark.slow
+def test_a_real_archive_loads(shared_data: Path) -> None:
     """What people really have: archives of many thousand members in the order of a disk."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -329,6 +330,9 @@ def test_real_sets_load(shared_data: Path) -> None:
     assert found.images.shape == (4317, 3, 16, 16)
     assert found.class_names == ("daisy", "dandelion", "rose", "sunflower", "tulip")
     assert found.skipped == []
+
+
+def test_real_digits_load(shared_data: Path) -> None:
     digits = load_image_set(shared_data / "gan" / "mnist_test.npz")
     assert digits.images.shape == (10000, 1, 28, 28)
     assert digits.labels is not None

@@ -245,7 +245,7 @@ def test_the_task_is_checked_against_the_model(photos: Path, tiny: Path, call) -
     "line",
     [
         "restore photos/face.png -q -y -n {tiny} --json | true",
-        "restore photos/face.png -q -y -n {tiny} -o - > /dev/full",
+        pytest.param("restore photos/face.png -q -y -n {tiny} -o - > /dev/full", marks=pytest.mark.slow),
         "models list --json | true",
         "models list --json > /dev/full",
         "models list > /dev/full",
@@ -284,7 +284,7 @@ def test_standard_output_may_be_closed_from_the_start() -> None:
     assert (done.returncode, done.stderr.count(b"\n")) == (0, 1), done.stderr
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [pytest.param("2>&-", marks=pytest.mark.slow), "<&- >&- 2>&-"])
 def test_a_folder_is_restored_without_standard_streams(closed: str, photos: Path, tiny: Path, tmp_path: Path) -> None:
     """The accident: 'a bug' before the first picture, and workers that die, as a service closes what it does not read."""
     (photos / "second.png").write_bytes((photos / "face.png").read_bytes())

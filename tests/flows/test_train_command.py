@@ -41,7 +41,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="needs process groups and senders of signals")
-@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("asked", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_who_stops_all_processes_of_a_run_gets_one_line_and_loses_nothing(
     train: list[str], call, asked: signal.Signals
 ) -> None:

@@ -105,6 +105,7 @@ def is_running(pid: int) -> bool:
     return state.strip()[:1] not in ("", "Z")
 
 
+@pytest.mark.slow  # the next one proves nearly as much
 def test_a_worker_that_is_never_given_orders_ends_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
     """It starts before anybody knows whether there is something to do, and the command may end by an error."""
     worker = WorkerProcess()
