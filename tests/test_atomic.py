@@ -59,7 +59,7 @@ def test_a_place_where_no_file_can_be_is_told_at_once(tmp_path):
     (tmp_path / "folder").mkdir()
     for place, overwrite, said in (
         ("none/file", False, "none does not exist; create it first"),
-        ("taken/file", True, "taken does not exist"),
+        ("taken/file", True, "taken is no folder"),
         ("folder", True, "it is a folder"),
         ("taken", False, "exists already"),
     ):

@@ -82,7 +82,9 @@ def check_place(path: Path, *, overwrite: bool = False) -> None:
     if path.is_dir():
         raise OutputError(f"{path} cannot be written: it is a folder; name a file")
     if not path.parent.is_dir():
-        raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist; create it first")
+        is_there = os.path.lexists(path.parent)
+        problem = "is no folder; name another one" if is_there else "does not exist; create it first"
+        raise OutputError(f"{path} cannot be written: {'' if is_there else 'the folder '}{path.parent} {problem}")
 
 
 def check_writable(path: Path) -> None:

@@ -93,6 +93,15 @@ def test_pictures_of_laboratories_and_old_programs_are_told(tree: Path, name: st
         items[names(items).index(name)].read()
 
 
+def test_an_empty_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accident: `restore "$PICTURES"` where that is not set, and a result beside every picture that lies around."""
+    (tmp_path / "a.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert len(list_items(["."], recursive=False)) == 1
+    with pytest.raises(UsageError, match="empty name"):
+        list_items([""], recursive=False)
+
+
 def test_a_misspelt_name_is_a_usage_error(tmp_path: Path) -> None:
     """And it names what was typed."""
     with pytest.raises(UsageError, match="phto"):

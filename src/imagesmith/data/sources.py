@@ -125,9 +125,12 @@ def list_items(inputs: Sequence[str | Path], *, recursive: bool, into_runs: bool
     A named file is taken whatever its suffix; in folders, patterns and archives hidden files and other suffixes are
     skipped and counted, and those of pictures that are not read become items with a problem. What an earlier run made
     of what is named is skipped and counted too, see `results_among`. Without `into_runs`, run folders inside a named
-    one are passed over: their pictures are sheets of what a network made. A missing file raises UsageError, nothing to
-    work on at all NothingUsableError; a folder or archive that cannot be opened becomes an item with a problem.
+    one are passed over: their pictures are sheets of what a network made. A missing file or an empty name raises
+    UsageError, nothing to work on at all NothingUsableError; a folder or archive that cannot be opened becomes an item
+    with a problem.
     """
+    if "" in inputs:  # as a variable of the shell that is not set; the system takes it for the current folder
+        raise UsageError("expected a picture or a folder, got an empty name\nwrite . for the current folder")
     items, seen = Items(), set()
 
     def enters(folder: str) -> bool:
