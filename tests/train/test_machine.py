@@ -58,7 +58,7 @@ def test_bf16_on_a_gpu_without_it_is_told_to_be_slow(monkeypatch):
     for has_bf16, told in ((False, True), (True, False)):
         monkeypatch.setattr(device, "has_bf16", lambda _, has_bf16=has_bf16: has_bf16)
         reason = machine.choose_arithmetic(lambda candidate: pytest.fail("measured"), "cuda:0", "bf16")[1]
-        assert ("faster in fp16" in reason) is told
+        assert ("emulates bf16" in reason) is told
 
 
 def test_fp16_on_a_processor_is_told_to_be_slow():

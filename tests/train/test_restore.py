@@ -92,8 +92,7 @@ def test_training_improves_on_the_start(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("crash_after", "changes"),
-    [(1, []), (11, []), (23, []), (11, ["run.dtype=bf16", "data.workers=1"])],
+    ("crash_after", "changes"), [(1, []), (11, []), (23, []), (11, ["run.dtype=bf16", "data.workers=1"])]
 )
 def test_interrupted_equals_uninterrupted_bit_for_bit(photos, tmp_path, monkeypatch, crash_after, changes):
     """A run that resumes a little differently cannot be reproduced, debugged or trusted."""

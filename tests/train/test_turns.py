@@ -282,7 +282,7 @@ def gradients_in(dtype: str, scale: float | None = None, parts: int = 1) -> tupl
     with closing(Computed(state, small_loss_step, arithmetic, World(), parts).of(batch, tuple)) as source:
         turn = next(source)
     gradient = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
-    assert turn.told[0] == pytest.approx(1e-8, rel=10), "the loss is told as it is"
+    assert 1e-9 < turn.told[0] < 1e-7, "the loss is told as it is"
     return gradient, turn.refused
 
 

@@ -186,7 +186,7 @@ def drawback(device: torch.device, dtype: str) -> str:
     if dtype == "bf16" and emulates_bf16(device):
         return "this processor emulates bf16, several times slower than fp32"
     if dtype == "bf16" and device.type == "cuda" and not has_bf16(device):
-        return "this GPU emulates bf16 and is faster in fp16"
+        return "this GPU emulates bf16, and has fp16"
     if dtype == "fp16" and device.type == "cpu":
         return "fp16 is slow on processors"
     return ""

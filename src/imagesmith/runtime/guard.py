@@ -10,6 +10,7 @@ import torch
 MOST = torch.finfo(torch.float32).max
 """What is more than this, or no number at all, is called not finite."""
 FIRST_SCALE = 2.0**16
+"""With which a run in fp16 begins: too large for some gradients, and brought down within a few steps."""
 MOST_SCALE = 2.0**24
 GROWS_AFTER = 2000
 """Accepted steps in a row after which twice the scale is tried."""

@@ -29,25 +29,28 @@ BUG = 1
 _UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 
 
+class _Stopped(Exception):
+    """A command was stopped before it has words of its own for that."""
+
+
 class _Imagesmith(TyperGroup):
-    """All commands; one that is stopped before it has words of its own for that says so. Typer would say nothing."""
+    """All commands. Of a KeyboardInterrupt typer would make an exit without a word."""
 
     def make_context(self, *args: Any, **options: Any) -> Any:
-        with _telling_of_the_end():
+        with _kept_from_typer():
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        with _telling_of_the_end():
+        with _kept_from_typer():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _telling_of_the_end() -> Iterator[None]:
+def _kept_from_typer() -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt:
-        print("imagesmith: cancelled", file=sys.stderr)
-        raise typer.Exit(CANCELLED) from None
+    except KeyboardInterrupt as error:
+        raise _Stopped from error
 
 
 app = Commands(
@@ -81,7 +84,7 @@ def main() -> NoReturn:
         code = app(standalone_mode=False)
     except ImagesmithError as error:
         _fail(error.exit_code, f"imagesmith: {error}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _Stopped):
         _fail(CANCELLED, "imagesmith: cancelled")
     except (Exception, SystemExit) as error:
         if unwritten := _of_output(error):
